@@ -1,0 +1,1 @@
+"""The frozen multi-task face network (MTL-DAN)."""

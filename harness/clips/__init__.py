@@ -1,0 +1,1 @@
+"""What comes in: clips, their frames and their labels."""

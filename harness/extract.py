@@ -1,0 +1,46 @@
+"""`python -m harness.extract`: computes the features of clips ahead of a search."""
+
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+
+from harness.console import console, run
+from harness.errors import InputError
+from harness.progress import Steps
+from harness.study.preparation import feature_store, prepare, real_sources
+
+app = typer.Typer(add_completion=False, rich_markup_mode=None)
+
+
+@app.command()
+def main(
+    data: Annotated[Path, typer.Option(help="Folder of clips (ABAW5 release).")],
+    weights: Annotated[Path, typer.Option(help="MTL-DAN weights: checkpoint or safetensors.")],
+    stride: Annotated[
+        list[int], typer.Option(min=1, help="Keep the first of so many frames; may be repeated.")
+    ] = [30],  # noqa: B006 - typer reads the default and never changes it
+    results: Annotated[Path, typer.Option(help="The store lies in its .cache.")] = Path("results"),
+    quiet: Annotated[bool, typer.Option(help="Print errors alone.")] = False,
+) -> None:
+    """Run the frozen network over sampled frames; what is stored is not computed again.
+
+    Example: python -m harness.extract --data DIR --weights FILE --stride 30 --stride 10
+    """
+    out = console(quiet)
+    if any(value < 1 for value in stride):
+        raise InputError("--stride counts frames and is at least 1")
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    cache = results / ".cache"
+    with Steps(out) as steps:
+        done = prepare(
+            real_sources(data, weights), cache, tuple(sorted(set(stride))), device, steps
+        ).extraction
+    speed = f", {done.frames / done.seconds:.0f} frames a second" if done.frames else ""
+    out.print(f"{done.clips} clips computed ({done.frames} frames{speed}), {done.kept} were stored")
+    out.print(f"Store: {feature_store(weights, cache).folder}", soft_wrap=True)
+
+
+if __name__ == "__main__":
+    run(app)

@@ -1,0 +1,1 @@
+"""Per-frame features of clips, and the sequences made of them."""

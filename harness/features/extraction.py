@@ -1,0 +1,241 @@
+"""Clips -> feature store: decode in threads, run the frozen network on batches across clips."""
+
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from harness.backbone.preprocessing import normalise
+from harness.clips.layouts import ClipTable
+from harness.clips.video import sampled_frames
+from harness.errors import InputError
+from harness.features.store import ClipFrames, FeatureStore, source_fingerprint
+
+# Frames that a decoder hands over at once; small, so that memory stays bounded for any clip.
+CHUNK = 32
+# Seconds of work that an interruption may cost.
+FLUSH_SECONDS = 20.0
+_EXAMPLES = 3
+
+
+@dataclass(frozen=True)
+class Extraction:
+    """What a run did: `clips` and `frames` computed, `kept` clips found in the store, `seconds`."""
+
+    clips: int
+    frames: int
+    kept: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class _Work:
+    clip_id: str
+    row: int
+    source: str
+    strides: tuple[int, ...]
+    skip: frozenset[int]
+
+
+@dataclass(frozen=True)
+class _Chunk:
+    """Images of one clip, ready for the network; `last` ends the clip, `error` spoils it."""
+
+    work: _Work
+    frames: NDArray[np.int32]
+    images: Tensor | None
+    last: bool
+    error: InputError | None = None
+
+
+def sources(clips: ClipTable) -> list[str]:
+    """The state of each clip's file, in the table's order."""
+    with ThreadPoolExecutor(8) as pool:
+        return list(pool.map(source_fingerprint, clips.paths))
+
+
+def extract(
+    clips: ClipTable,
+    network: Callable[[], nn.Module],
+    store: FeatureStore,
+    strides: Sequence[int],
+    *,
+    device: torch.device,
+    batch_size: int = 64,
+    decoders: int = 2,
+    progress: Callable[[int, int, int], None] = lambda clips, total, frames: None,
+) -> Extraction:
+    """Computes every frame that `strides` ask for and the store lacks.
+
+    Args:
+        network: gives the frozen model, images (batch, 3, size, size) float32 -> (batch, dim);
+            called only when something is missing.
+        progress: called with (clips done, clips to do, frames done).
+
+    Raises:
+        InputError: clips that could not be decoded, after all the others were stored.
+    """
+    begun = time.perf_counter()
+    work = _missing(clips, store, strides)
+    if not work:
+        return Extraction(0, 0, len(clips), time.perf_counter() - begun)
+    model = network()
+    failed: list[str] = []
+    done = frames = 0
+    pending: list[ClipFrames] = []
+    flushed = time.perf_counter()
+    chunks = _decoded(clips, work, store.recipe.input_size, decoders)
+    try:
+        for result in _through_model(chunks, model, device, batch_size):
+            if isinstance(result, InputError):
+                failed.append(str(result))
+            else:
+                pending.append(result)
+                frames += len(result.frames)
+            done += 1
+            progress(done, len(work), frames)
+            if time.perf_counter() - flushed > FLUSH_SECONDS:
+                store.append(pending)
+                pending, flushed = [], time.perf_counter()
+    finally:
+        # Also when interrupted: what was computed is kept.
+        store.append(pending)
+    if failed:
+        more = f" and {len(failed) - _EXAMPLES} more" if len(failed) > _EXAMPLES else ""
+        raise InputError(
+            f"{len(failed)} of {len(work)} clips gave no features: "
+            f"{'; '.join(failed[:_EXAMPLES])}{more}; mend or remove them and run again"
+        )
+    return Extraction(done, frames, len(clips) - len(work), time.perf_counter() - begun)
+
+
+def _missing(clips: ClipTable, store: FeatureStore, strides: Sequence[int]) -> list[_Work]:
+    work = []
+    for row, (clip_id, source) in enumerate(zip(clips.clip_ids, sources(clips), strict=True)):
+        missing = store.missing_strides(clip_id, source, strides)
+        if missing:
+            skip = store.known_frames(clip_id, source)
+            work.append(_Work(clip_id, row, source, tuple(missing), skip))
+    return work
+
+
+def _decoded(clips: ClipTable, work: Sequence[_Work], size: int, decoders: int) -> Iterator[_Chunk]:
+    """Chunks of all clips; those of one clip in order, those of different clips interleaved."""
+    ready: queue.Queue[_Chunk] = queue.Queue(maxsize=4 * decoders)
+    stop = threading.Event()
+
+    def put(chunk: _Chunk) -> None:
+        while not stop.is_set():
+            try:
+                return ready.put(chunk, timeout=0.1)
+            except queue.Full:
+                continue
+        raise _StoppedError
+
+    def decode(item: _Work) -> None:
+        try:
+            for chunk in _clip_chunks(clips, item, size):
+                put(chunk)
+        except InputError as error:
+            put(_Chunk(item, np.empty(0, np.int32), None, last=True, error=error))
+
+    with ThreadPoolExecutor(decoders) as pool:
+        futures: list[Future[None]] = [pool.submit(decode, item) for item in work]
+        try:
+            left = len(work)
+            while left:
+                chunk = _next_chunk(ready, futures)
+                left -= chunk.last
+                yield chunk
+        finally:
+            stop.set()
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+class _StoppedError(Exception):
+    """The consumer has gone; a decoder ends."""
+
+
+def _next_chunk(ready: "queue.Queue[_Chunk]", futures: Sequence[Future[None]]) -> _Chunk:
+    while True:
+        try:
+            return ready.get(timeout=1.0)
+        except queue.Empty:
+            for future in futures:
+                if future.done():
+                    future.result()  # raises what a decoder died of, instead of waiting for ever
+
+
+def _clip_chunks(clips: ClipTable, item: _Work, size: int) -> Iterator[_Chunk]:
+    index: list[int] = []
+    pictures: list[NDArray[np.uint8]] = []
+    for number, picture in sampled_frames(clips.paths[item.row], item.strides, item.skip):
+        if len(pictures) == CHUNK:
+            yield _Chunk(item, np.array(index, np.int32), _images(pictures, size), last=False)
+            index, pictures = [], []
+        index.append(number)
+        pictures.append(picture)
+    images = _images(pictures, size) if pictures else None
+    yield _Chunk(item, np.array(index, np.int32), images, last=True)
+
+
+def _images(pictures: Sequence[NDArray[np.uint8]], size: int) -> Tensor:
+    return normalise(torch.from_numpy(np.stack(pictures)), size)
+
+
+def _through_model(
+    chunks: Iterator[_Chunk], model: nn.Module, device: torch.device, batch_size: int
+) -> Iterator[ClipFrames | InputError]:
+    """Fills batches across clips; yields each clip when its last frame is through."""
+    features: dict[int, list[NDArray[np.float32]]] = {}
+    frames: dict[int, list[NDArray[np.int32]]] = {}
+    waiting: list[_Chunk] = []
+    count = 0
+
+    def run() -> Iterator[ClipFrames | InputError]:
+        images = [chunk.images for chunk in waiting if chunk.images is not None]
+        outputs = _outputs(model, images, device)
+        start = 0
+        for chunk in waiting:
+            row = chunk.work.row
+            stop = start + len(chunk.frames)
+            features.setdefault(row, []).append(outputs[start:stop])
+            frames.setdefault(row, []).append(chunk.frames)
+            start = stop
+            if chunk.last:
+                rows, index = features.pop(row), frames.pop(row)
+                yield chunk.error or ClipFrames(
+                    chunk.work.clip_id,
+                    chunk.work.source,
+                    chunk.work.strides,
+                    np.concatenate(index),
+                    np.concatenate(rows),
+                )
+
+    for chunk in chunks:
+        waiting.append(chunk)
+        count += len(chunk.frames)
+        if count >= batch_size:
+            yield from run()
+            waiting, count = [], 0
+    yield from run()
+
+
+@torch.inference_mode()
+def _outputs(
+    model: nn.Module, images: Sequence[Tensor], device: torch.device
+) -> NDArray[np.float32]:
+    if not images:
+        return np.empty((0, 0), np.float32)
+    outputs: Tensor = model(torch.cat(list(images)).to(device, non_blocking=True))
+    if not bool(torch.isfinite(outputs).all()):
+        raise InputError("the network gave NaN or infinity; check the weight file")
+    array: NDArray[np.float32] = outputs.float().cpu().numpy()
+    return array

@@ -1,0 +1,89 @@
+"""Frame features of clips -> the sequences that a head reads: stride, length rule, padding."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+#: The authors' fixed length, in steps.
+FIXED_LENGTH = 12
+
+
+@dataclass(frozen=True)
+class FrameFeatures:
+    """The features of many clips, one row a frame, in flat arrays that can be shared.
+
+    features: (frames, dim) float32, clip after clip, in order of time.
+    frames: (frames,) int32, the index of each row among the clip's decoded frames.
+    offsets: (clips + 1,) int64, clip i has the rows offsets[i]:offsets[i + 1].
+    """
+
+    features: NDArray[np.float32]
+    frames: NDArray[np.int32]
+    offsets: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    @property
+    def dim(self) -> int:
+        return int(self.features.shape[1])
+
+
+@dataclass(frozen=True)
+class SequenceBatch:
+    """features: (clips, time, dim), zero behind each end; lengths: (clips,), at least 1;
+    targets: (clips, targets), NaN where unlabelled."""
+
+    features: NDArray[np.float32]
+    lengths: NDArray[np.int64]
+    targets: NDArray[np.float32]
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+
+def sequences(
+    frames: FrameFeatures,
+    rows: NDArray[np.intp],
+    targets: NDArray[np.float32],
+    *,
+    stride: int,
+    rule: str,
+) -> SequenceBatch:
+    """The padded sequences of some clips at a stride.
+
+    Args:
+        frames: of all clips of the data set.
+        rows: (n,) which clips, in the wanted order.
+        targets: (all clips, targets).
+        stride: frames; a clip's first frame is always kept.
+        rule: `full`, or `fixed-12`: sequences longer than 12 are trimmed at both ends, the odd
+            step from the front, and shorter ones repeat their last step (the authors' rule).
+
+    Raises:
+        ValueError: a clip without any stored frame, named by its row.
+    """
+    picked = [_steps(frames, int(row), stride, rule) for row in rows]
+    lengths = np.array([len(steps) for steps in picked], dtype=np.int64)
+    padded = np.zeros((len(rows), max(lengths, default=1), frames.dim), dtype=np.float32)
+    mask = np.arange(padded.shape[1]) < lengths[:, None]
+    if picked:
+        padded[mask] = frames.features[np.concatenate(picked)]
+    return SequenceBatch(padded, lengths, targets[rows])
+
+
+def _steps(frames: FrameFeatures, clip: int, stride: int, rule: str) -> NDArray[np.int64]:
+    begin, end = frames.offsets[clip], frames.offsets[clip + 1]
+    steps: NDArray[np.int64] = begin + np.flatnonzero(frames.frames[begin:end] % stride == 0)
+    if not steps.size:
+        raise ValueError(f"clip {clip} has no stored frame at stride {stride}")
+    if rule == "full":
+        return steps
+    if rule != "fixed-12":
+        raise ValueError(f"unknown sequence rule {rule!r}; choose full or fixed-12")
+    surplus = len(steps) - FIXED_LENGTH
+    if surplus > 0:
+        front = (surplus + 1) // 2
+        return steps[front : front + FIXED_LENGTH]
+    return np.concatenate([steps, np.repeat(steps[-1:], -surplus)])

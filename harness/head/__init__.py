@@ -1,0 +1,1 @@
+"""The regression head: a sequence of frame features in, intensities out."""

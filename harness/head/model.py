@@ -1,0 +1,104 @@
+"""The regression head: LSTM, pooling over time, two fully connected layers, sigmoid.
+
+Shape in: (clips, time, features) with true lengths; shape out: (clips, targets) in (0, 1).
+Padding stands behind a sequence's end and changes nothing: a forward LSTM is causal, the backward
+one reads each sequence reversed within its own length, and pooling looks at true steps only.
+"""
+
+import torch
+from torch import Tensor, nn
+
+
+class LSTMHead(nn.Module):
+    """The head of the authors' public code, with depth, direction and pooling as choices."""
+
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(
+        self,
+        features: int,
+        targets: int,
+        *,
+        layers: int = 2,
+        hidden: int = 128,
+        bidirectional: bool = False,
+        dropout: float = 0.0,
+        pooling: str = "last",
+        head_width: int = 128,
+    ) -> None:
+        super().__init__()
+        directions = 2 if bidirectional else 1
+        # One single-layer LSTM a layer and direction, so that each direction is a causal pass.
+        self.forwards = nn.ModuleList(
+            nn.LSTM(features if layer == 0 else hidden * directions, hidden, batch_first=True)
+            for layer in range(layers)
+        )
+        self.backwards = nn.ModuleList(
+            nn.LSTM(features if layer == 0 else hidden * directions, hidden, batch_first=True)
+            for layer in range(layers if bidirectional else 0)
+        )
+        self.dropout = nn.Dropout(dropout)
+        self.attention = nn.Linear(hidden * directions, 1) if pooling == "attention" else None
+        self.pooling = pooling
+        self.widen = nn.Linear(hidden * directions, head_width)
+        self.out = nn.Linear(head_width, targets)
+        self.register_buffer("mean", torch.zeros(features))
+        self.register_buffer("scale", torch.ones(features))
+
+    def normalise_by(self, mean: Tensor, deviation: Tensor) -> None:
+        """Makes the head standardise its input; it is stored and saved with the weights.
+
+        mean, deviation: of each feature over the training split, shape (features,).
+        """
+        self.mean.copy_(mean)
+        # A feature that never varies carries nothing; dividing by its zero would carry NaN.
+        self.scale.copy_(torch.where(deviation > 1e-8, 1 / deviation.clamp_min(1e-8), 0.0))
+
+    def forward(self, features: Tensor, lengths: Tensor) -> Tensor:
+        """features: (clips, time, features); lengths: (clips,) in 1..time -> (clips, targets)."""
+        x = (features - self.mean) * self.scale
+        last = (lengths - 1).clamp_min(0)
+        reverse = _reversed_steps(last, x.shape[1]) if len(self.backwards) else None
+        for layer, lstm in enumerate(self.forwards):
+            if layer:
+                x = self.dropout(x)
+            ahead, _ = lstm(x)
+            if reverse is not None:
+                back, _ = self.backwards[layer](_take_steps(x, reverse))
+                ahead = torch.cat([ahead, _take_steps(back, reverse)], dim=-1)
+            x = ahead
+        pooled = self.dropout(torch.relu(self._pool(x, last)))
+        return torch.sigmoid(self.out(torch.relu(self.widen(pooled))))
+
+    def _pool(self, x: Tensor, last: Tensor) -> Tensor:
+        if self.pooling == "last":
+            return self._last(x, last)
+        valid = torch.arange(x.shape[1], device=x.device) <= last[:, None]
+        if self.attention is None:
+            weights = valid / (last[:, None] + 1)
+        else:
+            score = self.attention(x).squeeze(-1).masked_fill(~valid, float("-inf"))
+            weights = score.softmax(dim=1)
+        # Not a product alone: what stands behind the end may be anything, 0 x inf is NaN.
+        kept = torch.where(valid[..., None], x, torch.zeros_like(x))
+        return torch.einsum("nt,nth->nh", weights.to(x.dtype), kept)
+
+    def _last(self, x: Tensor, last: Tensor) -> Tensor:
+        rows = torch.arange(len(x), device=x.device)
+        if not len(self.backwards):
+            return x[rows, last]
+        # The backward pass ends at the sequence's first step.
+        half = x.shape[-1] // 2
+        return torch.cat([x[rows, last, :half], x[:, 0, half:]], dim=-1)
+
+
+def _reversed_steps(last: Tensor, time: int) -> Tensor:
+    """Indices (clips, time) that reverse each sequence within its length; its own inverse."""
+    steps = torch.arange(time, device=last.device)
+    reverse = last[:, None] - steps
+    return torch.where(reverse >= 0, reverse, steps)
+
+
+def _take_steps(x: Tensor, steps: Tensor) -> Tensor:
+    return x.gather(1, steps[..., None].expand(-1, -1, x.shape[-1]))

@@ -1,0 +1,169 @@
+"""Trains one head, an epoch at a time: pure PyTorch, no files and no search."""
+
+import copy
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from harness.metrics import mean_pcc
+
+# Evaluation holds no gradients, so that it can take far larger batches than training.
+EVALUATION_BATCH = 4096
+
+
+@dataclass(frozen=True)
+class Tensors:
+    """A split on the device: features (clips, time, dim), lengths (clips,), targets."""
+
+    features: Tensor
+    lengths: Tensor
+    targets: Tensor
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How to train: `loss` maps (prediction, target) to a scalar; the rest as in TrialConfig."""
+
+    loss: Callable[[Tensor, Tensor], Tensor]
+    lr: float
+    weight_decay: float
+    schedule: str
+    clip_norm: float
+    batch_size: int
+    epochs: int
+    patience: int
+    seed: int
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """One epoch's end: its number from 1, the mean training loss and the mean PCC on val."""
+
+    number: int
+    loss: float
+    score: float
+
+
+class Training:
+    """A head in training. Call `epoch` until `finished`; `best` holds the best epoch's weights.
+
+    Equal seeds, data and thread count give equal weights on a CPU: each epoch draws from its own
+    generator state, made from the seed and the epoch's number.
+    """
+
+    def __init__(self, head: nn.Module, train: Tensors, val: Tensors, recipe: Recipe) -> None:
+        if not len(train):
+            raise ValueError("no labelled training clip")
+        self.head, self.train, self.val, self.recipe = head, train, val, recipe
+        self.truth = val.targets.cpu().numpy()
+        self.optimiser = torch.optim.Adam(
+            head.parameters(), lr=recipe.lr, weight_decay=recipe.weight_decay, fused=True
+        )
+        self.scheduler = _scheduler(self.optimiser, recipe)
+        self.curve: list[Epoch] = []
+        self.best: Epoch | None = None
+        self.best_weights: dict[str, Tensor] = {}
+
+    @property
+    def finished(self) -> bool:
+        """No epoch is left, or `patience` epochs have passed since the best one."""
+        done = len(self.curve)
+        since_best = done - (self.best.number if self.best else 0)
+        return done >= self.recipe.epochs or since_best >= self.recipe.patience
+
+    def epoch(self) -> Epoch:
+        """Trains on every clip once and scores val."""
+        number = len(self.curve) + 1
+        devices = [self.train.features.device] if self.train.features.is_cuda else []
+        with torch.random.fork_rng(devices=devices):
+            torch.manual_seed(_epoch_seed(self.recipe.seed, number))
+            loss = self._pass_over_train()
+        score = _score(self.truth, self.predict(self.val))
+        result = Epoch(number, loss, score)
+        self.curve.append(result)
+        self._advance(score)
+        if np.isfinite(score) and (self.best is None or score > self.best.score):
+            self.best = result
+            # A copy: the state dict itself holds the live weights.
+            self.best_weights = copy.deepcopy(self.head.state_dict())
+        return result
+
+    def restore_best(self) -> None:
+        """Puts the best epoch's weights back. Raises ValueError if no epoch had a score."""
+        if self.best is None:
+            raise ValueError(
+                f"no epoch of {len(self.curve)} had a defined score: "
+                "a predicted intensity was constant or not finite"
+            )
+        self.head.load_state_dict(self.best_weights)
+
+    @torch.inference_mode()
+    def predict(self, split: Tensors) -> NDArray[np.float32]:
+        """Intensities (clips, targets), in the split's order."""
+        self.head.eval()
+        parts = [
+            self.head(
+                split.features[i : i + EVALUATION_BATCH], split.lengths[i : i + EVALUATION_BATCH]
+            )
+            for i in range(0, len(split), EVALUATION_BATCH)
+        ]
+        return torch.cat(parts).float().cpu().numpy()
+
+    def _pass_over_train(self) -> float:
+        self.head.train()
+        order = torch.randperm(len(self.train), device=self.train.features.device)
+        total = torch.zeros((), device=order.device)
+        for rows in torch.split(order, self.recipe.batch_size):
+            lengths = self.train.lengths[rows]
+            features = self.train.features[rows]
+            if not features.is_cuda:  # on a GPU reading the maximum would wait for the device
+                features = features[:, : int(lengths.max())]
+            loss = self.recipe.loss(self.head(features, lengths), self.train.targets[rows])
+            self.optimiser.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            if self.recipe.clip_norm:
+                nn.utils.clip_grad_norm_(self.head.parameters(), self.recipe.clip_norm)
+            self.optimiser.step()
+            total += loss.detach() * len(rows)
+        return float(total) / len(self.train)
+
+    def _advance(self, score: float) -> None:
+        if isinstance(self.scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau):
+            # An undefined score is no progress; NaN would compare as neither better nor worse.
+            self.scheduler.step(score if np.isfinite(score) else -1.0)
+        elif self.scheduler is not None:
+            self.scheduler.step()
+
+
+def _scheduler(
+    optimiser: torch.optim.Optimizer, recipe: Recipe
+) -> torch.optim.lr_scheduler.LRScheduler | None:
+    if recipe.schedule == "plateau":
+        # The patience of the authors' public code.
+        return torch.optim.lr_scheduler.ReduceLROnPlateau(optimiser, mode="max", patience=5)
+    if recipe.schedule == "cosine":
+        return torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, T_max=recipe.epochs)
+    if recipe.schedule == "constant":
+        return None
+    raise ValueError(f"unknown schedule {recipe.schedule!r}; choose constant, cosine or plateau")
+
+
+def _score(truth: NDArray[np.float32], prediction: NDArray[np.float32]) -> float:
+    if not np.isfinite(prediction).all():
+        return float("nan")
+    with warnings.catch_warnings():
+        # An undefined score is returned as NaN and told as the trial's reason, not as a warning.
+        warnings.simplefilter("ignore", UserWarning)
+        return mean_pcc(truth, prediction)
+
+
+def _epoch_seed(seed: int, number: int) -> int:
+    return int(np.random.SeedSequence([seed, number]).generate_state(1, np.uint64)[0] >> 1)

@@ -1,0 +1,95 @@
+"""Correlation scores. The one definition that every part of the harness uses.
+
+All sums are float64. A score is computed once over all clips of a split, never as a mean over
+batches, and per target, never over the flattened matrix.
+"""
+
+import warnings
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+
+def pcc(y_true: ArrayLike, y_pred: ArrayLike) -> NDArray[np.float64]:
+    """Pearson correlation coefficient per target.
+
+    Args:
+        y_true: ratings, shape (clips, targets).
+        y_pred: predictions, shape (clips, targets).
+
+    Returns:
+        shape (targets,), each in [-1, 1]; NaN where either column is constant (the correlation
+        is then undefined; a `UserWarning` says which columns).
+
+    Raises:
+        ValueError: shapes differ, are not 2-D, hold fewer than two clips, or values are not finite.
+    """
+    a, b = _checked(y_true, y_pred)
+    # Scaling to unit range first keeps tiny and huge columns clear of under- and overflow.
+    (a, constant_a), (b, constant_b) = _unit_range(a), _unit_range(b)
+    undefined = constant_a | constant_b
+    a, b = a - a.mean(axis=0), b - b.mean(axis=0)
+    norm = np.sqrt((a * a).sum(axis=0) * (b * b).sum(axis=0))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        r = np.clip((a * b).sum(axis=0) / norm, -1.0, 1.0)
+    if undefined.any():
+        _warn_undefined(constant_a, constant_b)
+    return np.where(undefined, np.nan, r)
+
+
+def mean_pcc(y_true: ArrayLike, y_pred: ArrayLike) -> float:
+    """Mean over the targets of `pcc`: the score of the Emotional Reaction Intensity task.
+
+    NaN if any target's correlation is undefined: a target is never silently left out.
+    """
+    return float(pcc(y_true, y_pred).mean())
+
+
+def ccc(y_true: ArrayLike, y_pred: ArrayLike) -> NDArray[np.float64]:
+    """Concordance correlation coefficient per target (Lin, 1989), with the divisor n throughout.
+
+    2 cov(a, b) / (var a + var b + (mean a - mean b)^2); NaN only where both columns are the
+    same constant. Shapes and errors as for `pcc`.
+    """
+    a, b = _checked(y_true, y_pred)
+    mean_a, mean_b = a.mean(axis=0), b.mean(axis=0)
+    covariance = ((a - mean_a) * (b - mean_b)).mean(axis=0)
+    spread = a.var(axis=0) + b.var(axis=0) + (mean_a - mean_b) ** 2
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(spread > 0, 2 * covariance / spread, np.nan)
+
+
+def mean_ccc(y_true: ArrayLike, y_pred: ArrayLike) -> float:
+    """Mean over the targets of `ccc`."""
+    return float(ccc(y_true, y_pred).mean())
+
+
+def _checked(
+    y_true: ArrayLike, y_pred: ArrayLike
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    a, b = np.asarray(y_true, dtype=np.float64), np.asarray(y_pred, dtype=np.float64)
+    if a.shape != b.shape or a.ndim != 2:
+        raise ValueError(f"expected two (clips, targets) arrays alike, got {a.shape} and {b.shape}")
+    if a.shape[0] < 2:
+        raise ValueError(f"a correlation needs at least 2 clips, got {a.shape[0]}")
+    for name, values in (("y_true", a), ("y_pred", b)):
+        if not np.isfinite(values).all():
+            row, column = np.argwhere(~np.isfinite(values))[0]
+            raise ValueError(f"{name} is {values[row, column]} at clip {row}, target {column}")
+    return a, b
+
+
+def _unit_range(x: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    low, high = x.min(axis=0), x.max(axis=0)
+    # Values that differ by rounding alone carry no correlation.
+    constant = (high - low) <= 1e-12 * np.maximum(np.abs(low), np.abs(high))
+    return (x - low) / np.where(constant, 1.0, high - low), constant
+
+
+def _warn_undefined(constant_true: NDArray[np.bool_], constant_pred: NDArray[np.bool_]) -> None:
+    parts = [
+        f"{name} constant in target {', '.join(map(str, np.flatnonzero(constant)))}"
+        for name, constant in (("y_true", constant_true), ("y_pred", constant_pred))
+        if constant.any()
+    ]
+    warnings.warn(f"undefined correlation: {'; '.join(parts)}", UserWarning, stacklevel=3)

@@ -1,0 +1,56 @@
+"""The progress bar of the steps before a search: one bar a step, nothing in pipes."""
+
+import time
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
+
+
+class Steps:
+    """Call it with (what is going on, done, total); each new text is a new bar.
+
+    Where no terminal is watching, one line stands for each step that has ended.
+    """
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self.begun: dict[str, float] = {}
+        self.bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            console=console,
+            transient=True,
+            disable=console.quiet or not console.is_terminal,
+        )
+        self.tasks: dict[str, TaskID] = {}
+
+    def __enter__(self) -> "Steps":
+        self.bar.__enter__()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.bar.__exit__(kind, error, trace)
+
+    def __call__(self, step: str, done: int, total: int) -> None:
+        if step not in self.tasks:
+            self.tasks[step] = self.bar.add_task(step, total=total)
+            self.begun[step] = time.monotonic()
+        self.bar.update(self.tasks[step], completed=done, total=total)
+        if done >= total and step in self.begun:
+            seconds = time.monotonic() - self.begun.pop(step)
+            self.console.print(f"{step}: {total} in {seconds:.1f} s", highlight=False)

@@ -1,0 +1,120 @@
+"""`python -m harness.search`: searches heads over clips; without --data over synthetic clips."""
+
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+
+from harness.console import console, run
+from harness.progress import Steps
+from harness.study.board import Board, closing_lines
+from harness.study.preparation import demo_sources, prepare, real_sources
+from harness.study.space import SPACES, read_space
+from harness.study.storage import StudyFolder, finished, quiet_optuna
+
+app = typer.Typer(add_completion=False, rich_markup_mode=None)
+
+
+@app.command()
+def main(
+    data: Annotated[
+        Path | None,
+        typer.Option(help="Folder of clips (ABAW5 release). Without it: synthetic clips."),
+    ] = None,
+    weights: Annotated[
+        Path | None, typer.Option(help="MTL-DAN weights: a published checkpoint or safetensors.")
+    ] = None,
+    space: Annotated[
+        Path | None,
+        typer.Option(help="Search space. Default: demo.toml, or paper.toml with --data."),
+    ] = None,
+    trials: Annotated[
+        int | None, typer.Option(min=1, help="Finished trials in all. Default: the space's budget.")
+    ] = None,
+    epochs: Annotated[
+        int | None,
+        typer.Option(min=1, help="Epochs of a trial at most. Default: the space's budget."),
+    ] = None,
+    study: Annotated[
+        str | None,
+        typer.Option(help="Name of the study. Default: demo, or the data folder's name."),
+    ] = None,
+    results: Annotated[Path, typer.Option(help="Where studies are kept.")] = Path("results"),
+    seed: Annotated[
+        int, typer.Option(min=0, help="Seed of the study; trials derive theirs from it.")
+    ] = 0,
+    sampler: Annotated[str, typer.Option(help="tpe or random.")] = "tpe",
+    scheduler: Annotated[str, typer.Option(help="asha or none.")] = "asha",
+    concurrency: Annotated[
+        int | None, typer.Option(min=1, help="Trials at once. Default: as many as fit.")
+    ] = None,
+    cpus_per_trial: Annotated[float, typer.Option(min=0.0)] = 1.0,
+    gpus_per_trial: Annotated[
+        float | None, typer.Option(min=0.0, help="Default: 0.25 where there is a GPU.")
+    ] = None,
+    address: Annotated[
+        str | None, typer.Option(help="A running Ray cluster. Default: Ray on this machine.")
+    ] = None,
+    storage: Annotated[
+        str | None, typer.Option(help="Database URL of the study. Default: a journal file.")
+    ] = None,
+    quiet: Annotated[bool, typer.Option(help="Print errors alone.")] = False,
+) -> None:
+    """Search regression heads with Ray Tune and Optuna; running it again continues the study.
+
+    Example: python -m harness.search --data DIR --weights FILE --space search_spaces/paper.toml
+    """
+    out = console(quiet)
+    quiet_optuna()
+    searched = read_space(space or SPACES / ("paper.toml" if data else "demo.toml"), epochs)
+    folder = StudyFolder(results, study or (data.resolve().name if data else "demo"))
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    cache = results / ".cache"
+    with folder.locked():
+        with Steps(out) as steps:
+            given = real_sources(data, weights) if data else demo_sources(cache, steps)
+            prepared = prepare(given, cache, searched.strides(), device, steps)
+        folder.settle(prepared.manifest(folder.name, seed, searched), prepared.index)
+        if given.clips.synthetic:
+            out.print("[yellow]SYNTHETIC demo clips: no score here is a result on Hume-Reaction.")
+        opened = folder.study(folder.storage(storage))
+        total = trials or searched.budget.trials
+        if len(finished(opened)) >= total:
+            out.print(f"The study is complete: {total} trials; a larger --trials continues it.")
+        else:
+            # Ray takes seconds to import, which a complete study need not wait for.
+            from harness.study.tuning import Resources, search
+
+            gpus = gpus_per_trial
+            if gpus is None:
+                gpus = 0.25 if device.type == "cuda" else 0.0
+            with Board(out, total, opened) as board:
+                try:
+                    opened = search(
+                        searched,
+                        prepared.data,
+                        prepared.index,
+                        folder,
+                        trials=total,
+                        seed=seed,
+                        sampler=sampler,
+                        scheduler=scheduler,
+                        resources=Resources(concurrency, cpus_per_trial, gpus, address),
+                        storage_url=storage,
+                        watcher=board,
+                    )
+                except KeyboardInterrupt:
+                    again = shlex.join(["python", "-m", "harness.search", *sys.argv[1:]])
+                    kept = len(finished(opened))
+                    out.print(f"Interrupted; {kept} of {total} trials are kept. Continue: {again}")
+                    raise
+            out.print(f"This run: {board.summary()}")
+    for line in closing_lines(opened, folder, prepared.oracle, storage):
+        out.print(line, highlight=False, soft_wrap=True)
+
+
+if __name__ == "__main__":
+    run(app)

@@ -1,0 +1,1 @@
+"""The search: configurations, trials, the study and its storage."""

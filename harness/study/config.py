@@ -1,0 +1,75 @@
+"""Every hyperparameter of a trial, flat and frozen.
+
+The field names are the names in the search space, in Optuna and in the tables.
+"""
+
+import dataclasses
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import Any, Literal
+
+Scalar = str | int | float | bool
+
+
+@dataclass(frozen=True)
+class TrialConfig:
+    """The hyperparameters of one trial; the defaults are those of the authors' public code.
+
+    loss: what is minimised: 1 - CCC, 1 - PCC, or the mean squared error.
+    reduction: correlation over the mean of the targets' own (`per_target`), over the flattened
+        (batch x targets) matrix (`flat`), or the mean of the two (`both`).
+    stride: every how many decoded frames one is kept.
+    sequence: `full` length with padding, or the authors' `fixed-12` (centre-trim, repeat last).
+    layers, hidden, bidirectional, dropout: of the LSTM; dropout is a probability, applied
+        between its layers and before the head.
+    pooling: of the LSTM's outputs over time: at the `last` step, their `mean`, or `attention`.
+    head_width: units of the fully connected layer between LSTM and intensities.
+    lr, weight_decay: of Adam. schedule: of the learning rate over the epochs.
+    clip_norm: largest norm of the gradient; 0 leaves it as it is.
+    batch_size: clips. epochs: at most. patience: epochs without a better score before stopping.
+    normalise: features to zero mean and unit deviation of the training split.
+    seed: of initial weights, shuffling and dropout.
+    """
+
+    loss: Literal["ccc", "pcc", "mse"] = "ccc"
+    reduction: Literal["per_target", "flat", "both"] = "per_target"
+    stride: int = 30
+    sequence: Literal["full", "fixed-12"] = "full"
+    layers: int = 2
+    hidden: int = 128
+    bidirectional: bool = False
+    dropout: float = 0.0
+    pooling: Literal["last", "mean", "attention"] = "last"
+    head_width: int = 128
+    lr: float = 0.01
+    weight_decay: float = 0.001
+    schedule: Literal["constant", "cosine", "plateau"] = "plateau"
+    clip_norm: float = 1.0
+    batch_size: int = 128
+    epochs: int = 50
+    patience: int = 15
+    normalise: bool = True
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("stride", "layers", "hidden", "head_width", "batch_size", "epochs"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout must be in [0, 1), got {self.dropout}")
+        if self.lr <= 0:
+            raise ValueError(f"lr must be above 0, got {self.lr}")
+
+    def to_dict(self) -> dict[str, Scalar]:
+        """Plain values by name, fit for JSON."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "TrialConfig":
+        """The inverse of `to_dict`. An unknown name raises TypeError."""
+        return cls(**values)
+
+    def digest(self) -> str:
+        """sha256 of the configuration, seed included."""
+        return hashlib.sha256(json.dumps(self.to_dict(), sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,198 @@
+"""The study on disk: its Optuna storage, its manifest, and the files of its trials.
+
+`results/<study>/`: `study.json` (what the study is about), `study.log` (Optuna journal),
+`clips.parquet`, `predictions/<trial>.parquet`, `heads/<trial>.safetensors`. Only the driver of a
+search writes here.
+"""
+
+import fcntl
+import json
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.storages import BaseStorage, JournalStorage, RDBStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import FrozenTrial, TrialState
+from safetensors.numpy import save_file
+
+import harness
+from harness.atomic import replacing, write_text
+from harness.errors import InputError
+from harness.predictions import (
+    ClipIndex,
+    PredictionInfo,
+    trial_name,
+    write_clips,
+    write_predictions,
+)
+from harness.study.trial import EARLY_STOP_SPLIT, TrialResult
+
+#: Trials that count against the budget.
+FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
+RETRY_OF = "retry_of"
+# A point that killed its worker this often is the cause, not its victim.
+MAX_RETRIES = 2
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a study is about; a search on other data or features is another study.
+
+    data: sha256 of clip ids, splits, ratings and files. features: fingerprint of the recipe.
+    oracle: best possible mean PCC per split, known for synthetic clips alone.
+    """
+
+    name: str
+    seed: int
+    space: str
+    data: str
+    features: str
+    strides: tuple[int, ...]
+    targets: tuple[str, ...]
+    synthetic: bool
+    oracle: dict[str, float]
+    code_version: str = harness.__version__
+
+
+class StudyFolder:
+    """Reads and writes one study's folder."""
+
+    def __init__(self, results: Path, name: str) -> None:
+        if not name or name.startswith(".") or Path(name).name != name:
+            raise InputError(f"--study {name!r}: expected a plain folder name")
+        self.path = results / name
+        self.name = name
+
+    @property
+    def journal(self) -> Path:
+        return self.path / "study.log"
+
+    def prediction_file(self, number: int) -> Path:
+        return self.path / "predictions" / f"{trial_name(number)}.parquet"
+
+    def head_file(self, number: int) -> Path:
+        return self.path / "heads" / f"{trial_name(number)}.safetensors"
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keeps a second search out of the folder; the lock ends with the process."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        with (self.path / ".lock").open("w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise InputError(
+                    f"{self.path}: another search works on this study; "
+                    "wait for it or choose another --study"
+                ) from error
+            yield
+
+    def settle(self, manifest: Manifest, index: ClipIndex) -> None:
+        """Writes the manifest and the clips of a new study, or checks that an old one agrees.
+
+        Raises:
+            InputError: the study was made from other data or features; it is left untouched.
+        """
+        file = self.path / "study.json"
+        if not file.exists():
+            write_clips(self.path / "clips.parquet", index)
+            # Last, so that a study with a manifest is whole.
+            write_text(file, json.dumps(asdict(manifest), indent=2) + "\n")
+            return
+        old, new = self.manifest(), json.loads(json.dumps(asdict(manifest)))
+        for field in ("data", "features", "targets", "seed"):
+            if old[field] != new[field]:
+                raise InputError(
+                    f"{file}, {field}: this study was begun with {_short(old[field])}, "
+                    f"now it is {_short(new[field])}; choose another --study"
+                )
+
+    def manifest(self) -> dict[str, Any]:
+        """The manifest as plain values."""
+        file = self.path / "study.json"
+        try:
+            content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise InputError(f"{file}: no readable study: {error}") from error
+        return content
+
+    def storage(self, url: str | None = None) -> BaseStorage:
+        """The Optuna storage: the journal file, or a database by its URL."""
+        if url is None:
+            return JournalStorage(JournalFileBackend(str(self.journal)))
+        try:
+            return RDBStorage(url)
+        except Exception as error:  # SQLAlchemy's and the drivers' own kinds
+            raise InputError(f"--storage: cannot be opened ({type(error).__name__})") from error
+
+    def study(self, storage: BaseStorage) -> optuna.Study:
+        """Opens the study, which may be new."""
+        return optuna.create_study(
+            storage=storage, study_name=self.name, direction="maximize", load_if_exists=True
+        )
+
+    def save(self, number: int, result: TrialResult, index: ClipIndex) -> None:
+        """Writes a trial's head and then its predictions; both are complete on return."""
+        manifest = self.manifest()
+        config = result.config.to_dict()
+        tags = {"config": json.dumps(config), "targets": json.dumps(manifest["targets"])}
+        with replacing(self._made(self.head_file(number))) as temporary:
+            save_file(result.weights, temporary, tags)
+        info = PredictionInfo(
+            trial_id=trial_name(number),
+            config=config,
+            seed=result.config.seed,
+            code_version=harness.__version__,
+            data_fingerprint=manifest["data"],
+            feature_fingerprint=manifest["features"],
+            targets=index.target_names,
+            early_stop_split=EARLY_STOP_SPLIT,
+            best_epoch=result.best.number,
+            val_pcc=result.best.score,
+            created=datetime.now(UTC).isoformat(timespec="seconds"),
+        )
+        write_predictions(self._made(self.prediction_file(number)), info, index, result.predictions)
+
+    @staticmethod
+    def _made(path: Path) -> Path:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path
+
+
+def quiet_optuna() -> None:
+    """Leaves the terminal to the harness: no log lines, no notes on experimental samplers."""
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
+
+
+def finished(study: optuna.Study) -> list[FrozenTrial]:
+    """The trials that count against the budget."""
+    return study.get_trials(deepcopy=False, states=FINISHED)
+
+
+def close_unfinished(study: optuna.Study) -> int:
+    """Closes trials that a dead search left running as FAIL and queues their points again.
+
+    Call it under the study's lock: a living search's trials must not be closed. Returns how many.
+    """
+    running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+    for trial in running:
+        storage_id = trial._trial_id
+        study._storage.set_trial_user_attr(storage_id, "reason", "the search was cut off")
+        study.tell(trial.number, state=TrialState.FAIL)
+        retries = int(trial.user_attrs.get("retries", 0))
+        if trial.params and retries < MAX_RETRIES:
+            root = trial.user_attrs.get(RETRY_OF, trial.number)
+            study.enqueue_trial(trial.params, user_attrs={RETRY_OF: root, "retries": retries + 1})
+    return len(running)
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= 24 else text[:12] + "..."

@@ -1,0 +1,164 @@
+"""One trial: a configuration and the data in, the best epoch's predictions out.
+
+What a worker imports: no Ray, no files, no Optuna.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from harness.features.sequences import FrameFeatures, sequences
+from harness.head.losses import reduced_loss
+from harness.head.model import LSTMHead
+from harness.head.training import Epoch, Recipe, Tensors, Training
+from harness.metrics import pcc
+from harness.study.config import TrialConfig
+
+#: The split whose score stops a trial and selects its epoch.
+EARLY_STOP_SPLIT = "val"
+
+
+@dataclass(frozen=True)
+class TrialData:
+    """What every trial of a study reads; flat arrays, so that processes can share one copy.
+
+    frames: the features of all clips. targets: (clips, targets), NaN where unlabelled.
+    rows: for each split the clips in the order of the study's index.
+    """
+
+    frames: FrameFeatures
+    targets: NDArray[np.float32]
+    rows: dict[str, NDArray[np.intp]]
+
+    def labelled(self, split: str) -> NDArray[np.intp]:
+        """The clips of a split that carry ratings."""
+        rows = self.rows[split]
+        return rows[~np.isnan(self.targets[rows]).any(axis=1)]
+
+
+@dataclass(frozen=True)
+class TrialResult:
+    """The best epoch of a finished trial.
+
+    predictions: split -> (clips, targets) float32 in the order of `TrialData.rows`, train left
+    out. weights: the head's state dict as arrays. per_target: PCC on val. seconds: of training.
+    """
+
+    config: TrialConfig
+    best: Epoch
+    curve: tuple[Epoch, ...]
+    per_target: NDArray[np.float64]
+    predictions: dict[str, NDArray[np.float32]]
+    weights: dict[str, NDArray[np.float32]]
+    seconds: float
+    steps: int
+
+
+@dataclass
+class Trial:
+    """A running trial; `step` trains an epoch, `result` ends it."""
+
+    config: TrialConfig
+    data: TrialData
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+
+    def __post_init__(self) -> None:
+        self._begun = time.perf_counter()
+        train = self._tensors(self.data.labelled("train"))
+        val = self._tensors(self.data.labelled("val"))
+        if not len(train) or not len(val):
+            raise ValueError("train and val need labelled clips")
+        self.steps = int(val.lengths.max())
+        self.training = Training(self._head(train), train, val, _recipe(self.config))
+
+    def step(self) -> Epoch:
+        """Trains one epoch."""
+        return self.training.epoch()
+
+    @property
+    def finished(self) -> bool:
+        return self.training.finished
+
+    def result(self) -> TrialResult:
+        """The best epoch's weights and predictions. ValueError if no epoch had a score."""
+        training = self.training
+        training.restore_best()
+        assert training.best is not None  # restore_best has raised otherwise
+        predictions = {
+            split: training.predict(self._tensors(rows))
+            for split, rows in self.data.rows.items()
+            if split != "train" and len(rows)
+        }
+        return TrialResult(
+            config=self.config,
+            best=training.best,
+            curve=tuple(training.curve),
+            per_target=pcc(training.truth, training.predict(training.val)),
+            predictions=predictions,
+            weights={k: v.cpu().numpy().copy() for k, v in training.head.state_dict().items()},
+            seconds=time.perf_counter() - self._begun,
+            steps=self.steps,
+        )
+
+    def _tensors(self, rows: NDArray[np.intp]) -> Tensors:
+        batch = sequences(
+            self.data.frames,
+            rows,
+            self.data.targets,
+            stride=self.config.stride,
+            rule=self.config.sequence,
+        )
+        arrays = (batch.features, batch.lengths, batch.targets)
+        return Tensors(*(torch.from_numpy(array).to(self.device) for array in arrays))
+
+    def _head(self, train: Tensors) -> LSTMHead:
+        config = self.config
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(config.seed)
+            head = LSTMHead(
+                train.features.shape[-1],
+                train.targets.shape[-1],
+                layers=config.layers,
+                hidden=config.hidden,
+                bidirectional=config.bidirectional,
+                dropout=config.dropout,
+                pooling=config.pooling,
+                head_width=config.head_width,
+            )
+        head.to(self.device)
+        if config.normalise:
+            steps = torch.arange(train.features.shape[1], device=self.device)
+            real = train.features[steps < train.lengths[:, None]].double()
+            head.normalise_by(real.mean(0).float(), real.std(0, unbiased=False).float())
+        return head
+
+
+def run_trial(
+    config: TrialConfig,
+    data: TrialData,
+    report: Callable[[Epoch], None] = lambda _: None,
+    device: torch.device | None = None,
+) -> TrialResult:
+    """Trains one configuration to its end; `report` is called after every epoch."""
+    trial = Trial(config, data, device or torch.device("cpu"))
+    while not trial.finished:
+        report(trial.step())
+    return trial.result()
+
+
+def _recipe(config: TrialConfig) -> Recipe:
+    return Recipe(
+        loss=reduced_loss(config.loss, config.reduction),
+        lr=config.lr,
+        weight_decay=config.weight_decay,
+        schedule=config.schedule,
+        clip_norm=config.clip_norm,
+        batch_size=config.batch_size,
+        epochs=config.epochs,
+        patience=config.patience,
+        seed=config.seed,
+    )

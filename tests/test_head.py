@@ -1,0 +1,94 @@
+"""The head and its losses: padding changes nothing, equal seeds give equal trials."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from harness.head.losses import ccc_loss, pcc_loss, reduced_loss
+from harness.head.model import LSTMHead
+from harness.metrics import ccc, pcc
+
+HEADS = [
+    {"pooling": pooling, "bidirectional": both, "layers": layers}
+    for pooling in ("last", "mean", "attention")
+    for both in (False, True)
+    for layers in (1, 2)
+]
+
+
+@pytest.fixture
+def noise() -> torch.Generator:
+    return torch.Generator().manual_seed(0)
+
+
+@settings(deadline=None, max_examples=25)
+@given(seed=st.integers(0, 2**16), clips=st.integers(3, 40), targets=st.integers(1, 7))
+def test_losses_are_one_minus_the_metric(seed: int, clips: int, targets: int) -> None:
+    rng = np.random.default_rng(seed)
+    y, p = rng.random((2, clips, targets))
+    tensors = torch.tensor(p), torch.tensor(y)
+    # The epsilon moves a loss by far less than this for ratings that vary.
+    np.testing.assert_allclose(ccc_loss(*tensors), 1 - ccc(y, p), atol=2e-3)
+    np.testing.assert_allclose(pcc_loss(*tensors), 1 - pcc(y, p), atol=2e-3)
+
+
+def test_reductions_differ_as_they_say(noise: torch.Generator) -> None:
+    p, y = torch.rand(2, 20, 7, generator=noise)
+    per_target, flat, both = (reduced_loss("ccc", r)(p, y) for r in ("per_target", "flat", "both"))
+    assert torch.isclose(per_target, ccc_loss(p, y).mean())
+    assert torch.isclose(flat, ccc_loss(p.reshape(-1, 1), y.reshape(-1, 1))[0])
+    assert torch.isclose(both, (per_target + flat) / 2)
+
+
+@pytest.mark.parametrize("loss", ["ccc", "pcc", "mse"])
+@pytest.mark.parametrize("reduction", ["per_target", "flat", "both"])
+@pytest.mark.parametrize("clips", [1, 5])
+def test_gradients_are_finite_for_constant_outputs(loss: str, reduction: str, clips: int) -> None:
+    prediction = torch.full((clips, 3), 0.5, requires_grad=True)
+    reduced_loss(loss, reduction)(prediction, torch.rand(clips, 3)).backward()
+    assert prediction.grad is not None
+    assert torch.isfinite(prediction.grad).all()
+
+
+@pytest.mark.parametrize("options", HEADS)
+def test_padding_changes_nothing(options: dict[str, object], noise: torch.Generator) -> None:
+    head = LSTMHead(4, 3, hidden=5, head_width=6, **options).eval()  # type: ignore[arg-type]
+    lengths = torch.tensor([2, 5, 1])
+    x = torch.randn(3, 5, 4, generator=noise)
+    expected = torch.cat([head(x[i : i + 1, :n], torch.tensor([n])) for i, n in enumerate(lengths)])
+    for filler in (0.0, 1e6):
+        padded = torch.full((3, 9, 4), filler)
+        for i, n in enumerate(lengths):
+            padded[i, :n] = x[i, :n]
+        torch.testing.assert_close(head(padded, lengths), expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("options", HEADS)
+def test_row_order_changes_nothing(options: dict[str, object], noise: torch.Generator) -> None:
+    head = LSTMHead(4, 3, hidden=5, head_width=6, **options).eval()  # type: ignore[arg-type]
+    x, lengths = torch.randn(6, 5, 4, generator=noise), torch.tensor([1, 2, 3, 4, 5, 5])
+    order = torch.tensor([3, 1, 5, 0, 2, 4])
+    torch.testing.assert_close(head(x[order], lengths[order]), head(x, lengths)[order])
+
+
+def test_bidirectional_equals_torch_on_whole_sequences(noise: torch.Generator) -> None:
+    head = LSTMHead(4, 3, layers=1, hidden=5, bidirectional=True, pooling="mean").eval()
+    reference = torch.nn.LSTM(4, 5, batch_first=True, bidirectional=True)
+    for suffix, part in (("", head.forwards[0]), ("_reverse", head.backwards[0])):
+        for name, value in part.named_parameters():
+            getattr(reference, name + suffix).data.copy_(value)
+    x, lengths = torch.randn(2, 6, 4, generator=noise), torch.tensor([6, 6])
+    pooled = torch.relu(reference(x)[0].mean(1))
+    expected = torch.sigmoid(head.out(torch.relu(head.widen(pooled))))
+    torch.testing.assert_close(head(x, lengths), expected)
+
+
+def test_standardisation_is_part_of_the_head(noise: torch.Generator) -> None:
+    head = LSTMHead(4, 3, layers=1, hidden=5).eval()
+    x, lengths = torch.randn(3, 5, 4, generator=noise), torch.tensor([5, 5, 5])
+    mean, deviation = torch.tensor([1.0, 2.0, 3.0, 4.0]), torch.tensor([2.0, 1.0, 0.5, 0.0])
+    plain = head((x - mean) / torch.where(deviation > 0, deviation, torch.inf), lengths)
+    head.normalise_by(mean, deviation)
+    torch.testing.assert_close(head(x, lengths), plain)

@@ -1,0 +1,67 @@
+"""Search spaces: what is wrong is said in one line with file and field."""
+
+from pathlib import Path
+
+import pytest
+
+from harness.errors import InputError
+from harness.study.config import TrialConfig
+from harness.study.space import SPACES, read_space
+
+BUDGET = "[budget]\ntrials = 3\nepochs = 2\n"
+
+BAD = [
+    ("", "budget: Field required"),
+    (
+        BUDGET + "[parameters.los]\ntype = 'categorical'\nchoices = ['ccc']",
+        "no such hyperparameter",
+    ),
+    (BUDGET + "[parameters.loss]\ntype = 'categorical'\nchoices = ['cc']", "'cc' is none of ccc"),
+    (BUDGET + "[parameters.lr]\ntype = 'float'\nlow = 1.0\nhigh = 0.1", "low = 1.0 is above high"),
+    (BUDGET + "[parameters.lr]\ntype = 'float'\nlow = 0.0\nhigh = 0.1\nlog = true", "above 0"),
+    (BUDGET + "[parameters.lr]\ntype = 'flot'\nlow = 0.0\nhigh = 0.1", "parameters.lr"),
+    (BUDGET + "[parameters.lr]\ntype = 'float'\nlow = 0.1\nhihg = 0.2", "parameters.lr.float.h"),
+    (BUDGET + "[parameters.stride]\ntype = 'int'\nlow = 0\nhigh = 3", "stride must be at least 1"),
+    (BUDGET + "[parameters.stride]\ntype = 'float'\nlow = 1.0\nhigh = 3.0", "does not fit"),
+    (BUDGET + "[parameters.seed]\ntype = 'int'\nlow = 0\nhigh = 3", "--seed"),
+    (BUDGET + "[fixed]\nlayers = 'two'\n[parameters]", "fixed.layers: expected int, got 'two'"),
+    (BUDGET + "[fixed]\nepochs = 3\n[parameters]", "budget.epochs"),
+    (BUDGET + "[[start]]\nlr = 0.1\n[parameters]", "lr is not searched"),
+    (
+        BUDGET + "[[start]]\nlayers = 9\n[parameters.layers]\ntype = 'int'\nlow = 1\nhigh = 3",
+        "start[0].layers: 9 is outside",
+    ),
+    ("budget = ", "not readable as TOML"),
+]
+
+
+@pytest.mark.parametrize(("text", "message"), BAD)
+def test_bad_spaces_are_named(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "space.toml"
+    path.write_text(text)
+    with pytest.raises(InputError) as error:
+        read_space(path)
+    assert message in str(error.value)
+    assert str(path) in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_missing_space_names_those_that_are_there(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"demo\.toml"):
+        read_space(tmp_path / "none.toml")
+
+
+@pytest.mark.parametrize("path", sorted(SPACES.glob("*.toml")), ids=lambda p: p.stem)
+def test_every_space_of_the_project_is_sound(path: Path) -> None:
+    space = read_space(path)
+    assert path.read_text().startswith("# python -m harness.search"), "begins with its command"
+    for point in space.start:
+        TrialConfig.from_dict(space.fixed | point)
+
+
+def test_strides_are_the_union_of_what_a_trial_may_ask(tmp_path: Path) -> None:
+    path = tmp_path / "space.toml"
+    path.write_text(BUDGET + "[parameters.stride]\ntype = 'int'\nlow = 10\nhigh = 30\nstep = 10")
+    assert read_space(path).strides() == (10, 20, 30)
+    path.write_text(BUDGET + "[fixed]\nstride = 7\n[parameters]")
+    assert read_space(path).strides() == (7,)
