@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 # Both are read while ray is imported: the terminal is ours, and the study keeps the results.
 os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
@@ -141,8 +141,8 @@ class StudySearch(OptunaSearch):
     ) -> None:
         # Tune's class wants a space of its own; `suggest` below asks for ours.
         super().__init__(space=lambda trial: None, metric="rank", mode="max", **optuna_options)
-        assert self._ot_study is not None  # made by Tune's class, since it was given a space
-        self.study: optuna.Study = self._ot_study
+        # Made by Tune's class, since it was given a space.
+        self.study = cast(optuna.Study, self._ot_study)
         self.search_space, self.folder, self.index = space, folder, index
         self.study_seed, self.watcher = study_seed, watcher
         self.failures_in_a_row = 0

@@ -1,0 +1,128 @@
+"""Weight files: the published MTL-DAN form and safetensors in, safetensors out.
+
+Nothing is ever unpickled but tensors and plain containers.
+"""
+
+import hashlib
+import pickle
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from harness.atomic import replacing
+from harness.backbone.mtl_dan import MTLDAN
+from harness.errors import InputError
+
+_HEAD = re.compile(r"DAN\.cat_head(\d+)\.")
+_PARALLEL = "module."
+_NAMED = 3
+
+
+def load_mtl_dan(path: Path) -> MTLDAN:
+    """Reads an MTL-DAN, frozen in `eval`; the number of heads follows from the file.
+
+    Accepts a bare state dict or one under `model_state_dict`, with or without the `module.` that
+    DataParallel puts before every name, as a torch file or as safetensors.
+
+    Raises:
+        InputError: the file is missing, damaged, holds anything but tensors, or does not fit; the
+            message says which keys are missing, unexpected or of another shape.
+    """
+    state = _without_prefix(_read(path))
+    heads = {int(found[1]) for key in state if (found := _HEAD.match(key))}
+    if not heads:
+        some = ", ".join(list(state)[:_NAMED]) or "none"
+        raise InputError(f"{path}: no MTL-DAN: no key DAN.cat_head0...; its keys begin {some}")
+    with torch.device("meta"):
+        model = MTLDAN(max(heads) + 1)
+    _check_fit(path, state, model.state_dict())
+    model.load_state_dict(state, assign=True)
+    model.requires_grad_(False)
+    return model.float().eval()
+
+
+def save_mtl_dan(path: Path, model: MTLDAN, metadata: Mapping[str, str]) -> None:
+    """Writes safetensors atomically; metadata such as {"input_size": "64"} travels with it."""
+    state = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
+    with replacing(path) as temporary:
+        save_file(state, temporary, dict(metadata))
+
+
+def read_metadata(path: Path) -> dict[str, str]:
+    """The metadata of a safetensors file; empty for a torch file."""
+    if path.suffix != ".safetensors":
+        return {}
+    try:
+        with safe_open(path, framework="pt") as file:
+            return dict(file.metadata() or {})
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"{path}: not a readable safetensors file: {error}") from error
+
+
+def weights_fingerprint(path: Path) -> str:
+    """sha256 of a weight file."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
+
+
+def _read(path: Path) -> dict[str, Tensor]:
+    if not path.is_file():
+        raise InputError(f"{path}: no such weight file")
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise InputError(
+            f"{path}: refused: it holds more than tensors and could run code; "
+            "export its state_dict and save that"
+        ) from error
+    except (OSError, SafetensorError, RuntimeError, EOFError, ValueError, KeyError) as error:
+        raise InputError(f"{path}: damaged or no weight file: {error}") from error
+    return _state_dict(path, content)
+
+
+def _state_dict(path: Path, content: Any) -> dict[str, Tensor]:
+    if isinstance(content, Mapping) and "model_state_dict" in content:
+        content = content["model_state_dict"]
+    if not isinstance(content, Mapping) or not content:
+        raise InputError(f"{path}: expected a state dict, found {type(content).__name__}")
+    odd = [str(name) for name, value in content.items() if not isinstance(value, Tensor)]
+    if odd:
+        raise InputError(f"{path}: expected tensors, but {', '.join(odd[:_NAMED])} are none")
+    return {str(name): value for name, value in content.items()}
+
+
+def _without_prefix(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    if not all(name.startswith(_PARALLEL) for name in state):
+        return state
+    return {name.removeprefix(_PARALLEL): value for name, value in state.items()}
+
+
+def _check_fit(path: Path, found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
+    shapes = [
+        f"{name} is {list(found[name].shape)}, not {list(expected[name].shape)}"
+        for name in expected
+        if name in found and found[name].shape != expected[name].shape
+    ]
+    problems = {
+        "missing": [name for name in expected if name not in found],
+        "unexpected": [name for name in found if name not in expected],
+        "of another shape": shapes,
+    }
+    parts = [f"{len(keys)} keys {what}: {_some(keys)}" for what, keys in problems.items() if keys]
+    if parts:
+        raise InputError(f"{path}: does not fit MTL-DAN: {'; '.join(parts)}")
+
+
+def _some(items: list[str]) -> str:
+    return ", ".join(items[:_NAMED]) + (", ..." if len(items) > _NAMED else "")

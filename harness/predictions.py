@@ -1,0 +1,290 @@
+"""Prediction files, schema 1: one Parquet a trial, one row a clip, one column a target.
+
+A file states what it was made from, and a reader refuses it, by name and with the reason, rather
+than average rows that belong to other clips.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from harness.atomic import replacing
+from harness.errors import InputError
+from harness.metrics import mean_pcc
+
+SCHEMA_VERSION = "1"
+#: The order of row groups; val first, since selection reads nothing else.
+SPLIT_ORDER = ("val", "test", "train")
+# The recorded score is float64 of float32 predictions: a larger difference is another file.
+SCORE_TOLERANCE = 1e-6
+_PREFIX = "harness."
+
+
+@dataclass(frozen=True)
+class ClipIndex:
+    """The clips of a study in their order, as `clips.parquet` holds them.
+
+    targets: (clips, targets) float32, NaN where unlabelled. groups: a person each, if known.
+    """
+
+    clip_ids: tuple[str, ...]
+    splits: tuple[str, ...]
+    targets: NDArray[np.float32]
+    target_names: tuple[str, ...]
+    groups: tuple[str, ...] | None = None
+    synthetic: bool = False
+
+    def rows(self, split: str) -> NDArray[np.intp]:
+        """The row numbers of a split's clips, ascending."""
+        return np.flatnonzero(np.array(self.splits, dtype=object) == split)
+
+    def ids(self, split: str) -> list[str]:
+        """The clip ids of a split, in order."""
+        return [self.clip_ids[row] for row in self.rows(split)]
+
+    def digest(self, split: str) -> str:
+        """sha256 of the split's clip ids in order."""
+        return hashlib.sha256(json.dumps(self.ids(split)).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class PredictionInfo:
+    """What a prediction file says about itself. created: UTC, ISO 8601."""
+
+    trial_id: str
+    config: dict[str, Any]
+    seed: int
+    code_version: str
+    data_fingerprint: str
+    feature_fingerprint: str
+    targets: tuple[str, ...]
+    early_stop_split: str
+    best_epoch: int
+    val_pcc: float
+    created: str
+
+
+def trial_name(number: int) -> str:
+    """The id of a trial; padded, so that names sort as numbers do."""
+    return f"{number:05d}"
+
+
+def write_clips(path: Path, index: ClipIndex) -> None:
+    """Writes a study's clips, once."""
+    columns: dict[str, Any] = {
+        "clip_id": pa.array(index.clip_ids, pa.string()),
+        "split": pa.array(index.splits, pa.string()),
+    }
+    if index.groups is not None:
+        columns["group"] = pa.array(index.groups, pa.string())
+    for column, name in enumerate(index.target_names):
+        columns[name] = pa.array(index.targets[:, column], pa.float32())
+    notes = {"targets": list(index.target_names), "synthetic": index.synthetic}
+    table = pa.table(columns).replace_schema_metadata(_sealed(notes))
+    with replacing(path) as temporary:
+        pq.write_table(table, temporary, compression="zstd", write_page_checksum=True)
+
+
+def read_clips(path: Path) -> ClipIndex:
+    """Reads a study's clips. InputError if the file is missing, damaged or of another schema."""
+    table, notes = _opened(path)
+    return ClipIndex(
+        clip_ids=tuple(table["clip_id"].to_pylist()),
+        splits=tuple(table["split"].to_pylist()),
+        targets=_matrix(table, notes["targets"]),
+        target_names=tuple(notes["targets"]),
+        groups=tuple(table["group"].to_pylist()) if "group" in table.column_names else None,
+        synthetic=bool(notes["synthetic"]),
+    )
+
+
+def write_predictions(
+    path: Path,
+    info: PredictionInfo,
+    index: ClipIndex,
+    predictions: Mapping[str, NDArray[np.float32]],
+) -> None:
+    """Writes a trial's predictions atomically.
+
+    Args:
+        predictions: split -> (clips of the split in the index's order, targets).
+
+    Raises:
+        ValueError: another shape than the index says, NaN or infinity; nothing is written.
+    """
+    splits = [split for split in SPLIT_ORDER if split in predictions]
+    _check_complete(index, predictions, splits)
+    digests = {split: index.digest(split) for split in splits}
+    schema = _schema(index.target_names, _sealed(_notes(info) | {"clips": digests}))
+    with (
+        replacing(path) as temporary,
+        pq.ParquetWriter(
+            temporary,
+            schema,
+            compression="zstd",
+            compression_level=3,
+            use_dictionary=["split"],
+            use_byte_stream_split=list(index.target_names),
+            write_page_checksum=True,
+        ) as writer,
+    ):
+        for split in splits:
+            writer.write_table(_split_table(schema, index, split, predictions[split]))
+
+
+def read_predictions(
+    path: Path, index: ClipIndex, split: str
+) -> tuple[PredictionInfo, NDArray[np.float32]]:
+    """Reads one split's predictions, (clips of the split in the index's order, targets).
+
+    Raises:
+        InputError: the file is damaged, of another schema, of other targets or clips, holds NaN,
+            infinity or a constant column, or its score on val is not the recorded one.
+    """
+    table, notes = _opened(path, split)
+    try:
+        digest = notes["clips"].get(split)
+        names = {field.name for field in fields(PredictionInfo)}
+        info = PredictionInfo(**{k: v for k, v in notes.items() if k in names})
+        info = PredictionInfo(**{**vars(info), "targets": tuple(info.targets)})
+    except (TypeError, AttributeError, KeyError) as error:
+        raise InputError(f"{path}: incomplete metadata ({error})") from error
+    if info.targets != index.target_names:
+        raise InputError(
+            f"{path}: targets are {', '.join(info.targets)}; "
+            f"the study has {', '.join(index.target_names)}"
+        )
+    if digest is None:
+        raise InputError(f"{path}: holds no predictions for {split}")
+    ids = index.ids(split)
+    if len(table) != len(ids):
+        raise InputError(f"{path}: {len(table)} rows for {split}, the study has {len(ids)} clips")
+    if digest != index.digest(split) or table["clip_id"].to_pylist() != ids:
+        raise InputError(f"{path}: other clips, or another order, than the study's {split}")
+    values = _matrix(table, info.targets)
+    _check_values(path, values, info.targets)
+    if split == "val":
+        _check_score(path, index, values, info.val_pcc)
+    return info, values
+
+
+def _notes(info: PredictionInfo) -> dict[str, Any]:
+    config = json.dumps(info.config, sort_keys=True)
+    return asdict(info) | {"config_sha256": hashlib.sha256(config.encode()).hexdigest()}
+
+
+def _sealed(notes: Mapping[str, Any]) -> dict[bytes, bytes]:
+    """Schema metadata with its own checksum: Parquet guards its pages, but not its footer."""
+    values = {"schema_version": SCHEMA_VERSION, **notes}
+    texts = {_PREFIX + name: json.dumps(value, sort_keys=True) for name, value in values.items()}
+    texts[_PREFIX + "seal"] = _seal(texts)
+    return {name.encode(): text.encode() for name, text in texts.items()}
+
+
+def _seal(texts: Mapping[str, str]) -> str:
+    return hashlib.sha256(json.dumps(sorted(texts.items())).encode()).hexdigest()
+
+
+def _opened(path: Path, split: str | None = None) -> tuple[pa.Table, dict[str, Any]]:
+    if not path.is_file():
+        raise InputError(f"{path}: no such file")
+    try:
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+            metadata = file.schema_arrow.metadata or {}
+            texts = {k.decode(): v.decode() for k, v in metadata.items()}
+            texts = {k: v for k, v in texts.items() if k.startswith(_PREFIX)}
+            seal = texts.pop(_PREFIX + "seal", None)
+            if seal != _seal(texts):
+                raise InputError(f"{path}: its metadata is damaged or no harness wrote it")
+            notes = {k.removeprefix(_PREFIX): json.loads(v) for k, v in texts.items()}
+            if notes.get("schema_version") != SCHEMA_VERSION:
+                raise InputError(
+                    f"{path}: schema {notes.get('schema_version')}, this harness reads "
+                    f"{SCHEMA_VERSION}"
+                )
+            return _row_group(file, notes, split), notes
+    except InputError:
+        raise
+    # A damaged file can trip pyarrow anywhere, so that the kinds of its errors are many.
+    except (OSError, pa.ArrowException, ValueError, KeyError, TypeError, MemoryError) as error:
+        raise InputError(f"{path}: damaged: {error}") from error
+
+
+def _row_group(file: pq.ParquetFile, notes: dict[str, Any], split: str | None) -> pa.Table:
+    if split is None:
+        return file.read()
+    splits = [name for name in SPLIT_ORDER if name in notes["clips"]]
+    if split not in splits:
+        return file.schema_arrow.empty_table()
+    table = file.read_row_group(splits.index(split))
+    if set(table["split"].to_pylist()) - {split}:
+        raise ValueError(f"rows of another split among those of {split}")
+    return table
+
+
+def _schema(targets: tuple[str, ...], metadata: dict[bytes, bytes]) -> pa.Schema:
+    columns = [
+        pa.field("clip_id", pa.string(), nullable=False),
+        pa.field("split", pa.dictionary(pa.int32(), pa.string()), nullable=False),
+        *(pa.field(name, pa.float32(), nullable=False) for name in targets),
+    ]
+    return pa.schema(columns, metadata)
+
+
+def _split_table(
+    schema: pa.Schema, index: ClipIndex, split: str, values: NDArray[np.float32]
+) -> pa.Table:
+    ids = index.ids(split)
+    label = pa.DictionaryArray.from_arrays(
+        pa.array(np.zeros(len(ids), np.int32)), pa.array([split], pa.string())
+    )
+    columns = [pa.array(values[:, c], pa.float32()) for c in range(values.shape[1])]
+    return pa.Table.from_arrays([pa.array(ids, pa.string()), label, *columns], schema=schema)
+
+
+def _matrix(table: pa.Table, targets: list[str] | tuple[str, ...]) -> NDArray[np.float32]:
+    try:
+        columns = [table[name].to_numpy().astype(np.float32, copy=False) for name in targets]
+    except KeyError as error:
+        raise InputError(f"no column {error}") from error
+    return np.stack(columns, axis=1)
+
+
+def _check_complete(
+    index: ClipIndex, predictions: Mapping[str, NDArray[np.float32]], splits: list[str]
+) -> None:
+    unknown = set(predictions) - set(splits)
+    if unknown:
+        raise ValueError(f"unknown splits {sorted(unknown)}; expected some of {SPLIT_ORDER}")
+    for split in splits:
+        expected = (len(index.rows(split)), len(index.target_names))
+        if predictions[split].shape != expected:
+            raise ValueError(f"{split}: expected {expected}, got {predictions[split].shape}")
+        if not np.isfinite(predictions[split]).all():
+            raise ValueError(f"{split}: predictions hold NaN or infinity")
+
+
+def _check_values(path: Path, values: NDArray[np.float32], targets: tuple[str, ...]) -> None:
+    for column, name in enumerate(targets):
+        if not np.isfinite(values[:, column]).all():
+            raise InputError(f"{path}: {name} holds NaN or infinity")
+        if len(values) > 1 and np.ptp(values[:, column]) == 0:
+            raise InputError(f"{path}: {name} is constant, its correlation is undefined")
+
+
+def _check_score(
+    path: Path, index: ClipIndex, values: NDArray[np.float32], recorded: float
+) -> None:
+    truth = index.targets[index.rows("val")]
+    labelled = ~np.isnan(truth).any(axis=1)
+    found = mean_pcc(truth[labelled], values[labelled])
+    if not abs(found - recorded) <= SCORE_TOLERANCE:
+        raise InputError(f"{path}: mean PCC on val is {found:.6f}, recorded is {recorded:.6f}")
