@@ -183,6 +183,10 @@ class StudySearch(OptunaSearch):
             self.failures_in_a_row = 0
             self.watcher.ended(trial.number, "PRUNED", result["score"], "")
 
+    def __getstate__(self) -> dict[str, Any]:
+        # Tune pickles its search into snapshots that nobody reads: the study is the state.
+        return {}
+
     def save(self, checkpoint_path: str) -> None:
         # The study is the state; Tune insists on a file.
         Path(checkpoint_path).touch()

@@ -1,0 +1,69 @@
+"""Small studies on disk, made through the real writers."""
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.metrics import mean_pcc
+from harness.predictions import (
+    ClipIndex,
+    PredictionInfo,
+    trial_name,
+    write_clips,
+    write_predictions,
+)
+
+TARGETS = ("Joy", "Fear-of-Tests", "Awe")
+
+
+def make_index(val: int = 12, test: int = 8, *, labelled_test: bool = True) -> ClipIndex:
+    """Clips of two splits, interleaved, with random ratings."""
+    rng = np.random.default_rng(0)
+    splits = rng.permutation(["val"] * val + ["test"] * test).tolist()
+    targets = rng.random((val + test, len(TARGETS))).astype(np.float32)
+    if not labelled_test:
+        targets[np.array(splits) == "test"] = np.nan
+    ids = tuple(f"[{number:05d}]" for number in range(val + test))
+    return ClipIndex(ids, tuple(splits), targets, TARGETS, synthetic=True)
+
+
+def make_predictions(index: ClipIndex, seed: int) -> dict[str, NDArray[np.float32]]:
+    """Ratings with noise; the higher the seed, the noisier."""
+    rng = np.random.default_rng(seed)
+    predictions = {}
+    for split in ("val", "test"):
+        truth = np.nan_to_num(index.targets[index.rows(split)], nan=0.5)
+        noise = (0.3 + 0.1 * seed) * rng.standard_normal(truth.shape)
+        predictions[split] = (truth + noise).astype(np.float32)
+    return predictions
+
+
+def make_info(index: ClipIndex, number: int, val: NDArray[np.float32]) -> PredictionInfo:
+    """What a trial's file says of itself."""
+    return PredictionInfo(
+        trial_id=trial_name(number),
+        config={"loss": "ccc", "stride": 30, "layers": 2},
+        seed=number,
+        code_version="0",
+        data_fingerprint="d" * 64,
+        feature_fingerprint="f" * 64,
+        targets=index.target_names,
+        early_stop_split="val",
+        best_epoch=3,
+        val_pcc=mean_pcc(index.targets[index.rows("val")], val),
+        created="2026-01-01T00:00:00+00:00",
+    )
+
+
+def make_study(folder: Path, trials: int, index: ClipIndex | None = None) -> ClipIndex:
+    """A study folder with so many finished trials."""
+    index = index or make_index()
+    write_clips(folder / "clips.parquet", index)
+    (folder / "study.json").write_text('{"oracle": {"val": 0.9, "test": 0.9}}')
+    for number in range(trials):
+        predictions = make_predictions(index, number)
+        info = make_info(index, number, predictions["val"])
+        path = folder / "predictions" / f"{trial_name(number)}.parquet"
+        write_predictions(path, info, index, predictions)
+    return index

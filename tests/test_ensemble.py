@@ -1,0 +1,162 @@
+"""Ensembles of stored predictions, and the command that makes them."""
+
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from harness.ensembles.ensemble import Ensemble, average_top, combine, write_ensemble
+from harness.ensembles.library import load_library, newest_study
+from harness.ensembles.selection import top_k, uniform
+from harness.errors import InputError
+from harness.predictions import read_predictions
+from tests.studies import make_index, make_study
+
+
+def command(results: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    line = [sys.executable, "-m", "harness.ensemble", "--results", str(results), *arguments]
+    return subprocess.run(line, capture_output=True, text=True, check=False)
+
+
+def test_an_ensemble_of_one_is_its_member(tmp_path: Path) -> None:
+    make_study(tmp_path / "s", 3)
+    library = load_library(tmp_path / "s")
+    one = average_top(library, 1, tmp_path / "s", "one")
+    assert one.members == (one.best_single,)
+    assert one.naive == pytest.approx(one.best_single_naive, abs=1e-12)
+    number = [info.trial_id for info in library.matrix.infos].index(one.best_single)
+    combined = combine(library.matrix.predictions[[number]], one.weights)
+    np.testing.assert_array_equal(combined, library.matrix.predictions[number])
+
+
+@pytest.mark.parametrize("k", [1, 2, 5, 50])
+def test_weights_form_a_simplex(k: int) -> None:
+    assert uniform(k).sum() == pytest.approx(1)
+    assert (uniform(k) >= 0).all()
+
+
+def test_weights_off_the_simplex_are_refused(tmp_path: Path) -> None:
+    make_study(tmp_path / "s", 2)
+    values = vars(average_top(load_library(tmp_path / "s"), 2, tmp_path / "s", "e"))
+    for weights in [(0.5, 0.6), (1.5, -0.5), (1.0,)]:
+        with pytest.raises(ValueError, match="weights"):
+            Ensemble(**(values | {"weights": weights}))
+
+
+def test_ties_go_to_the_lowest_trial() -> None:
+    assert top_k(np.array([0.1, 0.3, 0.3, 0.2]), 3).tolist() == [1, 2, 3]
+
+
+def test_the_order_of_members_changes_nothing() -> None:
+    predictions = np.random.default_rng(0).random((4, 6, 3)).astype(np.float32)
+    weights = np.array([0.1, 0.2, 0.3, 0.4])
+    order = np.array([2, 0, 3, 1])
+    np.testing.assert_allclose(
+        combine(predictions, weights), combine(predictions[order], weights[order])
+    )
+
+
+def test_json_round_trip_is_exact(tmp_path: Path) -> None:
+    make_study(tmp_path / "s", 3)
+    ensemble = average_top(load_library(tmp_path / "s"), 3, tmp_path / "s", "e")
+    assert Ensemble.from_json(ensemble.to_json()) == ensemble
+
+
+def test_refused_and_repeated_files_are_told(tmp_path: Path) -> None:
+    make_study(tmp_path / "s", 3)
+    files = sorted((tmp_path / "s" / "predictions").iterdir())
+    files[0].write_bytes(b"no parquet")
+    files[1].with_name("00009.parquet").write_bytes(files[1].read_bytes())
+    library = load_library(tmp_path / "s")
+    assert len(library.matrix) == 2
+    reasons = [refusal.reason for refusal in library.refused]
+    assert "damaged" in reasons[0]
+    assert "says it is trial 00001" in reasons[1]
+
+
+def test_the_written_ensemble_reads_back(tmp_path: Path) -> None:
+    index = make_study(tmp_path / "s", 4)
+    library = load_library(tmp_path / "s")
+    ensemble = average_top(library, 3, tmp_path / "s", "e")
+    paths = {path.name: path for path in write_ensemble(tmp_path / "s", ensemble, library)}
+    assert list(paths) == ["predictions.parquet", "predictions.csv", "ensemble.json"]
+    info, values = read_predictions(paths["predictions.parquet"], index, "test")
+    assert info.config["members"] == list(ensemble.members)
+    with paths["predictions.csv"].open(newline="") as file:
+        header, *rows = csv.reader(file)
+    assert header == ["File_ID", *index.target_names]
+    assert [row[0] for row in rows] == sorted(index.ids("test"))
+    by_id = dict(zip(index.ids("test"), values, strict=True))
+    for clip_id, *cells in rows:
+        np.testing.assert_allclose(np.array(cells, float), by_id[clip_id], atol=5e-7)
+
+
+def test_unlabelled_clips_are_predicted_and_never_scored(tmp_path: Path) -> None:
+    make_study(tmp_path / "s", 2, make_index(labelled_test=False))
+    library = load_library(tmp_path / "s")
+    ensemble = average_top(library, 2, tmp_path / "s", "e")
+    assert ensemble.test is None
+    names = [path.name for path in write_ensemble(tmp_path / "s", ensemble, library)]
+    assert "predictions.csv" in names
+
+
+def test_no_test_split_gives_no_submission(tmp_path: Path) -> None:
+    make_study(tmp_path / "s", 2, make_index(test=0))
+    library = load_library(tmp_path / "s")
+    ensemble = average_top(library, 2, tmp_path / "s", "e")
+    names = [path.name for path in write_ensemble(tmp_path / "s", ensemble, library)]
+    assert names == ["predictions.parquet", "ensemble.json"]
+
+
+def test_the_newest_study_is_found(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"run python -m harness\.search first"):
+        newest_study(tmp_path)
+    make_study(tmp_path / "old", 1)
+    make_study(tmp_path / "new", 1)
+    assert newest_study(tmp_path) == tmp_path / "new"
+
+
+def test_the_command_prints_and_is_repeatable(tmp_path: Path) -> None:
+    make_study(tmp_path / "s", 6)
+    first = command(tmp_path, "--top", "5")
+    assert first.returncode == 0, first.stderr
+    for said in ("6 eligible", "Members", "optimistic", "Oracle", "SYNTHETIC", "mean-top5"):
+        assert said in first.stdout
+    folder = tmp_path / "s" / "ensembles" / "mean-top5"
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    assert command(tmp_path, "--top", "5", "--study", "s").returncode == 0
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_the_command_speaks_json(tmp_path: Path) -> None:
+    make_study(tmp_path / "s", 3)
+    told = json.loads(command(tmp_path, "--top", "2", "--json").stdout)
+    assert told["method"] == "mean"
+    assert len(told["members"]) == 2
+    assert told["synthetic"] is True
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--top", "9"), "only 3 eligible trials"),
+        (("--top", "0"), "at least 1 member"),
+        (("--study", "none"), "no such study"),
+        (("--study", "../s"), "expected a plain folder name"),
+        (("--name", "a/b"), "expected a plain folder name"),
+    ],
+)
+def test_mistakes_are_one_line_and_leave_nothing(
+    tmp_path: Path, arguments: tuple[str, ...], message: str
+) -> None:
+    make_study(tmp_path / "s", 3)
+    done = command(tmp_path, *arguments)
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: ")
+    assert done.stderr.count("\n") == 1
+    assert message in done.stderr
+    assert not (tmp_path / "s" / "ensembles").exists()

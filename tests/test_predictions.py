@@ -1,0 +1,157 @@
+"""Prediction files: exact round trips, and everything that does not fit is refused by name."""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+import harness.predictions
+from harness.errors import InputError
+from harness.predictions import (
+    ClipIndex,
+    read_clips,
+    read_predictions,
+    write_clips,
+    write_predictions,
+)
+from tests.studies import make_index, make_info, make_predictions
+
+
+@pytest.fixture
+def index() -> ClipIndex:
+    return make_index()
+
+
+@pytest.fixture
+def file(tmp_path: Path, index: ClipIndex) -> Path:
+    predictions = make_predictions(index, 3)
+    path = tmp_path / "00003.parquet"
+    write_predictions(path, make_info(index, 3, predictions["val"]), index, predictions)
+    return path
+
+
+def refused(file: Path, index: ClipIndex, message: str, split: str = "val") -> None:
+    with pytest.raises(InputError, match=message) as error:
+        read_predictions(file, index, split)
+    assert str(file) in str(error.value)
+
+
+@pytest.mark.parametrize("split", ["val", "test"])
+def test_a_round_trip_is_exact(file: Path, index: ClipIndex, split: str) -> None:
+    expected = make_predictions(index, 3)
+    info, values = read_predictions(file, index, split)
+    assert values.dtype == np.float32
+    np.testing.assert_array_equal(values, expected[split])
+    assert info == make_info(index, 3, expected["val"])
+
+
+def test_clips_round_trip_is_exact(tmp_path: Path, index: ClipIndex) -> None:
+    index.targets[2] = np.nan
+    for variant in (index, dataclasses.replace(index, groups=index.clip_ids, synthetic=False)):
+        write_clips(tmp_path / "clips.parquet", variant)
+        back = read_clips(tmp_path / "clips.parquet")
+        np.testing.assert_array_equal(back.targets, variant.targets)
+        for name in ("clip_ids", "splits", "target_names", "groups", "synthetic"):
+            assert getattr(back, name) == getattr(variant, name)
+
+
+def test_pages_carry_what_the_schema_promises(file: Path) -> None:
+    metadata = pq.ParquetFile(file).metadata
+    assert metadata.num_row_groups == 2, "one a split, so that a split is one read"
+    assert "BYTE_STREAM_SPLIT" in metadata.row_group(0).column(2).encodings
+    assert "DICTIONARY" not in "".join(metadata.row_group(0).column(2).encodings)
+    assert metadata.row_group(0).column(2).compression == "ZSTD"
+
+
+def test_another_schema_is_refused(
+    file: Path, index: ClipIndex, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(harness.predictions, "SCHEMA_VERSION", "2")
+    refused(file, index, "schema 1, this harness reads 2")
+
+
+def test_other_targets_are_refused(file: Path, index: ClipIndex) -> None:
+    renamed = dataclasses.replace(index, target_names=("Joy", "Awe", "Fear-of-Tests"))
+    refused(file, renamed, "targets are Joy, Fear-of-Tests, Awe")
+
+
+def test_other_clips_are_refused(file: Path, index: ClipIndex) -> None:
+    foreign = ("[99999]", *index.clip_ids[1:])
+    other = dataclasses.replace(index, clip_ids=foreign)
+    refused(file, other, "other clips", split=index.splits[0])
+
+
+def test_another_order_is_refused(file: Path, index: ClipIndex) -> None:
+    turned = dataclasses.replace(
+        index,
+        clip_ids=index.clip_ids[::-1],
+        splits=index.splits[::-1],
+        targets=index.targets[::-1],
+    )
+    refused(file, turned, "another order")
+
+
+def test_another_number_of_clips_is_refused(file: Path) -> None:
+    refused(file, make_index(val=13), "12 rows for val, the study has 13")
+
+
+def test_a_constant_column_is_refused(tmp_path: Path, index: ClipIndex) -> None:
+    predictions = make_predictions(index, 0)
+    info = make_info(index, 0, predictions["val"])
+    predictions["val"][:, 1] = 0.5
+    write_predictions(tmp_path / "c.parquet", info, index, predictions)
+    refused(tmp_path / "c.parquet", index, "Fear-of-Tests is constant")
+
+
+def test_another_score_than_recorded_is_refused(tmp_path: Path, index: ClipIndex) -> None:
+    predictions = make_predictions(index, 0)
+    info = make_info(index, 0, predictions["val"])
+    swapped = predictions["val"][::-1].copy()
+    write_predictions(tmp_path / "s.parquet", info, index, predictions | {"val": swapped})
+    refused(tmp_path / "s.parquet", index, "recorded is")
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_nan_and_infinity_are_never_written(tmp_path: Path, index: ClipIndex, bad: float) -> None:
+    predictions = make_predictions(index, 0)
+    info = make_info(index, 0, predictions["val"])
+    predictions["test"][0, 0] = bad
+    with pytest.raises(ValueError, match="NaN or infinity"):
+        write_predictions(tmp_path / "n.parquet", info, index, predictions)
+    assert not list(tmp_path.iterdir()), "nothing is left behind"
+
+
+def test_a_missing_split_is_refused(tmp_path: Path, index: ClipIndex) -> None:
+    predictions = make_predictions(index, 0)
+    info = make_info(index, 0, predictions["val"])
+    write_predictions(tmp_path / "v.parquet", info, index, {"val": predictions["val"]})
+    refused(tmp_path / "v.parquet", index, "no predictions for test", split="test")
+
+
+@pytest.mark.parametrize("kept", [0, 3, 100, -1])
+def test_a_truncated_file_is_refused(file: Path, index: ClipIndex, kept: int) -> None:
+    file.write_bytes(file.read_bytes()[:kept])
+    refused(file, index, "damaged")
+
+
+def test_a_flipped_bit_never_changes_what_is_read(file: Path, index: ClipIndex) -> None:
+    whole = file.read_bytes()
+    expected = {split: read_predictions(file, index, split) for split in ("val", "test")}
+    rng = np.random.default_rng(0)
+    caught = 0
+    for position in rng.choice(len(whole) * 8, 100, replace=False).tolist():
+        damaged = bytearray(whole)
+        damaged[position // 8] ^= 1 << (position % 8)
+        file.write_bytes(damaged)
+        for split, (info, values) in expected.items():
+            try:
+                found, read = read_predictions(file, index, split)
+            except InputError:
+                caught += 1
+                continue
+            # Some bits carry nothing that is read (the other split, statistics, writer's name).
+            assert found == info
+            np.testing.assert_array_equal(read, values)
+    assert caught > 100
