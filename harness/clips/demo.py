@@ -69,7 +69,7 @@ class Plan:
 
     seed: int = 0
     clips: tuple[int, int, int] = (800, 200, 200)
-    faces: tuple[int, int] = (2400, 400)
+    faces: tuple[int, int] = (3200, 400)
     frames: int = 120
 
     def name(self) -> str:

@@ -1,0 +1,22 @@
+"""Small networks with weights and statistics that are not the defaults."""
+
+import torch
+from torch import nn
+
+from harness.backbone.mtl_dan import MTLDAN
+
+
+def make_network(num_heads: int, seed: int = 0) -> MTLDAN:
+    """An MTL-DAN in eval with random weights and non-trivial batch-norm statistics."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = MTLDAN(num_heads)
+        for module in model.modules():
+            if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
+                assert module.running_mean is not None
+                assert module.running_var is not None
+                module.running_mean.normal_(0, 0.2)
+                module.running_var.uniform_(0.5, 1.5)
+                module.weight.data.uniform_(0.5, 1.5)
+                module.bias.data.normal_(0, 0.2)
+    return model.requires_grad_(False).eval()

@@ -1,0 +1,290 @@
+"""MTL-DAN: its function, its fused twin, its files and its training."""
+
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from harness.backbone.checkpoints import load_mtl_dan, read_metadata, save_mtl_dan
+from harness.backbone.fused import fuse
+from harness.backbone.mtl_dan import MTLDAN, AttentionHead
+from harness.backbone.preprocessing import DEVIATION, MEAN, normalise
+from harness.backbone.pretraining import (
+    Faces,
+    multi_task_loss,
+    partition_loss,
+    pretrain,
+    read_annotations,
+)
+from harness.errors import InputError
+from tests.networks import make_network
+
+
+def images(count: int, height: int, width: int) -> Tensor:
+    return torch.randn(count, 3, height, width, generator=torch.Generator().manual_seed(1))
+
+
+def test_the_published_size() -> None:
+    with torch.device("meta"):
+        model = MTLDAN(9)
+    assert sum(p.numel() for p in model.parameters()) == 50_175_402
+
+
+def test_the_published_names() -> None:
+    with torch.device("meta"):
+        state = MTLDAN(9).state_dict()
+    heads = [f"cat_head{i}" for i in range(9)]
+    expected = {"DAN", *heads, "encoder", "fc1", "bn1", "fc2", "fc3"}
+    assert {key.split(".")[0] for key in state} == expected
+    inside = {key.split(".")[1] for key in state if key.startswith("DAN.")}
+    assert inside == {"features", *heads, "fc", "bn", "fc2"}
+    trunk = {key.split(".")[2] for key in state if key.startswith("DAN.features.")}
+    assert trunk == {"0", "1", "4", "5", "6", "7"}
+    shapes = {
+        "sa.conv1x1.0.weight": [256, 512, 1, 1],
+        "sa.conv_3x3.0.weight": [512, 256, 3, 3],
+        "sa.conv_1x3.0.weight": [512, 256, 1, 3],
+        "sa.conv_3x1.0.weight": [512, 256, 3, 1],
+        "ca.attention.0.weight": [32, 512],
+        "ca.attention.3.weight": [512, 32],
+    }
+    for name, shape in shapes.items():
+        assert list(state[f"cat_head8.{name}"].shape) == shape
+
+
+def by_hand(model: MTLDAN, x: Tensor) -> Tensor:
+    """The formula again, with torch's functions on the state dict's own tensors."""
+    s = model.state_dict()
+
+    def norm(y: Tensor, name: str) -> Tensor:
+        statistics = s[f"{name}.running_mean"], s[f"{name}.running_var"]
+        return F.batch_norm(y, *statistics, s[f"{name}.weight"], s[f"{name}.bias"])
+
+    def conv(y: Tensor, name: str, padding: tuple[int, int]) -> Tensor:
+        weight, bias = s[f"{name}.0.weight"], s[f"{name}.0.bias"]
+        return norm(F.conv2d(y, weight, bias, padding=padding), f"{name}.1")
+
+    def linear(y: Tensor, name: str) -> Tensor:
+        return F.linear(y, s[f"{name}.weight"], s[f"{name}.bias"])
+
+    def head(y: Tensor, name: str) -> Tensor:
+        z = conv(y, f"{name}.sa.conv1x1", (0, 0))
+        z = (
+            conv(z, f"{name}.sa.conv_3x3", (1, 1))
+            + conv(z, f"{name}.sa.conv_1x3", (0, 1))
+            + conv(z, f"{name}.sa.conv_3x1", (1, 0))
+        ).relu()
+        pooled = (y * z.sum(1, keepdim=True)).mean((2, 3))
+        gate = linear(pooled, f"{name}.ca.attention.0")
+        gate = norm(gate, f"{name}.ca.attention.1").relu()
+        return pooled * linear(gate, f"{name}.ca.attention.3").sigmoid()
+
+    features = model.DAN.features(x)
+    n = model.num_heads
+    stacks = [
+        torch.stack([head(features, f"{prefix}cat_head{i}") for i in range(n)])
+        for prefix in ("DAN.", "")
+    ]
+    expr, au = ((h.log_softmax(0) if n > 1 else h).sum(0) for h in stacks)
+    va = features.mean((2, 3))
+    shared = norm(linear(torch.cat([au, expr], 1), "encoder.0"), "encoder.1")
+    return torch.cat(
+        [
+            norm(linear(torch.cat([expr, shared], 1), "fc1"), "bn1"),
+            linear(torch.cat([au, shared], 1), "fc2").sigmoid(),
+            linear(torch.cat([va, shared], 1), "fc3").tanh(),
+        ],
+        1,
+    )
+
+
+@pytest.mark.parametrize("num_heads", [1, 3])
+def test_the_function_is_the_published_one(num_heads: int) -> None:
+    model, x = make_network(num_heads), images(3, 64, 64)
+    out = model(x)
+    assert out.shape == (3, 22)
+    torch.testing.assert_close(out, by_hand(model, x), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("num_heads", "height", "width"), [(1, 64, 64), (2, 65, 49), (4, 96, 80), (9, 64, 64)]
+)
+def test_the_fused_twin_is_the_same_function(num_heads: int, height: int, width: int) -> None:
+    model, x = make_network(num_heads), images(4, height, width)
+    plain, fused = model(x), fuse(model)(x)
+    assert ((plain - fused).norm() / plain.norm()) < 1e-5
+
+
+def test_only_a_frozen_model_is_fused() -> None:
+    with pytest.raises(ValueError, match=r"model\.eval"):
+        fuse(MTLDAN(1))
+
+
+@pytest.mark.parametrize("prefix", ["", "module."])
+@pytest.mark.parametrize("wrapped", [True, False])
+def test_the_published_form_loads(tmp_path: Path, prefix: str, wrapped: bool) -> None:
+    model = make_network(2)
+    state = {prefix + name: value for name, value in model.state_dict().items()}
+    content = {"iter": 9, "model_state_dict": state, "optimizer_state_dict": {}}
+    torch.save(content if wrapped else state, tmp_path / "m.pth")
+    x = images(2, 64, 64)
+    torch.testing.assert_close(load_mtl_dan(tmp_path / "m.pth")(x), model(x), rtol=0, atol=0)
+
+
+def test_safetensors_round_trip(tmp_path: Path) -> None:
+    model, x = make_network(2), images(2, 64, 64)
+    save_mtl_dan(tmp_path / "m.safetensors", model, {"input_size": "64"})
+    assert read_metadata(tmp_path / "m.safetensors") == {"input_size": "64"}
+    loaded = load_mtl_dan(tmp_path / "m.safetensors")
+    torch.testing.assert_close(loaded(x), model(x), rtol=0, atol=0)
+    assert not loaded.training
+
+
+def test_what_does_not_fit_is_named(tmp_path: Path) -> None:
+    state = make_network(1).state_dict()
+    del state["fc3.bias"]
+    state["extra"] = torch.zeros(1)
+    state["fc1.weight"] = torch.zeros(7, 1024)
+    torch.save(state, tmp_path / "m.pth")
+    with pytest.raises(InputError) as error:
+        load_mtl_dan(tmp_path / "m.pth")
+    for said in ("fc3.bias", "1 keys unexpected: extra", "fc1.weight is [7, 1024], not [8, 1024]"):
+        assert said in str(error.value)
+
+
+class Trap:
+    """Runs code when it is unpickled."""
+
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return Path.touch, (self.mark,)  # type: ignore[return-value]
+
+
+def test_a_pickle_that_runs_code_is_refused(tmp_path: Path) -> None:
+    mark, file = tmp_path / "ran", tmp_path / "m.pth"
+    torch.save({"model_state_dict": Trap(mark)}, file)
+    with pytest.raises(InputError, match="could run code"):
+        load_mtl_dan(file)
+    file.write_bytes(pickle.dumps(Trap(mark)))
+    with pytest.raises(InputError):
+        load_mtl_dan(file)
+    assert not mark.exists()
+
+
+@pytest.mark.parametrize("name", ["m.pth", "m.safetensors"])
+@pytest.mark.parametrize("content", [b"", b"x" * 100])
+def test_damaged_files_are_refused(tmp_path: Path, name: str, content: bytes) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(InputError, match=name):
+        load_mtl_dan(tmp_path / name)
+    with pytest.raises(InputError, match="no such weight file"):
+        load_mtl_dan(tmp_path / f"none-{name}")
+
+
+def test_normalise_is_imagenets() -> None:
+    frame = torch.full((1, 10, 14, 3), 255, dtype=torch.uint8)
+    expected = (1 - torch.tensor(MEAN)) / torch.tensor(DEVIATION)
+    out = normalise(frame, 32)
+    assert out.shape == (1, 3, 32, 32)
+    torch.testing.assert_close(out[0, :, 5, 5], expected)
+
+
+def faces(count: int = 6) -> Faces:
+    draw = torch.Generator().manual_seed(0)
+    return Faces(
+        torch.randint(0, 256, (count, 32, 32, 3), generator=draw).to(torch.uint8),
+        torch.rand(count, 2, generator=draw),
+        torch.randint(0, 8, (count,), generator=draw),
+        torch.randint(0, 2, (count, 12), generator=draw).float(),
+    )
+
+
+def test_invalid_labels_reach_no_loss() -> None:
+    model, all_faces = make_network(2), faces()
+    out = model.branches(normalise(all_faces.pictures, 32))
+    masked = faces()
+    masked.expression[0], masked.valence_arousal[1], masked.action_units[2] = (
+        -1,
+        torch.nan,
+        torch.nan,
+    )
+    before = multi_task_loss(out, masked)
+    # What the network says of a masked label is free to change.
+    out.expression[0] += 100
+    out.valence_arousal[1] += 100
+    out.action_units[2] += 100
+    assert torch.isfinite(before)
+    assert multi_task_loss(out, masked) == before
+    assert multi_task_loss(out, all_faces) != before
+
+
+def test_partition_loss_is_its_formula() -> None:
+    heads = torch.rand(4, 3, 512, generator=torch.Generator().manual_seed(0))
+    expected = np.log(1 + 3 / heads.numpy().var(axis=1, ddof=1).mean())
+    assert partition_loss(heads).item() == pytest.approx(expected, rel=1e-4)
+    assert partition_loss(heads[:, :1]).item() == 0
+
+
+HEADER = "image,valence,arousal,expression,aus\n"
+GOOD = "v/1.jpg,0.5,-0.5,4," + ",".join("0" * 12)
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ("v/1.jpg,0.5", "line 2: expected 16 fields, got 2"),
+        (GOOD.replace("0.5", "x", 1), "line 2: could not convert"),
+        (GOOD.replace("-0.5", "-3"), "line 2, valence/arousal"),
+        (GOOD.replace(",4,", ",9,"), "line 2, expression"),
+        (GOOD.replace(",0,0,", ",2,0,"), "line 2, aus"),
+        (GOOD.replace("v/1.jpg", "../1.jpg"), "line 2, image"),
+        ("v/1.jpg,-5,-5,-1" + ",-1" * 12, "no face with a valid label"),
+    ],
+)
+def test_bad_annotations_are_named(tmp_path: Path, row: str, message: str) -> None:
+    file = tmp_path / "train_set.txt"
+    file.write_text(HEADER + row + "\n")
+    with pytest.raises(InputError, match=message):
+        read_annotations(file, tmp_path)
+
+
+def test_markers_become_masks(tmp_path: Path) -> None:
+    file = tmp_path / "train_set.txt"
+    rows = [GOOD, GOOD.replace(",4,", ",-1,"), GOOD.replace("0.5,-0.5", "-5,-5")]
+    file.write_text(HEADER + "\n".join(rows) + "\n")
+    read = read_annotations(file, tmp_path)
+    assert read.expression.tolist() == [4, -1, 4]
+    assert np.isnan(read.valence_arousal[:, 0]).tolist() == [False, False, True]
+
+
+@pytest.mark.slow
+def test_training_repeats_and_keeps_the_best(tiny_demo_faces: Path) -> None:
+    told: list[float] = []
+
+    def train() -> tuple[MTLDAN, float]:
+        model, scores = pretrain(
+            tiny_demo_faces,
+            num_heads=1,
+            input_size=32,
+            epochs=3,
+            batch_size=16,
+            learning_rate=1e-3,
+            seed=0,
+            progress=lambda epoch, epochs, scores: told.append(scores.p_mtl),
+        )
+        return model, scores.p_mtl
+
+    (first, score), (second, again) = train(), train()
+    assert score == again == max(told)
+    for a, b in zip(first.parameters(), second.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_a_head_keeps_the_batch() -> None:
+    assert AttentionHead().eval()(torch.randn(2, 512, 3, 2)).shape == (2, 512)
