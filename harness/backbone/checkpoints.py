@@ -83,8 +83,8 @@ def _read(path: Path) -> dict[str, Tensor]:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise InputError(
-            f"{path}: refused: it holds more than tensors and could run code; "
-            "export its state_dict and save that"
+            f"{path}: refused: damaged, or it holds more than tensors and could run code; "
+            "give a file of a state_dict alone"
         ) from error
     except (OSError, SafetensorError, RuntimeError, EOFError, ValueError, KeyError) as error:
         raise InputError(f"{path}: damaged or no weight file: {error}") from error

@@ -22,6 +22,7 @@ from harness.features.sequences import FrameFeatures
 
 _SCHEMA_VERSION = "1"
 _METADATA_KEY = b"harness.clips"
+_SEAL_KEY = b"harness.seal"
 # Enough of a file to tell it from any other: a video's index lies at its begin or end.
 _SAMPLE = 1 << 16
 
@@ -115,7 +116,9 @@ class FeatureStore:
             }
         )
         notes = {c.clip_id: {"source": c.source, "strides": list(c.strides)} for c in clips}
-        table = table.replace_schema_metadata({_METADATA_KEY: json.dumps(notes).encode()})
+        text = json.dumps(notes).encode()
+        seal = {_METADATA_KEY: text, _SEAL_KEY: _seal(table, text)}
+        table = table.replace_schema_metadata(seal)
         with replacing(path) as temporary:
             pq.write_table(table, temporary, compression="zstd", write_page_checksum=True)
         self._take(clips)
@@ -153,7 +156,10 @@ class FeatureStore:
     def _read(self, shard: Path) -> None:
         try:
             table = pq.read_table(shard, page_checksum_verification=True)
-            notes = json.loads(table.schema.metadata[_METADATA_KEY])
+            text = table.schema.metadata[_METADATA_KEY]
+            if _seal(table, text) != table.schema.metadata[_SEAL_KEY]:
+                raise ValueError("its checksum does not fit")
+            notes = json.loads(text)
         except (OSError, pa.ArrowException, KeyError, TypeError, ValueError) as error:
             raise InputError(
                 f"{shard}: a damaged feature shard ({error}); delete this file and run again, "
@@ -188,6 +194,15 @@ class FeatureStore:
             stored.strides.update(clip.strides)
             stored.frames.append(clip.frames)
             stored.features.append(clip.features)
+
+
+def _seal(table: pa.Table, notes: bytes) -> bytes:
+    """Checksum of rows and notes: Parquet's own guards pages, but neither headers nor footer."""
+    digest = hashlib.sha256(notes)
+    digest.update(json.dumps(table["clip_id"].to_pylist()).encode())
+    digest.update(table["frame"].to_numpy().tobytes())
+    digest.update(table["features"].combine_chunks().flatten().to_numpy().tobytes())
+    return digest.hexdigest().encode()
 
 
 def source_fingerprint(path: Path) -> str:

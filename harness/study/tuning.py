@@ -29,7 +29,7 @@ from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.trial import TrialState
 from ray import tune
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
-from ray.tune.search import ConcurrencyLimiter
+from ray.tune.search import ConcurrencyLimiter, Searcher
 from ray.tune.search.optuna import OptunaSearch
 
 from harness.errors import InputError
@@ -150,7 +150,8 @@ class StudySearch(OptunaSearch):
 
     def suggest(self, trial_id: str) -> dict[str, Any] | None:
         if self.failures_in_a_row >= MAX_FAILURES_IN_A_ROW:
-            return None
+            # None would only mean "ask again later".
+            return cast(dict[str, Any], Searcher.FINISHED)
         trial = self.study.ask(fixed_distributions=self.search_space.distributions)
         self._ot_trials[trial_id] = trial
         root = trial.user_attrs.get(RETRY_OF, trial.number)

@@ -1,0 +1,172 @@
+"""From video files to stored features: each frame once, nothing lost, nothing stale."""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from harness.clips.demo import Demo
+from harness.clips.layouts import ClipTable, read_clips
+from harness.clips.video import sampled_frames
+from harness.errors import InputError
+from harness.features.extraction import Extraction, extract, sources
+from harness.features.store import ClipFrames, FeatureStore, Recipe
+
+SIZE = 16
+RECIPE = Recipe(weights="w", preprocessing="p", input_size=SIZE)
+
+
+class Means(nn.Module):
+    """A network that anyone can check: the mean of each colour, and a count of its images."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.images = 0
+
+    def forward(self, images: Tensor) -> Tensor:
+        self.images += len(images)
+        return images.mean(dim=(2, 3))
+
+
+@pytest.fixture
+def clips(tiny_demo: Demo) -> ClipTable:
+    return read_clips(tiny_demo.root)
+
+
+def run(
+    clips: ClipTable, store: FeatureStore, strides: list[int], **options: int
+) -> tuple[Extraction, Means]:
+    network = Means()
+    cpu = torch.device("cpu")
+    return extract(clips, lambda: network, store, strides, device=cpu, **options), network
+
+
+def keys(clips: ClipTable) -> list[tuple[str, str]]:
+    return list(zip(clips.clip_ids, sources(clips), strict=True))
+
+
+def test_every_sampled_frame_once(tmp_path: Path, clips: ClipTable) -> None:
+    store = FeatureStore(tmp_path, RECIPE)
+    done, network = run(clips, store, [10, 15])
+    # Of 31 frames: 0, 10, 15, 20, 30.
+    assert (done.clips, done.frames, network.images) == (20, 100, 100)
+    loaded = store.load(keys(clips), [10, 15])
+    assert loaded.frames.reshape(20, 5).tolist() == [[0, 10, 15, 20, 30]] * 20
+    assert store.load(keys(clips), [15]).frames.reshape(20, 3).tolist() == [[0, 15, 30]] * 20
+
+
+def test_features_belong_to_their_frame(tmp_path: Path, clips: ClipTable) -> None:
+    store = FeatureStore(tmp_path, RECIPE)
+    run(clips, store, [15])
+    loaded = store.load(keys(clips), [15])
+    for clip in (0, 7, 19):
+        pictures = [picture for _, picture in sampled_frames(clips.paths[clip], [15])]
+        brightness = [picture.mean() for picture in pictures]
+        rows = slice(loaded.offsets[clip], loaded.offsets[clip + 1])
+        # ImageNet's normalisation is affine and nearly alike in the three colours.
+        back = (loaded.features[rows].mean(axis=1) * 0.226 + 0.449) * 255
+        np.testing.assert_allclose(back, brightness, atol=4)
+
+
+@pytest.mark.parametrize("options", [{"batch_size": 1}, {"batch_size": 7, "decoders": 1}])
+def test_batching_changes_nothing(
+    tmp_path: Path, clips: ClipTable, options: dict[str, int]
+) -> None:
+    one, other = (FeatureStore(tmp_path / name, RECIPE) for name in "ab")
+    run(clips, one, [5])
+    run(clips, other, [5], **options)
+    a, b = one.load(keys(clips), [5]), other.load(keys(clips), [5])
+    np.testing.assert_allclose(a.features, b.features, atol=1e-6)
+
+
+def test_a_second_run_does_nothing(tmp_path: Path, clips: ClipTable) -> None:
+    run(clips, FeatureStore(tmp_path, RECIPE), [10])
+    for strides in ([10], [30], [10, 20]):
+        done, network = run(clips, FeatureStore(tmp_path, RECIPE), strides)
+        assert (done.clips, network.images, done.kept) == (0, 0, 20)
+
+
+def test_new_strides_compute_what_is_new(tmp_path: Path, clips: ClipTable) -> None:
+    run(clips, FeatureStore(tmp_path, RECIPE), [10])
+    store = FeatureStore(tmp_path, RECIPE)
+    done, _ = run(clips, store, [10, 15])
+    assert done.frames == 20, "frame 15 of each clip; 0 and 30 were there"
+    again = FeatureStore(tmp_path, RECIPE).load(keys(clips), [10, 15])
+    whole = FeatureStore(tmp_path / "fresh", RECIPE)
+    run(clips, whole, [10, 15])
+    np.testing.assert_array_equal(again.features, whole.load(keys(clips), [10, 15]).features)
+
+
+def test_an_interrupted_run_keeps_what_was_done(tmp_path: Path, clips: ClipTable) -> None:
+    def interrupt(done: int, total: int, frames: int) -> None:
+        if done == 5:
+            raise KeyboardInterrupt
+
+    store = FeatureStore(tmp_path, RECIPE)
+    with pytest.raises(KeyboardInterrupt):
+        extract(
+            clips, Means, store, [10], device=torch.device("cpu"), batch_size=1, progress=interrupt
+        )
+    done, _ = run(clips, FeatureStore(tmp_path, RECIPE), [10])
+    assert (done.kept, done.clips) == (5, 15)
+
+
+def test_one_bad_clip_is_named_and_the_others_are_kept(tmp_path: Path, clips: ClipTable) -> None:
+    bad = tmp_path / "bad.mp4"
+    bad.write_bytes(b"no video")
+    spoiled = dataclasses.replace(clips, paths=(*clips.paths[:3], bad, *clips.paths[4:]))
+    store = FeatureStore(tmp_path / "store", RECIPE)
+    with pytest.raises(InputError, match=r"1 of 20 clips gave no features: .*bad\.mp4"):
+        run(spoiled, store, [10])
+    done, _ = run(clips, FeatureStore(tmp_path / "store", RECIPE), [10])
+    assert (done.kept, done.clips) == (19, 1)
+
+
+def test_a_changed_video_is_computed_again(tmp_path: Path, clips: ClipTable) -> None:
+    copy = tmp_path / "clip.mp4"
+    copy.write_bytes(clips.paths[3].read_bytes())
+    moved = dataclasses.replace(clips, paths=(*clips.paths[:3], copy, *clips.paths[4:]))
+    run(moved, FeatureStore(tmp_path / "s", RECIPE), [10])
+    copy.write_bytes(clips.paths[4].read_bytes())
+    store = FeatureStore(tmp_path / "s", RECIPE)
+    assert run(moved, store, [10])[0].clips == 1
+    loaded = store.load(keys(moved), [10])
+    pair = (loaded.features[loaded.offsets[c] : loaded.offsets[c + 1]] for c in (3, 4))
+    np.testing.assert_array_equal(*pair)
+
+
+@pytest.mark.parametrize("field", ["weights", "preprocessing", "input_size", "outputs"])
+def test_another_recipe_is_another_store(tmp_path: Path, field: str) -> None:
+    other = dataclasses.replace(RECIPE, **{field: 99 if field == "input_size" else "other"})
+    assert other.fingerprint() != RECIPE.fingerprint()
+    assert dataclasses.replace(RECIPE).fingerprint() == RECIPE.fingerprint()
+    assert FeatureStore(tmp_path, other).folder != FeatureStore(tmp_path, RECIPE).folder
+
+
+def test_a_damaged_shard_never_changes_what_is_read(tmp_path: Path) -> None:
+    store = FeatureStore(tmp_path, RECIPE)
+    values = np.random.default_rng(0).random((40, 3)).astype(np.float32)
+    store.append([ClipFrames("a", "s", (1,), np.arange(40, dtype=np.int32), values)])
+    shard = store.folder / "000000.parquet"
+    whole = shard.read_bytes()
+    caught = 0
+    for position in np.random.default_rng(1).choice(len(whole) * 8, 60, replace=False).tolist():
+        content = bytearray(whole)
+        content[position // 8] ^= 1 << (position % 8)
+        shard.write_bytes(content)
+        try:
+            read = FeatureStore(tmp_path, RECIPE).load([("a", "s")], [1])
+        except InputError as error:
+            assert "000000.parquet: a damaged feature shard" in str(error)  # noqa: PT017 - some flips are harmless
+            caught += 1
+            continue
+        np.testing.assert_array_equal(read.features, values)
+    assert caught > 30
+
+
+def test_what_is_not_stored_is_not_made_up(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"no features of clip a .* python -m harness\.extract"):
+        FeatureStore(tmp_path, RECIPE).load([("a", "s")], [1])

@@ -1,0 +1,173 @@
+"""The main job, from mp4 files to predictions.csv, through the commands."""
+
+import csv
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import optuna
+import pandas as pd
+import pytest
+from optuna.trial import TrialState
+from safetensors import safe_open
+
+from harness.backbone.checkpoints import save_mtl_dan
+from harness.clips.demo import Demo
+from harness.predictions import read_clips, read_predictions
+from harness.study.space import SPACES
+from harness.study.storage import StudyFolder
+from tests.networks import make_network
+
+SMOKE = SPACES / "smoke.toml"
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("weights") / "net.safetensors"
+    save_mtl_dan(path, make_network(1), {"input_size": "32"})
+    return path
+
+
+def command(name: str, *arguments: object) -> subprocess.CompletedProcess[str]:
+    line = [sys.executable, "-m", f"harness.{name}", *map(str, arguments)]
+    return subprocess.run(line, capture_output=True, text=True, check=False, timeout=120)
+
+
+def trials(results: Path, study: str) -> list[optuna.trial.FrozenTrial]:
+    folder = StudyFolder(results, study)
+    return folder.study(folder.storage()).get_trials(deepcopy=False)
+
+
+@pytest.mark.slow
+def test_from_video_to_submission(tmp_path: Path, tiny_demo: Demo, weights: Path) -> None:
+    base = ["--results", tmp_path, "--study", "s"]
+    data = ["--data", tiny_demo.root, "--weights", weights]
+    search = [*base, *data, "--space", SMOKE]
+
+    done = command("search", *search)
+    assert done.returncode == 0, done.stderr
+    assert "SYNTHETIC" in done.stdout
+    assert done.stderr == ""
+    found = trials(tmp_path, "s")
+    states = [trial.state for trial in found]
+    assert states.count(TrialState.COMPLETE) + states.count(TrialState.PRUNED) == 3
+    assert TrialState.RUNNING not in states
+    assert all(trial.intermediate_values for trial in found)
+
+    complete = [trial for trial in found if trial.state == TrialState.COMPLETE]
+    index = read_clips(tmp_path / "s" / "clips.parquet")
+    for trial in complete:
+        file = tmp_path / "s" / "predictions" / f"{trial.number:05d}.parquet"
+        info, values = read_predictions(file, index, "val")
+        assert info.val_pcc == trial.value
+        assert values.shape == (6, 7)
+        with safe_open(str(file).replace("predictions", "heads")[:-8] + ".safetensors", "np") as f:
+            assert json.loads(f.metadata()["config"]) == info.config
+
+    again = command("search", *search)
+    assert "The study is complete: 3 trials" in again.stdout
+    assert command("search", *search, "--trials", 5).returncode == 0
+    more = trials(tmp_path, "s")
+    assert [t.number for t in more] == list(range(len(more)))
+    assert sum(t.state in (TrialState.COMPLETE, TrialState.PRUNED) for t in more) == 5
+    assert [t.value for t in more[: len(found)]] == [t.value for t in found], "kept as they were"
+
+    combined = command("ensemble", "--results", tmp_path, "--top", 2)
+    assert combined.returncode == 0, combined.stderr
+    with (tmp_path / "s" / "ensembles" / "mean-top2" / "predictions.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    table = pd.read_csv(tiny_demo.root / "data_info.csv", dtype=str)
+    assert [r["File_ID"] for r in rows] == sorted(table["File_ID"][table["Split"] == "Test"])
+    assert all(0 <= float(value) <= 1 for row in rows for value in list(row.values())[1:])
+
+
+@pytest.mark.slow
+def test_a_killed_search_goes_on(tmp_path: Path, tiny_demo: Demo, weights: Path) -> None:
+    search = ["--results", tmp_path, "--study", "s", "--data", tiny_demo.root]
+    search += ["--weights", weights, "--space", SMOKE, "--trials", 8, "--epochs", 40]
+    search += ["--scheduler", "none"]
+    line = [sys.executable, "-m", "harness.search", *map(str, search)]
+    process = subprocess.Popen(line, stdout=subprocess.DEVNULL, start_new_session=True)
+    predictions = tmp_path / "s" / "predictions"
+    deadline = time.monotonic() + 120
+    while len(list(predictions.glob("[0-9]*"))) < 2 and time.monotonic() < deadline:
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    before = {path.name: path.read_bytes() for path in predictions.glob("[0-9]*")}
+    assert 2 <= len(before) < 8
+
+    done = command("search", *search)
+    assert done.returncode == 0, done.stderr
+    found = trials(tmp_path, "s")
+    states = [trial.state for trial in found]
+    assert states.count(TrialState.COMPLETE) + states.count(TrialState.PRUNED) == 8
+    assert TrialState.RUNNING not in states
+    complete = {f"{t.number:05d}.parquet" for t in found if t.state == TrialState.COMPLETE}
+    assert complete <= {path.name for path in predictions.glob("[0-9]*")}
+    for trial in found:
+        if trial.state == TrialState.FAIL:
+            assert trial.user_attrs["reason"] == "the search was cut off"
+    for name in complete & set(before):
+        assert (predictions / name).read_bytes() == before[name], "no finished trial is redone"
+
+
+@pytest.mark.slow
+def test_a_hopeless_study_stops_and_says_why(
+    tmp_path: Path, tiny_demo: Demo, weights: Path
+) -> None:
+    root = tmp_path / "data"
+    shutil.copytree(tiny_demo.root, root, ignore=shutil.ignore_patterns("annotations"))
+    table = pd.read_csv(root / "data_info.csv", dtype=str)
+    table.loc[table["Split"] == "Val", "Fear"] = "0.5"
+    table.to_csv(root / "data_info.csv", index=False)
+    done = command(
+        "search", "--data", root, "--weights", weights, "--space", SMOKE, "--trials", 30,
+        "--results", tmp_path, "--study", "s", "--scheduler", "none",
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert "trials failed one after another" in done.stderr
+    assert "no epoch of 2 had a defined score" in done.stderr
+    found = trials(tmp_path, "s")
+    assert {trial.state for trial in found} == {TrialState.FAIL}
+    assert len(found) < 12, "the budget is not burnt"
+
+
+def test_extract_then_extract_again(tmp_path: Path, tiny_demo: Demo, weights: Path) -> None:
+    line = ["--data", tiny_demo.root, "--weights", weights, "--results", tmp_path]
+    first = command("extract", *line, "--stride", 15)
+    assert "20 clips computed (60 frames" in first.stdout, first.stderr
+    second = command("extract", *line, "--stride", 15)
+    assert "0 clips computed (0 frames), 20 were stored" in second.stdout
+
+
+BAD = [
+    (["--data", "/nowhere", "--weights", "WEIGHTS"], "/nowhere: no such folder"),
+    (["--data", "DATA"], "--data needs --weights"),
+    (["--data", "DATA", "--weights", "/none"], "/none: no such weight file"),
+    (["--space", "/none.toml"], "/none.toml: no such search space"),
+    (["--data", "DATA", "--weights", "BROKEN"], "broken.pth: refused: damaged"),
+    (["--study", "../up"], "expected a plain folder name"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "message"), BAD)
+def test_mistakes_are_one_line(
+    tmp_path: Path, tiny_demo: Demo, weights: Path, arguments: list[str], message: str
+) -> None:
+    broken = tmp_path / "broken.pth"
+    broken.write_bytes(b"nothing")
+    names = {"DATA": str(tiny_demo.root), "WEIGHTS": str(weights), "BROKEN": str(broken)}
+    results = tmp_path / "results"
+    line = [names.get(argument, argument) for argument in arguments]
+    done = command("search", *line, "--results", results)
+    assert done.returncode == 1, done.stdout
+    assert done.stderr.startswith("error: ")
+    assert done.stderr.count("\n") == 1
+    assert message in done.stderr
+    assert not list(results.glob("*/study.json")), "nothing half-written"

@@ -1,0 +1,139 @@
+"""One trial: repeatable by its seed, honest about its best epoch, failing with a reason."""
+
+import dataclasses
+import itertools
+
+import numpy as np
+import pytest
+import torch
+
+from harness.features.sequences import FrameFeatures
+from harness.head.training import Epoch
+from harness.metrics import mean_pcc
+from harness.study.config import TrialConfig
+from harness.study.trial import TrialData, run_trial
+
+CONFIG = TrialConfig(
+    stride=1, layers=1, hidden=8, head_width=8, batch_size=16, epochs=6, patience=6, seed=3
+)
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> None:
+    torch.set_num_threads(1)  # as in a worker
+
+
+def make_data(clips: int = 60, seed: int = 0) -> TrialData:
+    """Sequences of 2 to 6 steps whose mean decides the ratings; some clips unlabelled."""
+    rng = np.random.default_rng(seed)
+    counts = rng.integers(2, 7, clips)
+    offsets = np.concatenate([[0], np.cumsum(counts)])
+    features = rng.standard_normal((offsets[-1], 4)).astype(np.float32)
+    means = np.stack([features[a:b].mean(0) for a, b in itertools.pairwise(offsets)])
+    targets = (1 / (1 + np.exp(-means[:, :3]))).astype(np.float32)
+    frames = np.concatenate([np.arange(n) for n in counts]).astype(np.int32)
+    rows = dict(
+        zip(
+            ("train", "val", "test"),
+            np.split(np.arange(clips), [clips // 2, clips * 3 // 4]),
+            strict=True,
+        )
+    )
+    targets[clips * 5 // 6 :] = np.nan
+    return TrialData(FrameFeatures(features, frames, offsets), targets, rows)
+
+
+def test_equal_seeds_give_equal_trials() -> None:
+    one, two = (run_trial(CONFIG, make_data()) for _ in range(2))
+    assert one.curve == two.curve
+    for split in ("val", "test"):
+        np.testing.assert_array_equal(one.predictions[split], two.predictions[split])
+
+
+def test_other_seeds_give_other_trials() -> None:
+    other = dataclasses.replace(CONFIG, seed=4)
+    assert run_trial(CONFIG, make_data()).curve != run_trial(other, make_data()).curve
+
+
+def test_a_trial_leaves_the_global_generator_alone() -> None:
+    before = torch.random.get_rng_state()
+    run_trial(CONFIG, make_data())
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+def test_the_score_is_the_best_epochs_and_its_predictions() -> None:
+    data, told = make_data(), []
+    result = run_trial(CONFIG, data, told.append)
+    assert tuple(told) == result.curve
+    assert result.best == max(result.curve, key=lambda epoch: epoch.score)
+    truth = data.targets[data.rows["val"]]
+    assert mean_pcc(truth, result.predictions["val"]) == pytest.approx(result.best.score, abs=1e-9)
+    assert result.per_target.mean() == pytest.approx(result.best.score)
+
+
+def test_unlabelled_clips_are_predicted() -> None:
+    data = make_data()
+    assert run_trial(CONFIG, data).predictions["test"].shape == (15, 3)
+    assert len(data.labelled("test")) == 5
+
+
+def test_training_learns() -> None:
+    config = dataclasses.replace(CONFIG, epochs=40, patience=40)
+    assert run_trial(config, make_data(600)).best.score > 0.8
+
+
+def test_patience_ends_a_trial() -> None:
+    config = dataclasses.replace(CONFIG, epochs=500, patience=2)
+    result = run_trial(config, make_data())
+    assert len(result.curve) == result.best.number + 2
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"loss": "pcc"},
+        {"loss": "mse"},
+        {"reduction": "flat"},
+        {"reduction": "both"},
+        {"stride": 2},
+        {"sequence": "fixed-12"},
+        {"layers": 2},
+        {"hidden": 9},
+        {"bidirectional": True},
+        {"dropout": 0.4},
+        {"pooling": "mean"},
+        {"pooling": "attention"},
+        {"head_width": 9},
+        {"lr": 0.02},
+        {"weight_decay": 0.1},
+        {"schedule": "cosine"},
+        {"clip_norm": 0.01},
+        {"batch_size": 8},
+        {"normalise": False},
+        {"seed": 5},
+    ],
+    ids=str,
+)
+def test_every_hyperparameter_matters(change: dict[str, object]) -> None:
+    changed = dataclasses.replace(CONFIG, **change)  # type: ignore[arg-type]
+    assert run_trial(changed, make_data()).curve != run_trial(CONFIG, make_data()).curve
+
+
+def test_an_undefined_score_is_a_reason() -> None:
+    data = make_data()
+    data.targets[data.rows["val"], 1] = 0.5
+    with pytest.raises(ValueError, match="no epoch of 6 had a defined score"):
+        run_trial(CONFIG, data)
+
+
+def test_configuration_round_trip() -> None:
+    assert TrialConfig.from_dict(CONFIG.to_dict()) == CONFIG
+    assert CONFIG.digest() != dataclasses.replace(CONFIG, seed=4).digest()
+    with pytest.raises(ValueError, match="stride must be at least 1"):
+        TrialConfig(stride=0)
+
+
+def test_an_epoch_counts_from_one() -> None:
+    first = run_trial(CONFIG, make_data()).curve[0]
+    assert isinstance(first, Epoch)
+    assert first.number == 1
