@@ -78,7 +78,7 @@ class Board:
         self.done += state != "FAIL"
         if state == "COMPLETE" and score is not None:
             self.best = score if self.best is None else max(self.best, score)
-        self.console.print(self._line(row, reason), highlight=False)
+        self.console.print(self._line(row, reason), highlight=False, soft_wrap=True)
 
     def summary(self) -> str:
         """Finished, pruned and failed trials of this run."""
