@@ -118,6 +118,26 @@ def test_a_killed_search_goes_on(tmp_path: Path, tiny_demo: Demo, weights: Path)
 
 
 @pytest.mark.slow
+def test_an_interrupted_search_says_how_to_go_on(
+    tmp_path: Path, tiny_demo: Demo, weights: Path
+) -> None:
+    search = ["--results", tmp_path, "--study", "s", "--data", tiny_demo.root]
+    search += ["--weights", weights, "--space", SMOKE, "--trials", 500]
+    line = [sys.executable, "-m", "harness.search", *map(str, search)]
+    process = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    predictions = tmp_path / "s" / "predictions"
+    deadline = time.monotonic() + 120
+    while len(list(predictions.glob("[0-9]*"))) < 2 and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert "of 500 trials are kept. Continue: python -m harness.search" in out
+    assert "Traceback" not in err
+    assert TrialState.RUNNING not in [trial.state for trial in trials(tmp_path, "s")]
+
+
+@pytest.mark.slow
 def test_a_hopeless_study_stops_and_says_why(
     tmp_path: Path, tiny_demo: Demo, weights: Path
 ) -> None:

@@ -17,6 +17,8 @@ from typing import Any, Protocol, cast
 # Both are read while ray is imported: the terminal is ours, and the study keeps the results.
 os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
 os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
+# Ctrl-C is ours, too: Tune would end its run as if it were finished.
+os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")
 # Ray would otherwise report usage to its maker and warn about settings to come.
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
@@ -262,8 +264,11 @@ def search(
             storage=storage,
             study_name=folder.name,
         )
-        _fit(search_alg, space, data, left, scheduler, resources)
-        close_unfinished(study)
+        try:
+            _fit(search_alg, space, data, left, scheduler, resources)
+        finally:
+            # Also after Ctrl-C: what was running is queued for the next run.
+            close_unfinished(study)
         if search_alg.failures_in_a_row >= MAX_FAILURES_IN_A_ROW:
             raise InputError(
                 f"study {folder.name}: {MAX_FAILURES_IN_A_ROW} trials failed one after another, "
