@@ -99,9 +99,10 @@ class Board:
             f"{self._left()}",
             style="bold",
         )
-        table = Table(box=None, pad_edge=False)
-        for name in ("trial", "epoch", "mean PCC", "curve", "settings"):
-            table.add_column(name, no_wrap=True, overflow="ellipsis")
+        table = Table(box=None, pad_edge=False, expand=True)
+        for name, width in (("trial", 5), ("epoch", 5), ("mean PCC", 8), ("curve", _CURVE)):
+            table.add_column(name, width=width, no_wrap=True)
+        table.add_column("settings", ratio=1, no_wrap=True, overflow="ellipsis")
         running = [row for row in self.rows.values() if row.state == "RUNNING"]
         for row in running[-_ROWS:]:
             score = "" if row.score is None else f"{row.score:.4f}"
@@ -118,7 +119,7 @@ class Board:
         """Time left: mean time a finished trial of this run times the trials to come."""
         ran = self.done - self.before
         if not ran:
-            return "time left: known after the first trial"
+            return "time left unknown yet"
         seconds = (time.monotonic() - self.begun) / ran * (self.total - self.done)
         return f"about {seconds / 60:.1f} min left"
 

@@ -1,0 +1,44 @@
+"""What is seen of a running search."""
+
+import io
+
+import optuna
+from rich.console import Console
+
+from harness.study.board import Board, sparkline
+
+
+def make_board(width: int = 100) -> tuple[Board, io.StringIO]:
+    out = io.StringIO()
+    console = Console(file=out, width=width, force_terminal=False)
+    return Board(console, 5, optuna.create_study(direction="maximize")), out
+
+
+def test_running_trials_stand_in_the_table() -> None:
+    board, out = make_board()
+    board.started(17, {"loss": "ccc", "lr": 0.00123, "stride": 30})
+    for epoch, score in enumerate((0.1, 0.3, 0.25), start=1):
+        board.epoch(17, epoch, score)
+    board.console.print(board._render())
+    header, row = out.getvalue().splitlines()[-2:]
+    assert header.split() == ["trial", "epoch", "mean", "PCC", "curve", "settings"]
+    assert row.split() == ["17", "3", "0.2500", "▁█▆", "loss=ccc", "stride=30", "lr=0.0012"]
+
+
+def test_finished_trials_are_one_line_each_even_in_narrow_pipes() -> None:
+    board, out = make_board(width=40)
+    for number, (state, score) in enumerate((("COMPLETE", 0.5), ("PRUNED", 0.1), ("FAIL", None))):
+        board.started(number, {"loss": "pcc"})
+        board.ended(number, state, score, "out of memory" if state == "FAIL" else "")
+    lines = out.getvalue().splitlines()
+    assert len(lines) == 3
+    assert "mean PCC 0.5000" in lines[0]
+    assert lines[2].endswith("out of memory")
+    assert board.summary() == "1 complete, 1 pruned, 1 failed"
+    assert (board.done, board.best) == (2, 0.5)
+
+
+def test_sparklines_show_gaps_for_undefined_scores() -> None:
+    assert sparkline([0.0, float("nan"), 1.0]) == "▁ █"
+    assert sparkline([float("nan")]) == ""
+    assert sparkline([0.5, 0.5]) == "▁▁"
