@@ -6,21 +6,28 @@ from typing import Annotated
 import torch
 import typer
 
+from harness.clips.layouts import LAYOUTS
 from harness.console import console, run
 from harness.errors import InputError
 from harness.progress import Steps
-from harness.study.preparation import feature_store, prepare, real_sources
+from harness.study.preparation import extract_features, feature_store, real_sources
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 
 @app.command()
 def main(
-    data: Annotated[Path, typer.Option(help="Folder of clips (ABAW5 release).")],
+    data: Annotated[Path, typer.Option(help="Folder of clips.")],
     weights: Annotated[Path, typer.Option(help="MTL-DAN weights: checkpoint or safetensors.")],
     stride: Annotated[
         list[int], typer.Option(min=1, help="Keep the first of so many frames; may be repeated.")
     ] = [30],  # noqa: B006 - typer reads the default and never changes it
+    layout: Annotated[
+        str | None, typer.Option(help=f"Of --data: {', '.join(LAYOUTS)}. Default: recognised.")
+    ] = None,
+    strict: Annotated[
+        bool, typer.Option(help="Make an error of what can be borne, such as missing files.")
+    ] = False,
     results: Annotated[Path, typer.Option(help="The store lies in its .cache.")] = Path("results"),
     quiet: Annotated[bool, typer.Option(help="Print errors alone.")] = False,
 ) -> None:
@@ -34,11 +41,12 @@ def main(
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     cache = results / ".cache"
     with Steps(out) as steps:
-        done = prepare(
-            real_sources(data, weights), cache, tuple(sorted(set(stride))), device, steps
-        ).extraction
+        given = real_sources(data, weights, layout, strict=strict)
+        done, problems = extract_features(given, cache, tuple(stride), device, steps)
     speed = f", {done.frames / done.seconds:.0f} frames a second" if done.frames else ""
     out.print(f"{done.clips} clips computed ({done.frames} frames{speed}), {done.kept} were stored")
+    for line in (*given.clips.notes, *problems):
+        out.print(line, style="yellow", markup=False, soft_wrap=True)
     out.print(f"Store: {feature_store(weights, cache).folder}", soft_wrap=True)
 
 

@@ -8,6 +8,7 @@ from typing import Annotated
 import torch
 import typer
 
+from harness.clips.layouts import LAYOUTS
 from harness.console import console, run
 from harness.progress import Steps
 from harness.study.board import Board, closing_lines
@@ -22,11 +23,20 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None)
 def main(
     data: Annotated[
         Path | None,
-        typer.Option(help="Folder of clips (ABAW5 release). Without it: synthetic clips."),
+        typer.Option(help="Folder of clips. Without it: synthetic clips."),
     ] = None,
     weights: Annotated[
         Path | None, typer.Option(help="MTL-DAN weights: a published checkpoint or safetensors.")
     ] = None,
+    layout: Annotated[
+        str | None, typer.Option(help=f"Of --data: {', '.join(LAYOUTS)}. Default: recognised.")
+    ] = None,
+    features: Annotated[
+        str | None, typer.Option(help="Feature set of the muse layout, such as FAUs.")
+    ] = None,
+    strict: Annotated[
+        bool, typer.Option(help="Make an error of what can be borne, such as missing files.")
+    ] = False,
     space: Annotated[
         Path | None,
         typer.Option(help="Search space. Default: demo.toml, or paper.toml with --data."),
@@ -75,9 +85,14 @@ def main(
     cache = results / ".cache"
     with folder.locked():
         with Steps(out) as steps:
-            given = real_sources(data, weights) if data else demo_sources(cache, steps)
-            prepared = prepare(given, cache, searched.strides(), device, steps)
-        folder.settle(prepared.manifest(folder.name, seed, searched), prepared.index)
+            if data:
+                given = real_sources(data, weights, layout, features, strict)
+            else:
+                given = demo_sources(cache, steps)
+            prepared = prepare(given, cache, searched, device, steps, strict)
+        folder.settle(prepared.manifest(folder.name, seed), prepared.index)
+        for line in (*given.clips.notes, *prepared.summary()):
+            out.print(line, style="yellow", markup=False, soft_wrap=True)
         if given.clips.synthetic:
             out.print("[yellow]SYNTHETIC demo clips: no score here is a result on Hume-Reaction.")
         opened = folder.study(folder.storage(storage))
@@ -94,7 +109,7 @@ def main(
             with Board(out, total, opened) as board:
                 try:
                     opened = search(
-                        searched,
+                        prepared.space,
                         prepared.data,
                         prepared.index,
                         folder,

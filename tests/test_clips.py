@@ -7,7 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from harness.clips.layouts import EMOTIONS, read_clips
+from harness.clips.layouts import read_clips
+from harness.clips.table import EMOTIONS
 from harness.clips.video import sampled_frames, write_video
 from harness.errors import InputError
 
@@ -25,7 +26,7 @@ def make_release(root: Path, change: Change = lambda root, table: None) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
     changed = change(root, table)
-    if changed is None or not changed.empty:
+    if changed is None or len(changed.columns):
         (table if changed is None else changed).to_csv(root / "data_info.csv", index=False)
     return root
 
@@ -38,6 +39,7 @@ def test_the_release_is_read_as_it_is(tmp_path: Path) -> None:
     assert clips.targets[:3, 0].tolist() == [0.25, 1.0, 0.5]
     assert np.isnan(clips.targets[3]).all(), "an unlabelled clip"
     assert not clips.synthetic
+    assert clips.notes == ()
 
 
 def test_splits_know_no_case(tmp_path: Path) -> None:
@@ -56,8 +58,25 @@ def binary_csv(root: Path, table: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame()
 
 
-def without_video(root: Path, table: pd.DataFrame) -> None:
+def without_val(root: Path, table: pd.DataFrame) -> None:
     (root / "val" / "mp4" / "00002.mp4").unlink()
+
+
+def unlabelled(split: str) -> Change:
+    def change(root: Path, table: pd.DataFrame) -> pd.DataFrame:
+        table.loc[table["Split"] == split, list(EMOTIONS)] = ""
+        return table
+
+    return change
+
+
+def two_layouts(table: pd.DataFrame, root: Path) -> pd.DataFrame:
+    (root / "clips.csv").touch()
+    return table
+
+
+def without_video(root: Path, table: pd.DataFrame) -> None:
+    (root / "train" / "mp4" / "00001.mp4").unlink()
 
 
 def cell(column: str, value: str, row: int = 1) -> Change:
@@ -69,22 +88,33 @@ def cell(column: str, value: str, row: int = 1) -> Change:
 
 
 BAD: list[tuple[Change, str]] = [
-    (without_csv, "data_info.csv: missing"),
+    (without_csv, "no known layout"),
     (binary_csv, "data_info.csv: not a readable csv"),
-    (without_video, "1 of 4 clips of data_info.csv have no video: val/mp4/00002.mp4"),
+    (lambda root, table: table.iloc[:0], "data_info.csv: has no rows"),
+    (without_val, "none of the 1 clips of val has a file"),
     (lambda root, table: table.drop(columns="Fear"), "no column Fear; found File_ID"),
     (cell("File_ID", "[00000]"), "1 ids stand there more than once: [00000]"),
+    (cell("File_ID", "00000"), "1 ids stand there more than once: 00000"),
     (cell("File_ID", "[../00001]"), "line 3, File_ID: '[../00001]' is not an id"),
     (cell("File_ID", "[/etc/passwd]"), "line 3, File_ID"),
+    (cell("File_ID", "[con]"), "line 3, File_ID"),
+    (cell("File_ID", "[.hidden]"), "line 3, File_ID"),
+    (cell("File_ID", "[0000\u0661]"), "line 3, File_ID"),
+    (cell("File_ID", "[a\nb]"), "line 3, File_ID"),
+    (cell("File_ID", "=1+1"), "line 3, File_ID"),
     (cell("File_ID", ""), "line 3, File_ID"),
     (cell("Split", "Validation"), "line 3, Split: 'Validation' is none of"),
+    (cell("Split", ""), "line 3, Split: '' is none of"),
     (cell("Split", "Train", row=2), "no clip is in val"),
-    (cell("Fear", "high"), "line 3, Fear: 'high' is no intensity"),
-    (cell("Fear", "1.5"), "line 3, Fear: '1.5' is no intensity"),
-    (cell("Fear", "-0.1"), "line 3, Fear: '-0.1' is no intensity"),
-    (cell("Fear", "nan"), "line 3, Fear: 'nan' is no intensity"),
-    (cell("Fear", "inf"), "line 3, Fear: 'inf' is no intensity"),
-    (cell("Fear", ""), "line 3: some intensities are empty"),
+    (cell("Fear", "high"), "line 3, Fear: 'high' is no rating"),
+    (cell("Fear", "101"), "line 3, Fear: '101' is no rating in [0, 100]"),
+    (cell("Fear", "-0.1"), "line 3, Fear: '-0.1' is no rating"),
+    (cell("Fear", "nan"), "line 3, Fear: 'nan' is no rating"),
+    (cell("Fear", "inf"), "line 3, Fear: 'inf' is no rating"),
+    (cell("Fear", ""), "line 3: some ratings are empty"),
+    (unlabelled("Val"), "no clip of val is labelled"),
+    (unlabelled("Train"), "no clip of train is labelled"),
+    (lambda root, table: (table * 1).pipe(two_layouts, root), "several layouts; choose --layout"),
 ]
 
 
@@ -94,6 +124,34 @@ def test_bad_releases_are_named(tmp_path: Path, change: Change, message: str) ->
         read_clips(make_release(tmp_path, change))
     assert message in str(error.value)
     assert str(tmp_path) in str(error.value)
+
+
+def test_a_missing_video_is_noted_and_strictly_an_error(tmp_path: Path) -> None:
+    clips = read_clips(make_release(tmp_path, without_video))
+    assert clips.paths[1] is None
+    assert "1 of 4 clips of the labels have no file: [00001]" in clips.notes[0]
+    with pytest.raises(InputError, match=r"have no file: \[00001\] \(--strict\)"):
+        read_clips(tmp_path, strict=True)
+
+
+def test_a_file_without_a_label_is_noted(tmp_path: Path) -> None:
+    root = make_release(tmp_path)
+    (root / "train" / "mp4" / "99999.mp4").touch()
+    assert (
+        "1 files belong to no clip of the labels: train/mp4/99999.mp4" in read_clips(root).notes[0]
+    )
+
+
+def test_raw_ratings_are_divided_by_their_largest(tmp_path: Path) -> None:
+    def raw(root: Path, table: pd.DataFrame) -> pd.DataFrame:
+        table.loc[0, list(EMOTIONS)] = ["20", "80", "1", "1", "1", "1", "40"]
+        table.loc[1, list(EMOTIONS)] = ["100"] + ["50"] * 6
+        table.loc[2, list(EMOTIONS)] = ["50"] * 7
+        return table
+
+    clips = read_clips(make_release(tmp_path, raw))
+    assert clips.targets[0, [0, 1, 6]].tolist() == [0.25, 1.0, 0.5]
+    assert "divided by its largest" in clips.notes[0]
 
 
 def test_a_missing_folder_is_named(tmp_path: Path) -> None:

@@ -119,10 +119,24 @@ def test_one_bad_clip_is_named_and_the_others_are_kept(tmp_path: Path, clips: Cl
     bad.write_bytes(b"no video")
     spoiled = dataclasses.replace(clips, paths=(*clips.paths[:3], bad, *clips.paths[4:]))
     store = FeatureStore(tmp_path / "store", RECIPE)
-    with pytest.raises(InputError, match=r"1 of 20 clips gave no features: .*bad\.mp4"):
-        run(spoiled, store, [10])
-    done, _ = run(clips, FeatureStore(tmp_path / "store", RECIPE), [10])
-    assert (done.kept, done.clips) == (19, 1)
+    run(spoiled, store, [10])
+    again = FeatureStore(tmp_path / "store", RECIPE)
+    problems = again.problems(keys(spoiled))
+    assert list(problems) == [clips.clip_ids[3]]
+    assert "bad.mp4: cannot be decoded" in problems[clips.clip_ids[3]]
+    loaded = again.load(keys(spoiled), [10])
+    assert np.diff(loaded.offsets).tolist() == [4, 4, 4, 0] + [4] * 16
+    # Mended, it is a new clip: the others stay.
+    assert run(clips, again, [10])[0].clips == 1
+    assert again.problems(keys(clips)) == {}
+
+
+def test_a_store_of_nothing_but_bad_clips_is_an_error(tmp_path: Path, clips: ClipTable) -> None:
+    nothing = dataclasses.replace(clips, paths=(None,) * len(clips))
+    store = FeatureStore(tmp_path, RECIPE)
+    assert run(nothing, store, [10])[0].frames == 0
+    with pytest.raises(InputError, match="none of 20 clips gave a frame"):
+        FeatureStore(tmp_path, RECIPE).load(keys(nothing), [10])
 
 
 def test_a_changed_video_is_computed_again(tmp_path: Path, clips: ClipTable) -> None:

@@ -22,6 +22,7 @@ from harness.predictions import read_clips, read_predictions
 from harness.study.space import SPACES
 from harness.study.storage import StudyFolder
 from tests.networks import make_network
+from tests.trees import authors_tree, muse_tree, plain_tree
 
 SMOKE = SPACES / "smoke.toml"
 
@@ -156,6 +157,36 @@ def test_a_hopeless_study_stops_and_says_why(
     found = trials(tmp_path, "s")
     assert {trial.state for trial in found} == {TrialState.FAIL}
     assert len(found) < 12, "the budget is not burnt"
+
+
+LAYOUTS = {
+    "crops": (lambda root: authors_tree(root, "crops"), True, []),
+    "features": (lambda root: authors_tree(root, "features"), False, []),
+    "muse": (muse_tree, False, ["--features", "VGGFace2"]),
+    "frames": (lambda root: plain_tree(root, "frames"), True, []),
+    "clips": (lambda root: plain_tree(root, "clips"), True, []),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_every_layout_goes_all_the_way(tmp_path: Path, weights: Path, name: str) -> None:
+    make, needs_weights, options = LAYOUTS[name]
+    root = tmp_path / "data"
+    root.mkdir()
+    make(root)
+    line = ["--data", root, *options, "--space", SMOKE, "--results", tmp_path, "--study", "s"]
+    line += ["--weights", weights] if needs_weights else []
+    done = command("search", *line, "--trials", 2, "--scheduler", "none")
+    assert done.returncode == 0, done.stderr
+    assert "SYNTHETIC" not in done.stdout
+    combined = command("ensemble", "--results", tmp_path, "--top", 2)
+    assert combined.returncode == 0, combined.stderr
+    with (tmp_path / "s" / "ensembles" / "mean-top2" / "predictions.csv").open() as file:
+        header, *rows = csv.reader(file)
+    index = read_clips(tmp_path / "s" / "clips.parquet")
+    assert header == ["File_ID", *index.target_names]
+    assert [row[0] for row in rows] == sorted(index.ids("test"))
 
 
 def test_extract_then_extract_again(tmp_path: Path, tiny_demo: Demo, weights: Path) -> None:

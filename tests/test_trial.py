@@ -71,6 +71,25 @@ def test_the_score_is_the_best_epochs_and_its_predictions() -> None:
     assert result.per_target.mean() == pytest.approx(result.best.score)
 
 
+def test_clips_without_frames_are_predicted_by_trains_mean_and_scored() -> None:
+    data = make_data()
+    keep = np.ones(len(data.frames.frames), bool)
+    for clip in (2, 31, 46):  # one of each split
+        keep[data.frames.offsets[clip] : data.frames.offsets[clip + 1]] = False
+    counts = np.diff(data.frames.offsets)
+    counts[[2, 31, 46]] = 0
+    offsets = np.concatenate([[0], np.cumsum(counts)])
+    frames = FrameFeatures(data.frames.features[keep], data.frames.frames[keep], offsets)
+    holey = dataclasses.replace(data, frames=frames)
+    result = run_trial(CONFIG, holey)
+    train = np.delete(data.targets[:30], 2, axis=0)
+    np.testing.assert_allclose(result.predictions["val"][1], train.mean(0), rtol=1e-5)
+    np.testing.assert_allclose(result.predictions["test"][1], train.mean(0), rtol=1e-5)
+    assert result.filled == {"val": 1, "test": 1}
+    truth = data.targets[data.rows["val"]]
+    assert mean_pcc(truth, result.predictions["val"]) == pytest.approx(result.best.score, abs=1e-9)
+
+
 def test_unlabelled_clips_are_predicted() -> None:
     data = make_data()
     assert run_trial(CONFIG, data).predictions["test"].shape == (15, 3)

@@ -24,7 +24,7 @@ from PIL import Image
 
 from harness.atomic import write_text
 from harness.clips.drawing import SIZE, UNITS, draw_faces, draw_identity
-from harness.clips.layouts import EMOTIONS, SYNTHETIC_MARK
+from harness.clips.layouts import SYNTHETIC_MARK
 from harness.clips.reactions import (
     ORACLE_DRAWS,
     draw_episodes,
@@ -34,6 +34,7 @@ from harness.clips.reactions import (
     unit_curves,
     valence_arousal,
 )
+from harness.clips.table import EMOTIONS
 from harness.clips.video import write_video
 from harness.metrics import mean_pcc
 

@@ -1,165 +1,243 @@
 """Finds out which layout a data folder has and reads it into a ClipTable."""
 
-import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+import dataclasses
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
+from harness.clips.labels import Labels, labels_of, read_csv
+from harness.clips.table import EMOTIONS, ClipTable, Kind, check_usable, some
 from harness.errors import InputError
 
-EMOTIONS = ("Adoration", "Amusement", "Anxiety", "Disgust", "Empathic-Pain", "Fear", "Surprise")
-SPLITS = {"train": "train", "val": "val", "devel": "val", "test": "test"}
 #: Present in the folder of synthetic clips; everything printed about them then says so.
 SYNTHETIC_MARK = "demo.json"
-# A path component and nothing else: no separator, no leading dot, no control character.
-_SAFE_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
-_EXAMPLES = 3
+VIDEO_SUFFIXES = (".mp4", ".mkv", ".webm", ".avi", ".mov")
+FOLDS = 5
 
 
-@dataclass(frozen=True)
-class ClipTable:
-    """The clips of a data set, row by row; ids are strings throughout.
+def read_clips(
+    root: Path, layout: str | None = None, *, features: str | None = None, strict: bool = False
+) -> ClipTable:
+    """Reads a data folder.
 
-    targets: (clips, targets) float32 in [0, 1], rows all NaN where a clip is unlabelled.
-    splits: "train", "val" or "test" for each clip.
-    paths: the video file of each clip.
-    synthetic: True for generated clips, whose scores are no results on real data.
-    """
-
-    clip_ids: tuple[str, ...]
-    splits: tuple[str, ...]
-    targets: NDArray[np.float32]
-    target_names: tuple[str, ...]
-    paths: tuple[Path, ...]
-    synthetic: bool = False
-
-    def __len__(self) -> int:
-        return len(self.clip_ids)
-
-
-def read_clips(root: Path) -> ClipTable:
-    """Reads the ABAW5 release: `data_info.csv` and `{train,val,test}/mp4/<id>.mp4` under `root`.
+    Args:
+        root: the folder. layout: one of LAYOUTS; None: found out by what lies there.
+        features: the feature set of MuSe's packaging, a folder's name under `feats`.
+        strict: what can be borne is an error, too.
 
     Raises:
-        InputError: no such folder or csv, an unreadable csv, missing columns, a bad or duplicate
-            id, an unknown split, a label that is no number in [0, 1], or a missing video; the
-            message names file, row and field.
+        InputError: no such folder, a layout that cannot be told, or bad labels; the message names
+            file, line and column.
     """
     if not root.is_dir():
-        raise InputError(f"{root}: no such folder; give the folder that holds data_info.csv")
-    file = root / "data_info.csv"
-    table = _read_csv(file)
-    _require_columns(file, table, ("File_ID", "Split", *EMOTIONS))
-    names = _stems(file, table["File_ID"])
-    splits = _splits(file, table["Split"])
-    paths = tuple(
-        root / split / "mp4" / f"{name}.mp4" for name, split in zip(names, splits, strict=True)
+        raise InputError(f"{root}: no such folder")
+    name = layout or _recognised(root)
+    if name not in LAYOUTS:
+        raise InputError(f"--layout {name}: choose of {', '.join(LAYOUTS)}")
+    if features is not None and name != "muse":
+        raise InputError(f"--features {features}: only the muse layout has feature sets")
+    clips = LAYOUTS[name](root, features)
+    clips = dataclasses.replace(clips, synthetic=(root / SYNTHETIC_MARK).is_file())
+    return check_usable(root, clips, strict)
+
+
+def _abaw5(root: Path, _: str | None) -> ClipTable:
+    labels = _hume_labels(root / "data_info.csv")
+    folders = {split: root / split / "mp4" for split in ("train", "val", "test")}
+    return _table(root, labels, folders, "video", (".mp4",))
+
+
+def _authors_crops(root: Path, _: str | None) -> ClipTable:
+    labels = _hume_labels(root / "Data" / "data_info.csv")
+    folders = {split: root / "Crop_data" / split for split in ("train", "val", "test")}
+    return _table(root, labels, folders, "images", None)
+
+
+def _authors_features(root: Path, _: str | None) -> ClipTable:
+    labels = _hume_labels(root / "Data" / "data_info.csv")
+    base = root / "MTL_features"
+    folders = {split: base / split for split in ("train", "val", "test")}
+    folds = _folds(base / "5_fold_train", labels)
+    clips = _table(root, labels, folders, "features", (".npy",), fallback=folds)
+    numbers = np.array([folds.get(stem, (0, None))[0] for stem in labels.stems])
+    return dataclasses.replace(clips, folds=numbers if folds else None)
+
+
+def _muse(root: Path, features: str | None) -> ClipTable:
+    home = root / "c2_muse_reaction" if (root / "c2_muse_reaction").is_dir() else root
+    base = next((p for p in (home / "feats", root / "feats") if p.is_dir()), home / "feats")
+    sets = sorted(path.name for path in base.iterdir() if path.is_dir()) if base.is_dir() else []
+    if not sets:
+        raise InputError(f"{base}: no feature sets; expected folders such as {base / 'FAUs'}")
+    if features is None and len(sets) > 1:
+        raise InputError(f"{base}: several feature sets; choose --features of {', '.join(sets)}")
+    chosen = features or sets[0]
+    if chosen not in sets:
+        raise InputError(f"--features {chosen}: choose of {', '.join(sets)}")
+    folder = base / chosen
+    folders = dict.fromkeys(("train", "val", "test"), folder)
+    return _table(root, _muse_labels(home), folders, "features", (".csv", ".npy"))
+
+
+def _plain(root: Path, _: str | None) -> ClipTable:
+    file = root / "clips.csv"
+    table = read_csv(file)
+    own = ("clip_id", "split", "group")
+    names = [str(column) for column in table.columns if column not in own]
+    if not names:
+        raise InputError(f"{file}: no target column beside {', '.join(own)}")
+    labels = labels_of(
+        file,
+        table,
+        id_column="clip_id",
+        split_column="split",
+        target_names=names,
+        group_column="group",
     )
-    _require_videos(root, paths)
-    return ClipTable(
-        clip_ids=tuple(table["File_ID"]),
-        splits=splits,
-        targets=_targets(file, table),
+    kinds: list[tuple[str, Kind, tuple[str, ...] | None]] = [
+        ("clips", "video", VIDEO_SUFFIXES),
+        ("frames", "images", None),
+        ("features", "features", (".npy", ".csv")),
+    ]
+    found = [(root / name, kind, ends) for name, kind, ends in kinds if (root / name).is_dir()]
+    if len(found) != 1:
+        have = ", ".join(folder.name for folder, *_ in found) or "none"
+        raise InputError(
+            f"{root}: expected one of clips/, frames/ and features/ beside clips.csv; found {have}"
+        )
+    folder, kind, ends = found[0]
+    return _table(root, labels, dict.fromkeys(("train", "val", "test"), folder), kind, ends)
+
+
+#: The layouts by name.
+LAYOUTS: dict[str, Callable[[Path, str | None], ClipTable]] = {
+    "abaw5": _abaw5,
+    "authors-crops": _authors_crops,
+    "authors-features": _authors_features,
+    "muse": _muse,
+    "plain": _plain,
+}
+
+
+def _recognised(root: Path) -> str:
+    signs = {
+        "abaw5": (root / "data_info.csv").is_file(),
+        "authors-crops": (root / "Crop_data").is_dir(),
+        "authors-features": (root / "MTL_features").is_dir(),
+        "muse": (root / "c2_muse_reaction").is_dir() or (root / "partition.csv").is_file(),
+        "plain": (root / "clips.csv").is_file(),
+    }
+    found = [name for name, there in signs.items() if there]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise InputError(f"{root}: has the signs of several layouts; choose --layout of "
+                         f"{', '.join(found)}")  # fmt: skip
+    raise InputError(
+        f"{root}: no known layout; expected data_info.csv (ABAW5), Crop_data or MTL_features "
+        "(the authors'), c2_muse_reaction (MuSe), or clips.csv (your own)"
+    )
+
+
+def _hume_labels(file: Path) -> Labels:
+    return labels_of(
+        file,
+        read_csv(file),
+        id_column="File_ID",
+        split_column="Split",
         target_names=EMOTIONS,
-        paths=paths,
-        synthetic=(root / SYNTHETIC_MARK).is_file(),
+        raw_ratings=True,
     )
 
 
-def _read_csv(file: Path) -> pd.DataFrame:
-    if not file.is_file():
-        raise InputError(f"{file}: missing; expected the ABAW5 label file with a row a clip")
-    try:
-        # Everything as text: an id read as a number would lose its padding.
-        table = pd.read_csv(file, dtype=str, keep_default_na=False, encoding="utf-8-sig")
-    except (ValueError, OSError) as error:  # pandas' parser errors are ValueErrors
-        raise InputError(f"{file}: not a readable csv: {error}") from error
-    if table.empty:
-        raise InputError(f"{file}: has no rows")
-    return table
+def _muse_labels(home: Path) -> Labels:
+    """labels.csv and partition.csv: ids of the partition, ratings where there are some."""
+    ratings, parts = read_csv(home / "labels.csv"), read_csv(home / "partition.csv")
+    first, last = str(parts.columns[0]), str(parts.columns[-1])
+    own = str(ratings.columns[0])
+    names = [str(column) for column in ratings.columns[1:]]
+    unknown = sorted(set(ratings[own]) - set(parts[first]))
+    if unknown:
+        raise InputError(
+            f"{home / 'labels.csv'}, {own}: {len(unknown)} ids are not in partition.csv: "
+            f"{some(unknown)}"
+        )
+    if ratings[own].duplicated().any():
+        twice = sorted(set(ratings[own][ratings[own].duplicated()]))
+        raise InputError(f"{home / 'labels.csv'}, {own}: ids stand there twice: {some(twice)}")
+    merged = pd.DataFrame({"id": parts[first], "split": parts[last]})
+    by_id = ratings.set_index(own)
+    for name in names:
+        merged[name] = merged["id"].map(by_id[name]).fillna("")
+    return labels_of(
+        home / "labels.csv",
+        merged,
+        id_column="id",
+        split_column="split",
+        target_names=names,
+        raw_ratings=tuple(names) == EMOTIONS,
+    )
 
 
-def _require_columns(file: Path, table: pd.DataFrame, names: Sequence[str]) -> None:
-    missing = [name for name in names if name not in table.columns]
+def _folds(base: Path, labels: Labels) -> dict[str, tuple[int, Path]]:
+    found: dict[str, tuple[int, Path]] = {}
+    for number in range(1, FOLDS + 1):
+        for path in sorted((base / f"fold{number}").glob("*.npy")):
+            other = found.setdefault(path.stem, (number, path))
+            if other[1] != path:
+                raise InputError(f"{path}: the clip is in fold {other[0]}, too")
+    return {stem: found[stem] for stem in labels.stems if stem in found}
+
+
+def _table(
+    root: Path,
+    labels: Labels,
+    folders: dict[str, Path],
+    kind: Kind,
+    suffixes: Sequence[str] | None,
+    fallback: dict[str, tuple[int, Path]] | None = None,
+) -> ClipTable:
+    """Joins labels with what lies in a folder a split; suffixes None: a folder a clip."""
+    there = {split: _entries(folder, suffixes) for split, folder in folders.items()}
+    paths: list[Path | None] = []
+    for stem, split in zip(labels.stems, labels.splits, strict=True):
+        other = fallback.get(stem) if fallback else None
+        paths.append(there[split].get(stem) or (other[1] if other else None))
+    notes = [*labels.notes]
+    missing = [i for i, path in zip(labels.ids, paths, strict=True) if path is None]
     if missing:
-        raise InputError(
-            f"{file}: no column {', '.join(missing)}; found {', '.join(map(str, table.columns))}"
+        notes.append(
+            f"{root}: {len(missing)} of {len(paths)} clips of the labels have no file: "
+            f"{some(missing)}"
         )
+    used = {path for path in paths if path}
+    extra = sorted({str(p.relative_to(root)) for e in there.values() for p in e.values()
+                    if p not in used})  # fmt: skip
+    if extra:
+        notes.append(f"{root}: {len(extra)} files belong to no clip of the labels: {some(extra)}")
+    return ClipTable(
+        clip_ids=labels.ids,
+        splits=labels.splits,
+        targets=labels.targets,
+        target_names=labels.target_names,
+        paths=tuple(paths),
+        kind=kind,
+        groups=labels.groups,
+        notes=tuple(notes),
+    )
 
 
-def _stems(file: Path, ids: "pd.Series[str]") -> list[str]:
-    """File names of ids: `[00042]` names 00042.mp4. Checked, since they become paths."""
-    names = []
-    for row, clip_id in enumerate(ids, start=2):  # the header is line 1
-        name = clip_id.removeprefix("[").removesuffix("]")
-        if not _SAFE_ID.fullmatch(name):
-            raise InputError(
-                f"{file}, line {row}, File_ID: {clip_id!r} is not an id such as [00042] "
-                "(letters, digits, '_', '-' and '.' inside the brackets)"
-            )
-        names.append(name)
-    repeated = sorted(ids[ids.duplicated()].unique())
-    if repeated:
-        raise InputError(
-            f"{file}, File_ID: {len(repeated)} ids stand there more than once: {_some(repeated)}"
-        )
-    return names
-
-
-def _splits(file: Path, column: "pd.Series[str]") -> tuple[str, ...]:
-    splits = []
-    for row, value in enumerate(column, start=2):
-        split = SPLITS.get(value.strip().lower())
-        if split is None:
-            raise InputError(
-                f"{file}, line {row}, Split: {value!r} is none of Train, Val (Devel), Test"
-            )
-        splits.append(split)
-    for needed in ("train", "val"):
-        if needed not in splits:
-            raise InputError(f"{file}, Split: no clip is in {needed}; the search needs it")
-    return tuple(splits)
-
-
-def _targets(file: Path, table: pd.DataFrame) -> NDArray[np.float32]:
-    columns = []
-    for name in EMOTIONS:
-        text = table[name].str.strip()
-        values = pd.to_numeric(text.where(text != ""), errors="coerce").to_numpy(np.float64)
-        with np.errstate(invalid="ignore"):
-            bad = np.flatnonzero(
-                ((text != "").to_numpy() & ~np.isfinite(values)) | (values < 0) | (values > 1)
-            )
-        if bad.size:
-            raise InputError(
-                f"{file}, line {bad[0] + 2}, {name}: {table[name].iloc[bad[0]]!r} is no intensity "
-                f"in [0, 1] ({bad.size} such cells in this column)"
-            )
-        columns.append(values)
-    targets = np.stack(columns, axis=1).astype(np.float32)
-    unlabelled = np.isnan(targets)
-    partly = np.flatnonzero(unlabelled.any(axis=1) & ~unlabelled.all(axis=1))
-    if partly.size:
-        raise InputError(
-            f"{file}, line {partly[0] + 2}: some intensities are empty and some are not "
-            f"({partly.size} such rows); give all or none"
-        )
-    return targets
-
-
-def _require_videos(root: Path, paths: Sequence[Path]) -> None:
-    missing = [str(path.relative_to(root)) for path in paths if not path.is_file()]
-    if missing:
-        raise InputError(
-            f"{root}: {len(missing)} of {len(paths)} clips of data_info.csv have no video: "
-            f"{_some(missing)}"
-        )
-
-
-def _some(items: Sequence[str]) -> str:
-    more = f" and {len(items) - _EXAMPLES} more" if len(items) > _EXAMPLES else ""
-    return ", ".join(items[:_EXAMPLES]) + more
+def _entries(folder: Path, suffixes: Sequence[str] | None) -> dict[str, Path]:
+    if not folder.is_dir():
+        return {}
+    entries = sorted(folder.iterdir())
+    if suffixes is None:
+        return {path.name: path for path in entries if path.is_dir()}
+    # An earlier suffix goes before a later one.
+    ranked = sorted(
+        (p for p in entries if p.suffix.lower() in suffixes),
+        key=lambda p: -suffixes.index(p.suffix.lower()),
+    )
+    return {path.stem: path for path in ranked}

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.clips.drawing import UNITS
-from harness.clips.layouts import EMOTIONS
+from harness.clips.table import EMOTIONS
 
 _COLUMN = {unit: column for column, unit in enumerate(UNITS)}
 

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from harness.backbone.preprocessing import normalise
-from harness.clips.layouts import ClipTable
+from harness.clips.images import sampled_images
+from harness.clips.table import ClipTable
 from harness.clips.video import sampled_frames
 from harness.errors import InputError
 from harness.features.store import ClipFrames, FeatureStore, source_fingerprint
@@ -22,7 +23,6 @@ from harness.features.store import ClipFrames, FeatureStore, source_fingerprint
 CHUNK = 32
 # Seconds of work that an interruption may cost.
 FLUSH_SECONDS = 20.0
-_EXAMPLES = 3
 
 
 @dataclass(frozen=True)
@@ -46,13 +46,13 @@ class _Work:
 
 @dataclass(frozen=True)
 class _Chunk:
-    """Images of one clip, ready for the network; `last` ends the clip, `error` spoils it."""
+    """Images of one clip, ready for the network; `last` ends it, with a problem or without."""
 
     work: _Work
     frames: NDArray[np.int32]
     images: Tensor | None
     last: bool
-    error: InputError | None = None
+    problem: str = ""
 
 
 def sources(clips: ClipTable) -> list[str]:
@@ -79,26 +79,22 @@ def extract(
             called only when something is missing.
         progress: called with (clips done, clips to do, frames done).
 
-    Raises:
-        InputError: clips that could not be decoded, after all the others were stored.
+    A clip that gives nothing, or breaks off, ends nothing: the store holds the reason beside what
+    the clip gave (`FeatureStore.problems`).
     """
     begun = time.perf_counter()
     work = _missing(clips, store, strides)
     if not work:
         return Extraction(0, 0, len(clips), time.perf_counter() - begun)
     model = network()
-    failed: list[str] = []
     done = frames = 0
     pending: list[ClipFrames] = []
     flushed = time.perf_counter()
     chunks = _decoded(clips, work, store.recipe.input_size, decoders)
     try:
         for result in _through_model(chunks, model, device, batch_size):
-            if isinstance(result, InputError):
-                failed.append(str(result))
-            else:
-                pending.append(result)
-                frames += len(result.frames)
+            pending.append(result)
+            frames += len(result.frames)
             done += 1
             progress(done, len(work), frames)
             if time.perf_counter() - flushed > FLUSH_SECONDS:
@@ -107,12 +103,6 @@ def extract(
     finally:
         # Also when interrupted: what was computed is kept.
         store.append(pending)
-    if failed:
-        more = f" and {len(failed) - _EXAMPLES} more" if len(failed) > _EXAMPLES else ""
-        raise InputError(
-            f"{len(failed)} of {len(work)} clips gave no features: "
-            f"{'; '.join(failed[:_EXAMPLES])}{more}; mend or remove them and run again"
-        )
     return Extraction(done, frames, len(clips) - len(work), time.perf_counter() - begun)
 
 
@@ -140,11 +130,8 @@ def _decoded(clips: ClipTable, work: Sequence[_Work], size: int, decoders: int) 
         raise _StoppedError
 
     def decode(item: _Work) -> None:
-        try:
-            for chunk in _clip_chunks(clips, item, size):
-                put(chunk)
-        except InputError as error:
-            put(_Chunk(item, np.empty(0, np.int32), None, last=True, error=error))
+        for chunk in _clip_chunks(clips, item, size):
+            put(chunk)
 
     with ThreadPoolExecutor(decoders) as pool:
         futures: list[Future[None]] = [pool.submit(decode, item) for item in work]
@@ -176,14 +163,26 @@ def _next_chunk(ready: "queue.Queue[_Chunk]", futures: Sequence[Future[None]]) -
 def _clip_chunks(clips: ClipTable, item: _Work, size: int) -> Iterator[_Chunk]:
     index: list[int] = []
     pictures: list[NDArray[np.uint8]] = []
-    for number, picture in sampled_frames(clips.paths[item.row], item.strides, item.skip):
-        if len(pictures) == CHUNK:
-            yield _Chunk(item, np.array(index, np.int32), _images(pictures, size), last=False)
-            index, pictures = [], []
-        index.append(number)
-        pictures.append(picture)
+    problem = ""
+    try:
+        for number, picture in _frames(clips, item):
+            if len(pictures) == CHUNK:
+                yield _Chunk(item, np.array(index, np.int32), _images(pictures, size), last=False)
+                index, pictures = [], []
+            index.append(number)
+            pictures.append(picture)
+    except InputError as error:
+        problem = str(error)
     images = _images(pictures, size) if pictures else None
-    yield _Chunk(item, np.array(index, np.int32), images, last=True)
+    yield _Chunk(item, np.array(index, np.int32), images, last=True, problem=problem)
+
+
+def _frames(clips: ClipTable, item: _Work) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+    path = clips.paths[item.row]
+    if path is None:
+        raise InputError("no file")
+    read = sampled_images if clips.kind == "images" else sampled_frames
+    yield from read(path, item.strides, item.skip)
 
 
 def _images(pictures: Sequence[NDArray[np.uint8]], size: int) -> Tensor:
@@ -192,31 +191,33 @@ def _images(pictures: Sequence[NDArray[np.uint8]], size: int) -> Tensor:
 
 def _through_model(
     chunks: Iterator[_Chunk], model: nn.Module, device: torch.device, batch_size: int
-) -> Iterator[ClipFrames | InputError]:
+) -> Iterator[ClipFrames]:
     """Fills batches across clips; yields each clip when its last frame is through."""
     features: dict[int, list[NDArray[np.float32]]] = {}
     frames: dict[int, list[NDArray[np.int32]]] = {}
     waiting: list[_Chunk] = []
     count = 0
 
-    def run() -> Iterator[ClipFrames | InputError]:
+    def run() -> Iterator[ClipFrames]:
         images = [chunk.images for chunk in waiting if chunk.images is not None]
         outputs = _outputs(model, images, device)
         start = 0
         for chunk in waiting:
             row = chunk.work.row
             stop = start + len(chunk.frames)
-            features.setdefault(row, []).append(outputs[start:stop])
             frames.setdefault(row, []).append(chunk.frames)
+            if stop > start:
+                features.setdefault(row, []).append(outputs[start:stop])
             start = stop
             if chunk.last:
-                rows, index = features.pop(row), frames.pop(row)
-                yield chunk.error or ClipFrames(
+                rows = features.pop(row, [np.empty((0, 0), np.float32)])
+                yield ClipFrames(
                     chunk.work.clip_id,
                     chunk.work.source,
                     chunk.work.strides,
-                    np.concatenate(index),
+                    np.concatenate(frames.pop(row)),
                     np.concatenate(rows),
+                    chunk.problem,
                 )
 
     for chunk in chunks:

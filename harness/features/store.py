@@ -20,7 +20,7 @@ from harness.atomic import replacing, write_text
 from harness.errors import InputError
 from harness.features.sequences import FrameFeatures
 
-_SCHEMA_VERSION = "1"
+_SCHEMA_VERSION = "2"
 _METADATA_KEY = b"harness.clips"
 _SEAL_KEY = b"harness.seal"
 # Enough of a file to tell it from any other: a video's index lies at its begin or end.
@@ -49,7 +49,8 @@ class Recipe:
 class ClipFrames:
     """Newly computed features of one clip.
 
-    strides: that are complete with these rows. frames: (n,) indices. features: (n, dim).
+    strides: that are complete with these rows. frames: (n,) indices. features: (n, dim), of any
+    dim where n is 0. problem: why the clip gave nothing, or not all; empty where all is well.
     """
 
     clip_id: str
@@ -57,11 +58,13 @@ class ClipFrames:
     strides: tuple[int, ...]
     frames: NDArray[np.int32]
     features: NDArray[np.float32]
+    problem: str = ""
 
 
 @dataclass
 class _Stored:
     source: str
+    problem: str = ""
     strides: set[int] = field(default_factory=set)
     frames: list[NDArray[np.int32]] = field(default_factory=list)
     features: list[NDArray[np.float32]] = field(default_factory=list)
@@ -98,13 +101,23 @@ class FeatureStore:
             return frozenset()
         return frozenset(np.concatenate(stored.frames).tolist())
 
+    def problems(self, clips: Iterable[tuple[str, str]]) -> dict[str, str]:
+        """Of clips, given as (clip id, source), those that gave nothing or not all: the reason."""
+        stored = ((clip_id, self._clips.get(clip_id), source) for clip_id, source in clips)
+        return {
+            clip_id: clip.problem
+            for clip_id, clip, source in stored
+            if clip is not None and clip.source == source and clip.problem
+        }
+
     def append(self, clips: Sequence[ClipFrames]) -> None:
         """Writes one shard; when this returns, it is on the disk."""
         if not clips:
             return
         path = self.folder / f"{self._shards:06d}.parquet"
-        dim = clips[0].features.shape[1]
-        flat = np.concatenate([clip.features for clip in clips]).astype(np.float32)
+        filled = [clip.features for clip in clips if len(clip.frames)]
+        flat = np.concatenate(filled or [np.empty((0, 1), np.float32)]).astype(np.float32)
+        dim = flat.shape[1]
         table = pa.table(
             {
                 "clip_id": pa.array(
@@ -115,7 +128,10 @@ class FeatureStore:
                 "features": pa.FixedSizeListArray.from_arrays(pa.array(flat.ravel()), dim),
             }
         )
-        notes = {c.clip_id: {"source": c.source, "strides": list(c.strides)} for c in clips}
+        notes = {
+            c.clip_id: {"source": c.source, "strides": list(c.strides), "problem": c.problem}
+            for c in clips
+        }
         text = json.dumps(notes).encode()
         seal = {_METADATA_KEY: text, _SEAL_KEY: _seal(table, text)}
         table = table.replace_schema_metadata(seal)
@@ -126,6 +142,8 @@ class FeatureStore:
 
     def load(self, clips: Sequence[tuple[str, str]], strides: Sequence[int]) -> FrameFeatures:
         """The features of clips, given as (clip id, source), in that order.
+
+        A clip that gave no frame has no rows; `problems` says why.
 
         Only frames that one of `strides` asks for, in order of time.
 
@@ -140,6 +158,9 @@ class FeatureStore:
                     "run python -m harness.extract again"
                 )
             stored = self._clips[clip_id]
+            if not stored.frames:
+                counts.append(0)
+                continue
             index = np.concatenate(stored.frames)
             # The same frame may stand in two shards when two runs computed it; any one will do.
             unique, first = np.unique(index, return_index=True)
@@ -147,6 +168,8 @@ class FeatureStore:
             frames.append(unique[wanted])
             features.append(np.concatenate(stored.features)[first[wanted]])
             counts.append(int(wanted.sum()))
+        if not features:
+            raise InputError(f"{self.folder}: none of {len(clips)} clips gave a frame")
         return FrameFeatures(
             features=np.ascontiguousarray(np.concatenate(features), dtype=np.float32),
             frames=np.concatenate(frames).astype(np.int32),
@@ -170,7 +193,7 @@ class FeatureStore:
         column = table["features"].combine_chunks()
         features = column.flatten().to_numpy().reshape(len(ids), column.type.list_size)
         # A shard holds each clip's rows together.
-        bounds = np.flatnonzero(np.concatenate([[True], ids[1:] != ids[:-1], [True]]))
+        bounds = [0, *(np.flatnonzero(ids[1:] != ids[:-1]) + 1).tolist(), len(ids)]
         rows = {str(ids[a]): slice(a, b) for a, b in itertools.pairwise(bounds) if b > a}
         nothing = slice(0, 0)
         self._take(
@@ -180,6 +203,7 @@ class FeatureStore:
                 tuple(note["strides"]),
                 frames[rows.get(clip_id, nothing)],
                 features[rows.get(clip_id, nothing)],
+                note["problem"],
             )
             for clip_id, note in notes.items()
         )
@@ -192,8 +216,10 @@ class FeatureStore:
                 # The video was exchanged since: what its predecessor gave is void.
                 stored = self._clips[clip.clip_id] = _Stored(clip.source)
             stored.strides.update(clip.strides)
-            stored.frames.append(clip.frames)
-            stored.features.append(clip.features)
+            stored.problem = clip.problem or stored.problem
+            if len(clip.frames):
+                stored.frames.append(clip.frames)
+                stored.features.append(clip.features)
 
 
 def _seal(table: pa.Table, notes: bytes) -> bytes:
@@ -205,8 +231,22 @@ def _seal(table: pa.Table, notes: bytes) -> bytes:
     return digest.hexdigest().encode()
 
 
-def source_fingerprint(path: Path) -> str:
-    """Tells one state of a clip's file from another: its size and its first and last 64 KiB."""
+def source_fingerprint(path: Path | None) -> str:
+    """Tells one state of what lies behind a clip from another.
+
+    Of a file its size and its first and last 64 KiB; of a folder each file's name, size and time
+    of change; of nothing, or of a file that cannot be read, that.
+    """
+    try:
+        return _fingerprint(path) if path else "nothing"
+    except OSError as error:
+        return f"unreadable: {error.strerror}"
+
+
+def _fingerprint(path: Path) -> str:
+    if path.is_dir():
+        states = ((p.name, p.stat().st_size, p.stat().st_mtime_ns) for p in sorted(path.iterdir()))
+        return hashlib.blake2b(repr(list(states)).encode(), digest_size=16).hexdigest()
     size = path.stat().st_size
     digest = hashlib.blake2b(str(size).encode(), digest_size=16)
     with path.open("rb") as file:

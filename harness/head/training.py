@@ -59,11 +59,24 @@ class Training:
     generator state, made from the seed and the epoch's number.
     """
 
-    def __init__(self, head: nn.Module, train: Tensors, val: Tensors, recipe: Recipe) -> None:
+    def __init__(
+        self,
+        head: nn.Module,
+        train: Tensors,
+        val: Tensors,
+        recipe: Recipe,
+        unseen: NDArray[np.float32] | None = None,
+    ) -> None:
+        """unseen: ratings (clips, targets) of val clips without a frame; they are scored, too,
+        each predicted by the mean rating of train."""
         if not len(train):
             raise ValueError("no labelled training clip")
         self.head, self.train, self.val, self.recipe = head, train, val, recipe
-        self.truth = val.targets.cpu().numpy()
+        targets = val.targets.cpu().numpy()
+        self.fill: NDArray[np.float32] = train.targets.mean(0).cpu().numpy()
+        unseen = targets[:0] if unseen is None else unseen
+        self.truth = np.concatenate([targets, unseen])
+        self._filled = np.broadcast_to(self.fill, unseen.shape)
         self.optimiser = torch.optim.Adam(
             head.parameters(), lr=recipe.lr, weight_decay=recipe.weight_decay, fused=True
         )
@@ -86,7 +99,7 @@ class Training:
         with torch.random.fork_rng(devices=devices):
             torch.manual_seed(_epoch_seed(self.recipe.seed, number))
             loss = self._pass_over_train()
-        score = _score(self.truth, self.predict(self.val))
+        score = _score(self.truth, self.scored())
         result = Epoch(number, loss, score)
         self.curve.append(result)
         self._advance(score)
@@ -104,6 +117,10 @@ class Training:
                 "a predicted intensity was constant or not finite"
             )
         self.head.load_state_dict(self.best_weights)
+
+    def scored(self) -> NDArray[np.float32]:
+        """The predictions that `truth` is compared with, row for row."""
+        return np.concatenate([self.predict(self.val), self._filled])
 
     @torch.inference_mode()
     def predict(self, split: Tensors) -> NDArray[np.float32]:

@@ -19,9 +19,11 @@ from harness.backbone.fused import fuse
 from harness.backbone.preprocessing import PREPROCESSING
 from harness.backbone.pretraining import Scores, pretrain
 from harness.clips.demo import Demo, ensure_demo
-from harness.clips.layouts import ClipTable, read_clips
+from harness.clips.layouts import read_clips
+from harness.clips.table import ClipTable, some
 from harness.errors import InputError
 from harness.features.extraction import Extraction, extract, sources
+from harness.features.foreign import read_foreign
 from harness.features.store import FeatureStore, Recipe
 from harness.predictions import ClipIndex
 from harness.study.space import SearchSpace
@@ -43,53 +45,94 @@ Progress = Callable[[str, int, int], None]
 
 @dataclass(frozen=True)
 class Sources:
-    """Where a study's numbers come from: clips, the network's weights, and the oracle's mean PCC
-    for each split of synthetic clips (empty for real ones)."""
+    """Where a study's numbers come from: clips, the network's weights (None where the clips bring
+    their features), and the oracle's mean PCC a split of synthetic clips (empty for real ones)."""
 
     clips: ClipTable
-    weights: Path
+    weights: Path | None
     oracle: dict[str, float]
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """data and index agree row by row; the fingerprints tell one study from another."""
+    """data and index agree row by row; the fingerprints tell one study from another.
+
+    problems: clips that gave nothing or not all, with the reason. space: of the search, its
+    stride fixed where the clips bring their features.
+    """
 
     data: TrialData
     index: ClipIndex
+    space: SearchSpace
     data_fingerprint: str
     feature_fingerprint: str
-    extraction: Extraction
+    problems: dict[str, str]
+    extraction: Extraction | None
     oracle: dict[str, float]
 
-    def manifest(self, name: str, seed: int, space: SearchSpace) -> Manifest:
+    @property
+    def empty(self) -> tuple[str, ...]:
+        """The clips that gave nothing."""
+        counts = np.diff(self.data.frames.offsets)
+        return tuple(i for i, n in zip(self.index.clip_ids, counts, strict=True) if n == 0)
+
+    def manifest(self, name: str, seed: int) -> Manifest:
         """What the study's folder says about it."""
         return Manifest(
             name=name,
             seed=seed,
-            space=space.path.name,
+            space=self.space.path.name,
             data=self.data_fingerprint,
             features=self.feature_fingerprint,
-            strides=space.strides(),
+            strides=self.space.strides(),
             targets=self.index.target_names,
             synthetic=self.index.synthetic,
             oracle=self.oracle,
+            problems=self.problems,
+            empty=self.empty,
         )
 
+    def summary(self) -> list[str]:
+        """What a person should know of the clips, a line each."""
+        if not self.problems:
+            return []
+        empty = set(self.empty)
+        broken = [f"{i} ({why})" for i, why in self.problems.items() if i not in empty]
+        lines = []
+        if empty:
+            told = [f"{i} ({self.problems.get(i, 'no frame')})" for i in sorted(empty)]
+            lines.append(
+                f"{len(empty)} clips gave nothing and are predicted by train's mean: {some(told)}"
+            )
+        if broken:
+            lines.append(f"{len(broken)} clips gave a part of their frames: {some(broken)}")
+        return lines
 
-def real_sources(data: Path, weights: Path | None) -> Sources:
+
+def real_sources(
+    data: Path,
+    weights: Path | None,
+    layout: str | None = None,
+    features: str | None = None,
+    strict: bool = False,
+) -> Sources:
     """The user's clips and weights.
 
     Raises:
-        InputError: bad clips, or no weights given.
+        InputError: bad clips, no weights where there are frames, or weights where there are none.
     """
+    clips = read_clips(data, layout, features=features, strict=strict)
+    if clips.kind == "features":
+        if weights is not None:
+            raise InputError(f"{data}: brings features, for which there is no use of --weights")
+        return Sources(clips, None, {})
     if weights is None:
         raise InputError(
             "--data needs --weights FILE: a published MTL-DAN checkpoint or one of your own"
         )
     if not weights.is_file():
         raise InputError(f"{weights}: no such weight file")
-    return Sources(read_clips(data), weights, {})
+    return Sources(clips, weights, {})
 
 
 def demo_sources(cache: Path, progress: Progress) -> Sources:
@@ -106,40 +149,92 @@ def demo_sources(cache: Path, progress: Progress) -> Sources:
 def prepare(
     given: Sources,
     cache: Path,
-    strides: tuple[int, ...],
+    space: SearchSpace,
     device: torch.device,
     progress: Progress,
+    strict: bool = False,
 ) -> Prepared:
-    """Computes the features that are missing and lays out what trials read."""
+    """Computes the features that are missing and lays out what trials read.
+
+    Raises:
+        InputError: no clip gave a frame, or, with `strict`, one gave none or not all.
+    """
     clips = given.clips
-    store = feature_store(given.weights, cache)
-
-    def network() -> nn.Module:  # loaded only when a frame is missing
-        return fuse(load_mtl_dan(given.weights)).to(device)
-
-    def on_clips(done: int, total: int, frames: int) -> None:
-        progress("features", done, total)
-
-    extraction = extract(clips, network, store, strides, device=device, progress=on_clips)
     states = sources(clips)
+    extraction = None
+    if given.weights is None:
+        # Steps of somebody else's making: there are no frames between them to choose.
+        space = space.without("stride", 1)
+        frames, problems = read_foreign(clips)
+        fingerprint = hashlib.sha256(frames.features.tobytes()).hexdigest()
+    else:
+        store = feature_store(given.weights, cache)
+        extraction = _extract(given, store, space.strides(), device, progress)
+        keys = list(zip(clips.clip_ids, states, strict=True))
+        frames, problems = store.load(keys, space.strides()), store.problems(keys)
+        fingerprint = store.recipe.fingerprint()
+    if strict and problems:
+        raise InputError(f"{some([f'{i}: {why}' for i, why in problems.items()])} (--strict)")
     index = ClipIndex(
         clip_ids=clips.clip_ids,
         splits=clips.splits,
         targets=clips.targets,
         target_names=clips.target_names,
+        groups=clips.groups,
         synthetic=clips.synthetic,
     )
-    frames = store.load(list(zip(clips.clip_ids, states, strict=True)), strides)
     splits = sorted(set(clips.splits))
-    data = TrialData(frames, clips.targets, {split: index.rows(split) for split in splits})
     return Prepared(
-        data=data,
+        data=TrialData(frames, clips.targets, {split: index.rows(split) for split in splits}),
         index=index,
+        space=space,
         data_fingerprint=_data_fingerprint(clips, states),
-        feature_fingerprint=store.recipe.fingerprint(),
+        feature_fingerprint=fingerprint,
+        problems=problems,
         extraction=extraction,
         oracle=given.oracle,
     )
+
+
+def extract_features(
+    given: Sources,
+    cache: Path,
+    strides: tuple[int, ...],
+    device: torch.device,
+    progress: Progress,
+) -> tuple[Extraction, list[str]]:
+    """Fills the store for some strides; gives what was done, and a line of what gave nothing.
+
+    Raises:
+        InputError: the clips bring features, so that there is nothing to extract.
+    """
+    if given.weights is None:
+        raise InputError("these clips bring their features; there is nothing to extract")
+    store = feature_store(given.weights, cache)
+    done = _extract(given, store, tuple(sorted(set(strides))), device, progress)
+    keys = list(zip(given.clips.clip_ids, sources(given.clips), strict=True))
+    problems = [f"{i} ({why})" for i, why in store.problems(keys).items()]
+    told = f"{len(problems)} clips gave nothing or a part of their frames: {some(problems)}"
+    return done, [told] if problems else []
+
+
+def _extract(
+    given: Sources,
+    store: FeatureStore,
+    strides: tuple[int, ...],
+    device: torch.device,
+    progress: Progress,
+) -> Extraction:
+    weights = given.weights
+    assert weights is not None  # only clips with frames are extracted
+
+    def network() -> nn.Module:  # loaded only when a frame is missing
+        return fuse(load_mtl_dan(weights)).to(device)
+
+    def on_clips(done: int, total: int, frames: int) -> None:
+        progress("features", done, total)
+
+    return extract(given.clips, network, store, strides, device=device, progress=on_clips)
 
 
 def feature_store(weights: Path, cache: Path) -> FeatureStore:

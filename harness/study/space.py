@@ -3,7 +3,7 @@
 import dataclasses
 import tomllib
 import typing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -100,6 +100,13 @@ class SearchSpace:
     fixed: dict[str, Any]
     start: tuple[dict[str, Any], ...]
     budget: Budget
+
+    def without(self, name: str, value: Any) -> "SearchSpace":
+        """The same space with one hyperparameter fixed."""
+        distributions = {n: d for n, d in self.distributions.items() if n != name}
+        start = tuple({n: v for n, v in point.items() if n != name} for point in self.start)
+        fixed = self.fixed | {name: value}
+        return replace(self, distributions=distributions, fixed=fixed, start=start)
 
     def strides(self) -> tuple[int, ...]:
         """Every stride that a trial may ask for, ascending."""

@@ -46,6 +46,8 @@ class Manifest:
 
     data: sha256 of clip ids, splits, ratings and files. features: fingerprint of the recipe.
     oracle: best possible mean PCC per split, known for synthetic clips alone.
+    problems: clips that gave nothing or not all, with the reason; empty: those that gave nothing,
+    which are predicted by the mean rating of train.
     """
 
     name: str
@@ -57,6 +59,8 @@ class Manifest:
     targets: tuple[str, ...]
     synthetic: bool
     oracle: dict[str, float]
+    problems: dict[str, str]
+    empty: tuple[str, ...]
     code_version: str = harness.__version__
 
 

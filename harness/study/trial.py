@@ -39,13 +39,21 @@ class TrialData:
         rows = self.rows[split]
         return rows[~np.isnan(self.targets[rows]).any(axis=1)]
 
+    def with_frames(self, stride: int) -> NDArray[np.bool_]:
+        """(clips,) True for those that have a frame at this stride."""
+        hits = np.concatenate([[0], np.cumsum(self.frames.frames % stride == 0)])
+        counts: NDArray[np.int64] = np.diff(hits[self.frames.offsets])
+        return counts > 0
+
 
 @dataclass(frozen=True)
 class TrialResult:
     """The best epoch of a finished trial.
 
     predictions: split -> (clips, targets) float32 in the order of `TrialData.rows`, train left
-    out. weights: the head's state dict as arrays. per_target: PCC on val. seconds: of training.
+    out; clips without a frame hold the mean rating of train. filled: how many those are a split.
+    weights: the head's state dict as arrays. per_target: PCC on val. seconds: of training.
+    steps: of the longest sequence of val.
     """
 
     config: TrialConfig
@@ -56,6 +64,7 @@ class TrialResult:
     weights: dict[str, NDArray[np.float32]]
     seconds: float
     steps: int
+    filled: dict[str, int]
 
 
 @dataclass
@@ -68,12 +77,19 @@ class Trial:
 
     def __post_init__(self) -> None:
         self._begun = time.perf_counter()
-        train = self._tensors(self.data.labelled("train"))
-        val = self._tensors(self.data.labelled("val"))
-        if not len(train) or not len(val):
-            raise ValueError("train and val need labelled clips")
-        self.steps = int(val.lengths.max())
-        self.training = Training(self._head(train), train, val, _recipe(self.config))
+        self.with_frames = self.data.with_frames(self.config.stride)
+        train, val = self._seen(self.data.labelled("train")), self.data.labelled("val")
+        if not len(train) or not len(self._seen(val)):
+            raise ValueError("train and val need labelled clips with frames")
+        tensors, val_tensors = self._tensors(train), self._tensors(self._seen(val))
+        self.steps = int(val_tensors.lengths.max())
+        self.training = Training(
+            self._head(tensors),
+            tensors,
+            val_tensors,
+            _recipe(self.config),
+            unseen=self.data.targets[val[~self.with_frames[val]]],
+        )
 
     def step(self) -> Epoch:
         """Trains one epoch."""
@@ -88,21 +104,28 @@ class Trial:
         training = self.training
         training.restore_best()
         assert training.best is not None  # restore_best has raised otherwise
-        predictions = {
-            split: training.predict(self._tensors(rows))
-            for split, rows in self.data.rows.items()
-            if split != "train" and len(rows)
-        }
+        rows = {k: v for k, v in self.data.rows.items() if k != "train" and len(v)}
         return TrialResult(
             config=self.config,
             best=training.best,
             curve=tuple(training.curve),
-            per_target=pcc(training.truth, training.predict(training.val)),
-            predictions=predictions,
+            per_target=pcc(training.truth, training.scored()),
+            predictions={split: self._predict(clips) for split, clips in rows.items()},
             weights={k: v.cpu().numpy().copy() for k, v in training.head.state_dict().items()},
             seconds=time.perf_counter() - self._begun,
             steps=self.steps,
+            filled={k: int((~self.with_frames[v]).sum()) for k, v in rows.items()},
         )
+
+    def _seen(self, rows: NDArray[np.intp]) -> NDArray[np.intp]:
+        return rows[self.with_frames[rows]]
+
+    def _predict(self, rows: NDArray[np.intp]) -> NDArray[np.float32]:
+        filled = np.tile(self.training.fill, (len(rows), 1))
+        seen = self.with_frames[rows]
+        if seen.any():
+            filled[seen] = self.training.predict(self._tensors(rows[seen]))
+        return filled
 
     def _tensors(self, rows: NDArray[np.intp]) -> Tensors:
         batch = sequences(

@@ -211,6 +211,7 @@ class StudySearch(OptunaSearch):
         trial.set_user_attr("best_epoch", result.best.number)
         trial.set_user_attr("seconds", round(result.seconds, 3))
         trial.set_user_attr("steps", result.steps)
+        trial.set_user_attr("filled", result.filled)
         self.folder.save(trial.number, result, self.index)
         self.study.tell(trial, result.best.score)
         self.failures_in_a_row = 0

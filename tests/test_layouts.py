@@ -1,0 +1,119 @@
+"""Every layout is recognised by itself, and says what it misses."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from harness.clips.layouts import read_clips
+from harness.clips.table import EMOTIONS
+from harness.errors import InputError
+from harness.features.foreign import read_foreign
+from tests.trees import authors_tree, muse_tree, plain_tree
+
+
+def test_the_authors_crops(tmp_path: Path) -> None:
+    clips = read_clips(authors_tree(tmp_path, "crops"))
+    assert clips.kind == "images"
+    assert clips.target_names == EMOTIONS
+    assert clips.paths[0] == tmp_path / "Crop_data" / clips.splits[0] / "00000"
+    assert clips.notes == ()
+
+
+def test_the_authors_features_and_folds(tmp_path: Path) -> None:
+    clips = read_clips(authors_tree(tmp_path, "features"))
+    assert clips.kind == "features"
+    frames, nothing = read_foreign(clips)
+    assert nothing == {}
+    assert (frames.dim, np.diff(frames.offsets).tolist()) == (22, [12] * len(clips))
+    assert clips.folds is not None
+    in_train = np.array(clips.splits) == "train"
+    assert set(clips.folds[in_train]) == {1, 2, 3, 4, 5}
+    assert not clips.folds[~in_train].any()
+
+
+def test_both_of_the_authors_need_a_choice(tmp_path: Path) -> None:
+    authors_tree(authors_tree(tmp_path, "crops"), "features")
+    with pytest.raises(InputError, match="choose --layout of authors-crops, authors-features"):
+        read_clips(tmp_path)
+    assert read_clips(tmp_path, "authors-crops").kind == "images"
+    assert read_clips(tmp_path, "authors-features").kind == "features"
+
+
+def test_muse(tmp_path: Path) -> None:
+    muse_tree(tmp_path)
+    clips = read_clips(tmp_path, features="FAUs")
+    assert clips.kind == "features"
+    assert clips.splits.count("val") == 3, "devel is val"
+    assert np.isnan(clips.targets[np.array(clips.splits) == "test"]).all()
+    frames, _ = read_foreign(clips)
+    assert frames.dim == 5, "timestamp and subject are no features"
+
+
+def test_muse_needs_a_feature_set(tmp_path: Path) -> None:
+    muse_tree(tmp_path)
+    with pytest.raises(InputError, match="choose --features of FAUs, VGGFace2"):
+        read_clips(tmp_path)
+    with pytest.raises(InputError, match="--features None-such: choose of FAUs, VGGFace2"):
+        read_clips(tmp_path, features="None-such")
+
+
+@pytest.mark.parametrize(
+    ("folder", "kind"), [("clips", "video"), ("frames", "images"), ("features", "features")]
+)
+def test_your_own(tmp_path: Path, folder: str, kind: str) -> None:
+    clips = read_clips(plain_tree(tmp_path, folder))
+    assert clips.kind == kind
+    assert clips.target_names == ("joy", "awe")
+    assert clips.groups == tuple(f"person{n // 2}" for n in range(len(clips)))
+
+
+def test_npy_goes_before_csv(tmp_path: Path) -> None:
+    plain_tree(tmp_path, "features")
+    pd.DataFrame(np.ones((2, 9))).to_csv(tmp_path / "features" / "c0.csv", index=False)
+    assert read_clips(tmp_path).paths[0] == tmp_path / "features" / "c0.npy"
+
+
+def features_folder(root: Path) -> Path:
+    return plain_tree(root, "features") / "features"
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (np.ones(4), r"expected \(steps, features\), found shape \(4,\)"),
+        (np.ones((0, 6)), "found shape"),
+        (np.full((2, 6), np.nan), "NaN or infinity in row 0, feature 0"),
+        (np.array([{"a": 1}], dtype=object), "not readable as features"),
+        (np.array([["a"] * 6]), "not readable as features"),
+    ],
+)
+def test_bad_feature_files_are_named(tmp_path: Path, content: np.ndarray, reason: str) -> None:
+    np.save(features_folder(tmp_path) / "c1.npy", content, allow_pickle=True)
+    frames, nothing = read_foreign(read_clips(tmp_path))
+    assert list(nothing) == ["c1"]
+    assert re.search(reason, nothing["c1"])
+    assert np.diff(frames.offsets)[1] == 0
+
+
+def test_features_of_two_widths_are_an_error(tmp_path: Path) -> None:
+    np.save(features_folder(tmp_path) / "c1.npy", np.ones((3, 7)))
+    with pytest.raises(InputError, match="differ in width: 6 in c0, c2, c3 and"):
+        read_foreign(read_clips(tmp_path))
+
+
+def test_layouts_that_are_not_there(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no known layout; expected data_info"):
+        read_clips(tmp_path)
+    with pytest.raises(InputError, match="--layout cinema: choose of abaw5"):
+        read_clips(tmp_path, "cinema")
+    with pytest.raises(InputError, match=r"clips\.csv: missing"):
+        read_clips(tmp_path, "plain")
+    plain_tree(tmp_path, "features")
+    (tmp_path / "clips").mkdir()
+    with pytest.raises(InputError, match="found clips, features"):
+        read_clips(tmp_path)
+    with pytest.raises(InputError, match="only the muse layout has feature sets"):
+        read_clips(tmp_path, features="FAUs")
