@@ -57,6 +57,28 @@ def test_what_is_there_is_kept_and_half_is_made_again(tmp_path: Path) -> None:
     assert labels.stat().st_mtime_ns != before
 
 
+def test_two_runs_at_once_both_give_whole_clips(tmp_path: Path) -> None:
+    inner: list[Demo] = []
+
+    def start_another(step: str, done: int, total: int) -> None:
+        if not inner:
+            inner.append(ensure_demo(tmp_path, SMALL, processes=1))
+
+    outer = ensure_demo(tmp_path, SMALL, processes=1, progress=start_another)
+    assert inner == [outer]
+    assert len(list(outer.root.rglob("*.mp4"))) == sum(SMALL.clips)
+    assert [path.name for path in tmp_path.iterdir()] == [outer.root.name]
+
+
+def test_a_run_broken_off_leaves_nothing_to_be_taken_for_whole(tmp_path: Path) -> None:
+    def stop(step: str, done: int, total: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        ensure_demo(tmp_path, SMALL, processes=1, progress=stop)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_everything_says_that_it_is_synthetic(tiny_demo: Demo) -> None:
     assert "synthetic" in (tiny_demo.root / "README.txt").read_text()
     assert json.loads((tiny_demo.root / "demo.json").read_text())["synthetic"] is True
@@ -85,6 +107,16 @@ def test_order_tells_surprise_from_fear() -> None:
     assert brow < jaw
     brow, jaw = onsets("Fear")
     assert jaw < brow
+
+
+def test_surprise_and_fear_differ_in_order_alone() -> None:
+    # An episode in the middle of the clip, so that the clip backwards is the other emotion's.
+    fear, surprise = (
+        unit_curves([Episode(EMOTIONS.index(emotion), 10, 40, 0.8)], 61)
+        for emotion in ("Fear", "Surprise")
+    )
+    np.testing.assert_allclose(fear[::-1], surprise, atol=1e-12)
+    assert np.abs(fear - surprise).max() > 0.5
 
 
 def test_longer_episodes_rate_higher() -> None:

@@ -10,6 +10,7 @@ import hashlib
 import json
 import multiprocessing
 import os
+import secrets
 import shutil
 from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor
@@ -22,7 +23,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image
 
-from harness.atomic import write_text
+from harness.atomic import TEMPORARY_PREFIX, write_text
 from harness.clips.drawing import SIZE, UNITS, draw_faces, draw_identity
 from harness.clips.layouts import SYNTHETIC_MARK
 from harness.clips.reactions import (
@@ -39,7 +40,7 @@ from harness.clips.video import write_video
 from harness.metrics import mean_pcc
 
 # Part of the cache's name: change it when the generator draws or rates otherwise.
-_VERSION = 1
+_VERSION = 2
 _README = """These clips are synthetic: drawn faces moved by a program, rated by a formula.
 They are here to try the harness. No score on them is a result on real data.
 """
@@ -95,13 +96,29 @@ def ensure_demo(
     plan = plan or Plan()
     root = cache / plan.name()
     if not (root / SYNTHETIC_MARK).is_file():
-        # Without its mark a folder is what an interrupted run left.
-        shutil.rmtree(root, ignore_errors=True)
-        oracle = _make(root, plan, processes or os.cpu_count() or 1, progress)
-        content = {"synthetic": True, "plan": asdict(plan), "oracle": oracle}
-        write_text(root / SYNTHETIC_MARK, json.dumps(content, indent=2) + "\n")
+        # Made beside its place, so that two runs at once cannot take each other's files.
+        building = cache / f"{TEMPORARY_PREFIX}{secrets.token_hex(6)}-{plan.name()}"
+        try:
+            oracle = _make(building, plan, processes or os.cpu_count() or 1, progress)
+            content = {"synthetic": True, "plan": asdict(plan), "oracle": oracle}
+            write_text(building / SYNTHETIC_MARK, json.dumps(content, indent=2) + "\n")
+            _put(building, root)
+        finally:
+            shutil.rmtree(building, ignore_errors=True)
     oracle = json.loads((root / SYNTHETIC_MARK).read_text())["oracle"]
     return Demo(root, root / "annotations", oracle)
+
+
+def _put(building: Path, root: Path) -> None:
+    """Moves a finished folder to its place, unless another run was first: the two are equal."""
+    if not (root / SYNTHETIC_MARK).is_file():
+        # Without its mark a folder is not whole.
+        shutil.rmtree(root, ignore_errors=True)
+    try:
+        building.rename(root)
+    except OSError:
+        if not (root / SYNTHETIC_MARK).is_file():
+            raise
 
 
 def _make(root: Path, plan: Plan, processes: int, progress: Progress) -> dict[str, float]:

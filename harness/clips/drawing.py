@@ -188,12 +188,12 @@ def _nose(canvas: _Canvas, person: Identity) -> None:
 def _mouth(canvas: _Canvas, person: Identity, a: dict[int, Array]) -> None:
     level = 0.4
     view = canvas.window(-0.42, 0.42, level - 0.22, level + 0.36)
-    half = person.mouth * (1 + 0.42 * a[12] - 0.3 * a[24] - 0.14 * a[23])
+    half = person.mouth * (1 + 0.42 * a[12] - 0.3 * a[24] - 0.24 * a[23])
     t = np.clip(np.abs(view.x) / half, 0, 1)
     # Corners rise with AU 12 and fall with AU 15; the middle goes the other way.
     bend = (-0.14 * a[12] + 0.12 * a[15]) * (t**2 - 0.35)
     arc = np.sqrt(np.clip(1 - t**2, 0, 1))
-    thin = (1 - 0.55 * a[23]) * (1 - 0.75 * a[24])
+    thin = (1 - 0.7 * a[23]) * (1 - 0.75 * a[24])
     gap_up = (0.022 * a[25] + 0.06 * a[10]) * arc
     gap_down = (0.04 * a[25] + 0.2 * a[26]) * arc
     y = view.y - level - bend

@@ -16,27 +16,44 @@ from harness.clips.table import EMOTIONS
 _COLUMN = {unit: column for column, unit in enumerate(UNITS)}
 
 
+# Shares of an episode in which a unit shows: throughout, or in one of two parts that overlap, so
+# that the part seen alone says as little as the part seen with the other.
+_WHOLE, _FIRST, _SECOND = (0.0, 1.0), (0.0, 0.6), (0.4, 1.0)
+
+
 @dataclass(frozen=True)
 class Script:
-    """One emotion's way of showing: (unit, peak, delay of its onset as a share of the episode).
+    """One emotion's way of showing: (unit, peak, share of the episode in which it shows).
 
-    frames: shortest and longest episode. Some scripts share their units and differ in order
-    (surprise and fear) or duration (amusement and adoration) alone.
+    frames: shortest and longest episode. Surprise and fear differ in the order of their units
+    alone: the same frames, shuffled, would fit both.
     """
 
-    units: tuple[tuple[int, float, float], ...]
+    units: tuple[tuple[int, float, tuple[float, float]], ...]
     frames: tuple[int, int]
 
 
+def _in_order(first: tuple[int, ...], second: tuple[int, ...]) -> Script:
+    """Units that come and go, then others: equal but for the order."""
+    shares = [(unit, _FIRST) for unit in first] + [(unit, _SECOND) for unit in second]
+    return Script(tuple((unit, 0.95, share) for unit, share in shares), (24, 48))
+
+
+_LATE = (0.3, 1.0)
 SCRIPTS = {
-    "Adoration": Script(((12, 0.8, 0.0), (6, 0.7, 0.0)), (55, 90)),
-    "Amusement": Script(((12, 1.0, 0.0), (6, 0.8, 0.0), (25, 0.7, 0.1), (26, 0.4, 0.1)), (16, 45)),
-    "Anxiety": Script(((1, 0.6, 0.0), (4, 0.5, 0.0), (24, 0.9, 0.3), (23, 0.7, 0.3)), (24, 60)),
-    "Disgust": Script(((10, 1.0, 0.0), (7, 0.6, 0.1), (4, 0.4, 0.2)), (12, 36)),
-    "Empathic-Pain": Script(((4, 0.9, 0.0), (7, 0.8, 0.0), (15, 0.9, 0.3)), (24, 70)),
+    "Adoration": Script(((12, 0.8, _WHOLE), (6, 0.7, _WHOLE)), (55, 90)),
+    "Amusement": Script(
+        ((12, 1.0, _WHOLE), (6, 0.8, _WHOLE), (25, 0.7, (0.1, 1.0)), (26, 0.4, (0.1, 1.0))),
+        (16, 45),
+    ),
+    "Anxiety": Script(
+        ((1, 0.6, _WHOLE), (4, 0.5, _WHOLE), (24, 0.9, _LATE), (23, 0.7, _LATE)), (24, 60)
+    ),
+    "Disgust": Script(((10, 1.0, _WHOLE), (7, 0.6, (0.1, 1.0)), (4, 0.4, (0.2, 1.0))), (12, 36)),
+    "Empathic-Pain": Script(((4, 0.9, _WHOLE), (7, 0.8, _WHOLE), (15, 0.9, _LATE)), (24, 70)),
     # Mouth first, then brows: fear. Brows first, then mouth: surprise.
-    "Fear": Script(((26, 0.9, 0.0), (25, 0.9, 0.0), (1, 1.0, 0.45), (2, 0.8, 0.45)), (20, 50)),
-    "Surprise": Script(((1, 1.0, 0.0), (2, 0.9, 0.0), (26, 0.9, 0.45), (25, 0.9, 0.45)), (14, 40)),
+    "Fear": _in_order((26, 25), (1, 2)),
+    "Surprise": _in_order((1, 2), (26, 25)),
 }
 # How much of one emotion's showing counts towards the rating of another: rows show, columns rate.
 _SPILL = np.eye(len(EMOTIONS)) + np.array(
@@ -86,8 +103,8 @@ def unit_curves(episodes: list[Episode], frames: int) -> NDArray[np.float64]:
     """The action units over time, (frames, 12) in [0, 1]; the strongest episode shows."""
     curves = np.zeros((frames, len(UNITS)))
     for episode in episodes:
-        for unit, peak, delay in SCRIPTS[EMOTIONS[episode.emotion]].units:
-            wave = _wave(episode, delay, frames) * peak * episode.strength
+        for unit, peak, share in SCRIPTS[EMOTIONS[episode.emotion]].units:
+            wave = _wave(episode, share, frames) * peak * episode.strength
             column = curves[:, _COLUMN[unit]]
             np.maximum(column, wave, out=column)
     return curves
@@ -144,10 +161,9 @@ def valence_arousal(units: NDArray[np.float64]) -> tuple[float, float]:
     return float(np.clip(valence, -1, 1)), float(np.clip(arousal, -1, 1))
 
 
-def _wave(episode: Episode, delay: float, frames: int) -> NDArray[np.float64]:
-    """A rise over a quarter of the episode, a plateau, and a fall over a quarter."""
-    begin = episode.begin + delay * episode.frames
-    end = episode.begin + episode.frames
+def _wave(episode: Episode, share: tuple[float, float], frames: int) -> NDArray[np.float64]:
+    """Within its share of the episode: a rise over a quarter, a plateau, a fall over a quarter."""
+    begin, end = (episode.begin + part * episode.frames for part in share)
     ramp = max(2.0, 0.25 * (end - begin))
     t = np.arange(frames)
     trapezium = np.clip(np.minimum((t - begin) / ramp, (end - t) / ramp), 0, 1)
