@@ -25,6 +25,10 @@ def main(
     layout: Annotated[
         str | None, typer.Option(help=f"Of --data: {', '.join(LAYOUTS)}. Default: recognised.")
     ] = None,
+    crop: Annotated[
+        str | None,
+        typer.Option(help="detect or none. Default: faces are found in videos, not in images."),
+    ] = None,
     strict: Annotated[
         bool, typer.Option(help="Make an error of what can be borne, such as missing files.")
     ] = False,
@@ -41,13 +45,13 @@ def main(
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     cache = results / ".cache"
     with Steps(out) as steps:
-        given = real_sources(data, weights, layout, strict=strict)
+        given = real_sources(data, weights, layout, crop=crop, strict=strict)
         done, problems = extract_features(given, cache, tuple(stride), device, steps)
     speed = f", {done.frames / done.seconds:.0f} frames a second" if done.frames else ""
     out.print(f"{done.clips} clips computed ({done.frames} frames{speed}), {done.kept} were stored")
     for line in (*given.clips.notes, *problems):
         out.print(line, style="yellow", markup=False, soft_wrap=True)
-    out.print(f"Store: {feature_store(weights, cache).folder}", soft_wrap=True)
+    out.print(f"Store: {feature_store(weights, cache, given.crop).folder}", soft_wrap=True)
 
 
 if __name__ == "__main__":

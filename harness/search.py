@@ -34,6 +34,10 @@ def main(
     features: Annotated[
         str | None, typer.Option(help="Feature set of the muse layout, such as FAUs.")
     ] = None,
+    crop: Annotated[
+        str | None,
+        typer.Option(help="detect or none. Default: faces are found in videos, not in images."),
+    ] = None,
     strict: Annotated[
         bool, typer.Option(help="Make an error of what can be borne, such as missing files.")
     ] = False,
@@ -86,7 +90,7 @@ def main(
     with folder.locked():
         with Steps(out) as steps:
             if data:
-                given = real_sources(data, weights, layout, features, strict)
+                given = real_sources(data, weights, layout, features, crop, strict)
             else:
                 given = demo_sources(cache, steps)
             prepared = prepare(given, cache, searched, device, steps, strict)

@@ -1,8 +1,12 @@
 """Small networks with weights and statistics that are not the defaults."""
 
+from functools import cache
+from pathlib import Path
+
 import torch
 from torch import nn
 
+from harness.backbone.checkpoints import save_mtl_dan
 from harness.backbone.mtl_dan import MTLDAN
 
 
@@ -20,3 +24,14 @@ def make_network(num_heads: int, seed: int = 0) -> MTLDAN:
                 module.weight.data.uniform_(0.5, 1.5)
                 module.bias.data.normal_(0, 0.2)
     return model.requires_grad_(False).eval()
+
+
+@cache
+def _tiny() -> MTLDAN:
+    return make_network(1)
+
+
+def save_tiny(path: Path) -> Path:
+    """Writes a network of one head a branch, for pictures of 32 pixels a side."""
+    save_mtl_dan(path, _tiny(), {"input_size": "32"})
+    return path

@@ -1,4 +1,4 @@
-"""Clips as they come: the ABAW5 layout, and frames of real video files."""
+"""Labels as they come: the ABAW5 release, whole and spoiled."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -6,11 +6,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from harness.clips.layouts import read_clips
 from harness.clips.table import EMOTIONS
-from harness.clips.video import sampled_frames, write_video
 from harness.errors import InputError
+from harness.study.preparation import extract_features, real_sources
+from tests.networks import save_tiny
 
 Change = Callable[[Path, pd.DataFrame], pd.DataFrame | None]
 
@@ -120,10 +122,18 @@ BAD: list[tuple[Change, str]] = [
 
 @pytest.mark.parametrize(("change", "message"), BAD)
 def test_bad_releases_are_named(tmp_path: Path, change: Change, message: str) -> None:
+    root = make_release(tmp_path, change)
     with pytest.raises(InputError) as error:
-        read_clips(make_release(tmp_path, change))
+        extract_features(
+            real_sources(root, save_tiny(root / "net.safetensors"), crop="none"),
+            root / "cache",
+            (1,),
+            torch.device("cpu"),
+            lambda *_: None,
+        )
     assert message in str(error.value)
     assert str(tmp_path) in str(error.value)
+    assert not (root / "cache").exists(), "no store is begun for labels that are wrong"
 
 
 def test_a_missing_video_is_noted_and_strictly_an_error(tmp_path: Path) -> None:
@@ -157,52 +167,3 @@ def test_raw_ratings_are_divided_by_their_largest(tmp_path: Path) -> None:
 def test_a_missing_folder_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no such folder"):
         read_clips(tmp_path / "none")
-
-
-def make_video(path: Path, frames: int) -> Path:
-    """Frame k is a grey of about 5 k."""
-    pictures = (np.full((32, 48, 3), 5 * k, np.uint8) for k in range(frames))
-    write_video(path, pictures)
-    return path
-
-
-@pytest.mark.parametrize(
-    ("strides", "expected"),
-    [([1], list(range(40))), ([30], [0, 30]), ([10, 15], [0, 10, 15, 20, 30]), ([100], [0])],
-)
-def test_strides_count_frames_from_the_first(
-    tmp_path: Path, strides: list[int], expected: list[int]
-) -> None:
-    got = list(sampled_frames(make_video(tmp_path / "v.mp4", 40), strides))
-    assert [index for index, _ in got] == expected
-    for index, picture in got:
-        assert abs(picture.mean() - 5 * index) < 4, "the right frame, not only its number"
-
-
-def test_known_frames_are_counted_and_not_converted(tmp_path: Path) -> None:
-    path = make_video(tmp_path / "v.mp4", 12)
-    assert [i for i, _ in sampled_frames(path, [3], skip=frozenset({0, 6}))] == [3, 9]
-
-
-def test_unreadable_videos_are_named(tmp_path: Path) -> None:
-    whole = make_video(tmp_path / "v.mp4", 40).read_bytes()
-    for name, content, message in [
-        ("empty.mp4", b"", "cannot be decoded"),
-        ("text.mp4", b"not a video" * 50, "cannot be decoded"),
-        ("cut.mp4", whole[: len(whole) // 2], "cannot be decoded"),
-    ]:
-        (tmp_path / name).write_bytes(content)
-        with pytest.raises(InputError, match=message):
-            list(sampled_frames(tmp_path / name, [1]))
-    with pytest.raises(InputError, match="no such video"):
-        list(sampled_frames(tmp_path / "none.mp4", [1]))
-
-
-def test_an_interrupted_writer_leaves_nothing(tmp_path: Path) -> None:
-    def frames() -> object:
-        yield np.zeros((32, 32, 3), np.uint8)
-        raise RuntimeError
-
-    with pytest.raises(RuntimeError):
-        write_video(tmp_path / "v.mp4", frames())  # type: ignore[arg-type]
-    assert not list(tmp_path.iterdir())

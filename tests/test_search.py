@@ -8,8 +8,10 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import optuna
 import pandas as pd
 import pytest
@@ -22,7 +24,7 @@ from harness.predictions import read_clips, read_predictions
 from harness.study.space import SPACES
 from harness.study.storage import StudyFolder
 from tests.networks import make_network
-from tests.trees import authors_tree, muse_tree, plain_tree
+from tests.trees import authors_tree, muse_tree, plain_tree, release_tree
 
 SMOKE = SPACES / "smoke.toml"
 
@@ -139,8 +141,9 @@ def test_an_interrupted_search_says_how_to_go_on(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("budget", [2, 30])
 def test_a_hopeless_study_stops_and_says_why(
-    tmp_path: Path, tiny_demo: Demo, weights: Path
+    tmp_path: Path, tiny_demo: Demo, weights: Path, budget: int
 ) -> None:
     root = tmp_path / "data"
     shutil.copytree(tiny_demo.root, root, ignore=shutil.ignore_patterns("annotations"))
@@ -148,7 +151,7 @@ def test_a_hopeless_study_stops_and_says_why(
     table.loc[table["Split"] == "Val", "Fear"] = "0.5"
     table.to_csv(root / "data_info.csv", index=False)
     done = command(
-        "search", "--data", root, "--weights", weights, "--space", SMOKE, "--trials", 30,
+        "search", "--data", root, "--weights", weights, "--space", SMOKE, "--trials", budget,
         "--results", tmp_path, "--study", "s", "--scheduler", "none",
     )  # fmt: skip
     assert done.returncode == 1
@@ -159,27 +162,34 @@ def test_a_hopeless_study_stops_and_says_why(
     assert len(found) < 12, "the budget is not burnt"
 
 
-LAYOUTS = {
-    "crops": (lambda root: authors_tree(root, "crops"), True, []),
-    "features": (lambda root: authors_tree(root, "features"), False, []),
-    "muse": (muse_tree, False, ["--features", "VGGFace2"]),
-    "frames": (lambda root: plain_tree(root, "frames"), True, []),
-    "clips": (lambda root: plain_tree(root, "clips"), True, []),
+LAYOUTS: dict[str, tuple[Callable[[Path], Path], str, list[str]]] = {
+    "release": (release_tree, "frames", []),
+    "crops": (lambda root: authors_tree(root, "crops"), "frames", []),
+    "features": (lambda root: authors_tree(root, "features"), "features", []),
+    "muse": (muse_tree, "features", ["--features", "VGGFace2"]),
+    "own-frames": (lambda root: plain_tree(root, "frames"), "frames", []),
+    "own-clips": (lambda root: plain_tree(root, "clips"), "frames", ["--crop", "none"]),
+    "own-features": (lambda root: plain_tree(root, "features"), "features", []),
 }
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", LAYOUTS)
 def test_every_layout_goes_all_the_way(tmp_path: Path, weights: Path, name: str) -> None:
-    make, needs_weights, options = LAYOUTS[name]
-    root = tmp_path / "data"
-    root.mkdir()
-    make(root)
-    line = ["--data", root, *options, "--space", SMOKE, "--results", tmp_path, "--study", "s"]
-    line += ["--weights", weights] if needs_weights else []
-    done = command("search", *line, "--trials", 2, "--scheduler", "none")
+    make, brings, options = LAYOUTS[name]
+    (tmp_path / "data").mkdir()
+    line = ["--data", make(tmp_path / "data"), *options, "--results", tmp_path]
+    if brings == "frames":
+        line += ["--weights", weights]
+        extracted = command("extract", *line, "--stride", 5, "--stride", 10)
+        assert extracted.returncode == 0, extracted.stderr
+        assert "20 clips computed" in extracted.stdout
+    line += ["--space", SMOKE, "--study", "s", "--trials", 2, "--scheduler", "none"]
+    done = command("search", *line)
     assert done.returncode == 0, done.stderr
     assert "SYNTHETIC" not in done.stdout
+    nobody = "1 clips gave nothing and are predicted by train's mean: [00019] (no face in any"
+    assert (nobody in done.stdout) is (name == "release")
     combined = command("ensemble", "--results", tmp_path, "--top", 2)
     assert combined.returncode == 0, combined.stderr
     with (tmp_path / "s" / "ensembles" / "mean-top2" / "predictions.csv").open() as file:
@@ -187,6 +197,9 @@ def test_every_layout_goes_all_the_way(tmp_path: Path, weights: Path, name: str)
     index = read_clips(tmp_path / "s" / "clips.parquet")
     assert header == ["File_ID", *index.target_names]
     assert [row[0] for row in rows] == sorted(index.ids("test"))
+    if name == "release":
+        train = np.nanmean(index.targets[index.rows("train")], axis=0)
+        np.testing.assert_allclose([float(v) for v in rows[-1][1:]], train, atol=1e-5)
 
 
 def test_extract_then_extract_again(tmp_path: Path, tiny_demo: Demo, weights: Path) -> None:

@@ -8,20 +8,30 @@ from PIL import Image
 
 from harness.clips.table import EMOTIONS
 from harness.clips.video import write_video
+from tests.photographs import film
 
 SPLITS = ("train",) * 10 + ("val",) * 6 + ("test",) * 4
 STEPS = 12
 
 
+def release_tree(root: Path) -> Path:
+    """`data_info.csv` and `{train,val,test}/mp4`, of a person; the last clip shows nobody."""
+    table = hume_table()
+    table.loc[table["Split"] == "Test", list(EMOTIONS)] = ""
+    table["Age"], table["Country"] = 22.5, "South Africa"
+    table.to_csv(root / "data_info.csv", index=False)
+    for number, split in enumerate(SPLITS):
+        (root / split / "mp4").mkdir(parents=True, exist_ok=True)
+        shown = film(11, seen=number < len(SPLITS) - 1, height=120, tilt=3 * number - 30)
+        write_video(root / split / "mp4" / f"{number:05d}.mp4", shown)
+    return root
+
+
 def authors_tree(root: Path, what: str) -> Path:
     """`Data/data_info.csv` and `Crop_data` (what = "crops") or `MTL_features` ("features")."""
     rng = np.random.default_rng(0)
-    table = pd.DataFrame({"File_ID": [f"[{n:05d}]" for n in range(len(SPLITS))]})
-    table["Split"] = [split.capitalize() for split in SPLITS]
-    for column, name in enumerate(EMOTIONS):
-        table[name] = ratings(rng, len(SPLITS))[:, column]
     (root / "Data").mkdir(exist_ok=True)
-    table.to_csv(root / "Data" / "data_info.csv", index=False)
+    hume_table().to_csv(root / "Data" / "data_info.csv", index=False)
     for number, split in enumerate(SPLITS):
         if what == "crops":
             folder = root / "Crop_data" / split / f"{number:05d}"
@@ -79,6 +89,15 @@ def plain_tree(root: Path, folder: str) -> Path:
         else:
             np.save(root / folder / f"{clip_id}.npy", rng.random((4, 6)))
     return root
+
+
+def hume_table() -> pd.DataFrame:
+    """`data_info.csv` of Hume-Reaction, small."""
+    rng = np.random.default_rng(0)
+    table = pd.DataFrame({"File_ID": [f"[{n:05d}]" for n in range(len(SPLITS))]})
+    table["Split"] = [split.capitalize() for split in SPLITS]
+    rated = pd.DataFrame(ratings(rng, len(SPLITS)), columns=list(EMOTIONS), dtype=object)
+    return pd.concat([table, rated], axis=1)
 
 
 def picture(rng: np.random.Generator) -> Image.Image:

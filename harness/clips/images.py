@@ -43,7 +43,7 @@ def sampled_images(
 def _picture(file: Path) -> NDArray[np.uint8]:
     try:
         with Image.open(file) as image:
-            return np.asarray(image.convert("RGB"), dtype=np.uint8)
+            return np.array(image.convert("RGB"), dtype=np.uint8)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise InputError(f"{file}: not a readable image: {error}") from error
 

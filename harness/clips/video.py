@@ -9,13 +9,22 @@ from pathlib import Path
 
 import av
 import numpy as np
+from av.container import InputContainer
 from av.error import FFmpegError
+from av.stream import Disposition
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from harness.atomic import replacing
 from harness.errors import InputError
+
+# Files say themselves what they are: a playlist by the name of x.mp4 would open other files.
+_OPENING = {"format_whitelist": "mov,matroska,avi", "protocol_whitelist": "file"}
+# A few bytes can announce a picture of any size.
+_MAX_PIXELS = 8192 * 8192
+# Of a film's announced length; the last frame may stand for long, and sound may go on.
+_MISSING = 0.1
 
 
 def sampled_frames(
@@ -32,25 +41,39 @@ def sampled_frames(
         the index among decoded frames, from 0, and the frame, shape (height, width, 3), RGB.
 
     Raises:
-        InputError: the file is missing, has no video, cannot be decoded or gives no frame. A file
-            that breaks off after some frames raises after these were yielded, so that the
-            caller can tell a whole clip from a part of one.
+        InputError: the file is missing, has no video, cannot be decoded, gives no frame or ends
+            long before the time it announces. A file that breaks off after some frames raises
+            after these were yielded, so that the caller can tell a whole clip from a part of one.
     """
     if not path.is_file():
         raise InputError(f"{path}: no such video file")
     index = -1
     try:
-        with av.open(str(path)) as container:
-            stream = _video_stream(path, container.streams.video)
-            # Threads over slices and frames pay only on large pictures; a clip a worker is better.
-            stream.thread_type = "AUTO"
+        container = av.open(str(path), options=_OPENING)
+    except (FFmpegError, OSError) as error:
+        raise InputError(
+            f"{path}: cannot be opened as mp4, mov, mkv, webm or avi: {error.strerror}"
+        ) from error
+    seconds = announced = 0.0
+    try:
+        with container:
+            stream = _video_stream(path, container)
+            announced = _announced_seconds(container, stream)
             for index, frame in enumerate(container.decode(stream)):
+                seconds = frame.time or 0.0
                 if index not in skip and any(index % stride == 0 for stride in strides):
                     yield index, _rgb(frame)
     except FFmpegError as error:
-        raise InputError(f"{path}: cannot be decoded after frame {index}: {error}") from error
+        raise InputError(
+            f"{path}: cannot be decoded after frame {index}: {error.strerror}"
+        ) from error
     if index < 0:
         raise InputError(f"{path}: holds no video frame")
+    # A download that was cut off decodes without an error as far as it goes.
+    if seconds < (1 - _MISSING) * announced - 1:
+        raise InputError(
+            f"{path}: ends after frame {index} at {seconds:.1f} s, but announces {announced:.1f} s"
+        )
 
 
 def write_video(path: Path, frames: Iterable[NDArray[np.uint8]], fps: int = 30) -> None:
@@ -69,10 +92,25 @@ def write_video(path: Path, frames: Iterable[NDArray[np.uint8]], fps: int = 30) 
         container.mux(stream.encode())
 
 
-def _video_stream(path: Path, streams: Sequence[VideoStream]) -> VideoStream:
-    if not streams:
+def _video_stream(path: Path, container: InputContainer) -> VideoStream:
+    moving = [
+        stream
+        for stream in container.streams.video
+        if not stream.disposition & Disposition.attached_pic  # the cover of a song
+    ]
+    if not moving:
         raise InputError(f"{path}: holds no video stream (audio only?)")
-    return streams[0]
+    # Threads within a clip cost half as much again as they give; every core has a clip of its own.
+    moving[0].codec_context.thread_count = 1
+    moving[0].codec_context.options = {"max_pixels": str(_MAX_PIXELS)}
+    return moving[0]
+
+
+def _announced_seconds(container: InputContainer, stream: VideoStream) -> float:
+    """When the film should end; 0 where the file does not say."""
+    if stream.duration is not None and stream.time_base is not None:
+        return float(((stream.start_time or 0) + stream.duration) * stream.time_base)
+    return (container.duration or 0) / av.time_base
 
 
 def _rgb(frame: VideoFrame) -> NDArray[np.uint8]:

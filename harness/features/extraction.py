@@ -1,5 +1,6 @@
 """Clips -> feature store: decode in threads, run the frozen network on batches across clips."""
 
+import os
 import queue
 import threading
 import time
@@ -12,14 +13,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from harness.backbone.preprocessing import normalise
+from harness.backbone.preprocessing import resized, standardised
+from harness.clips.faces import Detector, followed
 from harness.clips.images import sampled_images
 from harness.clips.table import ClipTable
 from harness.clips.video import sampled_frames
 from harness.errors import InputError
 from harness.features.store import ClipFrames, FeatureStore, source_fingerprint
 
-# Frames that a decoder hands over at once; small, so that memory stays bounded for any clip.
+# Images that a decoder hands over at once; small, so that memory stays bounded for any clip.
 CHUNK = 32
 # Seconds of work that an interruption may cost.
 FLUSH_SECONDS = 20.0
@@ -46,12 +48,17 @@ class _Work:
 
 @dataclass(frozen=True)
 class _Chunk:
-    """Images of one clip, ready for the network; `last` ends it, with a problem or without."""
+    """Images of one clip, of the network's size; `last` ends it, with a problem or without.
+
+    frames, images: (n,) indices and (n, 3, size, size) uint8; images is None where n is 0.
+    faceless: indices of frames without a face, with the last chunk.
+    """
 
     work: _Work
     frames: NDArray[np.int32]
     images: Tensor | None
     last: bool
+    faceless: tuple[int, ...] = ()
     problem: str = ""
 
 
@@ -68,8 +75,9 @@ def extract(
     strides: Sequence[int],
     *,
     device: torch.device,
+    detector: Detector | None = None,
     batch_size: int = 64,
-    decoders: int = 2,
+    decoders: int | None = None,
     progress: Callable[[int, int, int], None] = lambda clips, total, frames: None,
 ) -> Extraction:
     """Computes every frame that `strides` ask for and the store lacks.
@@ -77,6 +85,8 @@ def extract(
     Args:
         network: gives the frozen model, images (batch, 3, size, size) float32 -> (batch, dim);
             called only when something is missing.
+        detector: of faces, to which frames are cropped; None: frames are taken whole.
+        batch_size: images. decoders: threads; None: one a core.
         progress: called with (clips done, clips to do, frames done).
 
     A clip that gives nothing, or breaks off, ends nothing: the store holds the reason beside what
@@ -90,7 +100,12 @@ def extract(
     done = frames = 0
     pending: list[ClipFrames] = []
     flushed = time.perf_counter()
-    chunks = _decoded(clips, work, store.recipe.input_size, decoders)
+    threads = decoders or os.cpu_count() or 1
+
+    def of_clip(item: _Work) -> Iterator[_Chunk]:
+        return _clip_chunks(clips, item, store.recipe.input_size, detector)
+
+    chunks = _decoded(work, of_clip, threads)
     try:
         for result in _through_model(chunks, model, device, batch_size):
             pending.append(result)
@@ -116,7 +131,9 @@ def _missing(clips: ClipTable, store: FeatureStore, strides: Sequence[int]) -> l
     return work
 
 
-def _decoded(clips: ClipTable, work: Sequence[_Work], size: int, decoders: int) -> Iterator[_Chunk]:
+def _decoded(
+    work: Sequence[_Work], of_clip: Callable[[_Work], Iterator[_Chunk]], decoders: int
+) -> Iterator[_Chunk]:
     """Chunks of all clips; those of one clip in order, those of different clips interleaved."""
     ready: queue.Queue[_Chunk] = queue.Queue(maxsize=4 * decoders)
     stop = threading.Event()
@@ -130,7 +147,7 @@ def _decoded(clips: ClipTable, work: Sequence[_Work], size: int, decoders: int) 
         raise _StoppedError
 
     def decode(item: _Work) -> None:
-        for chunk in _clip_chunks(clips, item, size):
+        for chunk in of_clip(item):
             put(chunk)
 
     with ThreadPoolExecutor(decoders) as pool:
@@ -160,33 +177,55 @@ def _next_chunk(ready: "queue.Queue[_Chunk]", futures: Sequence[Future[None]]) -
                     future.result()  # raises what a decoder died of, instead of waiting for ever
 
 
-def _clip_chunks(clips: ClipTable, item: _Work, size: int) -> Iterator[_Chunk]:
+def _clip_chunks(
+    clips: ClipTable, item: _Work, size: int, detector: Detector | None
+) -> Iterator[_Chunk]:
     index: list[int] = []
-    pictures: list[NDArray[np.uint8]] = []
+    images: list[Tensor] = []
+    faceless: list[int] = []
     problem = ""
+
+    def chunk(last: bool) -> _Chunk:
+        stacked = torch.cat(images) if images else None
+        frames = np.array(index, np.int32)
+        return _Chunk(item, frames, stacked, last, tuple(faceless) if last else (), problem)
+
     try:
-        for number, picture in _frames(clips, item):
-            if len(pictures) == CHUNK:
-                yield _Chunk(item, np.array(index, np.int32), _images(pictures, size), last=False)
-                index, pictures = [], []
+        for number, picture in _pictures(clips, item, detector):
+            if picture is None:
+                faceless.append(number)
+                continue
+            if len(images) == CHUNK:
+                yield chunk(last=False)
+                index, images = [], []
             index.append(number)
-            pictures.append(picture)
+            # Small at once: frames of the file's size are never gathered.
+            images.append(resized(torch.from_numpy(picture)[None], size))
     except InputError as error:
         problem = str(error)
-    images = _images(pictures, size) if pictures else None
-    yield _Chunk(item, np.array(index, np.int32), images, last=True, problem=problem)
+    yield chunk(last=True)
 
 
-def _frames(clips: ClipTable, item: _Work) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+def _pictures(
+    clips: ClipTable, item: _Work, detector: Detector | None
+) -> Iterator[tuple[int, NDArray[np.uint8] | None]]:
+    if detector is None:
+        yield from _frames(clips, item, item.skip)
+        return
+    # Known frames are looked at again: what is followed must not depend on what is stored.
+    for number, face in followed(_frames(clips, item, frozenset()), detector):
+        if number not in item.skip:
+            yield number, face
+
+
+def _frames(
+    clips: ClipTable, item: _Work, skip: frozenset[int]
+) -> Iterator[tuple[int, NDArray[np.uint8]]]:
     path = clips.paths[item.row]
     if path is None:
         raise InputError("no file")
     read = sampled_images if clips.kind == "images" else sampled_frames
-    yield from read(path, item.strides, item.skip)
-
-
-def _images(pictures: Sequence[NDArray[np.uint8]], size: int) -> Tensor:
-    return normalise(torch.from_numpy(np.stack(pictures)), size)
+    yield from read(path, item.strides, skip)
 
 
 def _through_model(
@@ -217,6 +256,7 @@ def _through_model(
                     chunk.work.strides,
                     np.concatenate(frames.pop(row)),
                     np.concatenate(rows),
+                    chunk.faceless,
                     chunk.problem,
                 )
 
@@ -235,7 +275,8 @@ def _outputs(
 ) -> NDArray[np.float32]:
     if not images:
         return np.empty((0, 0), np.float32)
-    outputs: Tensor = model(torch.cat(list(images)).to(device, non_blocking=True))
+    batch = torch.cat(list(images)).to(device, non_blocking=True)
+    outputs: Tensor = model(standardised(batch))
     if not bool(torch.isfinite(outputs).all()):
         raise InputError("the network gave NaN or infinity; check the weight file")
     array: NDArray[np.float32] = outputs.float().cpu().numpy()

@@ -20,7 +20,7 @@ from harness.atomic import replacing, write_text
 from harness.errors import InputError
 from harness.features.sequences import FrameFeatures
 
-_SCHEMA_VERSION = "2"
+_SCHEMA_VERSION = "3"
 _METADATA_KEY = b"harness.clips"
 _SEAL_KEY = b"harness.seal"
 # Enough of a file to tell it from any other: a video's index lies at its begin or end.
@@ -32,13 +32,15 @@ class Recipe:
     """How features are computed; another recipe is another store.
 
     weights: sha256 of the weight file. preprocessing: name of the image transform.
-    input_size: pixels a side. outputs: which of the network's outputs.
+    input_size: pixels a side. outputs: which of the network's outputs. crop: how faces are found
+    and cut out of frames, or "none".
     """
 
     weights: str
     preprocessing: str
     input_size: int
     outputs: str = "outputs"
+    crop: str = "none"
 
     def fingerprint(self) -> str:
         """sha256 of the recipe and the store's schema."""
@@ -50,7 +52,8 @@ class ClipFrames:
     """Newly computed features of one clip.
 
     strides: that are complete with these rows. frames: (n,) indices. features: (n, dim), of any
-    dim where n is 0. problem: why the clip gave nothing, or not all; empty where all is well.
+    dim where n is 0. faceless: indices of frames that show no face and have no features.
+    problem: why the clip gave nothing, or not all; empty where all is well.
     """
 
     clip_id: str
@@ -58,6 +61,7 @@ class ClipFrames:
     strides: tuple[int, ...]
     frames: NDArray[np.int32]
     features: NDArray[np.float32]
+    faceless: tuple[int, ...] = ()
     problem: str = ""
 
 
@@ -65,6 +69,7 @@ class ClipFrames:
 class _Stored:
     source: str
     problem: str = ""
+    faceless: set[int] = field(default_factory=set)
     strides: set[int] = field(default_factory=set)
     frames: list[NDArray[np.int32]] = field(default_factory=list)
     features: list[NDArray[np.float32]] = field(default_factory=list)
@@ -105,10 +110,24 @@ class FeatureStore:
         """Of clips, given as (clip id, source), those that gave nothing or not all: the reason."""
         stored = ((clip_id, self._clips.get(clip_id), source) for clip_id, source in clips)
         return {
-            clip_id: clip.problem
+            clip_id: clip.problem or f"no face in any of its {len(clip.faceless)} frames"
             for clip_id, clip, source in stored
-            if clip is not None and clip.source == source and clip.problem
+            if clip is not None
+            and clip.source == source
+            and (clip.problem or (clip.faceless and not clip.frames))
         }
+
+    def faceless(self, clips: Iterable[tuple[str, str]], strides: Sequence[int]) -> dict[str, int]:
+        """Of clips, given as (clip id, source): how many frames that one of `strides` asks for
+        show no face, where some do not."""
+        counts = {}
+        for clip_id, source in clips:
+            stored = self._clips.get(clip_id)
+            if stored is not None and stored.source == source:
+                wanted = [f for f in stored.faceless if any(f % stride == 0 for stride in strides)]
+                if wanted:
+                    counts[clip_id] = len(wanted)
+        return counts
 
     def append(self, clips: Sequence[ClipFrames]) -> None:
         """Writes one shard; when this returns, it is on the disk."""
@@ -129,7 +148,12 @@ class FeatureStore:
             }
         )
         notes = {
-            c.clip_id: {"source": c.source, "strides": list(c.strides), "problem": c.problem}
+            c.clip_id: {
+                "source": c.source,
+                "strides": list(c.strides),
+                "faceless": list(c.faceless),
+                "problem": c.problem,
+            }
             for c in clips
         }
         text = json.dumps(notes).encode()
@@ -203,6 +227,7 @@ class FeatureStore:
                 tuple(note["strides"]),
                 frames[rows.get(clip_id, nothing)],
                 features[rows.get(clip_id, nothing)],
+                tuple(note["faceless"]),
                 note["problem"],
             )
             for clip_id, note in notes.items()
@@ -216,6 +241,7 @@ class FeatureStore:
                 # The video was exchanged since: what its predecessor gave is void.
                 stored = self._clips[clip.clip_id] = _Stored(clip.source)
             stored.strides.update(clip.strides)
+            stored.faceless.update(clip.faceless)
             stored.problem = clip.problem or stored.problem
             if len(clip.frames):
                 stored.frames.append(clip.frames)
@@ -247,6 +273,8 @@ def _fingerprint(path: Path) -> str:
     if path.is_dir():
         states = ((p.name, p.stat().st_size, p.stat().st_mtime_ns) for p in sorted(path.iterdir()))
         return hashlib.blake2b(repr(list(states)).encode(), digest_size=16).hexdigest()
+    if not path.is_file():
+        return "not a file"  # a pipe would be waited for
     size = path.stat().st_size
     digest = hashlib.blake2b(str(size).encode(), digest_size=16)
     with path.open("rb") as file:

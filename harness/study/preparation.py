@@ -19,6 +19,7 @@ from harness.backbone.fused import fuse
 from harness.backbone.preprocessing import PREPROCESSING
 from harness.backbone.pretraining import Scores, pretrain
 from harness.clips.demo import Demo, ensure_demo
+from harness.clips.faces import crop_recipe, load_detector
 from harness.clips.layouts import read_clips
 from harness.clips.table import ClipTable, some
 from harness.errors import InputError
@@ -39,17 +40,24 @@ DEMO_EPOCHS = 6
 DEMO_BATCH = 32
 DEMO_LEARNING_RATE = 1e-3
 
+#: How faces come out of frames: found in them, or not at all as the pictures are faces.
+CROPS = ("detect", "none")
+
 #: Called with (what is going on, done, total).
 Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
 class Sources:
-    """Where a study's numbers come from: clips, the network's weights (None where the clips bring
-    their features), and the oracle's mean PCC a split of synthetic clips (empty for real ones)."""
+    """Where a study's numbers come from.
+
+    weights: of the network; None where the clips bring their features. crop: whether faces are
+    looked for in the frames. oracle: mean PCC a split of synthetic clips, empty for real ones.
+    """
 
     clips: ClipTable
     weights: Path | None
+    crop: bool
     oracle: dict[str, float]
 
 
@@ -57,7 +65,8 @@ class Sources:
 class Prepared:
     """data and index agree row by row; the fingerprints tell one study from another.
 
-    problems: clips that gave nothing or not all, with the reason. space: of the search, its
+    problems: clips that gave nothing or not all, with the reason. faceless: how many frames of a
+    clip show no face, where some do not. space: of the search, its
     stride fixed where the clips bring their features.
     """
 
@@ -67,6 +76,7 @@ class Prepared:
     data_fingerprint: str
     feature_fingerprint: str
     problems: dict[str, str]
+    faceless: dict[str, int]
     extraction: Extraction | None
     oracle: dict[str, float]
 
@@ -94,11 +104,9 @@ class Prepared:
 
     def summary(self) -> list[str]:
         """What a person should know of the clips, a line each."""
-        if not self.problems:
-            return []
         empty = set(self.empty)
         broken = [f"{i} ({why})" for i, why in self.problems.items() if i not in empty]
-        lines = []
+        lines = faceless_line(self.faceless)
         if empty:
             told = [f"{i} ({self.problems.get(i, 'no frame')})" for i in sorted(empty)]
             lines.append(
@@ -109,30 +117,52 @@ class Prepared:
         return lines
 
 
+def faceless_line(faceless: dict[str, int]) -> list[str]:
+    """The line that counts frames without a face, if there are some."""
+    if not faceless:
+        return []
+    return [f"{sum(faceless.values())} frames of {len(faceless)} clips show no face and are "
+            f"skipped: {some([f'{i} ({n})' for i, n in faceless.items()])}"]  # fmt: skip
+
+
 def real_sources(
     data: Path,
     weights: Path | None,
     layout: str | None = None,
     features: str | None = None,
+    crop: str | None = None,
     strict: bool = False,
 ) -> Sources:
     """The user's clips and weights.
 
+    Args:
+        crop: one of CROPS; None: faces are looked for in videos, while images are taken for faces.
+
     Raises:
-        InputError: bad clips, no weights where there are frames, or weights where there are none.
+        InputError: bad clips, no weights where there are frames, or weights where there are none;
+            no detector where faces are looked for.
     """
+    if crop not in (None, *CROPS):
+        raise InputError(f"--crop {crop}: choose of {', '.join(CROPS)}")
     clips = read_clips(data, layout, features=features, strict=strict)
     if clips.kind == "features":
         if weights is not None:
             raise InputError(f"{data}: brings features, for which there is no use of --weights")
-        return Sources(clips, None, {})
+        if crop == "detect":
+            raise InputError(f"{data}: brings features, in which there are no faces to --crop")
+        return Sources(clips, None, crop=False, oracle={})
     if weights is None:
         raise InputError(
             "--data needs --weights FILE: a published MTL-DAN checkpoint or one of your own"
         )
     if not weights.is_file():
         raise InputError(f"{weights}: no such weight file")
-    return Sources(clips, weights, {})
+    # Drawn faces fill their frames.
+    raw = clips.kind == "video" and not clips.synthetic
+    cropped = crop == "detect" if crop else raw
+    if cropped:
+        crop_recipe()  # complains now, and not after an hour, where the detector is missing
+    return Sources(clips, weights, cropped, {})
 
 
 def demo_sources(cache: Path, progress: Progress) -> Sources:
@@ -143,7 +173,8 @@ def demo_sources(cache: Path, progress: Progress) -> Sources:
     weights = demo.root / f"mtl_dan-{recipe}.safetensors"
     if not weights.exists():
         _train_demo_network(demo, weights, progress)
-    return Sources(read_clips(demo.root), weights, demo.oracle)
+    # The synthetic faces fill their frames.
+    return Sources(read_clips(demo.root), weights, crop=False, oracle=demo.oracle)
 
 
 def prepare(
@@ -166,12 +197,14 @@ def prepare(
         # Steps of somebody else's making: there are no frames between them to choose.
         space = space.without("stride", 1)
         frames, problems = read_foreign(clips)
+        faceless: dict[str, int] = {}
         fingerprint = hashlib.sha256(frames.features.tobytes()).hexdigest()
     else:
-        store = feature_store(given.weights, cache)
+        store = feature_store(given.weights, cache, given.crop)
         extraction = _extract(given, store, space.strides(), device, progress)
         keys = list(zip(clips.clip_ids, states, strict=True))
         frames, problems = store.load(keys, space.strides()), store.problems(keys)
+        faceless = store.faceless(keys, space.strides())
         fingerprint = store.recipe.fingerprint()
     if strict and problems:
         raise InputError(f"{some([f'{i}: {why}' for i, why in problems.items()])} (--strict)")
@@ -191,6 +224,7 @@ def prepare(
         data_fingerprint=_data_fingerprint(clips, states),
         feature_fingerprint=fingerprint,
         problems=problems,
+        faceless=faceless,
         extraction=extraction,
         oracle=given.oracle,
     )
@@ -210,12 +244,15 @@ def extract_features(
     """
     if given.weights is None:
         raise InputError("these clips bring their features; there is nothing to extract")
-    store = feature_store(given.weights, cache)
+    store = feature_store(given.weights, cache, given.crop)
     done = _extract(given, store, tuple(sorted(set(strides))), device, progress)
     keys = list(zip(given.clips.clip_ids, sources(given.clips), strict=True))
     problems = [f"{i} ({why})" for i, why in store.problems(keys).items()]
-    told = f"{len(problems)} clips gave nothing or a part of their frames: {some(problems)}"
-    return done, [told] if problems else []
+    lines = faceless_line(store.faceless(keys, strides))
+    if problems:
+        lines.append(f"{len(problems)} clips gave nothing or a part of their frames: "
+                     f"{some(problems)}")  # fmt: skip
+    return done, lines
 
 
 def _extract(
@@ -234,13 +271,27 @@ def _extract(
     def on_clips(done: int, total: int, frames: int) -> None:
         progress("features", done, total)
 
-    return extract(given.clips, network, store, strides, device=device, progress=on_clips)
+    detector = load_detector() if given.crop else None
+    return extract(
+        given.clips,
+        network,
+        store,
+        strides,
+        device=device,
+        detector=detector,
+        progress=on_clips,
+    )
 
 
-def feature_store(weights: Path, cache: Path) -> FeatureStore:
-    """The store of one weight file's features."""
+def feature_store(weights: Path, cache: Path, crop: bool) -> FeatureStore:
+    """The store of one weight file's features, of whole frames or of faces."""
     size = read_metadata(weights).get("input_size", str(INPUT_SIZE))
-    recipe = Recipe(weights_fingerprint(weights), PREPROCESSING, int(size))
+    recipe = Recipe(
+        weights_fingerprint(weights),
+        PREPROCESSING,
+        int(size),
+        crop=crop_recipe() if crop else "none",
+    )
     return FeatureStore(cache / "features", recipe)
 
 

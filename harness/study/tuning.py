@@ -139,6 +139,7 @@ class StudySearch(OptunaSearch):
         index: ClipIndex,
         study_seed: int,
         watcher: Watcher,
+        failures_in_a_row: int,
         **optuna_options: Any,
     ) -> None:
         # Tune's class wants a space of its own; `suggest` below asks for ours.
@@ -147,7 +148,7 @@ class StudySearch(OptunaSearch):
         self.study = cast(optuna.Study, self._ot_study)
         self.search_space, self.folder, self.index = space, folder, index
         self.study_seed, self.watcher = study_seed, watcher
-        self.failures_in_a_row = 0
+        self.failures_in_a_row = failures_in_a_row
         self.last_reason = ""
 
     def suggest(self, trial_id: str) -> dict[str, Any] | None:
@@ -253,6 +254,7 @@ def search(
     if not study.get_trials(deepcopy=False):
         for point in space.start:
             study.enqueue_trial(point)
+    failures = 0
     while (left := trials - len(finished(study))) > 0:
         _start_ray(resources)
         search_alg = StudySearch(
@@ -261,6 +263,7 @@ def search(
             index,
             seed,
             watcher,
+            failures,
             sampler=_sampler(sampler, seed + len(study.get_trials(deepcopy=False))),
             storage=storage,
             study_name=folder.name,
@@ -270,7 +273,9 @@ def search(
         finally:
             # Also after Ctrl-C: what was running is queued for the next run.
             close_unfinished(study)
-        if search_alg.failures_in_a_row >= MAX_FAILURES_IN_A_ROW:
+        # Counted on from round to round: a small budget makes short rounds.
+        failures = search_alg.failures_in_a_row
+        if failures >= MAX_FAILURES_IN_A_ROW:
             raise InputError(
                 f"study {folder.name}: {MAX_FAILURES_IN_A_ROW} trials failed one after another, "
                 f"so the search stopped; the last: {search_alg.last_reason}"
