@@ -8,11 +8,12 @@ from typing import Annotated
 import torch
 import typer
 
+from harness.backbone.fused import PRECISIONS
 from harness.clips.layouts import LAYOUTS
 from harness.console import console, run
 from harness.progress import Steps
 from harness.study.board import Board, closing_lines
-from harness.study.preparation import demo_sources, prepare, real_sources
+from harness.study.preparation import Machines, demo_sources, prepare, real_sources
 from harness.study.space import SPACES, read_space
 from harness.study.storage import StudyFolder, finished, quiet_optuna
 
@@ -38,6 +39,9 @@ def main(
         str | None,
         typer.Option(help="detect or none. Default: faces are found in videos, not in images."),
     ] = None,
+    precision: Annotated[
+        str, typer.Option(help=f"Of the network's convolutions: {', '.join(PRECISIONS)}.")
+    ] = "float32",
     strict: Annotated[
         bool, typer.Option(help="Make an error of what can be borne, such as missing files.")
     ] = False,
@@ -90,10 +94,10 @@ def main(
     with folder.locked():
         with Steps(out) as steps:
             if data:
-                given = real_sources(data, weights, layout, features, crop, strict)
+                given = real_sources(data, weights, layout, features, crop, precision, strict)
             else:
                 given = demo_sources(cache, steps)
-            prepared = prepare(given, cache, searched, device, steps, strict)
+            prepared = prepare(given, cache, searched, Machines(device, address), steps, strict)
         folder.settle(prepared.manifest(folder.name, seed), prepared.index)
         for line in (*given.clips.notes, *prepared.summary()):
             out.print(line, style="yellow", markup=False, soft_wrap=True)

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from harness.backbone.checkpoints import load_mtl_dan, read_metadata, save_mtl_dan
-from harness.backbone.fused import fuse
+from harness.backbone.fused import COLUMNS, fuse
 from harness.backbone.mtl_dan import MTLDAN, AttentionHead
 from harness.backbone.preprocessing import DEVIATION, MEAN, normalise
 from harness.backbone.pretraining import (
@@ -117,6 +117,30 @@ def test_the_fused_twin_is_the_same_function(num_heads: int, height: int, width:
     model, x = make_network(num_heads), images(4, height, width)
     plain, fused = model(x), fuse(model)(x)
     assert ((plain - fused).norm() / plain.norm()) < 1e-5
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_reduced_precision_is_near_and_not_the_same(dtype: torch.dtype) -> None:
+    model = make_network(1)
+    x = torch.randn(4, 3, 64, 64)
+    plain, reduced = model(x), fuse(model, dtype)(x)
+    assert reduced.dtype == torch.float32
+    error = (plain - reduced).norm() / plain.norm()
+    assert 1e-5 < error < 0.05
+
+
+def test_the_shared_representation_is_what_the_branches_read() -> None:
+    model = make_network(1)
+    seen = []
+    model.encoder.register_forward_hook(lambda module, inputs, output: seen.append(output))
+    x = torch.randn(3, 3, 64, 64)
+    outputs = model(x)
+    both = fuse(model, outputs="both")(x)
+    for kind, expected in (("outputs", outputs), ("shared", seen[0])):
+        assert (both[:, COLUMNS[kind]] - expected).norm() / expected.norm() < 1e-5
+    assert torch.equal(fuse(model, outputs="shared")(x), both[:, COLUMNS["shared"]])
+    with pytest.raises(ValueError, match="unknown outputs 'all'; choose of outputs, shared, both"):
+        fuse(model, outputs="all")
 
 
 def test_only_a_frozen_model_is_fused() -> None:

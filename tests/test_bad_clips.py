@@ -13,13 +13,14 @@ from PIL import Image
 from harness.clips.video import write_video
 from harness.errors import InputError
 from harness.features.extraction import sources
-from harness.study.preparation import extract_features, feature_store, real_sources
+from harness.study.preparation import Machines, extract_features, feature_store, real_sources
 from tests.networks import save_tiny
 from tests.photographs import film
 from tests.trees import plain_tree
 from tests.videos import cut, grey, make_sound, make_uneven, make_video
 
 STRIDE = 3
+CPU = Machines(torch.device("cpu"))
 Spoil = Callable[[Path], object]
 
 
@@ -126,9 +127,9 @@ def run(root: Path, tmp_path: Path, stride: int, crop: str) -> tuple[dict[str, s
     """Extracts; gives the problems that a new reader of the store finds, and counts of frames."""
     given = real_sources(root, save_tiny(tmp_path / "net.safetensors"), crop=crop)
     cache = tmp_path / "cache"
-    done, _ = extract_features(given, cache, (stride,), torch.device("cpu"), lambda *_: None)
+    done, _ = extract_features(given, cache, (stride,), "outputs", CPU, lambda *_: None)
     assert done.clips == len(given.clips), "one bad clip ends nothing"
-    store = feature_store(tmp_path / "net.safetensors", cache, given.crop)
+    store = feature_store(given, cache, "outputs")
     keys = list(zip(given.clips.clip_ids, sources(given.clips), strict=True))
     return store.problems(keys), np.diff(store.load(keys, [stride]).offsets).tolist()
 

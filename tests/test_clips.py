@@ -11,7 +11,7 @@ import torch
 from harness.clips.layouts import read_clips
 from harness.clips.table import EMOTIONS
 from harness.errors import InputError
-from harness.study.preparation import extract_features, real_sources
+from harness.study.preparation import Machines, extract_features, real_sources
 from tests.networks import save_tiny
 
 Change = Callable[[Path, pd.DataFrame], pd.DataFrame | None]
@@ -128,7 +128,8 @@ def test_bad_releases_are_named(tmp_path: Path, change: Change, message: str) ->
             real_sources(root, save_tiny(root / "net.safetensors"), crop="none"),
             root / "cache",
             (1,),
-            torch.device("cpu"),
+            "outputs",
+            Machines(torch.device("cpu")),
             lambda *_: None,
         )
     assert message in str(error.value)

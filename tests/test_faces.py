@@ -16,7 +16,7 @@ from harness.clips.layouts import read_clips
 from harness.clips.table import ClipTable
 from harness.clips.video import write_video
 from harness.errors import InputError
-from harness.features.extraction import extract, sources
+from harness.features.extraction import Extractor, extract, sources
 from harness.features.store import FeatureStore, Recipe
 from harness.study.preparation import real_sources
 from tests.networks import save_tiny
@@ -112,8 +112,8 @@ def films(tmp_path: Path) -> ClipTable:
 
 
 def run(clips: ClipTable, store: FeatureStore, strides: list[int]) -> None:
-    cpu = torch.device("cpu")
-    extract(clips, Means, store, strides, device=cpu, detector=load_detector())
+    extractor = Extractor(Means(), 32, torch.device("cpu"), load_detector())
+    extract(clips, lambda: extractor, store, strides)
 
 
 def test_frames_without_a_face_are_skipped_and_counted(tmp_path: Path, films: ClipTable) -> None:

@@ -1,10 +1,12 @@
 """From video files to stored features: each frame once, nothing lost, nothing stale."""
 
 import dataclasses
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
+import ray
 import torch
 from torch import Tensor, nn
 
@@ -12,7 +14,8 @@ from harness.clips.demo import Demo
 from harness.clips.layouts import ClipTable, read_clips
 from harness.clips.video import sampled_frames
 from harness.errors import InputError
-from harness.features.extraction import Extraction, extract, sources
+from harness.features import workers
+from harness.features.extraction import Extraction, Extractor, extract, sources
 from harness.features.store import ClipFrames, FeatureStore, Recipe
 
 SIZE = 16
@@ -40,8 +43,8 @@ def run(
     clips: ClipTable, store: FeatureStore, strides: list[int], **options: int
 ) -> tuple[Extraction, Means]:
     network = Means()
-    cpu = torch.device("cpu")
-    return extract(clips, lambda: network, store, strides, device=cpu, **options), network
+    extractor = Extractor(network, SIZE, torch.device("cpu"), **options)
+    return extract(clips, lambda: extractor, store, strides), network
 
 
 def keys(clips: ClipTable) -> list[tuple[str, str]]:
@@ -106,10 +109,9 @@ def test_an_interrupted_run_keeps_what_was_done(tmp_path: Path, clips: ClipTable
             raise KeyboardInterrupt
 
     store = FeatureStore(tmp_path, RECIPE)
+    extractor = Extractor(Means(), SIZE, torch.device("cpu"), batch_size=1)
     with pytest.raises(KeyboardInterrupt):
-        extract(
-            clips, Means, store, [10], device=torch.device("cpu"), batch_size=1, progress=interrupt
-        )
+        extract(clips, lambda: extractor, store, [10], progress=interrupt)
     done, _ = run(clips, FeatureStore(tmp_path, RECIPE), [10])
     assert (done.kept, done.clips) == (5, 15)
 
@@ -123,7 +125,7 @@ def test_one_bad_clip_is_named_and_the_others_are_kept(tmp_path: Path, clips: Cl
     again = FeatureStore(tmp_path / "store", RECIPE)
     problems = again.problems(keys(spoiled))
     assert list(problems) == [clips.clip_ids[3]]
-    assert "bad.mp4: cannot be decoded" in problems[clips.clip_ids[3]]
+    assert "bad.mp4: cannot be opened" in problems[clips.clip_ids[3]]
     loaded = again.load(keys(spoiled), [10])
     assert np.diff(loaded.offsets).tolist() == [4, 4, 4, 0] + [4] * 16
     # Mended, it is a new clip: the others stay.
@@ -152,7 +154,9 @@ def test_a_changed_video_is_computed_again(tmp_path: Path, clips: ClipTable) -> 
     np.testing.assert_array_equal(*pair)
 
 
-@pytest.mark.parametrize("field", ["weights", "preprocessing", "input_size", "outputs"])
+@pytest.mark.parametrize(
+    "field", ["weights", "preprocessing", "input_size", "outputs", "precision", "crop"]
+)
 def test_another_recipe_is_another_store(tmp_path: Path, field: str) -> None:
     other = dataclasses.replace(RECIPE, **{field: 99 if field == "input_size" else "other"})
     assert other.fingerprint() != RECIPE.fingerprint()
@@ -179,6 +183,20 @@ def test_a_damaged_shard_never_changes_what_is_read(tmp_path: Path) -> None:
             continue
         np.testing.assert_array_equal(read.features, values)
     assert caught > 30
+
+
+@pytest.mark.slow
+def test_workers_give_what_one_process_gives(tmp_path: Path, clips: ClipTable) -> None:
+    one, many = (FeatureStore(tmp_path / name, RECIPE) for name in "ab")
+    run(clips, one, [5])
+    make = partial(Extractor, Means(), SIZE, torch.device("cpu"))
+    workers.PIECE = 3
+    done = extract(clips, lambda: workers.Workers(make, None, 2), many, [5])
+    ray.shutdown()
+    assert (done.clips, done.frames) == (20, 140)
+    a, b = one.load(keys(clips), [5]), many.load(keys(clips), [5])
+    np.testing.assert_array_equal(a.features, b.features)
+    np.testing.assert_array_equal(a.frames, b.frames)
 
 
 def test_what_is_not_stored_is_not_made_up(tmp_path: Path) -> None:

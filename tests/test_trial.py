@@ -55,6 +55,20 @@ def test_other_seeds_give_other_trials() -> None:
     assert run_trial(CONFIG, make_data()).curve != run_trial(other, make_data()).curve
 
 
+def test_a_trial_reads_the_features_it_asks_for() -> None:
+    data = make_data()
+    columns = {"outputs": slice(0, 1), "shared": slice(1, 4), "both": slice(0, 4)}
+    split = dataclasses.replace(data, columns=columns)
+    results = {
+        kind: run_trial(dataclasses.replace(CONFIG, features=kind), split) for kind in columns
+    }
+    widths = {kind: result.weights["mean"].shape for kind, result in results.items()}
+    assert widths == {"outputs": (1,), "shared": (3,), "both": (4,)}
+    alone = FrameFeatures(data.frames.features[:, 1:], data.frames.frames, data.frames.offsets)
+    expected = run_trial(CONFIG, dataclasses.replace(data, frames=alone))
+    assert results["shared"].curve == expected.curve
+
+
 def test_a_trial_leaves_the_global_generator_alone() -> None:
     before = torch.random.get_rng_state()
     run_trial(CONFIG, make_data())

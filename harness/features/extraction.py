@@ -38,7 +38,10 @@ class Extraction:
 
 
 @dataclass(frozen=True)
-class _Work:
+class Work:
+    """One clip to be read: its row in the table, the state of its file, the strides to complete
+    and the frames that are known already."""
+
     clip_id: str
     row: int
     source: str
@@ -54,7 +57,7 @@ class _Chunk:
     faceless: indices of frames without a face, with the last chunk.
     """
 
-    work: _Work
+    work: Work
     frames: NDArray[np.int32]
     images: Tensor | None
     last: bool
@@ -68,25 +71,49 @@ def sources(clips: ClipTable) -> list[str]:
         return list(pool.map(source_fingerprint, clips.paths))
 
 
+@dataclass(frozen=True)
+class Extractor:
+    """Clips -> features on one device.
+
+    network: the frozen model, uint8 images standardised -> (batch, dim). size: pixels a side of
+    its images. detector: of faces, to which frames are cropped; None: frames are taken whole.
+    batch_size: images. decoders: threads; None: one a core.
+    """
+
+    network: nn.Module
+    size: int
+    device: torch.device
+    detector: Detector | None = None
+    batch_size: int = 64
+    decoders: int | None = None
+
+    def __call__(self, clips: ClipTable, work: Sequence[Work]) -> Iterator[ClipFrames]:
+        """The features of each piece of work, as they become ready."""
+        model = self.network.to(self.device)
+
+        def of_clip(item: Work) -> Iterator[_Chunk]:
+            return _clip_chunks(clips, item, self.size, self.detector)
+
+        chunks = _decoded(work, of_clip, self.decoders or os.cpu_count() or 1)
+        yield from _through_model(chunks, model, self.device, self.batch_size)
+
+
+#: What computes: one extractor here, or many elsewhere (`harness.features.workers`).
+Compute = Callable[[ClipTable, Sequence[Work]], Iterator[ClipFrames]]
+
+
 def extract(
     clips: ClipTable,
-    network: Callable[[], nn.Module],
+    compute: Callable[[], Compute],
     store: FeatureStore,
     strides: Sequence[int],
     *,
-    device: torch.device,
-    detector: Detector | None = None,
-    batch_size: int = 64,
-    decoders: int | None = None,
     progress: Callable[[int, int, int], None] = lambda clips, total, frames: None,
 ) -> Extraction:
     """Computes every frame that `strides` ask for and the store lacks.
 
     Args:
-        network: gives the frozen model, images (batch, 3, size, size) float32 -> (batch, dim);
-            called only when something is missing.
-        detector: of faces, to which frames are cropped; None: frames are taken whole.
-        batch_size: images. decoders: threads; None: one a core.
+        compute: gives what computes; called only when something is missing.
         progress: called with (clips done, clips to do, frames done).
 
     A clip that gives nothing, or breaks off, ends nothing: the store holds the reason beside what
@@ -96,18 +123,11 @@ def extract(
     work = _missing(clips, store, strides)
     if not work:
         return Extraction(0, 0, len(clips), time.perf_counter() - begun)
-    model = network()
     done = frames = 0
     pending: list[ClipFrames] = []
     flushed = time.perf_counter()
-    threads = decoders or os.cpu_count() or 1
-
-    def of_clip(item: _Work) -> Iterator[_Chunk]:
-        return _clip_chunks(clips, item, store.recipe.input_size, detector)
-
-    chunks = _decoded(work, of_clip, threads)
     try:
-        for result in _through_model(chunks, model, device, batch_size):
+        for result in compute()(clips, work):
             pending.append(result)
             frames += len(result.frames)
             done += 1
@@ -121,18 +141,18 @@ def extract(
     return Extraction(done, frames, len(clips) - len(work), time.perf_counter() - begun)
 
 
-def _missing(clips: ClipTable, store: FeatureStore, strides: Sequence[int]) -> list[_Work]:
+def _missing(clips: ClipTable, store: FeatureStore, strides: Sequence[int]) -> list[Work]:
     work = []
     for row, (clip_id, source) in enumerate(zip(clips.clip_ids, sources(clips), strict=True)):
         missing = store.missing_strides(clip_id, source, strides)
         if missing:
             skip = store.known_frames(clip_id, source)
-            work.append(_Work(clip_id, row, source, tuple(missing), skip))
+            work.append(Work(clip_id, row, source, tuple(missing), skip))
     return work
 
 
 def _decoded(
-    work: Sequence[_Work], of_clip: Callable[[_Work], Iterator[_Chunk]], decoders: int
+    work: Sequence[Work], of_clip: Callable[[Work], Iterator[_Chunk]], decoders: int
 ) -> Iterator[_Chunk]:
     """Chunks of all clips; those of one clip in order, those of different clips interleaved."""
     ready: queue.Queue[_Chunk] = queue.Queue(maxsize=4 * decoders)
@@ -146,7 +166,7 @@ def _decoded(
                 continue
         raise _StoppedError
 
-    def decode(item: _Work) -> None:
+    def decode(item: Work) -> None:
         for chunk in of_clip(item):
             put(chunk)
 
@@ -178,7 +198,7 @@ def _next_chunk(ready: "queue.Queue[_Chunk]", futures: Sequence[Future[None]]) -
 
 
 def _clip_chunks(
-    clips: ClipTable, item: _Work, size: int, detector: Detector | None
+    clips: ClipTable, item: Work, size: int, detector: Detector | None
 ) -> Iterator[_Chunk]:
     index: list[int] = []
     images: list[Tensor] = []
@@ -207,7 +227,7 @@ def _clip_chunks(
 
 
 def _pictures(
-    clips: ClipTable, item: _Work, detector: Detector | None
+    clips: ClipTable, item: Work, detector: Detector | None
 ) -> Iterator[tuple[int, NDArray[np.uint8] | None]]:
     if detector is None:
         yield from _frames(clips, item, item.skip)
@@ -219,7 +239,7 @@ def _pictures(
 
 
 def _frames(
-    clips: ClipTable, item: _Work, skip: frozenset[int]
+    clips: ClipTable, item: Work, skip: frozenset[int]
 ) -> Iterator[tuple[int, NDArray[np.uint8]]]:
     path = clips.paths[item.row]
     if path is None:

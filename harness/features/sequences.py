@@ -50,6 +50,7 @@ def sequences(
     *,
     stride: int,
     rule: str,
+    columns: slice = slice(None),
 ) -> SequenceBatch:
     """The padded sequences of some clips at a stride.
 
@@ -60,16 +61,18 @@ def sequences(
         stride: frames; a clip's first frame is always kept.
         rule: `full`, or `fixed-12`: sequences longer than 12 are trimmed at both ends, the odd
             step from the front, and shorter ones repeat their last step (the authors' rule).
+        columns: of the features.
 
     Raises:
         ValueError: a clip without any stored frame, named by its row.
     """
     picked = [_steps(frames, int(row), stride, rule) for row in rows]
     lengths = np.array([len(steps) for steps in picked], dtype=np.int64)
-    padded = np.zeros((len(rows), max(lengths, default=1), frames.dim), dtype=np.float32)
+    chosen = frames.features[:, columns]
+    padded = np.zeros((len(rows), max(lengths, default=1), chosen.shape[1]), dtype=np.float32)
     mask = np.arange(padded.shape[1]) < lengths[:, None]
     if picked:
-        padded[mask] = frames.features[np.concatenate(picked)]
+        padded[mask] = chosen[np.concatenate(picked)]
     return SequenceBatch(padded, lengths, targets[rows])
 
 

@@ -32,14 +32,15 @@ class Recipe:
     """How features are computed; another recipe is another store.
 
     weights: sha256 of the weight file. preprocessing: name of the image transform.
-    input_size: pixels a side. outputs: which of the network's outputs. crop: how faces are found
-    and cut out of frames, or "none".
+    input_size: pixels a side. outputs: which of the network's outputs. precision: of its
+    convolutions. crop: how faces are found and cut out of frames, or "none".
     """
 
     weights: str
     preprocessing: str
     input_size: int
     outputs: str = "outputs"
+    precision: str = "float32"
     crop: str = "none"
 
     def fingerprint(self) -> str:

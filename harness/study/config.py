@@ -19,6 +19,8 @@ class TrialConfig:
     loss: what is minimised: 1 - CCC, 1 - PCC, or the mean squared error.
     reduction: correlation over the mean of the targets' own (`per_target`), over the flattened
         (batch x targets) matrix (`flat`), or the mean of the two (`both`).
+    features: of each frame: the network's 22 `outputs`, the 512 numbers of its `shared`
+        representation, or `both`.
     stride: every how many decoded frames one is kept.
     sequence: `full` length with padding, or the authors' `fixed-12` (centre-trim, repeat last).
     layers, hidden, bidirectional, dropout: of the LSTM; dropout is a probability, applied
@@ -34,6 +36,7 @@ class TrialConfig:
 
     loss: Literal["ccc", "pcc", "mse"] = "ccc"
     reduction: Literal["per_target", "flat", "both"] = "per_target"
+    features: Literal["outputs", "shared", "both"] = "outputs"
     stride: int = 30
     sequence: Literal["full", "fixed-12"] = "full"
     layers: int = 2

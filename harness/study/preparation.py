@@ -2,7 +2,8 @@
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from harness.backbone.checkpoints import (
     save_mtl_dan,
     weights_fingerprint,
 )
-from harness.backbone.fused import fuse
+from harness.backbone.fused import COLUMNS, PRECISIONS, fuse
 from harness.backbone.preprocessing import PREPROCESSING
 from harness.backbone.pretraining import Scores, pretrain
 from harness.clips.demo import Demo, ensure_demo
@@ -23,7 +24,7 @@ from harness.clips.faces import crop_recipe, load_detector
 from harness.clips.layouts import read_clips
 from harness.clips.table import ClipTable, some
 from harness.errors import InputError
-from harness.features.extraction import Extraction, extract, sources
+from harness.features.extraction import Compute, Extraction, Extractor, extract, sources
 from harness.features.foreign import read_foreign
 from harness.features.store import FeatureStore, Recipe
 from harness.predictions import ClipIndex
@@ -52,13 +53,30 @@ class Sources:
     """Where a study's numbers come from.
 
     weights: of the network; None where the clips bring their features. crop: whether faces are
-    looked for in the frames. oracle: mean PCC a split of synthetic clips, empty for real ones.
+    looked for in the frames. precision: of the network's convolutions. oracle: mean PCC a split of
+    synthetic clips, empty for real ones.
     """
 
     clips: ClipTable
     weights: Path | None
-    crop: bool
-    oracle: dict[str, float]
+    crop: bool = False
+    precision: str = "float32"
+    oracle: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Machines:
+    """Where features are computed. device: of this process. address: of a running Ray cluster.
+    workers: processes; None: one a GPU. Ray is only started where there is more than one."""
+
+    device: torch.device
+    address: str | None = None
+    workers: int | None = None
+
+    def many(self) -> bool:
+        """Whether the work is shared out."""
+        gpus = torch.cuda.device_count() if self.device.type == "cuda" else 0
+        return self.address is not None or (self.workers or gpus) > 1
 
 
 @dataclass(frozen=True)
@@ -131,12 +149,14 @@ def real_sources(
     layout: str | None = None,
     features: str | None = None,
     crop: str | None = None,
+    precision: str = "float32",
     strict: bool = False,
 ) -> Sources:
     """The user's clips and weights.
 
     Args:
         crop: one of CROPS; None: faces are looked for in videos, while images are taken for faces.
+        precision: one of PRECISIONS.
 
     Raises:
         InputError: bad clips, no weights where there are frames, or weights where there are none;
@@ -144,13 +164,15 @@ def real_sources(
     """
     if crop not in (None, *CROPS):
         raise InputError(f"--crop {crop}: choose of {', '.join(CROPS)}")
+    if precision not in PRECISIONS:
+        raise InputError(f"--precision {precision}: choose of {', '.join(PRECISIONS)}")
     clips = read_clips(data, layout, features=features, strict=strict)
     if clips.kind == "features":
         if weights is not None:
             raise InputError(f"{data}: brings features, for which there is no use of --weights")
         if crop == "detect":
             raise InputError(f"{data}: brings features, in which there are no faces to --crop")
-        return Sources(clips, None, crop=False, oracle={})
+        return Sources(clips, None)
     if weights is None:
         raise InputError(
             "--data needs --weights FILE: a published MTL-DAN checkpoint or one of your own"
@@ -162,7 +184,7 @@ def real_sources(
     cropped = crop == "detect" if crop else raw
     if cropped:
         crop_recipe()  # complains now, and not after an hour, where the detector is missing
-    return Sources(clips, weights, cropped, {})
+    return Sources(clips, weights, cropped, precision)
 
 
 def demo_sources(cache: Path, progress: Progress) -> Sources:
@@ -174,14 +196,14 @@ def demo_sources(cache: Path, progress: Progress) -> Sources:
     if not weights.exists():
         _train_demo_network(demo, weights, progress)
     # The synthetic faces fill their frames.
-    return Sources(read_clips(demo.root), weights, crop=False, oracle=demo.oracle)
+    return Sources(read_clips(demo.root), weights, oracle=demo.oracle)
 
 
 def prepare(
     given: Sources,
     cache: Path,
     space: SearchSpace,
-    device: torch.device,
+    machines: Machines,
     progress: Progress,
     strict: bool = False,
 ) -> Prepared:
@@ -193,19 +215,22 @@ def prepare(
     clips = given.clips
     states = sources(clips)
     extraction = None
+    columns: dict[str, slice] = {}
     if given.weights is None:
         # Steps of somebody else's making: there are no frames between them to choose.
-        space = space.without("stride", 1)
+        space = space.without("stride", 1).without("features", "outputs")
         frames, problems = read_foreign(clips)
         faceless: dict[str, int] = {}
         fingerprint = hashlib.sha256(frames.features.tobytes()).hexdigest()
     else:
-        store = feature_store(given.weights, cache, given.crop)
-        extraction = _extract(given, store, space.strides(), device, progress)
+        outputs = _outputs(space)
+        store = feature_store(given, cache, outputs)
+        extraction = _extract(given, store, space.strides(), machines, progress)
         keys = list(zip(clips.clip_ids, states, strict=True))
         frames, problems = store.load(keys, space.strides()), store.problems(keys)
         faceless = store.faceless(keys, space.strides())
         fingerprint = store.recipe.fingerprint()
+        columns = COLUMNS if outputs == "both" else {}
     if strict and problems:
         raise InputError(f"{some([f'{i}: {why}' for i, why in problems.items()])} (--strict)")
     index = ClipIndex(
@@ -216,9 +241,9 @@ def prepare(
         groups=clips.groups,
         synthetic=clips.synthetic,
     )
-    splits = sorted(set(clips.splits))
+    rows = {split: index.rows(split) for split in sorted(set(clips.splits))}
     return Prepared(
-        data=TrialData(frames, clips.targets, {split: index.rows(split) for split in splits}),
+        data=TrialData(frames, clips.targets, rows, columns),
         index=index,
         space=space,
         data_fingerprint=_data_fingerprint(clips, states),
@@ -234,18 +259,22 @@ def extract_features(
     given: Sources,
     cache: Path,
     strides: tuple[int, ...],
-    device: torch.device,
+    outputs: str,
+    machines: Machines,
     progress: Progress,
 ) -> tuple[Extraction, list[str]]:
     """Fills the store for some strides; gives what was done, and a line of what gave nothing.
 
     Raises:
-        InputError: the clips bring features, so that there is nothing to extract.
+        InputError: the clips bring features, so that there is nothing to extract, or no such
+            outputs.
     """
     if given.weights is None:
         raise InputError("these clips bring their features; there is nothing to extract")
-    store = feature_store(given.weights, cache, given.crop)
-    done = _extract(given, store, tuple(sorted(set(strides))), device, progress)
+    if outputs not in COLUMNS:
+        raise InputError(f"--features {outputs}: choose of {', '.join(COLUMNS)}")
+    store = feature_store(given, cache, outputs)
+    done = _extract(given, store, tuple(sorted(set(strides))), machines, progress)
     keys = list(zip(given.clips.clip_ids, sources(given.clips), strict=True))
     problems = [f"{i} ({why})" for i, why in store.problems(keys).items()]
     lines = faceless_line(store.faceless(keys, strides))
@@ -255,44 +284,62 @@ def extract_features(
     return done, lines
 
 
+def feature_store(given: Sources, cache: Path, outputs: str) -> FeatureStore:
+    """The store of what the clips' network gives, in the way the sources say."""
+    assert given.weights is not None  # clips that bring features have no store
+    recipe = Recipe(
+        weights_fingerprint(given.weights),
+        PREPROCESSING,
+        _input_size(given.weights),
+        outputs=outputs,
+        precision=given.precision,
+        crop=crop_recipe() if given.crop else "none",
+    )
+    return FeatureStore(cache / "features", recipe)
+
+
+def _outputs(space: SearchSpace) -> str:
+    """What must be stored so that every trial of a space finds its features."""
+    kinds = set(space.features())
+    return kinds.pop() if len(kinds) == 1 else "both"
+
+
 def _extract(
     given: Sources,
     store: FeatureStore,
     strides: tuple[int, ...],
-    device: torch.device,
+    machines: Machines,
     progress: Progress,
 ) -> Extraction:
-    weights = given.weights
-    assert weights is not None  # only clips with frames are extracted
+    def compute() -> Compute:  # only where a frame is missing
+        assert given.weights is not None  # only clips with frames are extracted
+        network = fuse(
+            load_mtl_dan(given.weights), PRECISIONS[given.precision], store.recipe.outputs
+        )
+        size = store.recipe.input_size
+        if not machines.many():
+            return _extractor(network, size, given.crop, machines.device)
+        # Ray takes seconds to import and to start.
+        from harness.features.workers import Workers
 
-    def network() -> nn.Module:  # loaded only when a frame is missing
-        return fuse(load_mtl_dan(weights)).to(device)
+        make = partial(_extractor, network, size, given.crop)
+        return Workers(make, machines.address, machines.workers)
 
     def on_clips(done: int, total: int, frames: int) -> None:
         progress("features", done, total)
 
-    detector = load_detector() if given.crop else None
-    return extract(
-        given.clips,
-        network,
-        store,
-        strides,
-        device=device,
-        detector=detector,
-        progress=on_clips,
-    )
+    return extract(given.clips, compute, store, strides, progress=on_clips)
 
 
-def feature_store(weights: Path, cache: Path, crop: bool) -> FeatureStore:
-    """The store of one weight file's features, of whole frames or of faces."""
-    size = read_metadata(weights).get("input_size", str(INPUT_SIZE))
-    recipe = Recipe(
-        weights_fingerprint(weights),
-        PREPROCESSING,
-        int(size),
-        crop=crop_recipe() if crop else "none",
-    )
-    return FeatureStore(cache / "features", recipe)
+def _extractor(
+    network: nn.Module, size: int, crop: bool, device: torch.device | None = None
+) -> Extractor:
+    device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return Extractor(network, size, device, load_detector() if crop else None)
+
+
+def _input_size(weights: Path) -> int:
+    return int(read_metadata(weights).get("input_size", str(INPUT_SIZE)))
 
 
 def _train_demo_network(demo: Demo, file: Path, progress: Progress) -> None:

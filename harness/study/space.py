@@ -108,6 +108,14 @@ class SearchSpace:
         fixed = self.fixed | {name: value}
         return replace(self, distributions=distributions, fixed=fixed, start=start)
 
+    def features(self) -> tuple[str, ...]:
+        """Every kind of features that a trial may ask for."""
+        distribution = self.distributions.get("features")
+        if distribution is None:
+            return (str(self.fixed.get("features", TrialConfig.features)),)
+        assert isinstance(distribution, CategoricalDistribution)  # read_space lets no other pass
+        return tuple(str(choice) for choice in distribution.choices)
+
     def strides(self) -> tuple[int, ...]:
         """Every stride that a trial may ask for, ascending."""
         distribution = self.distributions.get("stride")

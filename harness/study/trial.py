@@ -28,11 +28,13 @@ class TrialData:
 
     frames: the features of all clips. targets: (clips, targets), NaN where unlabelled.
     rows: for each split the clips in the order of the study's index.
+    columns: of the features, for each kind that a trial may ask for; empty: there is one kind.
     """
 
     frames: FrameFeatures
     targets: NDArray[np.float32]
     rows: dict[str, NDArray[np.intp]]
+    columns: dict[str, slice] = field(default_factory=dict)
 
     def labelled(self, split: str) -> NDArray[np.intp]:
         """The clips of a split that carry ratings."""
@@ -134,6 +136,7 @@ class Trial:
             self.data.targets,
             stride=self.config.stride,
             rule=self.config.sequence,
+            columns=self.data.columns.get(self.config.features, slice(None)),
         )
         arrays = (batch.features, batch.lengths, batch.targets)
         return Tensors(*(torch.from_numpy(array).to(self.device) for array in arrays))

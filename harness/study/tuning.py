@@ -1,11 +1,10 @@
-"""Ray Tune runs the trials, Optuna proposes them. The only importer of Ray.
+"""Ray Tune runs the trials, Optuna proposes them. The only importer of Tune.
 
 Ray holds no state that matters: the study in the Optuna storage and the files beside it are the
 truth, and resuming is opening the study.
 """
 
 import gc
-import logging
 import math
 import os
 import tempfile
@@ -14,14 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, cast
 
-# Both are read while ray is imported: the terminal is ours, and the study keeps the results.
+# Both are read while ray.tune is imported: the terminal is ours, and the study keeps the results.
 os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
 os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
 # Ctrl-C is ours, too: Tune would end its run as if it were finished.
 os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")
-# Ray would otherwise report usage to its maker and warn about settings to come.
-os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 
 import numpy as np
 import optuna
@@ -34,6 +30,7 @@ from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
 from ray.tune.search import ConcurrencyLimiter, Searcher
 from ray.tune.search.optuna import OptunaSearch
 
+from harness import cluster
 from harness.errors import InputError
 from harness.predictions import ClipIndex
 from harness.study.config import TrialConfig
@@ -256,7 +253,7 @@ def search(
             study.enqueue_trial(point)
     failures = 0
     while (left := trials - len(finished(study))) > 0:
-        _start_ray(resources)
+        cluster.join(resources.address)
         search_alg = StudySearch(
             space,
             folder,
@@ -324,29 +321,15 @@ def _fit(
         tuner.fit()
 
 
-def _start_ray(resources: Resources) -> None:
-    if ray.is_initialized():
-        return
-    # A cluster of our own stays on the loopback interface.
-    options: dict[str, Any] = {} if resources.address else {"_node_ip_address": "127.0.0.1"}
-    ray.init(
-        address=resources.address or "local",
-        include_dashboard=False,
-        logging_level=logging.ERROR,
-        log_to_driver=False,
-        **options,
-    )
-
-
 def _slots(resources: Resources) -> int:
-    have = ray.cluster_resources()  # type: ignore[no-untyped-call]
-    fit = int(have.get("CPU", 0) / resources.cpus) if resources.cpus else 1 << 16
+    cpus, gpus = cluster.resource("CPU"), cluster.resource("GPU")
+    fit = int(cpus / resources.cpus) if resources.cpus else 1 << 16
     if resources.gpus:
-        fit = min(fit, int(have.get("GPU", 0) / resources.gpus))
+        fit = min(fit, int(gpus / resources.gpus))
     if fit < 1:
         raise InputError(
             f"a trial needs {resources.cpus:g} CPUs and {resources.gpus:g} GPUs, here are "
-            f"{have.get('CPU', 0):g} and {have.get('GPU', 0):g}; "
+            f"{cpus:g} and {gpus:g}; "
             "lower --cpus-per-trial or --gpus-per-trial"
         )
     return min(fit, resources.concurrency or fit)

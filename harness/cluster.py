@@ -1,0 +1,31 @@
+"""Ray: a cluster that is joined, or one of our own on the loopback interface."""
+
+import logging
+import os
+from typing import Any
+
+import ray
+
+# Ray would otherwise report usage to its maker and warn about settings to come.
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+
+
+def join(address: str | None) -> None:
+    """Connects to the cluster at `address`, or starts one on this machine; once a process."""
+    if ray.is_initialized():
+        return
+    # A cluster of our own stays on the loopback interface.
+    options: dict[str, Any] = {} if address else {"_node_ip_address": "127.0.0.1"}
+    ray.init(
+        address=address or "local",
+        include_dashboard=False,
+        logging_level=logging.ERROR,
+        log_to_driver=False,
+        **options,
+    )
+
+
+def resource(name: str) -> float:
+    """How much of a resource, such as "GPU", the joined cluster has."""
+    return float(ray.cluster_resources().get(name, 0))  # type: ignore[no-untyped-call]

@@ -1,0 +1,80 @@
+"""Extraction on several GPUs or machines: an actor each, which takes clips and gives features.
+
+Actors and not Ray Data's stages: between stages of decoding and computing every image (150 kB at
+224 pixels a side) would pass through the object store, while between an actor and the driver only
+a path goes one way and 88 bytes an image the other.
+"""
+
+import dataclasses
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+
+import ray
+import torch
+
+from harness import cluster
+from harness.clips.table import ClipTable
+from harness.errors import InputError
+from harness.features.extraction import Extractor, Work
+from harness.features.store import ClipFrames
+
+# Clips that an actor takes at once: enough to fill batches, few enough to end together.
+PIECE = 32
+# A piece waits at each actor while it computes another.
+_AHEAD = 2
+
+
+class Workers:
+    """What computes on a cluster; files must lie under the same path on every machine.
+
+    make: gives an actor's extractor, on the actor. count: actors; None: one a GPU.
+    gpus, cpus: of each actor.
+    """
+
+    def __init__(
+        self, make: Callable[[], Extractor], address: str | None, count: int | None
+    ) -> None:
+        cluster.join(address)
+        gpus = int(cluster.resource("GPU"))
+        self.make = ray.put(make)
+        self.count = count or max(1, gpus)
+        self.gpus = 1 if gpus >= self.count else 0
+        if not self.gpus and gpus:
+            raise InputError(f"--workers {count}: the cluster has {gpus} GPUs; one a worker")
+        self.cpus = max(1, int(cluster.resource("CPU") / self.count))
+
+    def __call__(self, clips: ClipTable, work: Sequence[Work]) -> Iterator[ClipFrames]:
+        """The features of each piece of work, as they become ready."""
+        actors = [
+            _Worker.options(num_gpus=self.gpus, num_cpus=self.cpus).remote(  # type: ignore[attr-defined]
+                self.make, ray.put(clips), self.cpus
+            )
+            for _ in range(self.count)
+        ]
+        pieces = iter([work[i : i + PIECE] for i in range(0, len(work), PIECE)])
+        running = {}
+        for actor, _ in itertools.product(actors, range(_AHEAD)):
+            for piece in itertools.islice(pieces, 1):
+                running[actor.compute.remote(piece)] = actor
+        try:
+            while running:
+                (ready, *_), _ = ray.wait(list(running))
+                actor = running.pop(ready)
+                for piece in itertools.islice(pieces, 1):
+                    running[actor.compute.remote(piece)] = actor
+                yield from ray.get(ready)
+        finally:
+            for actor in actors:
+                ray.kill(actor)
+
+
+@ray.remote
+class _Worker:
+    def __init__(self, make: Callable[[], Extractor], clips: ClipTable, decoders: int) -> None:
+        if not torch.cuda.is_available():
+            torch.set_num_threads(decoders)
+        self.extractor = dataclasses.replace(make(), decoders=decoders)
+        self.clips = clips
+
+    def compute(self, work: Sequence[Work]) -> list[ClipFrames]:
+        return list(self.extractor(self.clips, work))
