@@ -9,7 +9,7 @@ import pytest
 from harness.clips import video
 from harness.clips.video import sampled_frames, write_video
 from harness.errors import InputError
-from tests.videos import cut, grey, make_sound, make_uneven, make_video, turn
+from tests.videos import cut, grey, make_noise, make_sound, make_uneven, make_video, turn
 
 
 def shades(path: Path, strides: list[int]) -> dict[int, float]:
@@ -47,6 +47,28 @@ def test_a_variable_frame_rate_changes_no_count(tmp_path: Path, times: list[int]
 def test_other_containers(tmp_path: Path, codec: str, form: str) -> None:
     path = make_uneven(tmp_path / f"v.{form}", list(range(8)), codec, form)
     assert list(shades(path, [3])) == [0, 3, 6]
+
+
+ENCODINGS = [
+    {"bf": "0"},
+    {"bf": "3"},
+    {"bf": "3", "b-pyramid": "none"},
+    {"bf": "2", "x264-params": "open-gop=1:keyint=7"},
+]
+
+
+@pytest.mark.parametrize("options", ENCODINGS)
+def test_frames_left_undecoded_change_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, str]
+) -> None:
+    path = make_noise(tmp_path / "v.mp4", 60, options)
+    sampled = dict(sampled_frames(path, [7, 10], frozenset({14, 20})))
+    monkeypatch.setattr(video, "_LISTED", 0)
+    whole = dict(sampled_frames(path, [1]))
+    assert list(whole) == list(range(60))
+    assert list(sampled) == [0, 7, 10, 21, 28, 30, 35, 40, 42, 49, 50, 56]
+    for index, picture in sampled.items():
+        np.testing.assert_array_equal(picture, whole[index])
 
 
 @pytest.mark.parametrize(("clockwise", "side"), [(0, "left"), (90, "top"), (180, "right"),

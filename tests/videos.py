@@ -37,6 +37,20 @@ def make_uneven(path: Path, times: list[int], codec: str = "libx264", form: str 
     return path
 
 
+def make_noise(path: Path, frames: int, options: dict[str, str]) -> Path:
+    """A bright square that moves over noise; `options` go to x264."""
+    rng = np.random.default_rng(0)
+    with av.open(str(path), "w", format="mp4") as container:
+        stream = container.add_stream("libx264", rate=30)
+        stream.width, stream.height, stream.pix_fmt, stream.options = 96, 64, "yuv420p", options
+        for k in range(frames):
+            picture = rng.integers(60, 90, (64, 96, 3)).astype(np.uint8)
+            picture[10:40, k : k + 30] = 220
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode())
+    return path
+
+
 def make_sound(path: Path, cover: bool = False) -> Path:
     """A second of silence; with a `cover`, a picture as songs carry it."""
     with av.open(str(path), "w", format="mp4") as container:

@@ -4,7 +4,7 @@ The only importer of PyAV. Strides count decoded frames from the first, as the p
 ("the first of every 30 frames"), whatever the frame rate.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import av
@@ -25,6 +25,8 @@ _OPENING = {"format_whitelist": "mov,matroska,avi", "protocol_whitelist": "file"
 _MAX_PIXELS = 8192 * 8192
 # Of a film's announced length; the last frame may stand for long, and sound may go on.
 _MISSING = 0.1
+# Frames of a film whose packets are held in memory together: minutes, not hours.
+_LISTED = 20_000
 
 
 def sampled_frames(
@@ -47,6 +49,10 @@ def sampled_frames(
     """
     if not path.is_file():
         raise InputError(f"{path}: no such video file")
+
+    def wanted(index: int) -> bool:
+        return index not in skip and any(index % stride == 0 for stride in strides)
+
     index = -1
     try:
         container = av.open(str(path), options=_OPENING)
@@ -59,9 +65,9 @@ def sampled_frames(
         with container:
             stream = _video_stream(path, container)
             announced = _announced_seconds(container, stream)
-            for index, frame in enumerate(container.decode(stream)):
+            for index, frame in _numbered(container, stream, wanted):
                 seconds = frame.time or 0.0
-                if index not in skip and any(index % stride == 0 for stride in strides):
+                if wanted(index):
                     yield index, _rgb(frame)
     except FFmpegError as error:
         raise InputError(
@@ -104,6 +110,36 @@ def _video_stream(path: Path, container: InputContainer) -> VideoStream:
     moving[0].codec_context.thread_count = 1
     moving[0].codec_context.options = {"max_pixels": str(_MAX_PIXELS)}
     return moving[0]
+
+
+def _numbered(
+    container: InputContainer, stream: VideoStream, wanted: Callable[[int], bool]
+) -> Iterator[tuple[int, VideoFrame]]:
+    """Frames with their indices, all of them or at least the wanted ones and the last.
+
+    Where the container lists every frame's time beforehand, frames that no other frame builds
+    upon are left undecoded unless wanted: a third of the time, for films with B-frames.
+    """
+    if "mov" not in container.format.name or not 0 < stream.frames <= _LISTED:
+        yield from enumerate(container.decode(stream))
+        return
+    packets = list(container.demux(stream))
+    times = sorted(packet.pts for packet in packets if packet.pts is not None)
+    places = {time: place for place, time in enumerate(times)}
+    # The last packet is the empty one that flushes the decoder.
+    plain = len(places) == len(packets) - 1 and not any(
+        packet.is_discard or packet.is_corrupt for packet in packets
+    )
+    if not plain or stream.codec_context.name not in ("h264", "hevc"):
+        yield from enumerate(frame for packet in packets for frame in stream.decode(packet))
+        return
+    for packet in packets:
+        place = None if packet.pts is None else places[packet.pts]
+        needed = place is None or place == len(places) - 1 or wanted(place)
+        stream.codec_context.skip_frame = "DEFAULT" if needed else "NONREF"
+        for frame in stream.decode(packet):
+            if frame.pts is not None:  # it came from a packet that had one
+                yield places[frame.pts], frame
 
 
 def _announced_seconds(container: InputContainer, stream: VideoStream) -> float:

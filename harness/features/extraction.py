@@ -22,7 +22,7 @@ from harness.errors import InputError
 from harness.features.store import ClipFrames, FeatureStore, source_fingerprint
 
 # Images that a decoder hands over at once; small, so that memory stays bounded for any clip.
-CHUNK = 32
+CHUNK = 16
 # Seconds of work that an interruption may cost.
 FLUSH_SECONDS = 20.0
 
@@ -153,9 +153,12 @@ def _missing(clips: ClipTable, store: FeatureStore, strides: Sequence[int]) -> l
 
 def _decoded(
     work: Sequence[Work], of_clip: Callable[[Work], Iterator[_Chunk]], decoders: int
-) -> Iterator[_Chunk]:
-    """Chunks of all clips; those of one clip in order, those of different clips interleaved."""
-    ready: queue.Queue[_Chunk] = queue.Queue(maxsize=4 * decoders)
+) -> Iterator[_Chunk | None]:
+    """Chunks of all clips; those of one clip in order, those of different clips interleaved.
+
+    None stands where no chunk is ready, so that what has come need not wait.
+    """
+    ready: queue.Queue[_Chunk] = queue.Queue(maxsize=8 * decoders)
     stop = threading.Event()
 
     def put(chunk: _Chunk) -> None:
@@ -170,17 +173,26 @@ def _decoded(
         for chunk in of_clip(item):
             put(chunk)
 
-    with ThreadPoolExecutor(decoders) as pool:
+    with ThreadPoolExecutor(decoders, initializer=_alone) as pool:
         futures: list[Future[None]] = [pool.submit(decode, item) for item in work]
         try:
             left = len(work)
             while left:
+                if ready.empty():
+                    yield None
                 chunk = _next_chunk(ready, futures)
                 left -= chunk.last
                 yield chunk
         finally:
             stop.set()
             pool.shutdown(wait=True, cancel_futures=True)
+            # What a decoder sets for itself would be passed on to threads that begin later.
+            torch.set_num_threads(torch.get_num_threads())
+
+
+def _alone() -> None:
+    """Keeps torch within the calling thread: helpers of its own would spin beside it."""
+    torch.set_num_threads(1)
 
 
 class _StoppedError(Exception):
@@ -249,7 +261,7 @@ def _frames(
 
 
 def _through_model(
-    chunks: Iterator[_Chunk], model: nn.Module, device: torch.device, batch_size: int
+    chunks: Iterator[_Chunk | None], model: nn.Module, device: torch.device, batch_size: int
 ) -> Iterator[ClipFrames]:
     """Fills batches across clips; yields each clip when its last frame is through."""
     features: dict[int, list[NDArray[np.float32]]] = {}
@@ -281,9 +293,10 @@ def _through_model(
                 )
 
     for chunk in chunks:
-        waiting.append(chunk)
-        count += len(chunk.frames)
-        if count >= batch_size:
+        if chunk is not None:
+            waiting.append(chunk)
+            count += len(chunk.frames)
+        if count >= batch_size or (chunk is None and count):
             yield from run()
             waiting, count = [], 0
     yield from run()

@@ -1,0 +1,128 @@
+"""Frames a second: decoding, detecting, cropping and the network, apart and together.
+
+    python -m tests.benchmarks.clips [--json] [--quick]
+
+Ten seconds of webcam (640 x 480, H.264 with B-frames, 30 frames a second), sampled at the strides
+of search_spaces/paper.toml, faces found and cut out, MTL-DAN with 9 + 9 heads at 224 pixels.
+
+The pipeline has two sides, which work at the same time: threads that decode, detect and crop, and
+the network. Each side is measured apart with the cores that it has together: on a CPU half of
+them, and on a machine with a GPU the network has that. A pipeline is as fast as its slower side;
+`pipeline_over_slowest` is how near ours comes to that. Where both sides want the same cores, what
+is gained by overlap is lost to sharing; the last line says what the cores' time allows.
+"""
+
+import argparse
+import json
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from harness.backbone.fused import fuse
+from harness.backbone.preprocessing import resized, standardised
+from harness.clips.faces import Track, load_detector, square
+from harness.clips.table import ClipTable
+from harness.clips.video import sampled_frames
+from harness.features.extraction import Extractor, Work
+from tests.benchmarks.films import write_films
+from tests.networks import make_network
+
+STRIDES = (10, 15, 30)
+SIZE = 224
+
+
+@contextmanager
+def threads(count: int) -> Iterator[None]:
+    """torch with so many threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    yield
+    torch.set_num_threads(before)
+
+
+def rate(run: Callable[[], int], rounds: int) -> float:
+    """Frames a second of the best round; `run` gives how many frames it did."""
+    run()
+    best = 0.0
+    for _ in range(rounds):
+        begun = time.perf_counter()
+        frames = run()
+        best = max(best, frames / (time.perf_counter() - begun))
+    return best
+
+
+def measure(clips: ClipTable, rounds: int) -> dict[str, float]:
+    """Every figure, by name."""
+    cores = os.cpu_count() or 1
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    # Half of the cores for each side where both want them.
+    side = cores if device.type == "cuda" else max(1, cores // 2)
+    detector = load_detector()
+    network = fuse(make_network(9)).to(device)
+    path = clips.paths[0]
+    assert path is not None
+    frames = [frame for _, frame in sampled_frames(path, STRIDES)]
+    boxes = [Track().follow(detector(frame)) for frame in frames]
+    found = [(frame, box) for frame, box in zip(frames, boxes, strict=True) if box is not None]
+    crops = torch.cat([resized(torch.from_numpy(square(f, b))[None], SIZE) for f, b in found])
+    batch = crops.repeat(3, 1, 1, 1)[:64].to(device)
+
+    def cropped() -> int:
+        for frame, box in found:
+            resized(torch.from_numpy(square(frame, box))[None], SIZE)
+        return len(found)
+
+    @torch.inference_mode()
+    def computed() -> int:
+        network(standardised(batch)).cpu()
+        return len(batch)
+
+    def together() -> int:
+        extractor = Extractor(network, SIZE, device, detector, decoders=side)
+        work = [Work(c, row, "", STRIDES, frozenset()) for row, c in enumerate(clips.clip_ids)]
+        return sum(len(result.frames) for result in extractor(clips, work))
+
+    with threads(1):
+        figures = {
+            "decode": rate(lambda: sum(1 for _ in sampled_frames(path, STRIDES)), rounds),
+            "detect": rate(lambda: len([detector(frame) for frame in frames]), rounds),
+            "crop": rate(cropped, rounds),
+        }
+    reading = side / sum(1 / figures[name] for name in ("decode", "detect", "crop"))
+    with threads(side):
+        figures["read (decode, detect, crop)"] = reading
+        figures["network"] = rate(computed, rounds)
+        figures["together"] = rate(together, max(1, rounds // 2))
+    slowest = min(reading, figures["network"])
+    figures["pipeline_over_slowest"] = figures["together"] / slowest
+    return figures
+
+
+def main() -> None:
+    """Prints the figures."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--quick", action="store_true", help="within a minute")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        clips = write_films(Path(folder), 6 if options.quick else 12, 480, 0.4)
+        figures = measure(clips, 2 if options.quick else 4)
+    if options.json:
+        print(json.dumps({name: round(value, 4) for name, value in figures.items()}))
+        return
+    name = torch.cuda.get_device_name() if torch.cuda.is_available() else f"{os.cpu_count()} cores"
+    table = Table("stage", "frames a second", title=f"640 x 480, strides {STRIDES}, {name}")
+    for stage, value in figures.items():
+        table.add_row(stage, f"{value:.3f}" if "_" in stage else f"{value:.0f}")
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    main()
