@@ -278,7 +278,8 @@ def _matrix(table: pa.Table, targets: list[str] | tuple[str, ...]) -> NDArray[np
         columns = [table[name].to_numpy().astype(np.float32, copy=False) for name in targets]
     except KeyError as error:
         raise InputError(f"no column {error}") from error
-    return np.stack(columns, axis=1)
+    # Column by column in memory: what is summed is summed down a column.
+    return np.stack(columns).T
 
 
 def _check_complete(
@@ -308,6 +309,8 @@ def _check_score(
 ) -> None:
     truth = index.targets[index.rows("val")]
     labelled = ~np.isnan(truth).any(axis=1)
-    found = mean_pcc(truth[labelled], values[labelled])
+    if not labelled.all():
+        truth, values = truth[labelled], values[labelled]
+    found = mean_pcc(np.asfortranarray(truth), values)
     if not abs(found - recorded) <= SCORE_TOLERANCE:
         raise InputError(f"{path}: mean PCC on val is {found:.6f}, recorded is {recorded:.6f}")

@@ -5,6 +5,7 @@ held-out one say is the total less that fold.
 """
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -84,10 +85,13 @@ class Moments:
         self.means, self.deviations = np.empty(shape[1:]), np.empty(shape[1:])
         self._counts = counts.astype(np.float64)
         self._sums, self._squares, self._cross = np.empty(shape), np.empty(shape), np.empty(shape)
-        for target in range(targets):
+
+        def add(target: int) -> None:
             for first in range(0, trials, _BLOCK):
                 block = slice(first, first + _BLOCK)
                 self._add(target, block, predictions[target, block][:, self.order])
+
+        self._each_target(add)
         starts = self.bounds[:-1]
         self._truth_sums = np.add.reduceat(self.truth, starts, axis=1).T
         self._truth_squares = np.add.reduceat(self.truth**2, starts, axis=1).T
@@ -135,22 +139,32 @@ class Moments:
         _, trials, _ = self.values.shape
         if self._gram is not None or trials > GRAM_TRIALS:
             return
-        self._gram = np.empty((self.folds, len(self.values), trials, trials), np.float32)
-        for fold in range(self.folds):
-            for target, values in enumerate(self.values):
-                part = values[:, self.places(fold)]
-                np.matmul(part, part.T, out=self._gram[fold, target])
+        gram = np.empty((self.folds, len(self.values), trials, trials), np.float32)
+
+        def multiply(target: int) -> None:
+            for fold in range(self.folds):
+                part = self.values[target][:, self.places(fold)]
+                np.matmul(part, part.T, out=gram[fold, target])
+
+        self._each_target(multiply)
+        self._gram = gram
 
     def combined(self, members: NDArray[np.intp], factors: Floats) -> Floats:
         """(targets, clips) the sum over members of factor times `values`; factors (targets, m)."""
         return np.stack([f @ v[members] for f, v in zip(factors, self.values, strict=True)])
 
+    def _each_target(self, work: Callable[[int], None]) -> None:
+        """The targets side by side: products let go of the interpreter."""
+        with ThreadPoolExecutor() as pool:
+            list(pool.map(work, range(len(self.values))))
+
     def _add(self, target: int, block: slice, raw: NDArray[np.float32]) -> None:
         values = raw.astype(np.float64)
-        mean, deviation = values.mean(axis=1), _safe(values.std(axis=1))
-        self.means[target, block], self.deviations[target, block] = mean, deviation
+        mean = values.mean(axis=1)
         values -= mean[:, None]
+        deviation = _safe(np.sqrt(np.einsum("kn,kn->k", values, values) / values.shape[1]))
         values /= deviation[:, None]
+        self.means[target, block], self.deviations[target, block] = mean, deviation
         self.values[target, block] = values
         for fold in range(self.folds):
             part, y = values[:, self.places(fold)], self.truth[target, self.places(fold)]
@@ -170,11 +184,15 @@ class Moments:
     def _make(self, wanted: list[int]) -> None:
         targets, trials, _ = self.values.shape
         made = np.empty((len(wanted), self.folds, targets, trials), np.float32)
-        for target, values in enumerate(self.values):
+
+        def multiply(target: int) -> None:
+            values = self.values[target]
             right = values[wanted].T
             for fold in range(self.folds):
                 part = self.places(fold)
                 made[:, fold, target] = (values[:, part] @ right[part]).T
+
+        self._each_target(multiply)
         room = max(_COLUMN_BYTES // made[0].nbytes, _BATCH) - len(wanted)
         for old in list(self._columns)[: max(len(self._columns) - room, 0)]:
             del self._columns[old]
