@@ -39,7 +39,7 @@ class Population:
         return predictions.astype(np.float32), y.T.astype(np.float32)
 
     def pcc(self, factors: Floats) -> Floats:
-        """(targets,) PCC of averages of the trials, factors (targets, trials), in the population."""
+        """(targets,) PCC in the population of averages of the trials, factors (targets, trials)."""
         covariance = factors @ self.signal
         families = np.eye(int(self.family.max()) + 1)[self.family]
         error = (
