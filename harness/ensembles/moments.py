@@ -22,6 +22,8 @@ _BATCH = 16
 _COLUMN_BYTES = 384 * 2**20
 # Trials of which float64 copies are made at once.
 _BLOCK = 256
+# Values below which starting threads takes longer than the work.
+_WORTH_THREADS = 2**22
 # A variance below this, of values standardised on all folds, is rounding.
 _NO_VARIANCE = 1e-12
 
@@ -155,6 +157,10 @@ class Moments:
 
     def _each_target(self, work: Callable[[int], None]) -> None:
         """The targets side by side: products let go of the interpreter."""
+        if self.values.size < _WORTH_THREADS:
+            for target in range(len(self.values)):
+                work(target)
+            return
         with ThreadPoolExecutor() as pool:
             list(pool.map(work, range(len(self.values))))
 
