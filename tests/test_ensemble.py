@@ -1,6 +1,7 @@
 """Ensembles of stored predictions, and the command that makes them."""
 
 import csv
+import dataclasses
 import json
 import subprocess
 import sys
@@ -12,7 +13,7 @@ import pytest
 from harness.ensembles.construction import construct
 from harness.ensembles.ensemble import Ensemble, combine
 from harness.ensembles.files import write_ensemble
-from harness.ensembles.library import Library, load_library, newest_study
+from harness.ensembles.library import Library, load_library, load_members, newest_study
 from harness.ensembles.selection import METHODS, Recipe
 from harness.errors import InputError
 from harness.predictions import ClipIndex, read_predictions
@@ -165,11 +166,105 @@ def test_the_command_speaks_json(tmp_path: Path) -> None:
     assert told["synthetic"] is True
 
 
+def test_the_command_says_what_a_score_is_worth(tmp_path: Path) -> None:
+    index = small_study(tmp_path / "s")
+    (tmp_path / "s" / "study.json").write_text(
+        json.dumps({"oracle": {}, "empty": index.ids("test")[:3]})
+    )
+    done = command(tmp_path, "--method", "greedy", "--explain")
+    assert done.returncode == 0, done.stderr
+    for said in (
+        "naive (optimistic)",
+        "95 % interval",
+        "Effective number of members",
+        "Holm",
+        "probably too narrow",
+        "Training stopped by the score on val",
+        "3 of 8 test clips have no features",
+        "greedy over",
+        "Correlations of the members",
+    ):
+        assert said in done.stdout, said
+    assert "Oracle" not in done.stdout
+
+
+def test_json_has_all_estimates(tmp_path: Path) -> None:
+    small_study(tmp_path / "s")
+    told = json.loads(command(tmp_path, "--method", "auto", "--explain", "--json").stdout)
+    assert set(told["estimate"]["methods"]) == set(METHODS)
+    assert told["method"] in METHODS
+    assert told["estimate"]["folds"] == 10
+    assert len(told["curve"]["nested"]) == len(told["curve"]["naive"])
+    assert len(told["correlations"]) == len(told["members"])
+
+
+@pytest.mark.parametrize("arguments", [("--method", "bagged"), ("--method", "ridge")])
+def test_equal_inputs_and_seed_give_equal_files(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    small_study(tmp_path / "s")
+    line = (*arguments, "--seed", "3", "--name", "e")
+    folder = tmp_path / "s" / "ensembles" / "e"
+    found = []
+    for _ in range(2):
+        assert command(tmp_path, *line).returncode == 0
+        found.append({path.name: path.read_bytes() for path in folder.iterdir()})
+    assert found[0] == found[1]
+    assert len(found[0]) == 3
+
+
+def test_several_studies_make_one_ensemble(tmp_path: Path) -> None:
+    small_study(tmp_path / "a", 3)
+    index = small_study(tmp_path / "b", 6)
+    told = json.loads(command(tmp_path, "--study", "b", "--study", "a", "--json").stdout)
+    assert (told["eligible"], told["duplicates"]) == (9, 3)
+    assert all(member.startswith("b/") for member in told["members"])
+    folder = tmp_path / "b" / "ensembles" / "mean-top5"
+    info, _ = read_predictions(folder / "predictions.parquet", index, "val")
+    assert info.config["members"] == told["members"]
+
+
+def test_weights_of_the_stored_file_make_the_stored_predictions(tmp_path: Path) -> None:
+    index = small_study(tmp_path / "s")
+    library = load_library(tmp_path / "s")
+    ensemble = construct(library, Recipe("greedy", per_target=True), "e").ensemble
+    paths = {path.name: path for path in write_ensemble(ensemble, library)}
+    again = Ensemble.from_json(paths["ensemble.json"].read_text())
+    by_id = {trial.id: trial for trial in library.matrix.trials}
+    for split in ("val", "test"):
+        _, values = read_predictions(paths["predictions.parquet"], index, split)
+        members = load_members(library, [by_id[member] for member in again.members], split)
+        np.testing.assert_array_equal(values, again.combine(members.predictions).astype(np.float32))
+
+
+def test_too_few_clips_give_no_estimate(tmp_path: Path) -> None:
+    make_study(tmp_path / "s", 3, make_index(val=3))
+    library = load_library(tmp_path / "s")
+    assert average_top(library, 2).estimate is None
+    with pytest.raises(InputError, match="name a method"):
+        construct(library, Recipe("auto"))
+
+
+def test_persons_are_kept_together(tmp_path: Path) -> None:
+    index = make_index(val=40)
+    groups = tuple(f"person {row // 4}" for row in range(len(index.clip_ids)))
+    make_study(tmp_path / "s", 4, dataclasses.replace(index, groups=groups))
+    estimate = average_top(load_library(tmp_path / "s"), 2).estimate
+    assert estimate is not None
+    assert estimate.grouped
+
+
+def test_starting_needs_neither_torch_nor_ray() -> None:
+    code = "import sys, harness.ensemble; print({'torch', 'ray', 'optuna'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (("--top", "9"), "only 3 eligible trials"),
         (("--top", "0"), "at least 1 member"),
+        (("--method", "median"), "choose mean"),
+        (("--study", "s", "--study", "s"), "named twice"),
         (("--study", "none"), "no such study"),
         (("--study", "../s"), "expected a plain folder name"),
         (("--name", "a/b"), "expected a plain folder name"),

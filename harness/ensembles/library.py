@@ -39,7 +39,8 @@ class Study:
 @dataclass(frozen=True)
 class Trial:
     """A trial of the library. id: the trial's, with its study before it where there are several.
-    family: the values of `FAMILY`, and the features where the library holds several."""
+    family: the values of `FAMILY`, such as ccc/per_target/30/full/2, and the beginning of the
+    features' fingerprint where the library holds several."""
 
     id: str
     study: Study
@@ -266,10 +267,10 @@ def _manifest(folder: Path) -> tuple[dict[str, float], frozenset[str]]:
 
 
 def _family(info: PredictionInfo, with_features: bool) -> str:
-    parts = [f"{name}={info.config[name]}" for name in FAMILY if name in info.config]
+    parts = [str(info.config.get(name, "-")) for name in FAMILY]
     if with_features:
-        parts.append(f"features={info.feature_fingerprint[:8]}")
-    return " ".join(parts)
+        parts.append(info.feature_fingerprint[:8])
+    return "/".join(parts)
 
 
 def _compact(predictions: NDArray[np.float32], kept: list[int]) -> NDArray[np.float32]:

@@ -1,5 +1,6 @@
 """What a person reads of an ensemble."""
 
+from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
@@ -7,7 +8,7 @@ from harness.ensembles.bootstrap import Interval
 from harness.ensembles.construction import Construction
 from harness.ensembles.ensemble import Ensemble
 from harness.ensembles.estimate import Estimate
-from harness.ensembles.library import Library
+from harness.ensembles.library import FAMILY, Library
 
 # Rows of members that a screen holds; the file has them all.
 _MEMBERS = 20
@@ -52,13 +53,13 @@ def show_details(out: Console, built: Construction) -> None:
     """Prints the score over the size and the correlations of the heaviest members."""
     curve = built.curve
     if curve is not None:
-        table = Table("K", "naive", "nested", title=f"Mean PCC of {curve.method} over its size")
+        table = _table(f"Mean PCC of {curve.method} over its size K", "K", "naive", "nested")
         for size in (size for size in _SIZES if size <= len(curve.naive)):
             naive, nested = curve.naive[size - 1], curve.nested[size - 1]
             table.add_row(str(size), f"{naive:.4f}", f"{nested:.4f}")
         out.print(table)
     shown = built.ensemble.members[:_MATRIX]
-    table = Table("", *shown, title="Correlations of the members, mean over the targets")
+    table = _table("Correlations of the members, mean over the targets", "", *shown)
     for member, row in zip(shown, built.correlations, strict=False):
         table.add_row(member, *(f"{value:.2f}" for value in row[: len(shown)]))
     out.print(table)
@@ -66,8 +67,10 @@ def show_details(out: Console, built: Construction) -> None:
 
 def members_table(ensemble: Ensemble) -> Table:
     """A row a member, the heaviest first."""
-    title = "Members, by their scores on val"
-    table = Table("trial", "weight", "mean PCC", "left out", "correlation", "family", title=title)
+    table = _table("Members, by their scores on val", "trial", "weight", "mean PCC")
+    for heading in ("left out", "correlation", "family"):
+        table.add_column(heading)
+    table.caption = f"family: {', '.join(FAMILY)}; left out: change without the member"
     for member in ensemble.member_reports[:_MEMBERS]:
         left_out = "" if member.left_out is None else f"{member.left_out:+.4f}"
         correlation = "" if member.correlation is None else f"{member.correlation:.2f}"
@@ -75,30 +78,29 @@ def members_table(ensemble: Ensemble) -> Table:
         table.add_row(member.trial, *row)
     more = len(ensemble.members) - _MEMBERS
     if more > 0:
-        table.add_row(f"{more} more", *[""] * 4, "in ensemble.json")
+        table.add_row(f"{more} more in ensemble.json")
     return table
 
 
 def scores_table(ensemble: Ensemble) -> Table:
     """Naive and nested score, of the ensemble, of the best single trial, and the gain."""
-    title = "Mean PCC on val"
-    single = f"trial {ensemble.best_single}"
-    table = Table("", "ensemble", single, "gain", "95 % of the gain", "p", title=title)
+    table = _table("Mean PCC on val", "", "ensemble", f"trial {ensemble.best_single}", "gain")
     gain = ensemble.naive - ensemble.best_single_naive
-    scores = (ensemble.naive, ensemble.best_single_naive)
-    table.add_row("naive (optimistic)", *map("{:.4f}".format, scores), f"{gain:+.4f}", "", "")
+    scores = map("{:.4f}".format, (ensemble.naive, ensemble.best_single_naive))
+    table.add_row("naive (optimistic)", *scores, f"{gain:+.4f}")
     found = ensemble.estimate
     if found is not None:
-        nested = f"{found.nested:.4f} ({_range(found.interval)})"
-        row = (nested, f"{found.single:.4f}", f"{found.nested - found.single:+.4f}")
-        table.add_row("nested (95 %)", *row, _range(found.gain, "+"), f"{found.p:.4f}")
+        scores = map("{:.4f}".format, (found.nested, found.single))
+        table.add_row("nested", *scores, f"{found.nested - found.single:+.4f}")
+        table.add_row("  95 % interval", _range(found.interval), "", _range(found.gain, "+"))
+        table.add_row("  p of no gain", "", "", f"{found.p:.4f}")
     return table
 
 
 def targets_table(ensemble: Ensemble, found: Estimate) -> Table:
     """A row a target: naive and nested PCC, the best single trial's, the gain."""
-    title = "PCC per target, nested; p with Holm's correction"
-    table = Table("", "naive", "nested", "single", "gain", "95 % of the gain", "p", title=title)
+    headings = ("", "naive", "nested", "single", "gain", "95 % of the gain", "p")
+    table = _table("PCC per target; all but naive are nested; p with Holm's correction", *headings)
     for naive, target in zip(ensemble.pcc, found.targets, strict=True):
         scores = map("{:.4f}".format, (naive, target.nested, target.single))
         gain = f"{target.nested - target.single:+.4f}"
@@ -129,6 +131,19 @@ def _show_scores(out: Console, library: Library, ensemble: Ensemble) -> None:
                   "features: predicted by the mean rating of train", "yellow")  # fmt: skip
     if ensemble.synthetic:
         _say(out, "SYNTHETIC demo clips: no score here is a result on Hume-Reaction.", "yellow")
+
+
+def _table(title: str, *headings: str) -> Table:
+    """Without lines between columns, so that eight of them fit into 80 characters."""
+    return Table(
+        *headings,
+        title=title,
+        title_justify="left",
+        caption_justify="left",
+        min_width=len(title),
+        box=SIMPLE,
+        padding=(0, 1, 0, 0),
+    )
 
 
 def _range(interval: Interval, sign: str = "") -> str:
