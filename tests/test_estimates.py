@@ -101,7 +101,7 @@ def test_nested_is_unbiased_and_naive_is_not() -> None:
 @pytest.mark.usefixtures("short")
 @pytest.mark.parametrize("scenario", SCENARIOS)
 def test_intervals_cover_and_nested_is_unbiased(scenario: str) -> None:
-    found = simulate(SCENARIOS[scenario](), CLIPS[scenario], 300, METHODS)
+    found = simulate(SCENARIOS[scenario](), CLIPS[scenario], 200, METHODS)
     assert (np.abs(found.nested.mean(axis=0)) < BIAS).all()
     assert (found.naive.mean(axis=0) > BIAS).all()
     coverage = found.covered.mean(axis=0)
@@ -113,16 +113,16 @@ def test_intervals_cover_and_nested_is_unbiased(scenario: str) -> None:
 @pytest.mark.usefixtures("short")
 @pytest.mark.parametrize("scenario", ["families", "near-equal"])
 def test_auto_is_nested_in_itself(scenario: str) -> None:
-    found = simulate(SCENARIOS[scenario](), CLIPS[scenario], 40, ("auto",))
+    found = simulate(SCENARIOS[scenario](), CLIPS[scenario], 30, ("auto",))
     assert abs(found.nested.mean()) < BIAS
-    assert found.naive.mean() > BIAS
+    assert (found.naive - found.nested).mean() > BIAS
 
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("short")
 def test_weights_per_target_flatter_only_the_naive_score() -> None:
-    shared = simulate(near_equal(), 600, 60, METHODS)
-    own = simulate(near_equal(), 600, 60, METHODS, per_target=True)
+    shared = simulate(near_equal(), 600, 40, METHODS)
+    own = simulate(near_equal(), 600, 40, METHODS, per_target=True)
     assert (np.abs(own.nested.mean(axis=0)) < BIAS).all()
     assert (own.naive.mean(axis=0) > shared.naive.mean(axis=0)).all()
 
