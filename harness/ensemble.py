@@ -1,80 +1,83 @@
-"""`python -m harness.ensemble`: averages the best trials of a study and says what that gains."""
+"""`python -m harness.ensemble`: combines the best trials and says what that is worth."""
 
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from harness.console import console, run
-from harness.ensembles.ensemble import average_top, write_ensemble
-from harness.ensembles.library import load_library, newest_study
-from harness.ensembles.table import members_table, targets_table
+from harness.ensembles.construction import Construction, construct
+from harness.ensembles.files import write_ensemble
+from harness.ensembles.library import Library, load_library, newest_study
+from harness.ensembles.selection import Recipe
+from harness.ensembles.table import show, show_details
 from harness.errors import InputError
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
+_TOP = "Members of mean and zscore (default 5), picks of greedy and bagged (default 50)."
+_METHOD = "mean, zscore, greedy, bagged, ridge, or auto: the best of them by its nested score."
+_FAMILY = (
+    "At most so many trials of each family, its best, may be members. A family is one combination "
+    "of loss, reduction, stride, sequence and layers, and of features where studies differ in them."
+)
+_STUDY = "May be given several times, for studies of the same clips. Default: the newest study."
+
 
 @app.command()
 def main(
-    top: Annotated[int, typer.Option(help="How many of the best trials are averaged.")] = 5,
-    study: Annotated[str | None, typer.Option(help="Default: the newest study.")] = None,
+    top: Annotated[int | None, typer.Option(help=_TOP)] = None,
+    method: Annotated[str, typer.Option(help=_METHOD)] = "mean",
+    per_family: Annotated[int | None, typer.Option(help=_FAMILY)] = None,
+    per_target: Annotated[
+        bool, typer.Option("--per-target", help="Weights of each target's own; seldom better.")
+    ] = False,
+    seed: Annotated[int, typer.Option(min=0, help="Of folds, bootstrap and bags.")] = 0,
+    study: Annotated[list[str] | None, typer.Option(help=_STUDY)] = None,
     name: Annotated[str | None, typer.Option(help="Of the ensemble. Default: mean-top5.")] = None,
     results: Annotated[Path, typer.Option(help="Where studies are kept.")] = Path("results"),
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Print the score over K and the correlations, too.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON alone.")] = False,
     quiet: Annotated[bool, typer.Option(help="Print errors alone.")] = False,
 ) -> None:
-    """Average the best trials of a study into an ensemble.
+    """Combine the best trials of one study or several into an ensemble.
 
     Example: python -m harness.ensemble --top 5 --study demo
     """
     out = console(quiet or as_json)
-    name = name or f"mean-top{top}"
-    for option, value in (("--study", study), ("--name", name)):
-        if value is not None and (not value or value.startswith(".") or Path(value).name != value):
-            raise InputError(f"{option} {value!r}: expected a plain folder name")
-    folder = results / study if study else newest_study(results)
-    library = load_library(folder)
-    ensemble = average_top(library, top, folder, name)
-    written = write_ensemble(folder, ensemble, library)
+    for option, values in (("--study", study or ()), ("--name", () if name is None else (name,))):
+        for value in values:
+            if not value or value.startswith(".") or Path(value).name != value:
+                raise InputError(f"{option} {value!r}: expected a plain folder name")
+    recipe = Recipe(method, top, per_family, per_target, seed)
+    folders = [results / each for each in study] if study else [newest_study(results)]
+    library = load_library(*folders)
+    built = construct(library, recipe, name)
+    written = [str(path) for path in write_ensemble(built.ensemble, library)]
     if as_json:
-        print(json.dumps(asdict(ensemble) | {"written": [str(path) for path in written]}))
+        print(json.dumps(_values(built, library, explain) | {"written": written}))
         return
-    out.print(f"Study {folder}: {len(library.matrix)} eligible prediction files, "
-              f"{len(library.refused)} refused, {len(library.duplicates)} duplicates",
-              soft_wrap=True, highlight=False)  # fmt: skip
-    for refusal in library.refused:
-        out.print(f"  refused: {refusal.reason}", style="red", markup=False, soft_wrap=True)
-    for trial, other in library.duplicates:
-        out.print(f"  trial {trial} repeats the predictions of trial {other}", style="yellow")
-    out.print(members_table(ensemble, library))
-    out.print(targets_table(ensemble, library))
-    oracle = _oracle(folder)
-    out.print(f"Ensemble: mean PCC {ensemble.naive:.4f} on val; best single trial "
-              f"{ensemble.best_single_naive:.4f}", highlight=False)  # fmt: skip
-    if "val" in oracle:
-        share = ensemble.naive / oracle["val"]
-        out.print(f"Oracle: mean PCC {oracle['val']:.4f} on val; the ensemble reaches {share:.2f} "
-                  "of it", highlight=False)  # fmt: skip
-    if ensemble.test is None:
-        out.print("Test: unlabelled, predicted only")
-    else:
-        beside = f"; oracle {oracle['test']:.4f}" if "test" in oracle else ""
-        out.print(f"Test: mean PCC {ensemble.test:.4f}, scored once{beside}", highlight=False)
-    if ensemble.synthetic:
-        out.print("[yellow]SYNTHETIC demo clips: no score here is a result on Hume-Reaction.")
+    show(out, library, built.ensemble)
+    if explain:
+        show_details(out, built)
     for path in written:
-        out.print(f"Written: {path}", highlight=False, soft_wrap=True)
+        out.print(f"Written: {path}", highlight=False, markup=False, soft_wrap=True)
 
 
-def _oracle(folder: Path) -> dict[str, float]:
-    """Of synthetic clips: the best possible mean PCC per split; empty for real ones."""
-    try:
-        oracle: dict[str, float] = json.loads((folder / "study.json").read_text())["oracle"]
-    except (OSError, ValueError, KeyError) as error:
-        raise InputError(f"{folder / 'study.json'}: no readable study: {error}") from error
-    return oracle
+def _values(built: Construction, library: Library, explain: bool) -> dict[str, Any]:
+    """The ensemble with the reasons for what was left out, and what explains it if wanted."""
+    values = asdict(built.ensemble) | {
+        "refusals": [refusal.reason for refusal in library.refused],
+        "repeats": dict(library.duplicates),
+    }
+    if explain:
+        values["curve"] = asdict(built.curve) if built.curve else None
+        values["correlations"] = built.correlations.tolist()
+    return values
 
 
 if __name__ == "__main__":

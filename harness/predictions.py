@@ -8,6 +8,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -44,15 +45,29 @@ class ClipIndex:
 
     def rows(self, split: str) -> NDArray[np.intp]:
         """The row numbers of a split's clips, ascending."""
-        return np.flatnonzero(np.array(self.splits, dtype=object) == split)
+        return self._rows.get(split, np.empty(0, np.intp))
 
     def ids(self, split: str) -> list[str]:
         """The clip ids of a split, in order."""
-        return [self.clip_ids[row] for row in self.rows(split)]
+        return self._ids.get(split, [])
 
     def digest(self, split: str) -> str:
         """sha256 of the split's clip ids in order."""
-        return hashlib.sha256(json.dumps(self.ids(split)).encode()).hexdigest()
+        return self._digests.get(split) or _digest([])
+
+    # Kept, since every prediction file of a study is checked against them.
+    @cached_property
+    def _rows(self) -> dict[str, NDArray[np.intp]]:
+        splits = np.array(self.splits, dtype=object)
+        return {split: np.flatnonzero(splits == split) for split in set(self.splits)}
+
+    @cached_property
+    def _ids(self) -> dict[str, list[str]]:
+        return {k: [self.clip_ids[row] for row in rows] for k, rows in self._rows.items()}
+
+    @cached_property
+    def _digests(self) -> dict[str, str]:
+        return {split: _digest(ids) for split, ids in self._ids.items()}
 
 
 @dataclass(frozen=True)
@@ -167,13 +182,21 @@ def read_predictions(
     ids = index.ids(split)
     if len(table) != len(ids):
         raise InputError(f"{path}: {len(table)} rows for {split}, the study has {len(ids)} clips")
-    if digest != index.digest(split) or table["clip_id"].to_pylist() != ids:
+    if digest != index.digest(split) or not _same_ids(table["clip_id"], ids):
         raise InputError(f"{path}: other clips, or another order, than the study's {split}")
     values = _matrix(table, info.targets)
     _check_values(path, values, info.targets)
     if split == "val":
         _check_score(path, index, values, info.val_pcc)
     return info, values
+
+
+def _digest(ids: list[str]) -> str:
+    return hashlib.sha256(json.dumps(ids).encode()).hexdigest()
+
+
+def _same_ids(found: pa.ChunkedArray, expected: list[str]) -> bool:
+    return bool(found.equals(pa.chunked_array([pa.array(expected, pa.string())])))
 
 
 def _notes(info: PredictionInfo) -> dict[str, Any]:
@@ -224,8 +247,8 @@ def _row_group(file: pq.ParquetFile, notes: dict[str, Any], split: str | None) -
     splits = [name for name in SPLIT_ORDER if name in notes["clips"]]
     if split not in splits:
         return file.schema_arrow.empty_table()
-    table = file.read_row_group(splits.index(split))
-    if set(table["split"].to_pylist()) - {split}:
+    table = file.read_row_group(splits.index(split), use_threads=False)
+    if set(table["split"].unique().to_pylist()) - {split}:
         raise ValueError(f"rows of another split among those of {split}")
     return table
 
@@ -255,7 +278,8 @@ def _matrix(table: pa.Table, targets: list[str] | tuple[str, ...]) -> NDArray[np
         columns = [table[name].to_numpy().astype(np.float32, copy=False) for name in targets]
     except KeyError as error:
         raise InputError(f"no column {error}") from error
-    return np.stack(columns, axis=1)
+    # Column by column in memory: what is summed is summed down a column.
+    return np.stack(columns).T
 
 
 def _check_complete(
@@ -285,6 +309,8 @@ def _check_score(
 ) -> None:
     truth = index.targets[index.rows("val")]
     labelled = ~np.isnan(truth).any(axis=1)
-    found = mean_pcc(truth[labelled], values[labelled])
+    if not labelled.all():
+        truth, values = truth[labelled], values[labelled]
+    found = mean_pcc(np.asfortranarray(truth), values)
     if not abs(found - recorded) <= SCORE_TOLERANCE:
         raise InputError(f"{path}: mean PCC on val is {found:.6f}, recorded is {recorded:.6f}")

@@ -1,6 +1,7 @@
 """Ensembles of stored predictions, and the command that makes them."""
 
 import csv
+import dataclasses
 import json
 import subprocess
 import sys
@@ -9,11 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from harness.ensembles.ensemble import Ensemble, average_top, combine, write_ensemble
-from harness.ensembles.library import load_library, newest_study
-from harness.ensembles.selection import top_k, uniform
+from harness.ensembles.construction import construct
+from harness.ensembles.ensemble import Ensemble, combine
+from harness.ensembles.files import write_ensemble
+from harness.ensembles.library import Library, load_library, load_members, newest_study
+from harness.ensembles.selection import METHODS, Recipe
 from harness.errors import InputError
-from harness.predictions import read_predictions
+from harness.predictions import ClipIndex, read_predictions
 from tests.studies import make_index, make_study
 
 
@@ -22,47 +25,70 @@ def command(results: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(line, capture_output=True, text=True, check=False)
 
 
-def test_an_ensemble_of_one_is_its_member(tmp_path: Path) -> None:
+def average_top(library: Library, k: int, name: str = "e") -> Ensemble:
+    return construct(library, Recipe(top=k), name).ensemble
+
+
+def small_study(folder: Path, trials: int = 8, *, val: int = 40) -> ClipIndex:
+    """A study with enough clips for folds."""
+    return make_study(folder, trials, make_index(val=val))
+
+
+@pytest.mark.parametrize("method", ["mean", "zscore", "greedy"])
+def test_an_ensemble_of_one_is_its_member(tmp_path: Path, method: str) -> None:
     make_study(tmp_path / "s", 3)
     library = load_library(tmp_path / "s")
-    one = average_top(library, 1, tmp_path / "s", "one")
+    one = construct(library, Recipe(method, top=1)).ensemble
     assert one.members == (one.best_single,)
-    assert one.naive == pytest.approx(one.best_single_naive, abs=1e-12)
-    number = [info.trial_id for info in library.matrix.infos].index(one.best_single)
-    combined = combine(library.matrix.predictions[[number]], one.weights)
-    np.testing.assert_array_equal(combined, library.matrix.predictions[number])
+    assert one.weights == (1.0,)
+    assert one.naive == pytest.approx(one.best_single_naive, abs=1e-6)
+    number = [trial.id for trial in library.matrix.trials].index(one.best_single)
+    own = library.matrix.predictions[:, [number]]
+    # Averages of predictions as they are change no bit of a single one.
+    tolerance = 0 if method == "mean" else 1e-6
+    np.testing.assert_allclose(one.combine(own), own[:, 0].T, atol=tolerance)
 
 
-@pytest.mark.parametrize("k", [1, 2, 5, 50])
-def test_weights_form_a_simplex(k: int) -> None:
-    assert uniform(k).sum() == pytest.approx(1)
-    assert (uniform(k) >= 0).all()
+@pytest.mark.parametrize("method", [*METHODS, "auto"])
+@pytest.mark.parametrize("per_target", [False, True])
+def test_weights_form_a_simplex(tmp_path: Path, method: str, per_target: bool) -> None:
+    small_study(tmp_path / "s")
+    recipe = Recipe(method, per_target=per_target)
+    ensemble = construct(load_library(tmp_path / "s"), recipe).ensemble
+    assert sum(ensemble.weights) == pytest.approx(1)
+    assert min(ensemble.weights) > 0
+    assert list(ensemble.weights) == sorted(ensemble.weights, reverse=True)
+    assert (ensemble.target_weights is not None) == per_target
+    for row in ensemble.target_weights or ():
+        assert sum(row) == pytest.approx(1)
+        assert min(row) >= 0
 
 
 def test_weights_off_the_simplex_are_refused(tmp_path: Path) -> None:
     make_study(tmp_path / "s", 2)
-    values = vars(average_top(load_library(tmp_path / "s"), 2, tmp_path / "s", "e"))
+    values = vars(average_top(load_library(tmp_path / "s"), 2))
     for weights in [(0.5, 0.6), (1.5, -0.5), (1.0,)]:
         with pytest.raises(ValueError, match="weights"):
             Ensemble(**(values | {"weights": weights}))
 
 
-def test_ties_go_to_the_lowest_trial() -> None:
-    assert top_k(np.array([0.1, 0.3, 0.3, 0.2]), 3).tolist() == [1, 2, 3]
-
-
 def test_the_order_of_members_changes_nothing() -> None:
-    predictions = np.random.default_rng(0).random((4, 6, 3)).astype(np.float32)
+    predictions = np.random.default_rng(0).random((3, 4, 6)).astype(np.float32)
     weights = np.array([0.1, 0.2, 0.3, 0.4])
     order = np.array([2, 0, 3, 1])
-    np.testing.assert_allclose(
-        combine(predictions, weights), combine(predictions[order], weights[order])
-    )
+
+    def rows(of: np.ndarray) -> tuple[tuple[float, ...], ...]:
+        return (tuple(of.tolist()),) * 3
+
+    turned = combine(predictions[:, order], rows(weights[order]))
+    np.testing.assert_allclose(combine(predictions, rows(weights)), turned)
 
 
-def test_json_round_trip_is_exact(tmp_path: Path) -> None:
-    make_study(tmp_path / "s", 3)
-    ensemble = average_top(load_library(tmp_path / "s"), 3, tmp_path / "s", "e")
+@pytest.mark.parametrize("recipe", [Recipe(top=3), Recipe("greedy", per_target=True)])
+def test_json_round_trip_is_exact(tmp_path: Path, recipe: Recipe) -> None:
+    small_study(tmp_path / "s")
+    ensemble = construct(load_library(tmp_path / "s"), recipe).ensemble
+    assert ensemble.estimate is not None
     assert Ensemble.from_json(ensemble.to_json()) == ensemble
 
 
@@ -81,8 +107,8 @@ def test_refused_and_repeated_files_are_told(tmp_path: Path) -> None:
 def test_the_written_ensemble_reads_back(tmp_path: Path) -> None:
     index = make_study(tmp_path / "s", 4)
     library = load_library(tmp_path / "s")
-    ensemble = average_top(library, 3, tmp_path / "s", "e")
-    paths = {path.name: path for path in write_ensemble(tmp_path / "s", ensemble, library)}
+    ensemble = average_top(library, 3)
+    paths = {path.name: path for path in write_ensemble(ensemble, library)}
     assert list(paths) == ["predictions.parquet", "predictions.csv", "ensemble.json"]
     info, values = read_predictions(paths["predictions.parquet"], index, "test")
     assert info.config["members"] == list(ensemble.members)
@@ -98,17 +124,17 @@ def test_the_written_ensemble_reads_back(tmp_path: Path) -> None:
 def test_unlabelled_clips_are_predicted_and_never_scored(tmp_path: Path) -> None:
     make_study(tmp_path / "s", 2, make_index(labelled_test=False))
     library = load_library(tmp_path / "s")
-    ensemble = average_top(library, 2, tmp_path / "s", "e")
+    ensemble = average_top(library, 2)
     assert ensemble.test is None
-    names = [path.name for path in write_ensemble(tmp_path / "s", ensemble, library)]
+    names = [path.name for path in write_ensemble(ensemble, library)]
     assert "predictions.csv" in names
 
 
 def test_no_test_split_gives_no_submission(tmp_path: Path) -> None:
     make_study(tmp_path / "s", 2, make_index(test=0))
     library = load_library(tmp_path / "s")
-    ensemble = average_top(library, 2, tmp_path / "s", "e")
-    names = [path.name for path in write_ensemble(tmp_path / "s", ensemble, library)]
+    ensemble = average_top(library, 2)
+    names = [path.name for path in write_ensemble(ensemble, library)]
     assert names == ["predictions.parquet", "ensemble.json"]
 
 
@@ -140,11 +166,105 @@ def test_the_command_speaks_json(tmp_path: Path) -> None:
     assert told["synthetic"] is True
 
 
+def test_the_command_says_what_a_score_is_worth(tmp_path: Path) -> None:
+    index = small_study(tmp_path / "s")
+    (tmp_path / "s" / "study.json").write_text(
+        json.dumps({"oracle": {}, "empty": index.ids("test")[:3]})
+    )
+    done = command(tmp_path, "--method", "greedy", "--explain")
+    assert done.returncode == 0, done.stderr
+    for said in (
+        "naive (optimistic)",
+        "95 % interval",
+        "Effective number of members",
+        "Holm",
+        "probably too narrow",
+        "Training stopped by the score on val",
+        "3 of 8 test clips have no features",
+        "greedy over",
+        "Correlations of the members",
+    ):
+        assert said in done.stdout, said
+    assert "Oracle" not in done.stdout
+
+
+def test_json_has_all_estimates(tmp_path: Path) -> None:
+    small_study(tmp_path / "s")
+    told = json.loads(command(tmp_path, "--method", "auto", "--explain", "--json").stdout)
+    assert set(told["estimate"]["methods"]) == set(METHODS)
+    assert told["method"] in METHODS
+    assert told["estimate"]["folds"] == 10
+    assert len(told["curve"]["nested"]) == len(told["curve"]["naive"])
+    assert len(told["correlations"]) == len(told["members"])
+
+
+@pytest.mark.parametrize("arguments", [("--method", "bagged"), ("--method", "ridge")])
+def test_equal_inputs_and_seed_give_equal_files(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    small_study(tmp_path / "s")
+    line = (*arguments, "--seed", "3", "--name", "e")
+    folder = tmp_path / "s" / "ensembles" / "e"
+    found = []
+    for _ in range(2):
+        assert command(tmp_path, *line).returncode == 0
+        found.append({path.name: path.read_bytes() for path in folder.iterdir()})
+    assert found[0] == found[1]
+    assert len(found[0]) == 3
+
+
+def test_several_studies_make_one_ensemble(tmp_path: Path) -> None:
+    small_study(tmp_path / "a", 3)
+    index = small_study(tmp_path / "b", 6)
+    told = json.loads(command(tmp_path, "--study", "b", "--study", "a", "--json").stdout)
+    assert (told["eligible"], told["duplicates"]) == (9, 3)
+    assert all(member.startswith("b/") for member in told["members"])
+    folder = tmp_path / "b" / "ensembles" / "mean-top5"
+    info, _ = read_predictions(folder / "predictions.parquet", index, "val")
+    assert info.config["members"] == told["members"]
+
+
+def test_weights_of_the_stored_file_make_the_stored_predictions(tmp_path: Path) -> None:
+    index = small_study(tmp_path / "s")
+    library = load_library(tmp_path / "s")
+    ensemble = construct(library, Recipe("greedy", per_target=True), "e").ensemble
+    paths = {path.name: path for path in write_ensemble(ensemble, library)}
+    again = Ensemble.from_json(paths["ensemble.json"].read_text())
+    by_id = {trial.id: trial for trial in library.matrix.trials}
+    for split in ("val", "test"):
+        _, values = read_predictions(paths["predictions.parquet"], index, split)
+        members = load_members(library, [by_id[member] for member in again.members], split)
+        np.testing.assert_array_equal(values, again.combine(members.predictions).astype(np.float32))
+
+
+def test_too_few_clips_give_no_estimate(tmp_path: Path) -> None:
+    make_study(tmp_path / "s", 3, make_index(val=3))
+    library = load_library(tmp_path / "s")
+    assert average_top(library, 2).estimate is None
+    with pytest.raises(InputError, match="name a method"):
+        construct(library, Recipe("auto"))
+
+
+def test_persons_are_kept_together(tmp_path: Path) -> None:
+    index = make_index(val=40)
+    groups = tuple(f"person {row // 4}" for row in range(len(index.clip_ids)))
+    make_study(tmp_path / "s", 4, dataclasses.replace(index, groups=groups))
+    estimate = average_top(load_library(tmp_path / "s"), 2).estimate
+    assert estimate is not None
+    assert estimate.grouped
+
+
+def test_starting_needs_neither_torch_nor_ray() -> None:
+    code = "import sys, harness.ensemble; print({'torch', 'ray', 'optuna'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (("--top", "9"), "only 3 eligible trials"),
         (("--top", "0"), "at least 1 member"),
+        (("--method", "median"), "choose mean"),
+        (("--study", "s", "--study", "s"), "named twice"),
         (("--study", "none"), "no such study"),
         (("--study", "../s"), "expected a plain folder name"),
         (("--name", "a/b"), "expected a plain folder name"),

@@ -1,52 +1,83 @@
-"""The ensemble: members, weights and scores; its files."""
+"""The ensemble: members, weights, scores and what they are worth."""
 
-import csv
-import io
 import json
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-import harness
-from harness.atomic import write_text
-from harness.ensembles.library import Library, PredictionMatrix, load_members
-from harness.ensembles.selection import top_k, uniform
-from harness.predictions import PredictionInfo, write_predictions
+from harness.ensembles.bootstrap import Interval
+from harness.ensembles.estimate import Estimate, TargetEstimate
+from harness.ensembles.explanation import Member
+from harness.ensembles.selection import Recipe
 
 # Weights are stored as decimal text; their sum may be off by rounding alone.
 _SIMPLEX = 1e-9
+Floats = NDArray[np.float64]
+Rows = tuple[tuple[float, ...], ...]
+
+
+@dataclass(frozen=True)
+class Standardisation:
+    """Mean and standard deviation of each member's predictions on the labelled clips of val,
+    (targets x members). They are applied to every split."""
+
+    means: Rows
+    deviations: Rows
 
 
 @dataclass(frozen=True)
 class Ensemble:
     """A weighted average of trials.
 
-    weights: one a member, >= 0, sum 1. naive: mean PCC on val, the split that chose the members,
-    and therefore optimistic. pcc: per target on val. test: mean PCC on test, None if unlabelled.
+    method: what chose it; recipe: what was asked for, which may be auto. studies: their folders'
+    names. members: ids of trials, those of largest weight first; weights: one each, >= 0, sum 1.
+    target_weights: (targets x members) where each target has its own; weights are their mean.
+    standardisation: None where predictions are averaged as they are.
+    member_reports: what each member scores and adds; effective_members: 1 / sum of squared weights.
+
+    naive: mean PCC on val, the split that chose the members, and therefore optimistic; pcc: the
+    same per target. estimate: the nested one, None where val is too small. early_stopped: members
+    stopped training by their score on val, which no estimate here undoes. test: mean PCC on test,
+    None if unlabelled.
+
+    eligible, refused, duplicates: prediction files. filled: test clips without features, which
+    every trial predicts by the mean rating of train. versions: of the software.
     """
 
     name: str
     method: str
-    study: str
+    recipe: Recipe
+    studies: tuple[str, ...]
     members: tuple[str, ...]
     weights: tuple[float, ...]
+    target_weights: Rows | None
+    standardisation: Standardisation | None
     targets: tuple[str, ...]
     synthetic: bool
     naive: float
     pcc: tuple[float, ...]
     best_single: str
     best_single_naive: float
-    test: float | None = None
-    code_version: str = harness.__version__
+    estimate: Estimate | None
+    early_stopped: bool
+    test: float | None
+    member_reports: tuple[Member, ...]
+    effective_members: float
+    eligible: int
+    refused: int
+    duplicates: int
+    filled: int
+    versions: dict[str, str]
 
     def __post_init__(self) -> None:
-        if len(self.members) != len(self.weights) or not self.members:
-            raise ValueError(f"{len(self.members)} members but {len(self.weights)} weights")
-        if min(self.weights) < 0 or abs(sum(self.weights) - 1) > _SIMPLEX:
-            raise ValueError(f"weights must be >= 0 and sum to 1, got {self.weights}")
+        check_weights(self.members, self.weights, *(self.target_weights or ()))
+
+    def combine(self, predictions: NDArray[np.float32]) -> Floats:
+        """Members' predictions (targets, members, clips) -> the ensemble's (clips, targets)."""
+        rows = self.target_weights or (self.weights,) * len(self.targets)
+        return combine(predictions, rows, self.standardisation)
 
     def to_json(self) -> str:
         """JSON text; floats are exact."""
@@ -56,113 +87,62 @@ class Ensemble:
     def from_json(cls, text: str) -> "Ensemble":
         """The inverse of `to_json`."""
         values: dict[str, Any] = json.loads(text)
-        sequences = ("members", "weights", "targets", "pcc")
-        return cls(**(values | {name: tuple(values[name]) for name in sequences}))
+        for name in ("studies", "members", "weights", "targets", "pcc"):
+            values[name] = tuple(values[name])
+        values["recipe"] = Recipe(**values["recipe"])
+        values["member_reports"] = tuple(Member(**member) for member in values["member_reports"])
+        if values["target_weights"] is not None:
+            values["target_weights"] = _rows(values["target_weights"])
+        if values["standardisation"] is not None:
+            rows = {name: _rows(part) for name, part in values["standardisation"].items()}
+            values["standardisation"] = Standardisation(**rows)
+        if values["estimate"] is not None:
+            values["estimate"] = _estimate(values["estimate"])
+        return cls(**values)
+
+
+def check_weights(members: tuple[str, ...], *rows: tuple[float, ...]) -> None:
+    """ValueError unless each row has a weight for every member, >= 0 and with sum 1."""
+    for row in rows:
+        if not members or len(members) != len(row):
+            raise ValueError(f"{len(members)} members but {len(row)} weights")
+        if min(row) < 0 or abs(sum(row) - 1) > _SIMPLEX:
+            raise ValueError(f"weights must be >= 0 and sum to 1, got {row}")
 
 
 def combine(
-    predictions: NDArray[np.float32], weights: NDArray[np.float64] | tuple[float, ...]
-) -> NDArray[np.float64]:
-    """The weighted average of (member, clip, target) predictions: (clip, target), in float64."""
-    average: NDArray[np.float64] = np.einsum(
-        "m,mct->ct", np.asarray(weights, np.float64), predictions.astype(np.float64)
-    )
-    return average
+    predictions: NDArray[np.float32], weights: Rows, standardisation: Standardisation | None = None
+) -> Floats:
+    """The weighted average over members, in float64.
 
+    Args:
+        predictions: (targets, members, clips). weights: (targets x members).
+        standardisation: predictions are standardised by it, averaged, and brought back to the
+            members' average mean and deviation. This makes them ratings again (they may leave
+            [0, 1] by a little) and changes no correlation.
 
-def average_top(library: Library, k: int, study: Path, name: str) -> Ensemble:
-    """The mean of the k best trials by their mean PCC on val; test is scored, never chosen by.
-
-    Raises:
-        InputError: fewer than k eligible trials.
+    Returns:
+        (clips, targets).
     """
-    matrix = library.matrix
-    scores = matrix.member_pcc().mean(axis=1)
-    chosen, weights = top_k(scores, k), uniform(k)
-    per_target = matrix.pcc_of(combine(matrix.predictions[chosen], weights))
-    infos = tuple(matrix.infos[i] for i in chosen)
-    return Ensemble(
-        name=name,
-        method="mean",
-        study=study.name,
-        members=tuple(info.trial_id for info in infos),
-        weights=tuple(weights.tolist()),
-        targets=matrix.target_names,
-        synthetic=library.index.synthetic,
-        naive=float(per_target.mean()),
-        pcc=tuple(per_target.tolist()),
-        best_single=infos[0].trial_id,
-        best_single_naive=float(scores[chosen[0]]),
-        test=_test_score(study, library, infos, weights),
+    w = np.array(weights)
+    level = np.zeros(len(w))
+    if standardisation is not None:
+        means, deviations = np.array(standardisation.means), np.array(standardisation.deviations)
+        factors = w / deviations * (w * deviations).sum(axis=1, keepdims=True)
+        level = ((w - factors) * means).sum(axis=1)
+        w = factors
+    average = np.einsum("tm,tmc->ct", w, predictions.astype(np.float64))
+    return np.asarray(average + level)
+
+
+def _rows(values: list[list[float]]) -> Rows:
+    return tuple(tuple(row) for row in values)
+
+
+def _estimate(values: dict[str, Any]) -> Estimate:
+    intervals = {name: Interval(**values[name]) for name in ("interval", "gain")}
+    targets = tuple(
+        TargetEstimate(**(target | {"gain": Interval(**target["gain"])}))
+        for target in values["targets"]
     )
-
-
-def write_ensemble(study: Path, ensemble: Ensemble, library: Library) -> list[Path]:
-    """Writes `ensembles/<name>/`: predictions as Parquet, `predictions.csv` where there is a test
-    split, and `ensemble.json` last, so that a folder that has it is whole. Returns the paths."""
-    folder = study / "ensembles" / ensemble.name
-    chosen = {info.trial_id: info for info in library.matrix.infos}
-    infos = tuple(chosen[member] for member in ensemble.members)
-    combined = {}
-    written = [folder / "predictions.parquet"]
-    for split in ("val", "test"):
-        if len(library.index.rows(split)):
-            matrix = load_members(study, library.index, infos, split)
-            combined[split] = combine(matrix.predictions, ensemble.weights).astype(np.float32)
-            if split == "test":
-                written.append(folder / "predictions.csv")
-                write_text(written[-1], _submission(matrix, combined[split]))
-    write_predictions(
-        written[0], _info(ensemble, infos, library, combined), library.index, combined
-    )
-    written.append(folder / "ensemble.json")
-    write_text(written[-1], ensemble.to_json())
-    return written
-
-
-def _test_score(
-    study: Path,
-    library: Library,
-    infos: tuple[PredictionInfo, ...],
-    weights: NDArray[np.float64],
-) -> float | None:
-    rows = library.index.rows("test")
-    # A correlation needs two clips.
-    if (~np.isnan(library.index.targets[rows]).any(axis=1)).sum() < 2:
-        return None
-    matrix = load_members(study, library.index, infos, "test")
-    return float(matrix.pcc_of(combine(matrix.predictions, weights)).mean())
-
-
-def _info(
-    ensemble: Ensemble,
-    infos: tuple[PredictionInfo, ...],
-    library: Library,
-    combined: dict[str, NDArray[np.float32]],
-) -> PredictionInfo:
-    # Of the stored float32 values, since readers recompute it from them.
-    stored = library.matrix.pcc_of(combined["val"].astype(np.float64))
-    return PredictionInfo(
-        trial_id=ensemble.name,
-        config={"method": ensemble.method, "members": list(ensemble.members)},
-        seed=0,
-        code_version=ensemble.code_version,
-        data_fingerprint=infos[0].data_fingerprint,
-        feature_fingerprint=infos[0].feature_fingerprint,
-        targets=ensemble.targets,
-        early_stop_split=infos[0].early_stop_split,
-        best_epoch=0,
-        val_pcc=float(stored.mean()),
-        # Not the time of day: equal inputs give equal files.
-        created=max(info.created for info in infos),
-    )
-
-
-def _submission(matrix: PredictionMatrix, values: NDArray[np.float32]) -> str:
-    """`File_ID` and the targets, a row a test clip, sorted by id."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["File_ID", *matrix.target_names])
-    for row in sorted(range(len(values)), key=lambda row: matrix.clip_ids[row]):
-        writer.writerow([matrix.clip_ids[row], *(f"{value:.6f}" for value in values[row])])
-    return text.getvalue()
+    return Estimate(**(values | intervals | {"targets": targets}))

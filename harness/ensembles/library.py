@@ -1,6 +1,9 @@
-"""`predictions/*.parquet` of a study -> one aligned PredictionMatrix, or a reason why not."""
+"""`predictions/*.parquet` of studies -> one aligned PredictionMatrix, or a reason why not."""
 
 import hashlib
+import json
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +13,39 @@ from numpy.typing import NDArray
 from harness.errors import InputError
 from harness.metrics import pcc
 from harness.predictions import ClipIndex, PredictionInfo, read_clips, read_predictions
+
+#: The fields of a trial's configuration that make its family: what the paper compares.
+FAMILY = ("loss", "reduction", "stride", "sequence", "layers")
+# Decompression and checks release the interpreter for most of a file's time.
+_READERS = 4
+
+
+@dataclass(frozen=True)
+class Study:
+    """A study as ensembles see it.
+
+    index: its own clips. order: split -> rows of its val or test predictions in the order of the
+    library's first study. oracle: best possible mean PCC per split, of synthetic clips alone.
+    empty: ids of the clips without features, which every trial predicts by the mean of train.
+    """
+
+    folder: Path
+    index: ClipIndex
+    order: dict[str, NDArray[np.intp]]
+    oracle: dict[str, float]
+    empty: frozenset[str]
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A trial of the library. id: the trial's, with its study before it where there are several.
+    family: the values of `FAMILY`, such as ccc/per_target/30/full/2, and the beginning of the
+    features' fingerprint where the library holds several."""
+
+    id: str
+    study: Study
+    info: PredictionInfo
+    family: str
 
 
 @dataclass(frozen=True)
@@ -24,27 +60,24 @@ class Refusal:
 class PredictionMatrix:
     """The predictions of many trials for one split, row for row of the same clips.
 
-    predictions: (member, clip, target) float32. truth: (clip, target), NaN where unlabelled.
+    predictions: (target, trial, clip) float32, so that the trials of one target lie side by side.
+    truth: (clip, target), NaN where unlabelled. groups: (clip,) the person of each, if known.
     """
 
-    infos: tuple[PredictionInfo, ...]
+    trials: tuple[Trial, ...]
     predictions: NDArray[np.float32]
     truth: NDArray[np.float32]
     clip_ids: tuple[str, ...]
     target_names: tuple[str, ...]
+    groups: tuple[str, ...] | None = None
 
     def __len__(self) -> int:
-        return len(self.infos)
+        return len(self.trials)
 
     @property
     def labelled(self) -> NDArray[np.bool_]:
         """(clip,) True where a clip carries ratings."""
         return np.asarray(~np.isnan(self.truth).any(axis=1))
-
-    def member_pcc(self) -> NDArray[np.float64]:
-        """(member, target) PCC of each trial on the labelled clips."""
-        rows = self.labelled
-        return np.stack([pcc(self.truth[rows], member[rows]) for member in self.predictions])
 
     def pcc_of(self, combined: NDArray[np.float64]) -> NDArray[np.float64]:
         """(target,) PCC of predictions (clip, target) on the labelled clips."""
@@ -53,13 +86,33 @@ class PredictionMatrix:
 
 @dataclass(frozen=True)
 class Library:
-    """What was read of a study: the matrix, the refused files, and trials that repeat another's
-    predictions exactly, as (trial, the one it repeats)."""
+    """What was read: the val predictions of every trial that may be chosen, the refused files,
+    and trials left out since they repeat another's predictions exactly, as (trial, the other)."""
 
     matrix: PredictionMatrix
-    index: ClipIndex
+    studies: tuple[Study, ...]
     refused: tuple[Refusal, ...]
     duplicates: tuple[tuple[str, str], ...]
+
+    @property
+    def index(self) -> ClipIndex:
+        """The clips, in the order of the first study."""
+        return self.studies[0].index
+
+    @property
+    def home(self) -> Path:
+        """The folder of the first study: where ensembles are written."""
+        return self.studies[0].folder
+
+    @property
+    def eligible(self) -> int:
+        """How many files passed every check, repeated ones included."""
+        return len(self.matrix) + len(self.duplicates)
+
+    def filled(self, split: str) -> int:
+        """How many clips of a split have no features in some study and are predicted by a mean."""
+        empty = frozenset().union(*(study.empty for study in self.studies))
+        return len(empty.intersection(self.index.ids(split)))
 
 
 def newest_study(results: Path) -> Path:
@@ -81,71 +134,148 @@ def prediction_files(study: Path) -> list[Path]:
     return sorted((study / "predictions").glob("[0-9]*.parquet"))
 
 
-def load_library(study: Path) -> Library:
-    """Reads the val predictions of every trial; what does not fit is refused, by name.
+def load_library(*folders: Path) -> Library:
+    """Reads the val predictions of every trial of some studies; what does not fit is refused.
 
     Raises:
-        InputError: no such study, or no eligible file.
+        InputError: no such study, no eligible file, or studies of other clips or ratings.
     """
-    if not study.is_dir():
-        raise InputError(f"{study}: no such study")
-    index = read_clips(study / "clips.parquet")
-    infos, arrays, refused = [], [], []
-    for path in prediction_files(study):
+    studies = _studies(folders)
+    files = [(study, path) for study in studies for path in prediction_files(study.folder)]
+    index = studies[0].index
+    rows = index.rows("val")
+    predictions = np.empty((len(index.target_names), len(files), len(rows)), np.float32)
+
+    def read(slot: int) -> tuple[PredictionInfo, str] | Refusal:
+        study, path = files[slot]
         try:
-            info, values = read_predictions(path, index, "val")
+            info, values = read_predictions(path, study.index, "val")
             if info.trial_id != path.stem:
                 raise InputError(f"{path}: says it is trial {info.trial_id}")
         except InputError as error:
-            refused.append(Refusal(path, str(error)))
-            continue
-        infos.append(info)
-        arrays.append(values)
-    if not infos:
+            return Refusal(path, str(error))
+        predictions[:, slot] = values[study.order["val"]].T
+        return info, hashlib.sha256(predictions[:, slot].tobytes()).hexdigest()
+
+    with ThreadPoolExecutor(_READERS) as pool:
+        found = list(pool.map(read, range(len(files))))
+    refused = tuple(item for item in found if isinstance(item, Refusal))
+    read_slots = [slot for slot, item in enumerate(found) if not isinstance(item, Refusal)]
+    if not read_slots:
         reason = f"; the first of {len(refused)} refused: {refused[0].reason}" if refused else ""
-        raise InputError(f"{study}: no eligible prediction file{reason}")
+        where = ", ".join(map(str, folders))
+        raise InputError(f"{where}: no eligible prediction file{reason}")
+    several = len({item[0].feature_fingerprint for item in found if isinstance(item, tuple)}) > 1
+    trials: dict[str, Trial] = {}
+    kept, duplicates = [], []
+    for slot, item in enumerate(found):
+        if isinstance(item, Refusal):
+            continue
+        (study, _), (info, digest) = files[slot], item
+        name = f"{study.folder.name}/{info.trial_id}" if len(studies) > 1 else info.trial_id
+        if digest in trials:
+            duplicates.append((name, trials[digest].id))
+            continue
+        trials[digest] = Trial(name, study, info, _family(info, several))
+        kept.append(slot)
     matrix = PredictionMatrix(
-        tuple(infos),
-        np.stack(arrays),
-        index.targets[index.rows("val")],
+        tuple(trials.values()),
+        _compact(predictions, kept),
+        index.targets[rows],
         tuple(index.ids("val")),
         index.target_names,
+        None if index.groups is None else tuple(index.groups[row] for row in rows),
     )
-    return Library(matrix, index, tuple(refused), _duplicates(infos, arrays))
+    return Library(matrix, studies, refused, tuple(duplicates))
 
 
-def load_members(
-    study: Path, index: ClipIndex, infos: tuple[PredictionInfo, ...], split: str
-) -> PredictionMatrix:
-    """Some trials' predictions for another split.
+def load_members(library: Library, trials: Sequence[Trial], split: str) -> PredictionMatrix:
+    """Some trials' predictions for a split, clips in the order of the library's first study.
 
     Raises:
         InputError: a member's file does not hold the split: no member is ever left out.
     """
-    arrays = []
-    for info in infos:
-        path = study / "predictions" / f"{info.trial_id}.parquet"
-        found, values = read_predictions(path, index, split)
-        if found != info:
+    index = library.index
+    rows = index.rows(split)
+    predictions = np.empty((len(index.target_names), len(trials), len(rows)), np.float32)
+    for slot, trial in enumerate(trials):
+        path = trial.study.folder / "predictions" / f"{trial.info.trial_id}.parquet"
+        found, values = read_predictions(path, trial.study.index, split)
+        if found != trial.info:
             raise InputError(f"{path}: changed while it was read; run again")
-        arrays.append(values)
+        predictions[:, slot] = values[trial.study.order[split]].T
+    ids = tuple(index.ids(split))
     return PredictionMatrix(
-        infos,
-        np.stack(arrays),
-        index.targets[index.rows(split)],
-        tuple(index.ids(split)),
-        index.target_names,
+        tuple(trials), predictions, index.targets[rows], ids, index.target_names
     )
 
 
-def _duplicates(
-    infos: list[PredictionInfo], arrays: list[NDArray[np.float32]]
-) -> tuple[tuple[str, str], ...]:
-    first: dict[str, str] = {}
-    found = []
-    for info, values in zip(infos, arrays, strict=True):
-        digest = hashlib.sha256(np.ascontiguousarray(values).tobytes()).hexdigest()
-        other = first.setdefault(digest, info.trial_id)
-        if other != info.trial_id:
-            found.append((info.trial_id, other))
-    return tuple(found)
+def _studies(folders: Sequence[Path]) -> tuple[Study, ...]:
+    if len(set(folders)) < len(folders):
+        raise InputError(f"--study {folders[0].name}: named twice; name each study once")
+    studies: list[Study] = []
+    for folder in folders:
+        if not folder.is_dir():
+            raise InputError(f"{folder}: no such study")
+        index = read_clips(folder / "clips.parquet")
+        first = studies[0] if studies else None
+        order = {split: _order(folder, index, first, split) for split in ("val", "test")}
+        oracle, empty = _manifest(folder)
+        studies.append(Study(folder, index, order, oracle, empty))
+    return tuple(studies)
+
+
+def _order(folder: Path, index: ClipIndex, first: Study | None, split: str) -> NDArray[np.intp]:
+    """The rows of a split of `index` in the order of the first study, whose clips it must hold."""
+    ids = index.ids(split)
+    if first is None:
+        return np.arange(len(ids))
+    file = folder / "clips.parquet"
+    wanted = first.index.ids(split)
+    strangers = sorted(set(ids).symmetric_difference(wanted))
+    if strangers:
+        raise InputError(
+            f"{file}: {split} has other clips than {first.folder.name}, {strangers[0]} for one; "
+            "ensemble studies of the same data"
+        )
+    if index.target_names != first.index.target_names:
+        raise InputError(
+            f"{file}: targets are {', '.join(index.target_names)}; {first.folder.name} has "
+            f"{', '.join(first.index.target_names)}"
+        )
+    place = {clip: row for row, clip in enumerate(ids)}
+    order = np.array([place[clip] for clip in wanted], dtype=np.intp)
+    ours = index.targets[index.rows(split)][order]
+    theirs = first.index.targets[first.index.rows(split)]
+    differs = ~((ours == theirs) | (np.isnan(ours) & np.isnan(theirs)))
+    if differs.any():
+        row, column = np.argwhere(differs)[0]
+        raise InputError(
+            f"{file}: clip {wanted[row]}, {index.target_names[column]} is {ours[row, column]}; "
+            f"{first.folder.name} has {theirs[row, column]}"
+        )
+    return order
+
+
+def _manifest(folder: Path) -> tuple[dict[str, float], frozenset[str]]:
+    file = folder / "study.json"
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+        return dict(content["oracle"]), frozenset(content.get("empty", ()))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{file}: no readable study: {error}") from error
+
+
+def _family(info: PredictionInfo, with_features: bool) -> str:
+    parts = [str(info.config.get(name, "-")) for name in FAMILY]
+    if with_features:
+        parts.append(info.feature_fingerprint[:8])
+    return "/".join(parts)
+
+
+def _compact(predictions: NDArray[np.float32], kept: list[int]) -> NDArray[np.float32]:
+    """The kept trials, moved to the front in place: the array is too large to be held twice."""
+    for new, old in enumerate(kept):
+        if new != old:
+            predictions[:, new] = predictions[:, old]
+    return predictions[:, : len(kept)]

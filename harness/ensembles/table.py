@@ -1,35 +1,154 @@
-"""The tables that a person reads of an ensemble."""
+"""What a person reads of an ensemble."""
 
+from rich.box import SIMPLE
+from rich.console import Console
 from rich.table import Table
 
+from harness.ensembles.bootstrap import Interval
+from harness.ensembles.construction import Construction
 from harness.ensembles.ensemble import Ensemble
-from harness.ensembles.library import Library
+from harness.ensembles.estimate import Estimate
+from harness.ensembles.library import FAMILY, Library
 
-# Of a member's configuration, what tells it from the others at a glance.
-_SHOWN = ("loss", "reduction", "stride", "layers", "hidden")
+# Rows of members that a screen holds; the file has them all.
+_MEMBERS = 20
+# Members whose correlations fit beside each other.
+_MATRIX = 10
+_SIZES = (1, 2, 3, 4, 5, 7, 10, 15, 20, 30, 40, 50)
 
 
-def members_table(ensemble: Ensemble, library: Library) -> Table:
-    """A row a member: weight, own score, configuration."""
-    infos = {info.trial_id: info for info in library.matrix.infos}
-    table = Table("trial", "weight", "mean PCC", "settings", title="Members", title_justify="left")
-    for member, weight in zip(ensemble.members, ensemble.weights, strict=True):
-        config = infos[member].config
-        settings = " ".join(f"{name}={config[name]}" for name in _SHOWN if name in config)
-        table.add_row(member, f"{weight:.3f}", f"{infos[member].val_pcc:.4f}", settings)
+def show(out: Console, library: Library, ensemble: Ensemble) -> None:
+    """Prints the library's counts, the members, the scores and what they are worth."""
+    names = ", ".join(str(study.folder) for study in library.studies)
+    _say(out, f"Study {names}: {ensemble.eligible} eligible prediction files, "
+              f"{ensemble.refused} refused, {ensemble.duplicates} duplicates")  # fmt: skip
+    for refusal in library.refused:
+        out.print(f"  refused: {refusal.reason}", style="red", markup=False, soft_wrap=True)
+    for trial, other in library.duplicates:
+        _say(out, f"  left out: trial {trial} repeats the predictions of trial {other}", "yellow")
+    if ensemble.recipe.method == "auto" and ensemble.estimate and ensemble.estimate.methods:
+        tried = ", ".join(f"{k} {v:.4f}" for k, v in ensemble.estimate.methods.items())
+        _say(out, f"Method {ensemble.method}, the best by its nested score: {tried}")
+    out.print(members_table(ensemble))
+    _say(out, f"Effective number of members: {ensemble.effective_members:.1f} of "
+              f"{len(ensemble.members)}")  # fmt: skip
+    out.print(scores_table(ensemble))
+    if ensemble.estimate is None:
+        _say(out, "No nested estimate: val has too few persons or clips to hold some out", "yellow")
+    else:
+        out.print(targets_table(ensemble, ensemble.estimate))
+        if not ensemble.estimate.grouped:
+            _say(out, "Intervals treat clips as independent: the data does not say who is seen, so "
+                      "they are probably too narrow", "yellow")  # fmt: skip
+    if ensemble.early_stopped:
+        _say(out, "Training stopped by the score on val, the split that chose: all scores on val "
+                  "are a little too high (.004 to .007 in simulations)", "yellow")  # fmt: skip
+    if ensemble.target_weights is not None:
+        _say(out, "Weights per target look better on the split that chose them and are seldom "
+                  "better in truth: believe the nested score", "yellow")  # fmt: skip
+    _show_scores(out, library, ensemble)
+
+
+def show_details(out: Console, built: Construction) -> None:
+    """Prints the score over the size and the correlations of the heaviest members."""
+    curve = built.curve
+    if curve is not None:
+        table = _table(f"Mean PCC of {curve.method} over its size K", "K", "naive", "nested")
+        for size in (size for size in _SIZES if size <= len(curve.naive)):
+            naive, nested = curve.naive[size - 1], curve.nested[size - 1]
+            table.add_row(str(size), f"{naive:.4f}", f"{nested:.4f}")
+        out.print(table)
+    shown = built.ensemble.members[:_MATRIX]
+    table = _table("Correlations of the members, mean over the targets", "", *shown)
+    for member, row in zip(shown, built.correlations, strict=False):
+        table.add_row(member, *(f"{value:.2f}" for value in row[: len(shown)]))
+    out.print(table)
+
+
+def members_table(ensemble: Ensemble) -> Table:
+    """A row a member, the heaviest first."""
+    table = _table("Members, by their scores on val", "trial", "weight", "mean PCC")
+    for heading in ("left out", "correlation", "family"):
+        table.add_column(heading)
+    table.caption = f"family: {', '.join(FAMILY)}; left out: change without the member"
+    for member in ensemble.member_reports[:_MEMBERS]:
+        left_out = "" if member.left_out is None else f"{member.left_out:+.4f}"
+        correlation = "" if member.correlation is None else f"{member.correlation:.2f}"
+        row = (f"{member.weight:.3f}", f"{member.pcc:.4f}", left_out, correlation, member.family)
+        table.add_row(member.trial, *row)
+    more = len(ensemble.members) - _MEMBERS
+    if more > 0:
+        table.add_row(f"{more} more in ensemble.json")
     return table
 
 
-def targets_table(ensemble: Ensemble, library: Library) -> Table:
-    """A row a target: PCC of the ensemble, of the best single trial, and the difference."""
-    ids = [info.trial_id for info in library.matrix.infos]
-    single = library.matrix.member_pcc()[ids.index(ensemble.best_single)]
-    title = "PCC on val, the split that chose the members (optimistic)"
-    table = Table("", "ensemble", f"trial {ensemble.best_single}", "gain", title=title)
-    for name, ours, other in zip(ensemble.targets, ensemble.pcc, single, strict=True):
-        table.add_row(name, f"{ours:.4f}", f"{other:.4f}", f"{ours - other:+.4f}")
-    table.add_section()
-    gain = ensemble.naive - single.mean()
-    row = ("mean", f"{ensemble.naive:.4f}", f"{single.mean():.4f}", f"{gain:+.4f}")
-    table.add_row(*row, style="bold")
+def scores_table(ensemble: Ensemble) -> Table:
+    """Naive and nested score, of the ensemble, of the best single trial, and the gain."""
+    table = _table("Mean PCC on val", "", "ensemble", f"trial {ensemble.best_single}", "gain")
+    gain = ensemble.naive - ensemble.best_single_naive
+    scores = map("{:.4f}".format, (ensemble.naive, ensemble.best_single_naive))
+    table.add_row("naive (optimistic)", *scores, f"{gain:+.4f}")
+    found = ensemble.estimate
+    if found is not None:
+        scores = map("{:.4f}".format, (found.nested, found.single))
+        table.add_row("nested", *scores, f"{found.nested - found.single:+.4f}")
+        table.add_row("  95 % interval", _range(found.interval), "", _range(found.gain, "+"))
+        table.add_row("  p of no gain", "", "", f"{found.p:.4f}")
     return table
+
+
+def targets_table(ensemble: Ensemble, found: Estimate) -> Table:
+    """A row a target: naive and nested PCC, the best single trial's, the gain."""
+    headings = ("", "naive", "nested", "single", "gain", "95 % of the gain", "p")
+    table = _table("PCC per target; all but naive are nested; p with Holm's correction", *headings)
+    for naive, target in zip(ensemble.pcc, found.targets, strict=True):
+        scores = map("{:.4f}".format, (naive, target.nested, target.single))
+        gain = f"{target.nested - target.single:+.4f}"
+        table.add_row(target.target, *scores, gain, _range(target.gain, "+"), f"{target.p:.4f}")
+    return table
+
+
+def _show_scores(out: Console, library: Library, ensemble: Ensemble) -> None:
+    _say(out, f"Ensemble: mean PCC {ensemble.naive:.4f} on val; best single trial "
+              f"{ensemble.best_single_naive:.4f}; both optimistic")  # fmt: skip
+    found = ensemble.estimate
+    if found is not None:
+        how = "persons kept together" if found.grouped else "by clips"
+        _say(out, f"To be expected: mean PCC {found.nested:.4f}, 95 % {_range(found.interval)} "
+                  f"(nested, {found.folds} folds, {how})")  # fmt: skip
+    oracle = library.studies[0].oracle
+    if "val" in oracle:
+        share = ensemble.naive / oracle["val"]
+        _say(out, f"Oracle: mean PCC {oracle['val']:.4f} on val; the ensemble reaches {share:.2f} "
+                  "of it")  # fmt: skip
+    if ensemble.test is None:
+        _say(out, "Test: unlabelled, predicted only")
+    else:
+        beside = f"; oracle {oracle['test']:.4f}" if "test" in oracle else ""
+        _say(out, f"Test: mean PCC {ensemble.test:.4f}, scored once{beside}")
+    if ensemble.filled:
+        _say(out, f"{ensemble.filled} of {len(library.index.rows('test'))} test clips have no "
+                  "features: predicted by the mean rating of train", "yellow")  # fmt: skip
+    if ensemble.synthetic:
+        _say(out, "SYNTHETIC demo clips: no score here is a result on Hume-Reaction.", "yellow")
+
+
+def _table(title: str, *headings: str) -> Table:
+    """Without lines between columns, so that eight of them fit into 80 characters."""
+    return Table(
+        *headings,
+        title=title,
+        title_justify="left",
+        caption_justify="left",
+        min_width=len(title),
+        box=SIMPLE,
+        padding=(0, 1, 0, 0),
+    )
+
+
+def _range(interval: Interval, sign: str = "") -> str:
+    return f"{interval.low:{sign}.4f} to {interval.high:{sign}.4f}"
+
+
+def _say(out: Console, text: str, style: str | None = None) -> None:
+    out.print(text, style=style, markup=False, highlight=False, soft_wrap=True)

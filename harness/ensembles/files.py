@@ -1,0 +1,69 @@
+"""The files of an ensemble: `ensembles/<name>/` in the folder of its first study."""
+
+import csv
+import io
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+import harness
+from harness.atomic import write_text
+from harness.ensembles.ensemble import Ensemble
+from harness.ensembles.library import Library, PredictionMatrix, load_members
+from harness.predictions import PredictionInfo, write_predictions
+
+
+def write_ensemble(ensemble: Ensemble, library: Library) -> list[Path]:
+    """Writes predictions as Parquet, `predictions.csv` where there is a test split, and
+    `ensemble.json` last, so that a folder that has it is whole. Returns the paths."""
+    folder = library.home / "ensembles" / ensemble.name
+    by_id = {trial.id: trial for trial in library.matrix.trials}
+    trials = [by_id[member] for member in ensemble.members]
+    combined = {}
+    written = [folder / "predictions.parquet"]
+    for split in ("val", "test"):
+        if len(library.index.rows(split)):
+            matrix = load_members(library, trials, split)
+            combined[split] = ensemble.combine(matrix.predictions).astype(np.float32)
+            if split == "test":
+                written.append(folder / "predictions.csv")
+                write_text(written[-1], _submission(matrix, combined[split]))
+    info = _info(ensemble, [trial.info for trial in trials], library, combined["val"])
+    write_predictions(written[0], info, library.index, combined)
+    written.append(folder / "ensemble.json")
+    write_text(written[-1], ensemble.to_json())
+    return written
+
+
+def _info(
+    ensemble: Ensemble,
+    infos: list[PredictionInfo],
+    library: Library,
+    val: NDArray[np.float32],
+) -> PredictionInfo:
+    return PredictionInfo(
+        trial_id=ensemble.name,
+        config={"method": ensemble.method, "members": list(ensemble.members)},
+        seed=ensemble.recipe.seed,
+        code_version=harness.__version__,
+        data_fingerprint="+".join(sorted({info.data_fingerprint for info in infos})),
+        feature_fingerprint="+".join(sorted({info.feature_fingerprint for info in infos})),
+        targets=ensemble.targets,
+        early_stop_split="+".join(sorted({info.early_stop_split for info in infos})),
+        best_epoch=0,
+        # Of the stored float32 values, since readers recompute it from them.
+        val_pcc=float(library.matrix.pcc_of(val.astype(np.float64)).mean()),
+        # Not the time of day: equal inputs give equal files.
+        created=max(info.created for info in infos),
+    )
+
+
+def _submission(matrix: PredictionMatrix, values: NDArray[np.float32]) -> str:
+    """`File_ID` and the targets, a row a test clip, sorted by id."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["File_ID", *matrix.target_names])
+    for row in sorted(range(len(values)), key=lambda row: matrix.clip_ids[row]):
+        writer.writerow([matrix.clip_ids[row], *(f"{value:.6f}" for value in values[row])])
+    return text.getvalue()

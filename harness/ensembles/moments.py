@@ -1,0 +1,215 @@
+"""Sums over the clips of each fold, from which the correlations on any set of folds follow.
+
+Selection and its estimates read these and never the predictions: what the folds outside a
+held-out one say is the total less that fold.
+"""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+#: Up to so many trials the Gram matrices are held whole: folds x targets x trials^2 float32,
+#: which is 1.1 GiB for 2,000 trials, 7 targets and 10 folds. Above, columns on demand.
+GRAM_TRIALS = 2000
+# Columns cost the reading of all predictions, however many are made at once.
+_BATCH = 16
+# Bytes of columns held at once; the oldest go first.
+_COLUMN_BYTES = 384 * 2**20
+# Trials of which float64 copies are made at once.
+_BLOCK = 256
+# Values below which starting threads takes longer than the work.
+_WORTH_THREADS = 2**22
+# A variance below this, of values standardised on all folds, is rounding.
+_NO_VARIANCE = 1e-12
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What selection may know of the trials.
+
+    scores: (targets, trials) PCC of each trial; 0 where it is undefined, since such a trial
+        says nothing.
+    scales: (targets, trials) standard deviation of each trial's predictions, of `Moments.values`.
+    column: (trial, others) -> (targets, trials) the correlations of a trial with every trial;
+        the others are likely to be asked for next.
+    """
+
+    scores: Floats
+    scales: Floats
+    column: Callable[[int, NDArray[np.intp]], Floats]
+
+    @cached_property
+    def ranking(self) -> Floats:
+        """(trials,) mean over the targets of `scores`: what trials are ranked by."""
+        mean: Floats = self.scores.mean(axis=0)
+        return mean
+
+    def only(self, target: int) -> "Evidence":
+        """The same for one target alone."""
+        part = slice(target, target + 1)
+        return Evidence(
+            self.scores[part], self.scales[part], lambda j, others: self.column(j, others)[part]
+        )
+
+
+class Moments:
+    """The moments of trials' predictions, fold by fold.
+
+    Args:
+        predictions: (targets, trials, clips) float32, finite.
+        truth: (clips, targets), finite.
+        folds: (clips,) the fold of each clip, 0 to folds - 1, none empty.
+
+    Attributes:
+        values: (targets, trials, clips) float32, standardised over all clips, clips fold by fold.
+        truth: (targets, clips) float64, likewise.
+        means, deviations: (targets, trials) of the predictions over all clips, as they came.
+        order: (clips,) the clip that stands at each place.
+        bounds: (folds + 1,) fold f holds the places bounds[f]:bounds[f + 1].
+    """
+
+    def __init__(
+        self, predictions: NDArray[np.float32], truth: NDArray[np.float32], folds: NDArray[np.intp]
+    ) -> None:
+        self.order = np.argsort(folds, kind="stable")
+        counts = np.bincount(folds)
+        self.bounds = np.concatenate([[0], np.cumsum(counts)])
+        y = truth[self.order].astype(np.float64).T
+        self.truth = (y - y.mean(axis=1, keepdims=True)) / _safe(y.std(axis=1, keepdims=True))
+        targets, trials, _ = predictions.shape
+        shape = (len(counts), targets, trials)
+        self.values = np.empty((targets, trials, len(folds)), np.float32)
+        self.means, self.deviations = np.empty(shape[1:]), np.empty(shape[1:])
+        self._counts = counts.astype(np.float64)
+        self._sums, self._squares, self._cross = np.empty(shape), np.empty(shape), np.empty(shape)
+
+        def add(target: int) -> None:
+            for first in range(0, trials, _BLOCK):
+                block = slice(first, first + _BLOCK)
+                self._add(target, block, predictions[target, block][:, self.order])
+
+        self._each_target(add)
+        starts = self.bounds[:-1]
+        self._truth_sums = np.add.reduceat(self.truth, starts, axis=1).T
+        self._truth_squares = np.add.reduceat(self.truth**2, starts, axis=1).T
+        self._columns: dict[int, NDArray[np.float32]] = {}
+        self._gram: NDArray[np.float32] | None = None
+
+    @property
+    def folds(self) -> int:
+        return len(self._counts)
+
+    def places(self, fold: int) -> slice:
+        """The places of a fold's clips."""
+        return slice(self.bounds[fold], self.bounds[fold + 1])
+
+    def outside(self, held: frozenset[int]) -> NDArray[np.bool_]:
+        """(clips,) True at the places of clips outside the held-out folds."""
+        inside = np.zeros(len(self.order), dtype=bool)
+        for fold in held:
+            inside[self.places(fold)] = True
+        return ~inside
+
+    def evidence(self, held: frozenset[int] = frozenset()) -> Evidence:
+        """What the clips outside the held-out folds say."""
+        used = np.array([fold not in held for fold in range(self.folds)])
+        n = self._counts[used].sum()
+        mean = self._sums[used].sum(axis=0) / n
+        scale = _deviation(self._squares[used].sum(axis=0) / n - mean**2)
+        y_mean = self._truth_sums[used].sum(axis=0) / n
+        y_scale = _deviation(self._truth_squares[used].sum(axis=0) / n - y_mean**2)
+        covariance = self._cross[used].sum(axis=0) / n - mean * y_mean[:, None]
+        scores = np.clip(covariance / scale / y_scale[:, None], -1.0, 1.0)
+        known: dict[int, Floats] = {}
+
+        def column(j: int, others: NDArray[np.intp]) -> Floats:
+            if j not in known:
+                products = self._column(j, others)[used].sum(axis=0, dtype=np.float64) / n
+                known[j] = (products - mean * mean[:, [j]]) / scale / scale[:, [j]]
+            return known[j]
+
+        # A scale of infinity stands for no variance; nothing may be divided by it later.
+        return Evidence(scores, np.where(np.isinf(scale), 1.0, scale), column)
+
+    def fill(self) -> None:
+        """Makes all columns at once: cheaper where most of them will be wanted."""
+        _, trials, _ = self.values.shape
+        if self._gram is not None or trials > GRAM_TRIALS:
+            return
+        gram = np.empty((self.folds, len(self.values), trials, trials), np.float32)
+
+        def multiply(target: int) -> None:
+            for fold in range(self.folds):
+                part = self.values[target][:, self.places(fold)]
+                np.matmul(part, part.T, out=gram[fold, target])
+
+        self._each_target(multiply)
+        self._gram = gram
+
+    def combined(self, members: NDArray[np.intp], factors: Floats) -> Floats:
+        """(targets, clips) the sum over members of factor times `values`; factors (targets, m)."""
+        return np.stack([f @ v[members] for f, v in zip(factors, self.values, strict=True)])
+
+    def _each_target(self, work: Callable[[int], None]) -> None:
+        """The targets side by side: products let go of the interpreter."""
+        if self.values.size < _WORTH_THREADS:
+            for target in range(len(self.values)):
+                work(target)
+            return
+        with ThreadPoolExecutor() as pool:
+            list(pool.map(work, range(len(self.values))))
+
+    def _add(self, target: int, block: slice, raw: NDArray[np.float32]) -> None:
+        values = raw.astype(np.float64)
+        mean = values.mean(axis=1)
+        values -= mean[:, None]
+        deviation = _safe(np.sqrt(np.einsum("kn,kn->k", values, values) / values.shape[1]))
+        values /= deviation[:, None]
+        self.means[target, block], self.deviations[target, block] = mean, deviation
+        self.values[target, block] = values
+        for fold in range(self.folds):
+            part, y = values[:, self.places(fold)], self.truth[target, self.places(fold)]
+            self._sums[fold, target, block] = part.sum(axis=1)
+            self._squares[fold, target, block] = np.einsum("kn,kn->k", part, part)
+            self._cross[fold, target, block] = part @ y
+
+    def _column(self, j: int, others: NDArray[np.intp]) -> NDArray[np.float32]:
+        """(folds, targets, trials) sums of products with trial j."""
+        if self._gram is not None:
+            return self._gram[:, :, j]
+        if j not in self._columns:
+            wanted = [j, *(k for k in others.tolist() if k != j and k not in self._columns)]
+            self._make(wanted[:_BATCH])
+        return self._columns[j]
+
+    def _make(self, wanted: list[int]) -> None:
+        targets, trials, _ = self.values.shape
+        made = np.empty((len(wanted), self.folds, targets, trials), np.float32)
+
+        def multiply(target: int) -> None:
+            values = self.values[target]
+            right = values[wanted].T
+            for fold in range(self.folds):
+                part = self.places(fold)
+                made[:, fold, target] = (values[:, part] @ right[part]).T
+
+        self._each_target(multiply)
+        room = max(_COLUMN_BYTES // made[0].nbytes, _BATCH) - len(wanted)
+        for old in list(self._columns)[: max(len(self._columns) - room, 0)]:
+            del self._columns[old]
+        # Copies, so that dropping one column frees it.
+        self._columns |= {j: made[place].copy() for place, j in enumerate(wanted)}
+
+
+def _deviation(variance: Floats) -> Floats:
+    """The square root, and infinity where there is no variance, so that quotients become 0."""
+    return np.sqrt(np.where(variance > _NO_VARIANCE, variance, np.inf))
+
+
+def _safe(deviation: Floats) -> Floats:
+    return np.where(deviation > 0, deviation, 1.0)

@@ -1,0 +1,82 @@
+"""Libraries of trials whose true scores are known: everything is normal, so that the PCC of any
+weighted average on the whole population follows from a formula."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Population:
+    """Trials as sums of truth, an error that all share, one of their family, and their own.
+
+    signal: (trials,) weight of the truth; family: (trials,). clips in groups of `group` share
+    half of the variance of truth and errors, as clips of a person do.
+    """
+
+    signal: Floats
+    family: NDArray[np.intp]
+    shared: float = 0.8
+    of_family: float = 0.7
+    own: float = 0.6
+    group: int = 1
+    targets: int = 4
+
+    def draw(
+        self, clips: int, rng: np.random.Generator
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """predictions (targets, trials, clips), truth (clips, targets)."""
+        trials, families = len(self.signal), int(self.family.max()) + 1
+        y = self._noise(rng, (self.targets,), clips)
+        shared = self._noise(rng, (self.targets, 1), clips)
+        of_family = self._noise(rng, (self.targets, families), clips)
+        own = self._noise(rng, (self.targets, trials), clips)
+        predictions = self.signal[:, None] * y[:, None] + self.shared * shared
+        predictions += self.of_family * of_family[:, self.family] + self.own * own
+        return predictions.astype(np.float32), y.T.astype(np.float32)
+
+    def pcc(self, factors: Floats) -> Floats:
+        """(targets,) PCC in the population of averages of the trials, factors (targets, trials)."""
+        covariance = factors @ self.signal
+        families = np.eye(int(self.family.max()) + 1)[self.family]
+        error = (
+            (self.shared * factors.sum(axis=1)) ** 2
+            + self.of_family**2 * ((factors @ families) ** 2).sum(axis=1)
+            + self.own**2 * (factors**2).sum(axis=1)
+        )
+        return np.asarray(covariance / np.sqrt(covariance**2 + error))
+
+    def groups(self, clips: int) -> NDArray[np.intp]:
+        """(clips,) the person of each."""
+        return np.arange(clips) // self.group
+
+    def _noise(self, rng: np.random.Generator, shape: tuple[int, ...], clips: int) -> Floats:
+        if self.group == 1:
+            return rng.standard_normal((*shape, clips), dtype=np.float32)
+        persons = rng.standard_normal((*shape, -(-clips // self.group)), dtype=np.float32)
+        alone = rng.standard_normal((*shape, clips), dtype=np.float32)
+        of_person = np.repeat(persons, self.group, axis=-1)[..., :clips]
+        return np.asarray((of_person + alone) * np.sqrt(0.5))
+
+
+def families(trials: int = 40) -> Population:
+    """Four families of unlike quality, trials of unlike quality within them."""
+    rng = np.random.default_rng(1)
+    family = np.arange(trials) % 4
+    signal = np.array([0.5, 0.45, 0.4, 0.3])[family] + 0.05 * rng.standard_normal(trials)
+    return Population(signal, family)
+
+
+def near_equal(trials: int = 40) -> Population:
+    """One family, all trials equally good: every choice among them is chance."""
+    signal = np.full(trials, 0.45)
+    return Population(signal, np.zeros(trials, np.intp), shared=0.5, of_family=0.0, own=0.8)
+
+
+def persons(trials: int = 40) -> Population:
+    """As `families`, with clips of the same person, four each, erring alike."""
+    base = families(trials)
+    return Population(base.signal, base.family, group=4)

@@ -1,0 +1,176 @@
+"""Reading trials: what does not fit is refused by name, studies are aligned by clip id."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+import harness.predictions
+from harness.ensembles.construction import construct
+from harness.ensembles.library import load_library, load_members
+from harness.ensembles.selection import Recipe
+from harness.errors import InputError
+from harness.predictions import ClipIndex, PredictionInfo, trial_name, write_predictions
+from tests.studies import make_index, make_info, make_predictions, make_study
+
+
+def write_trial(
+    folder: Path, index: ClipIndex, number: int, values: np.ndarray | None = None, **changes: object
+) -> Path:
+    """One more trial, of these val predictions where they are given."""
+    predictions = make_predictions(index, number)
+    info = make_info(index, number, predictions["val"])
+    if values is not None:
+        predictions["val"] = values
+    info = PredictionInfo(**(vars(info) | changes))
+    path = folder / "predictions" / f"{trial_name(number)}.parquet"
+    write_predictions(path, info, index, predictions)
+    return path
+
+
+def damage(kind: str, folder: Path, index: ClipIndex) -> Path:
+    """Writes trial 7 as no search would."""
+    val = make_predictions(index, 7)["val"]
+    if kind == "a permuted row":
+        val[[0, 1]] = val[[1, 0]]
+    elif kind == "a constant column":
+        val[:, 1] = 0.5
+    elif kind == "NaN":
+        val[3, 2] = np.nan
+    elif kind == "a foreign clip":
+        row = index.rows("val")[0]
+        ids = (*index.clip_ids[:row], "[99999]", *index.clip_ids[row + 1 :])
+        return write_trial(folder, dataclasses.replace(index, clip_ids=ids), 7)
+    elif kind == "a renamed target":
+        return write_trial(folder, dataclasses.replace(index, target_names=("Joy", "Awe", "X")), 7)
+    path = write_trial(folder, index, 7, val)
+    if kind == "a truncated file":
+        path.write_bytes(path.read_bytes()[:-200])
+    elif kind == "a flipped bit":
+        content = bytearray(path.read_bytes())
+        column = pq.ParquetFile(path).metadata.row_group(0).column(3)
+        # The last byte of a page: most bytes of so small a file carry no value.
+        content[column.data_page_offset + column.total_compressed_size - 1] ^= 1
+        path.write_bytes(content)
+    return path
+
+
+DAMAGES = {
+    "a flipped bit": "damaged",
+    "a truncated file": "damaged",
+    "a permuted row": "recorded is",
+    "a foreign clip": "other clips",
+    "a renamed target": "targets are Joy, Awe, X",
+    "a constant column": "Fear-of-Tests is constant",
+    "NaN": "Awe holds NaN",
+}
+
+
+@pytest.mark.parametrize("kind", DAMAGES)
+def test_what_does_not_fit_is_refused_by_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    index = make_study(tmp_path / "s", 3)
+    monkeypatch.setattr(harness.predictions, "_check_complete", lambda *_: None)
+    path = damage(kind, tmp_path / "s", index)
+    library = load_library(tmp_path / "s")
+    (refusal,) = library.refused
+    assert refusal.path == path
+    assert str(path) in refusal.reason
+    assert DAMAGES[kind] in refusal.reason
+    assert library.eligible == 3
+
+
+def test_refused_trials_leave_the_others_in_their_places(tmp_path: Path) -> None:
+    index = make_study(tmp_path / "s", 6)
+    for number in (0, 3):
+        (tmp_path / "s" / "predictions" / f"{trial_name(number)}.parquet").write_bytes(b"no")
+    matrix = load_library(tmp_path / "s").matrix
+    assert [trial.id for trial in matrix.trials] == ["00001", "00002", "00004", "00005"]
+    for place, number in enumerate((1, 2, 4, 5)):
+        expected = make_predictions(index, number)["val"].T
+        np.testing.assert_array_equal(matrix.predictions[:, place], expected)
+
+
+def test_repeated_trials_are_told_and_not_chosen(tmp_path: Path) -> None:
+    index = make_study(tmp_path / "s", 3)
+    values = make_predictions(index, 1)["val"]
+    score = make_info(index, 1, values).val_pcc
+    write_trial(tmp_path / "s", index, 4, values, val_pcc=score)
+    library = load_library(tmp_path / "s")
+    assert library.duplicates == (("00004", "00001"),)
+    assert (library.eligible, len(library.matrix)) == (4, 3)
+    with pytest.raises(InputError, match="only 3 eligible trials"):
+        construct(library, Recipe(top=4))
+
+
+def test_studies_of_the_same_clips_are_aligned_by_id(tmp_path: Path) -> None:
+    index = make_study(tmp_path / "a", 3)
+    order = np.random.default_rng(5).permutation(len(index.clip_ids))
+    turned = dataclasses.replace(
+        index,
+        clip_ids=tuple(index.clip_ids[row] for row in order),
+        splits=tuple(index.splits[row] for row in order),
+        targets=index.targets[order],
+    )
+    make_study(tmp_path / "b", 0, turned)
+    place = {clip: row for row, clip in enumerate(index.ids("val"))}
+    rows = [place[clip] for clip in turned.ids("val")]
+    values = make_predictions(index, 1)["val"][rows]
+    score = make_info(index, 1, make_predictions(index, 1)["val"]).val_pcc
+    write_trial(tmp_path / "b", turned, 0, values, val_pcc=score)
+    write_trial(tmp_path / "b", turned, 5)
+    library = load_library(tmp_path / "a", tmp_path / "b")
+    # The same predictions in another order of rows are the same predictions.
+    assert library.duplicates == (("b/00000", "a/00001"),)
+    ids = [trial.id for trial in library.matrix.trials]
+    assert ids == ["a/00000", "a/00001", "a/00002", "b/00005"]
+    last = library.matrix.trials[3]
+    for split in ("val", "test"):
+        read = load_members(library, [last], split).predictions[:, 0].T
+        by_id = dict(zip(turned.ids(split), make_predictions(turned, 5)[split], strict=True))
+        np.testing.assert_array_equal(read, [by_id[clip] for clip in index.ids(split)])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"clip_ids": ("[77777]", *make_index().clip_ids[1:])}, r"other clips than a, \[00000\]"),
+        ({"target_names": ("Joy", "Awe", "Fear-of-Tests")}, "a has Joy, Fear-of-Tests, Awe"),
+        ({"targets": make_index().targets + np.float32(0.1)}, r"clip \[\d+\], Joy is"),
+    ],
+)
+def test_studies_of_other_data_are_refused(tmp_path: Path, change: dict, message: str) -> None:
+    index = make_study(tmp_path / "a", 2)
+    make_study(tmp_path / "b", 2, dataclasses.replace(index, **change))
+    with pytest.raises(InputError, match=message):
+        load_library(tmp_path / "a", tmp_path / "b")
+
+
+def test_a_study_named_twice_is_refused(tmp_path: Path) -> None:
+    make_study(tmp_path / "a", 2)
+    with pytest.raises(InputError, match="named twice"):
+        load_library(tmp_path / "a", tmp_path / "a")
+
+
+def test_families_are_told_apart_by_what_the_paper_compares(tmp_path: Path) -> None:
+    index = make_study(tmp_path / "s", 0)
+    base = {"loss": "ccc", "reduction": "flat", "stride": 30, "sequence": "full", "layers": 2}
+    for number, config in enumerate([base, base | {"seed": 5}, base | {"stride": 15}]):
+        write_trial(tmp_path / "s", index, number, config=config)
+    write_trial(tmp_path / "s", index, 3, config=base, feature_fingerprint="e" * 64)
+    first, second, third, fourth = load_library(tmp_path / "s").matrix.trials
+    assert first.family == second.family
+    assert len({first.family, third.family, fourth.family}) == 3
+    assert third.family == f"ccc/flat/15/full/2/{'f' * 8}"
+
+
+def test_clips_without_features_are_counted_by_split(tmp_path: Path) -> None:
+    index = make_study(tmp_path / "s", 1)
+    empty = [*index.ids("test")[:2], index.ids("val")[0]]
+    (tmp_path / "s" / "study.json").write_text(json.dumps({"oracle": {}, "empty": empty}))
+    library = load_library(tmp_path / "s")
+    assert (library.filled("test"), library.filled("val")) == (2, 1)

@@ -1,0 +1,220 @@
+"""Choosing members from moments: laws, and equality with choosing from the predictions."""
+
+import numpy as np
+import pytest
+from scipy.optimize import nnls
+
+import harness.ensembles.moments
+from harness.ensembles.moments import Evidence, Moments
+from harness.ensembles.selection import (
+    METHODS,
+    Recipe,
+    bagged,
+    cap_families,
+    choose,
+    greedy,
+    greedy_picks,
+    ridge,
+    top_k,
+)
+from harness.errors import InputError
+from harness.metrics import mean_pcc
+from tests.simulations import families
+
+POPULATION = families(24)
+ALL = np.ones(24, dtype=bool)
+
+
+def moments_of(seed: int = 0, clips: int = 300) -> tuple[Moments, np.ndarray, np.ndarray]:
+    predictions, truth = POPULATION.draw(clips, np.random.default_rng(seed))
+    # Unlike spread and level, as unlike losses leave them.
+    spread = np.random.default_rng(9).uniform(0.1, 3, (len(predictions), 24, 1))
+    predictions = (predictions * spread + spread).astype(np.float32)
+    return Moments(predictions, truth, np.arange(clips) % 5), predictions, truth
+
+
+def rescored_picks(predictions: np.ndarray, truth: np.ndarray, steps: int) -> list[int]:
+    """Greedy as everybody writes it: every candidate's average is scored on all clips."""
+    z = predictions - predictions.mean(axis=2, keepdims=True)
+    z = z / predictions.std(axis=2, keepdims=True)
+    total = np.zeros_like(truth)
+    picks: list[int] = []
+    for _ in range(steps):
+        scores = [mean_pcc(truth, total + z[:, k].T) for k in range(z.shape[1])]
+        picks.append(int(np.argmax(scores)))
+        total = total + z[:, picks[-1]].T
+    return picks
+
+
+def evidence_of(scores: list[float], correlation: float = 0.5) -> Evidence:
+    """One target; every two trials correlate alike."""
+    columns = np.full((len(scores), len(scores)), correlation)
+    np.fill_diagonal(columns, 1.0)
+    c = np.array([scores])
+    return Evidence(c, np.ones_like(c), lambda j, _: columns[[j]])
+
+
+@pytest.mark.parametrize("held", [frozenset(), frozenset({1}), frozenset({0, 3})])
+def test_moments_are_those_of_the_clips_outside(held: frozenset[int]) -> None:
+    moments, predictions, truth = moments_of()
+    rows = ~np.isin(np.arange(300) % 5, list(held))
+    evidence = moments.evidence(held)
+    for target in range(len(predictions)):
+        stacked = np.vstack([predictions[target][:, rows], truth[rows, target]])
+        expected = np.corrcoef(stacked.astype(np.float64))
+        np.testing.assert_allclose(evidence.scores[target], expected[-1, :-1], atol=1e-6)
+        for trial in (0, 7):
+            column = evidence.column(trial, np.arange(24))[target]
+            np.testing.assert_allclose(column, expected[trial, :-1], atol=1e-6)
+        raw = predictions[target][:, rows].std(axis=1)
+        scales = evidence.scales[target] * moments.deviations[target]
+        np.testing.assert_allclose(scales, raw, rtol=1e-5)
+
+
+def test_a_trial_that_is_constant_on_some_clips_says_nothing_there() -> None:
+    predictions, truth = POPULATION.draw(60, np.random.default_rng(0))
+    predictions[:, 3, :48] = 0.5
+    evidence = Moments(predictions, truth, np.arange(60) // 12).evidence(frozenset({4}))
+    assert (evidence.scores[:, 3] == 0).all()
+    assert (evidence.column(3, np.arange(24)) == 0).all()
+    assert np.isfinite(evidence.column(0, np.arange(24))).all()
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_greedy_picks_what_rescoring_picks(seed: int) -> None:
+    moments, predictions, truth = moments_of(seed)
+    picks, reached = greedy_picks(moments.evidence(), ALL, 15)
+    assert picks.tolist() == rescored_picks(predictions, truth, 15)
+    z = moments.values[:, picks].sum(axis=1).T
+    assert reached[-1] == pytest.approx(mean_pcc(moments.truth.T, z), abs=1e-6)
+
+
+def test_columns_on_demand_are_the_gram_matrix(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Room for few columns, so that some are dropped and made again.
+    monkeypatch.setattr(harness.ensembles.moments, "_COLUMN_BYTES", 0)
+    monkeypatch.setattr(harness.ensembles.moments, "_BATCH", 3)
+    lazy, whole = moments_of()[0], moments_of()[0]
+    whole.fill()
+    others = np.arange(24)
+    for trial in (*range(24), 0, 5):
+        np.testing.assert_allclose(
+            lazy.evidence().column(trial, others), whole.evidence().column(trial, others), atol=1e-6
+        )
+
+
+def test_many_trials_never_fill_the_gram_matrix(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(harness.ensembles.moments, "GRAM_TRIALS", 23)
+    moments = moments_of()[0]
+    before = ridge(moments.evidence(), ALL)
+    moments.fill()
+    assert moments._gram is None
+    np.testing.assert_array_equal(ridge(moments.evidence(), ALL), before)
+
+
+def test_ties_go_to_the_lowest_trial() -> None:
+    assert top_k(np.array([0.1, 0.3, 0.3, 0.2]), 3).tolist() == [1, 2, 3]
+    picks, _ = greedy_picks(evidence_of([0.2, 0.4, 0.4, 0.4]), np.ones(4, dtype=bool), 3)
+    assert picks.tolist() == [1, 2, 3]
+
+
+def test_greedy_keeps_its_first_best_step() -> None:
+    # One trial and noise: no second pick helps, and the last of equals is not the one kept.
+    weights = greedy(evidence_of([0.5, -0.1], 0.9), np.ones(2, dtype=bool), 20)
+    assert weights.tolist() == [1.0, 0.0]
+
+
+def test_greedy_scores_no_lower_than_the_best_trial() -> None:
+    for seed in range(5):
+        evidence = moments_of(seed)[0].evidence()
+        _, reached = greedy_picks(evidence, ALL, 15)
+        assert reached.max() >= evidence.ranking.max()
+
+
+def test_ridge_is_the_penalised_least_squares_solution() -> None:
+    moments, _, _ = moments_of()
+    evidence = moments.evidence()
+    for penalty in (0.0, 0.1, 1.0):
+        # The same problem by its rows: all targets below each other, and the penalty's own.
+        design = moments.values.transpose(0, 2, 1).reshape(-1, 24).astype(np.float64) / 300**0.5
+        rows = np.vstack([design, np.sqrt(penalty * len(moments.truth)) * np.eye(24)])
+        expected, _ = nnls(rows, np.append(moments.truth.ravel() / 300**0.5, np.zeros(24)))
+        np.testing.assert_allclose(
+            ridge(evidence, ALL, penalty), expected / expected.sum(), atol=1e-4
+        )
+
+
+def test_without_penalty_no_weights_correlate_better() -> None:
+    evidence = moments_of()[0].evidence().only(0)
+    columns = np.stack([evidence.column(j, np.arange(24))[0] for j in range(24)])
+
+    def score(w: np.ndarray) -> float:
+        return float(w @ evidence.scores[0] / np.sqrt(w @ columns @ w))
+
+    best = score(ridge(evidence, ALL, 0.0))
+    assert best >= score(greedy(evidence, ALL, 50)) - 1e-6
+    for w in np.random.default_rng(0).dirichlet(np.full(24, 0.2), 200):
+        assert score(w) <= best + 1e-6
+
+
+def test_a_library_of_harmful_trials_gives_the_best_one() -> None:
+    weights = ridge(evidence_of([-0.3, -0.1, -0.2]), np.ones(3, dtype=bool))
+    assert weights.tolist() == [0.0, 1.0, 0.0]
+
+
+def test_bags_follow_their_seed() -> None:
+    evidence = moments_of()[0].evidence()
+    first = bagged(evidence, ALL, 15, 0)
+    np.testing.assert_array_equal(bagged(evidence, ALL, 15, 0), first)
+    assert (bagged(evidence, ALL, 15, 1) != first).any()
+    assert first.sum() == pytest.approx(1)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_weights_stay_within_what_is_allowed(method: str) -> None:
+    evidence = moments_of()[0].evidence()
+    names = [f"family {number}" for number in POPULATION.family]
+    choice = choose(Recipe(method, top=5, per_family=2) if method != "ridge"
+                    else Recipe(method, per_family=2), method, evidence, names)  # fmt: skip
+    allowed = cap_families(evidence.ranking, names, 2)
+    assert allowed.sum() == 8
+    assert allowed[choice.members].all()
+    for family in range(4):
+        best = np.flatnonzero(POPULATION.family == family)
+        best = best[np.argsort(-evidence.ranking[best])][:2]
+        assert set(choice.members[POPULATION.family[choice.members] == family]) <= set(best)
+    np.testing.assert_allclose(choice.weights.sum(axis=1), 1)
+    assert (choice.weights == choice.weights[0]).all(), "shared over the targets"
+
+
+@pytest.mark.parametrize("method", ["zscore", "greedy", "bagged", "ridge"])
+def test_standardised_methods_know_no_scale_and_no_shift(method: str) -> None:
+    moments, predictions, truth = moments_of()
+    moved = (predictions * 3 - 1).astype(np.float32)
+    other = Moments(moved, truth, np.arange(300) % 5)
+    names = [""] * 24
+    here = choose(Recipe(method), method, moments.evidence(), names)
+    there = choose(Recipe(method), method, other.evidence(), names)
+    assert here.members.tolist() == there.members.tolist()
+    np.testing.assert_allclose(here.weights, there.weights, atol=1e-5)
+
+
+def test_each_target_chooses_for_itself_alone() -> None:
+    evidence = moments_of()[0].evidence()
+    choice = choose(Recipe("mean", top=2, per_target=True), "mean", evidence, [""] * 24)
+    for scores, weights in zip(evidence.scores, choice.weights, strict=True):
+        assert set(choice.members[weights > 0]) == set(top_k(scores, 2))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"method": "median"}, "choose mean, zscore, greedy, bagged, ridge or auto"),
+        ({"top": 0}, "at least 1 member"),
+        ({"per_family": 0}, "--per-family 0"),
+        ({"method": "ridge", "top": 3}, "leave --top out"),
+        ({"method": "auto", "top": 3}, "leave --top out"),
+    ],
+)
+def test_recipes_without_sense_are_refused(arguments: dict, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        Recipe(**arguments)
