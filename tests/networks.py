@@ -1,4 +1,6 @@
-"""Small networks with weights and statistics that are not the defaults."""
+"""Small networks with weights and statistics that are not the defaults, and a file to refuse."""
+
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -20,3 +22,13 @@ def make_network(num_heads: int, seed: int = 0) -> MTLDAN:
                 module.weight.data.uniform_(0.5, 1.5)
                 module.bias.data.normal_(0, 0.2)
     return model.requires_grad_(False).eval()
+
+
+class Trap:
+    """Runs code when it is unpickled."""
+
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return Path.touch, (self.mark,)  # type: ignore[return-value]

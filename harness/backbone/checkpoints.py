@@ -88,6 +88,23 @@ def read_state(path: Path) -> dict[str, Tensor]:
     return _without_prefix(_read(path))
 
 
+def read_torch(path: Path) -> Any:
+    """What `torch.save` wrote, on the CPU: tensors and plain containers, nothing that runs code.
+
+    Raises:
+        InputError: the file is damaged or holds more than that.
+    """
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise InputError(
+            f"{path}: refused: damaged, or it holds more than tensors and could run code; "
+            "give a file of a state_dict alone"
+        ) from error
+    except Exception as error:  # a damaged pickle can fail in any way
+        raise InputError(f"{path}: damaged or no weight file: {error}") from error
+
+
 def check_fit(
     path: Path, found: Mapping[str, Tensor], expected: Mapping[str, Tensor], what: str
 ) -> None:
@@ -115,18 +132,12 @@ def some(items: Sequence[str]) -> str:
 def _read(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
         raise InputError(f"{path}: no such weight file")
+    if path.suffix != ".safetensors":
+        return _state_dict(path, read_torch(path))
     try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise InputError(
-            f"{path}: refused: damaged, or it holds more than tensors and could run code; "
-            "give a file of a state_dict alone"
-        ) from error
-    except (OSError, SafetensorError, RuntimeError, EOFError, ValueError, KeyError) as error:
+        return load_file(path)
+    except (OSError, SafetensorError) as error:
         raise InputError(f"{path}: damaged or no weight file: {error}") from error
-    return _state_dict(path, content)
 
 
 def _state_dict(path: Path, content: Any) -> dict[str, Tensor]:

@@ -67,7 +67,7 @@ def initial_network(file: Path | None, num_heads: int, seed: int) -> Initial:
     Raises:
         InputError: the file is none of the three, does not fit, or could run code.
     """
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = MTLDAN(num_heads)
     if file is None:

@@ -3,21 +3,22 @@
 import json
 import time
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from harness.backbone import processes
-from harness.backbone.annotations import AnnotatedFaces, Annotations
+from harness.backbone.annotations import AnnotatedFaces
 from harness.backbone.checkpoints import save_mtl_dan
-from harness.backbone.faces import Labels, Pictures, once, shuffled
+from harness.backbone.evaluation import autocast, check_pictures, evaluate, network_input
+from harness.backbone.faces import Labels, Pictures, shuffled
 from harness.backbone.initial import Initial
-from harness.backbone.mtl_dan import MTLDAN, OUTPUTS, Branches
+from harness.backbone.mtl_dan import MTLDAN, Branches
 from harness.backbone.multitask import (
     TERMS,
     ClassWeights,
@@ -26,16 +27,13 @@ from harness.backbone.multitask import (
     multi_task_terms,
     seen,
 )
-from harness.backbone.preprocessing import normalise
-from harness.backbone.pretrain_config import Precision, PretrainConfig
-from harness.backbone.scores import Scores, score
+from harness.backbone.pretrain_config import PretrainConfig
+from harness.backbone.scores import Scores
 from harness.backbone.training_folder import TrainingFolder
 from harness.errors import InputError
 
-_AUTOCAST = {"float32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 #: Decoded pictures are held in memory, in each process, where both splits fit into so many bytes.
 MEMORY_LIMIT = 512 * 2**20
-_EVALUATION_BATCH = 256
 
 
 @dataclass(frozen=True)
@@ -96,36 +94,30 @@ def pretrain(
         InputError: settings and data do not go together, an image cannot be read, the loss is no
             longer finite, or files of another pretraining are in the way.
     """
-    first = processes.rank() == 0
     _check(config, faces)
     identity = config.flat() | {"data": faces.fingerprint, "init": initial.fingerprint}
     folder = TrainingFolder(out, identity)
-    if metadata := folder.result():
-        tell(f"{out} is complete; another --out trains again")
-        return Trained(int(metadata["epoch"]), Scores.from_dict(json.loads(metadata["scores"])))
-    with torch.random.fork_rng():
-        torch.manual_seed(config.seed)
-        training = _Training(faces, initial.model, config, device, workers)
-        if checkpoint := folder.read():
-            training.restore(checkpoint)
-            tell(f"continues after epoch {training.done} of {config.epochs}")
-        begun = processes.everyones(training.done)
-        if set(begun) != {training.done}:
-            raise InputError(
-                f"{folder.path}: the processes found different checkpoints ({begun} epochs done); "
-                "--out must lie on a disk that all of them share"
-            )
-        while training.done < config.epochs:
-            epoch = training.advance(on_step)
-            if not first:
-                continue
-            if epoch.best:
-                metadata = _metadata(identity, config, initial, epoch) | dict(tags or {})
-                save_mtl_dan(folder.best, training.model, metadata)
-            on_epoch(epoch)
-            folder.write(training.checkpoint())
-    if first:
-        folder.publish()
+    first = processes.rank() == 0
+    with folder.locked(tell) if first else nullcontext():
+        processes.everyones(0)  # the others wait until the first one has the lock
+        if metadata := folder.result():
+            tell(f"{out} is complete; another --out trains again")
+            return Trained(int(metadata["epoch"]), Scores.from_dict(json.loads(metadata["scores"])))
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(config.seed)
+            training = _Training(faces, initial.model, config, device, workers)
+            training.resume(folder, tell)
+            while training.done < config.epochs:
+                epoch = training.advance(on_step)
+                if not first:
+                    continue
+                if epoch.best:
+                    tagged = _metadata(identity, initial, epoch) | dict(tags or {})
+                    save_mtl_dan(folder.best, training.model, tagged)
+                on_epoch(epoch)
+                folder.write(training.checkpoint())
+        if first:
+            folder.publish()
     assert training.best is not None  # there is at least one epoch
     return training.best
 
@@ -188,9 +180,9 @@ class _Training:
         loader = shuffled(self.train, number, self.config.batch_size, self.workers, self.device)
         total = torch.zeros_like(self.loss_weights)
         for step, (pictures, places, problems) in enumerate(loader, start=1):
-            _check_pictures(problems)
-            with _autocast(self.device, self.config.precision):
-                out = self.network(_input(pictures, self.device, self.config.input_size))
+            check_pictures(problems)
+            with autocast(self.device, self.config.precision):
+                out = self.network(network_input(pictures, self.device, self.config.input_size))
             terms = loss_terms(
                 seen(out), places.to(self.device), self.labels, self.config.heads,
                 self.class_weights,
@@ -206,7 +198,7 @@ class _Training:
         return total / len(loader)
 
     def checkpoint(self) -> dict[str, Any]:
-        """Tensors and plain values that `restore` takes."""
+        """Tensors and plain values that `resume` takes."""
         assert self.best is not None  # checkpoints follow epochs
         return {
             "done": self.done,
@@ -220,15 +212,24 @@ class _Training:
             "best_scores": self.best.scores.to_dict(),
         }
 
-    def restore(self, content: Mapping[str, Any]) -> None:
-        """Goes on where a checkpoint ended."""
-        self.model.load_state_dict(content["model"])
-        self.optimiser.load_state_dict(content["optimiser"])
-        self.schedule.load_state_dict(content["schedule"])
-        self.scaler.load_state_dict(content["scaler"])
-        torch.set_rng_state(content["generator"])
-        self.done = content["done"]
-        self.best = Trained(content["best_epoch"], Scores.from_dict(content["best_scores"]))
+    def resume(self, folder: TrainingFolder, tell: Callable[[str], None]) -> None:
+        """Goes on where the last checkpoint ended, if there is one."""
+        content = folder.read()
+        if content is not None:
+            self.model.load_state_dict(content["model"])
+            self.optimiser.load_state_dict(content["optimiser"])
+            self.schedule.load_state_dict(content["schedule"])
+            self.scaler.load_state_dict(content["scaler"])
+            torch.set_rng_state(content["generator"])
+            self.done = content["done"]
+            self.best = Trained(content["best_epoch"], Scores.from_dict(content["best_scores"]))
+            tell(f"continues after epoch {self.done} of {self.config.epochs}")
+        begun = processes.everyones(self.done)
+        if set(begun) != {self.done}:
+            raise InputError(
+                f"{folder.path}: the processes found different checkpoints ({begun} epochs done); "
+                "--out must lie on a disk that all of them share"
+            )
 
 
 def loss_terms(
@@ -242,31 +243,6 @@ def loss_terms(
     everything = processes.gathered(torch.cat(own, dim=1))
     together = Seen(*torch.split(everything, [part.shape[1] for part in own], dim=1))
     return multi_task_terms(together, labels.take(processes.gathered(places)), num_heads, weights)
-
-
-@torch.inference_mode()
-def evaluate(
-    model: MTLDAN,
-    pictures: Pictures,
-    truth: Annotations,
-    *,
-    device: torch.device,
-    precision: Precision = "float32",
-    workers: int = 0,
-) -> Scores:
-    """Scores a model on annotated faces, each seen by one of the processes."""
-    model.eval()
-    # Zeros elsewhere: the sum over the processes is every face's output, exactly.
-    outputs = torch.zeros(len(pictures), OUTPUTS, device=device)
-    for batch, places, problems in once(pictures, _EVALUATION_BATCH, workers, device):
-        _check_pictures(problems)
-        with _autocast(device, precision):
-            out = model(_input(batch, device, pictures.size))
-        outputs[places.to(device)] = out.float()
-    found = processes.summed(outputs).cpu().numpy()
-    if not np.isfinite(found).all():
-        raise InputError("the network's outputs are not finite; lower --learning-rate")
-    return score(found, truth)
 
 
 class _Branching(nn.Module):
@@ -309,21 +285,6 @@ def _pictures(faces: AnnotatedFaces, config: PretrainConfig) -> tuple[Pictures, 
     return train, val
 
 
-def _autocast(device: torch.device, precision: Precision) -> torch.autocast:
-    return torch.autocast(device.type, _AUTOCAST[precision], enabled=precision != "float32")
-
-
-def _input(pictures: Tensor, device: torch.device, size: int) -> Tensor:
-    images = normalise(pictures.to(device, non_blocking=True), size)
-    return images.contiguous(memory_format=torch.channels_last)
-
-
-def _check_pictures(problems: tuple[str, ...]) -> None:
-    for problem in problems:
-        if problem:
-            raise InputError(problem)
-
-
 def _check(config: PretrainConfig, faces: AnnotatedFaces) -> None:
     count = processes.count()
     if config.batch_size % count or config.batch_size < 2 * count:
@@ -338,9 +299,7 @@ def _check(config: PretrainConfig, faces: AnnotatedFaces) -> None:
         )
 
 
-def _metadata(
-    identity: Mapping[str, str], config: PretrainConfig, initial: Initial, epoch: Epoch
-) -> dict[str, str]:
+def _metadata(identity: Mapping[str, str], initial: Initial, epoch: Epoch) -> dict[str, str]:
     plain = ("heads", "input_size", "epochs", "seed", "data")
     return {name: identity[name] for name in plain} | {
         "p_mtl": f"{epoch.scores.p_mtl:.4f}",

@@ -5,16 +5,17 @@ continues from, the best weights so far, and the curves. The result itself appea
 are done, so that existing means complete.
 """
 
+import fcntl
 import json
-import pickle
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from harness.atomic import replacing
-from harness.backbone.checkpoints import read_metadata
+from harness.backbone.checkpoints import read_metadata, read_torch
 from harness.errors import InputError
 
 _SUFFIX = ".safetensors"
@@ -40,6 +41,18 @@ class TrainingFolder:
         self.best = self.path / f"best{_SUFFIX}"
         self.checkpoint = self.path / "checkpoint.pt"
 
+    @contextmanager
+    def locked(self, tell: Callable[[str], None]) -> Iterator[None]:
+        """Waits until no other run works here; the lock ends with the process."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        with (self.path / ".lock").open("w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                tell(f"{self.path}: another run works here; waiting for it")
+                fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+
     def result(self) -> dict[str, str] | None:
         """The metadata of the complete result; None where there is none yet.
 
@@ -62,9 +75,9 @@ class TrainingFolder:
             return None
         anew = f"remove {self.path} to begin anew"
         try:
-            content = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
-        except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
-            raise InputError(f"{self.checkpoint}: not readable; {anew}: {error}") from error
+            content = read_torch(self.checkpoint)
+        except InputError as error:
+            raise InputError(f"{error}; {anew}") from error
         if not isinstance(content, dict) or "identity" not in content:
             raise InputError(f"{self.checkpoint}: no checkpoint of a pretraining; {anew}")
         self._check(self.checkpoint, content["identity"])
