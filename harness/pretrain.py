@@ -1,8 +1,6 @@
 """`python -m harness.pretrain`: trains an MTL-DAN on annotated faces, to be frozen afterwards."""
 
 import json
-import shlex
-import sys
 from contextlib import closing
 from pathlib import Path
 from typing import Annotated, cast, get_args
@@ -48,10 +46,18 @@ def main(
     gamma: Annotated[
         float, typer.Option(min=0.0, max=1.0, help="Times the rate after every epoch.")
     ] = _SETTINGS.gamma,
-    weight_expression: Annotated[float, typer.Option(min=0.0)] = _LOSS.expression,
-    weight_action_units: Annotated[float, typer.Option(min=0.0)] = _LOSS.action_units,
-    weight_valence: Annotated[float, typer.Option(min=0.0)] = _LOSS.valence,
-    weight_arousal: Annotated[float, typer.Option(min=0.0)] = _LOSS.arousal,
+    weight_expression: Annotated[
+        float, typer.Option(min=0.0, help="Of the cross-entropy in the loss.")
+    ] = _LOSS.expression,
+    weight_action_units: Annotated[
+        float, typer.Option(min=0.0, help="Of the units' binary cross-entropy.")
+    ] = _LOSS.action_units,
+    weight_valence: Annotated[
+        float, typer.Option(min=0.0, help="Of 1 - CCC of valence.")
+    ] = _LOSS.valence,
+    weight_arousal: Annotated[
+        float, typer.Option(min=0.0, help="Of 1 - CCC of arousal.")
+    ] = _LOSS.arousal,
     weight_expression_heads: Annotated[
         float, typer.Option(min=0.0, help="Partition loss of the expression heads.")
     ] = _LOSS.expression_heads,
@@ -124,11 +130,11 @@ def main(
                     device=device, workers=workers, tell=tell, on_epoch=on_epoch, on_step=steps,
                 )  # fmt: skip
             except KeyboardInterrupt:
-                again = shlex.join(["python", "-m", "harness.pretrain", *sys.argv[1:]])
-                tell(f"Interrupted; whole epochs are kept. Continue: {again}")
+                tell("Interrupted; whole epochs are kept, and the same command continues.")
                 raise
         if as_json and rank() == 0:
-            print(json.dumps({"out": str(out), "epoch": trained.epoch} | trained.scores.to_dict()))
+            content = {"out": str(out), "epoch": trained.epoch, "notes": faces.notes}
+            print(json.dumps(content | trained.scores.to_dict()))
         terminal.print(_table(trained))
         tell(f"Weights of epoch {trained.epoch}: {out}")
         tell(f"Curves: tensorboard --logdir {curves.folder}")

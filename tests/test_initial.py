@@ -125,6 +125,11 @@ def test_a_file_of_none_of_the_kinds_is_refused(tmp_path: Path) -> None:
     torch.save(resnet34(weights=None).state_dict(), file)
     with pytest.raises(InputError, match=r"does not fit ResNet18: .* keys unexpected"):
         initial_network(file, 2, seed=0)
+    state = resnet18(weights=None).state_dict()
+    del state["layer1.0.conv1.weight"]
+    torch.save(state, file)
+    with pytest.raises(InputError, match=r"ResNet18: 1 keys missing: layer1\.0\.conv1\.weight"):
+        initial_network(file, 2, seed=0)
     state = make_dan().state_dict()
     torch.save(state, file)
     with pytest.raises(InputError, match=r"a DAN of 4 heads, .* give --heads 4 or more"):

@@ -330,6 +330,17 @@ def test_a_killed_command_continues_to_the_same_numbers(tmp_path: Path, folder: 
 
 
 @pytest.mark.slow
+def test_two_runs_at_once_share_one_result(tmp_path: Path, folder: Path) -> None:
+    line = [sys.executable, *command(folder, tmp_path / "m.safetensors", "--epochs", "2", "--json")]
+    both = [
+        subprocess.Popen(line, env=ONE_THREAD, stdout=subprocess.PIPE, text=True) for _ in range(2)
+    ]
+    one, two = (process.communicate()[0] for process in both)
+    assert [process.returncode for process in both] == [0, 0]
+    assert json.loads(one) == json.loads(two)
+
+
+@pytest.mark.slow
 def test_two_processes_score_as_one(tmp_path: Path, folder: Path, faces: AnnotatedFaces) -> None:
     out = tmp_path / "m.safetensors"
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]

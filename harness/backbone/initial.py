@@ -114,61 +114,63 @@ def _load_dan(file: Path, state: dict[str, Tensor], model: MTLDAN) -> _Parts:
             f"{file}: a DAN of {count} heads, where {model.num_heads} are trained; "
             f"give --heads {count} or more"
         )
-    kept = ("features", *(f"cat_head{head}" for head in range(count)))
     target = model.DAN.state_dict()
-    classes = state["fc.weight"].shape[0] if "fc.weight" in state else len(AFFECTNET)
-    expected = {
-        name: value for name, value in target.items() if name.split(".")[0] in (*kept, "fc", "bn")
-    }
-    for name in expected:
-        if name.split(".")[0] in ("fc", "bn") and target[name].ndim:
-            expected[name] = target[name].new_empty(classes, *target[name].shape[1:])
+    kept = {name for name in target if _part(name) in _dan_parts(count)}
+    last = {name for name in target if _part(name) in ("fc", "bn")}
+    classes = state["fc.bias"].numel() if "fc.bias" in state else len(AFFECTNET)
+    expected = {name: target[name] for name in kept}
+    for name in last:
+        # All but the counter of bn has a row for each class.
+        shape = (classes, *target[name].shape[1:]) if target[name].ndim else ()
+        expected[name] = target[name].new_empty(shape)
     check_fit(file, state, expected, "DAN")
-    target.update({name: value for name, value in state.items() if name.split(".")[0] in kept})
+    target |= {name: state[name] for name in kept}
     loaded = ["trunk", *_branch("expression", 0, count)]
     random = [
         *_branch("expression", count, model.num_heads),
         *_branch("action-unit", 0, model.num_heads),
     ]
     if classes == len(AFFECTNET):
-        _map_classes(state, target)
+        target |= {name: _in_our_order(state[name], target[name]) for name in last}
         loaded.append("DAN's fc and bn, put from AffectNet's into Aff-Wild2's order, no contempt")
         random.append("class other of DAN's fc and bn")
     else:
         # AffectNet-7's and RAF-DB's orders differ, and a file does not say which is its own.
-        random.append(
-            f"DAN's own fc and bn ({classes} classes in an order that the file does not say)"
-        )
+        random.append(f"DAN's fc and bn ({classes} classes in an order that the file does not say)")
     model.DAN.load_state_dict(target)
     return tuple(loaded), (*random, *_REST)
 
 
-def _map_classes(state: Mapping[str, Tensor], target: dict[str, Tensor]) -> None:
-    """Puts the rows of DAN's last layers into Aff-Wild2's order; `other` stays as it was."""
-    for name, value in state.items():
-        if name.split(".")[0] not in ("fc", "bn"):
-            continue
-        if value.ndim == 0:
-            target[name] = value
-            continue
-        rows = target[name].clone()
-        for place, expression in enumerate(EXPRESSIONS):
-            if expression in AFFECTNET:
-                rows[place] = value[AFFECTNET.index(expression)]
-        target[name] = rows
+def _dan_parts(count: int) -> tuple[str, ...]:
+    return ("features", *(f"cat_head{head}" for head in range(count)))
+
+
+def _part(name: str) -> str:
+    return name.split(".")[0]
+
+
+def _in_our_order(theirs: Tensor, ours: Tensor) -> Tensor:
+    """Rows by AffectNet's classes -> rows by Aff-Wild2's; `other` stays as it is in `ours`."""
+    if not theirs.ndim:
+        return theirs
+    rows = ours.clone()
+    for place, expression in enumerate(EXPRESSIONS):
+        if expression in AFFECTNET:
+            rows[place] = theirs[AFFECTNET.index(expression)]
+    return rows
 
 
 def _load_trunk(file: Path, state: dict[str, Tensor], model: MTLDAN) -> _Parts:
-    expected = model.DAN.features.state_dict()
-    trunk = {}
-    for name, value in state.items():
-        part, _, rest = name.partition(".")
-        if part != "fc":  # the classes of faces or of ImageNet
-            trunk[f"{_TRUNK[part]}.{rest}" if part in _TRUNK else name] = value
+    ours = model.DAN.features.state_dict()
+    names = {str(place): part for part, place in _TRUNK.items()}
+    # Our names to the file's: 4.0.conv1.weight is its layer1.0.conv1.weight.
+    theirs = {name: f"{names[_part(name)]}.{name.partition('.')[2]}" for name in ours}
     # Files of older versions of torch do not count their batches.
-    counters = {name: value for name, value in expected.items() if name.endswith(_COUNTER)}
-    check_fit(file, counters | trunk, expected, "ResNet18")
-    model.DAN.features.load_state_dict(counters | trunk)
+    found = {theirs[name]: value for name, value in ours.items() if name.endswith(_COUNTER)}
+    # fc: the classes of people or of ImageNet.
+    found |= {name: value for name, value in state.items() if _part(name) != "fc"}
+    check_fit(file, found, {theirs[name]: value for name, value in ours.items()}, "ResNet18")
+    model.DAN.features.load_state_dict({name: found[theirs[name]] for name in ours})
     return ("trunk",), (*_heads(0, model.num_heads), *_REST)
 
 
@@ -177,6 +179,4 @@ def _heads(first: int, end: int) -> tuple[str, ...]:
 
 
 def _branch(name: str, first: int, end: int) -> tuple[str, ...]:
-    if first >= end:
-        return ()
-    return (f"{name} heads {first} to {end - 1}",)
+    return (f"{name} heads {first} to {end - 1}",) if first < end else ()
