@@ -3,7 +3,7 @@
 import json
 from contextlib import closing
 from pathlib import Path
-from typing import Annotated, cast, get_args
+from typing import Annotated, Any, get_args
 
 import typer
 from rich.table import Table
@@ -13,7 +13,7 @@ from harness.backbone.augmentation import Augmentation
 from harness.backbone.curves import Curves
 from harness.backbone.initial import initial_network
 from harness.backbone.multitask import LossWeights
-from harness.backbone.pretrain_config import Precision, PretrainConfig
+from harness.backbone.pretrain_config import Precision, PretrainConfig, Schedule
 from harness.backbone.pretraining import Epoch, Trained, pretrain
 from harness.backbone.processes import joined, rank
 from harness.console import console, run
@@ -41,10 +41,13 @@ def main(
         int, typer.Option(min=2, help="Faces a step, over all processes together.")
     ] = _SETTINGS.batch_size,
     learning_rate: Annotated[
-        float, typer.Option(min=0.0, help="Of Adam in the first epoch.")
+        float, typer.Option(min=0.0, help="Of Adam, at most.")
     ] = _SETTINGS.learning_rate,
+    schedule: Annotated[
+        str, typer.Option(help="Of the rate: exponential, or one-cycle up and down.")
+    ] = _SETTINGS.schedule,
     gamma: Annotated[
-        float, typer.Option(min=0.0, max=1.0, help="Times the rate after every epoch.")
+        float, typer.Option(min=0.0, max=1.0, help="Exponential: the rate's factor every epoch.")
     ] = _SETTINGS.gamma,
     weight_expression: Annotated[
         float, typer.Option(min=0.0, help="Of the cross-entropy in the loss.")
@@ -99,8 +102,9 @@ def main(
     On several GPUs: torchrun --nproc-per-node 4 -m harness.pretrain --data DIR --out FILE
     """
     config = PretrainConfig(
-        heads, input_size, epochs, batch_size, learning_rate, gamma,
-        _precision(precision), seed,
+        heads, input_size, epochs, batch_size, learning_rate,
+        _one_of("--schedule", schedule, get_args(Schedule)), gamma,
+        _one_of("--precision", precision, get_args(Precision)), seed,
         balance_expressions, balance_units,
         LossWeights(
             weight_expression, weight_action_units, weight_valence, weight_arousal,
@@ -140,11 +144,10 @@ def main(
         tell(f"Curves: tensorboard --logdir {curves.folder}")
 
 
-def _precision(name: str) -> Precision:
-    for precision in get_args(Precision):
-        if precision == name:
-            return cast(Precision, precision)
-    raise InputError(f"--precision {name!r}: expected {', '.join(get_args(Precision))}")
+def _one_of(option: str, value: str, choices: tuple[str, ...]) -> Any:
+    if value not in choices:
+        raise InputError(f"{option} {value!r}: expected {' or '.join(choices)}")
+    return value
 
 
 def _table(trained: Trained) -> Table:

@@ -115,6 +115,24 @@ def test_a_broken_run_continues_to_the_same_numbers(
     assert "is complete" in told[-1]
 
 
+def test_one_cycle_rises_falls_and_continues(tmp_path: Path, faces: AnnotatedFaces) -> None:
+    config, told = replace(SMALL, schedule="one-cycle", epochs=3), list[Epoch]()
+
+    def stop(epoch: Epoch) -> None:
+        told.append(epoch)
+        if len(told) == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(faces, tmp_path / "m.safetensors", config, on_epoch=stop)
+    train(faces, tmp_path / "m.safetensors", config, on_epoch=told.append)
+    train(faces, tmp_path / "whole.safetensors", config)
+    assert same_weights(tmp_path / "m.safetensors", tmp_path / "whole.safetensors")
+    rates = [epoch.learning_rate for epoch in told]
+    assert rates[1] == rates[2], "the second epoch again"
+    assert rates[0] < rates[3] < rates[1] <= 1e-3
+
+
 def test_the_best_epoch_is_kept(tmp_path: Path, faces: AnnotatedFaces) -> None:
     out, told = tmp_path / "m.safetensors", list[Epoch]()
     # Far too fast, so that the last epoch is not the best.
@@ -180,7 +198,9 @@ def test_reduced_precision_trains(tmp_path: Path, faces: AnnotatedFaces, precisi
 @pytest.mark.slow
 def test_pretraining_learns(tmp_path: Path) -> None:
     faces = read_annotated_faces(write_faces(tmp_path, train=400, val=80))
-    config = replace(SMALL, epochs=10, heads=2, gamma=0.8)
+    # Sides and corners carry labels here.
+    unmoved = Augmentation(flip=0, crop=1, jitter=0.1, erase=0)
+    config = replace(SMALL, epochs=4, schedule="one-cycle", augmentation=unmoved)
     told: list[Epoch] = []
     trained = train(faces, tmp_path / "m.safetensors", config, on_epoch=told.append)
     # The best constants: one class, every unit on, no concordance.

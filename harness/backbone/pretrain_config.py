@@ -7,6 +7,7 @@ from harness.backbone.augmentation import Augmentation
 from harness.backbone.multitask import LossWeights
 
 Precision = Literal["float32", "bf16", "fp16"]
+Schedule = Literal["exponential", "one-cycle"]
 
 
 @dataclass(frozen=True)
@@ -14,7 +15,9 @@ class PretrainConfig:
     """All that decides a pretraining, beside data and initial weights.
 
     heads: of each branch. input_size: pixels a side. batch_size: faces a step, over all processes
-    together. learning_rate: of Adam in the first epoch; every epoch multiplies it by gamma.
+    together. learning_rate: of Adam. schedule: exponential begins with that rate and multiplies it
+    by gamma after every epoch; one-cycle rises to it and falls to nothing, which suits few epochs
+    from random weights.
     balance_expressions, balance_units: exponents of the class weights, 0: none, 1: in full.
     The rate, gamma and the loss are published; after ten epochs gamma leaves less than a hundredth
     of the rate, and the batch is DAN's.
@@ -25,6 +28,7 @@ class PretrainConfig:
     epochs: int = 10
     batch_size: int = 256
     learning_rate: float = 1e-4
+    schedule: Schedule = "exponential"
     gamma: float = 0.55
     precision: Precision = "float32"
     seed: int = 0

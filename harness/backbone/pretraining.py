@@ -38,8 +38,8 @@ MEMORY_LIMIT = 512 * 2**20
 
 @dataclass(frozen=True)
 class Epoch:
-    """terms: of the loss, means over the epoch, unweighted. scores: on val. best: whether its
-    weights are the ones kept."""
+    """terms: of the loss, means over the epoch, unweighted. learning_rate: at its begin. scores:
+    on val. best: whether its weights are the ones kept."""
 
     number: int
     terms: dict[str, float]
@@ -145,7 +145,8 @@ class _Training:
         self.network = _over_processes(self.model, device)
         parameters = [p for p in self.model.parameters() if p.requires_grad]
         self.optimiser = torch.optim.Adam(parameters, lr=config.learning_rate, fused=True)
-        self.schedule = torch.optim.lr_scheduler.ExponentialLR(self.optimiser, config.gamma)
+        steps = len(faces.train) // config.batch_size
+        self.schedule = _schedule(self.optimiser, config, steps)
         # Small gradients vanish in fp16 alone.
         self.scaler = torch.amp.GradScaler(device.type, enabled=config.precision == "fp16")
         self.done = 0
@@ -166,7 +167,6 @@ class _Training:
             self.model, self.val, self.truth,
             device=self.device, precision=self.config.precision, workers=self.workers,
         )  # fmt: skip
-        self.schedule.step()
         self.done += 1
         best = self.best is None or scores.p_mtl > self.best.scores.p_mtl
         if best:
@@ -193,6 +193,7 @@ class _Training:
             self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
             self.scaler.step(self.optimiser)
             self.scaler.update()
+            self.schedule.step()
             total += terms.detach()
             on_step(f"epoch {number} of {self.config.epochs}", step, len(loader))
         return total / len(loader)
@@ -273,6 +274,19 @@ def _over_processes(model: MTLDAN, device: torch.device) -> Callable[[Tensor], B
     devices = [device] if device.type == "cuda" else None
     # Statistics are averaged after each epoch, not overwritten by the first process's.
     return DistributedDataParallel(_Branching(model), device_ids=devices, broadcast_buffers=False)
+
+
+def _schedule(
+    optimiser: torch.optim.Optimizer, config: PretrainConfig, steps: int
+) -> torch.optim.lr_scheduler.LRScheduler:
+    """The rate of every step, of which an epoch has so many."""
+    if config.schedule == "one-cycle":
+        return torch.optim.lr_scheduler.OneCycleLR(
+            optimiser, config.learning_rate, total_steps=config.epochs * steps
+        )
+    return torch.optim.lr_scheduler.LambdaLR(
+        optimiser, lambda step: config.gamma ** (step // steps)
+    )
 
 
 def _pictures(faces: AnnotatedFaces, config: PretrainConfig) -> tuple[Pictures, Pictures]:

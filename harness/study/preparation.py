@@ -38,7 +38,7 @@ DEMO_TRAINING = PretrainConfig(
     epochs=6,
     batch_size=32,
     learning_rate=1e-3,
-    gamma=0.7,
+    schedule="one-cycle",
     augmentation=Augmentation(flip=0.5, crop=1, jitter=0, erase=0),
 )
 
