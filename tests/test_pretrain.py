@@ -367,6 +367,7 @@ def test_two_processes_score_as_one(tmp_path: Path, folder: Path, faces: Annotat
     line = [*torchrun, *command(folder, out, "--epochs", "2", "--json", "--workers", "0")]
     done = subprocess.run(line, env=ONE_THREAD, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+    assert "Warning" not in done.stderr
     (said,) = [row for row in done.stdout.splitlines() if row.startswith("{")]
     alone = evaluate(load_mtl_dan(out), Pictures(faces.val.images, 32), faces.val, device=CPU)
     found = Scores.from_dict(json.loads(said))

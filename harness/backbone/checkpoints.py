@@ -12,10 +12,10 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
-from harness.atomic import replacing
+from harness.atomic import write_bytes
 from harness.backbone.mtl_dan import MTLDAN
 from harness.errors import InputError
 
@@ -52,8 +52,8 @@ def load_mtl_dan(path: Path) -> MTLDAN:
 def save_mtl_dan(path: Path, model: MTLDAN, metadata: Mapping[str, str]) -> None:
     """Writes safetensors atomically; metadata such as {"input_size": "64"} travels with it."""
     state = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
-    with replacing(path) as temporary:
-        save_file(state, temporary, dict(metadata))
+    # Not save_file, whose files their owner alone may read.
+    write_bytes(path, save(state, dict(metadata)))
 
 
 def read_metadata(path: Path) -> dict[str, str]:

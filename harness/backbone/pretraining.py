@@ -272,8 +272,7 @@ def _over_processes(model: MTLDAN, device: torch.device) -> Callable[[Tensor], B
     if processes.count() == 1:
         return model.branches
     devices = [device] if device.type == "cuda" else None
-    # Statistics are averaged after each epoch, not overwritten by the first process's.
-    return DistributedDataParallel(_Branching(model), device_ids=devices, broadcast_buffers=False)
+    return DistributedDataParallel(_Branching(model), device_ids=devices)
 
 
 def _schedule(

@@ -75,7 +75,7 @@ def summed(values: Tensor) -> Tensor:
 def average_statistics(model: nn.Module) -> None:
     """Makes the running statistics of batch norms the mean over the processes.
 
-    Each process saw other faces; averaged, all hold the same network.
+    Each process saw other faces last; averaged, all hold the same network.
     """
     for buffer in model.buffers() if count() > 1 else ():
         if buffer.is_floating_point():
