@@ -102,16 +102,27 @@ def main(
     On several GPUs: torchrun --nproc-per-node 4 -m harness.pretrain --data DIR --out FILE
     """
     config = PretrainConfig(
-        heads, input_size, epochs, batch_size, learning_rate,
-        _one_of("--schedule", schedule, get_args(Schedule)), gamma,
-        _one_of("--precision", precision, get_args(Precision)), seed,
-        balance_expressions, balance_units,
-        LossWeights(
-            weight_expression, weight_action_units, weight_valence, weight_arousal,
-            weight_expression_heads, weight_action_unit_heads,
+        heads=heads,
+        input_size=input_size,
+        epochs=epochs,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        schedule=_one_of("--schedule", schedule, get_args(Schedule)),
+        gamma=gamma,
+        precision=_one_of("--precision", precision, get_args(Precision)),
+        seed=seed,
+        balance_expressions=balance_expressions,
+        balance_units=balance_units,
+        loss=LossWeights(
+            expression=weight_expression,
+            action_units=weight_action_units,
+            valence=weight_valence,
+            arousal=weight_arousal,
+            expression_heads=weight_expression_heads,
+            action_unit_heads=weight_action_unit_heads,
         ),
-        Augmentation(flip, crop, jitter, erase),
-    )  # fmt: skip
+        augmentation=Augmentation(flip, crop, jitter, erase),
+    )
     with joined() as device:
         terminal = console(quiet or as_json or rank() > 0)
 
