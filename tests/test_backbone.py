@@ -1,9 +1,8 @@
-"""MTL-DAN: its function, its fused twin, its files and its training."""
+"""MTL-DAN: its function, its fused twin and its files."""
 
 import pickle
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -13,15 +12,8 @@ from harness.backbone.checkpoints import load_mtl_dan, read_metadata, save_mtl_d
 from harness.backbone.fused import COLUMNS, fuse
 from harness.backbone.mtl_dan import MTLDAN, AttentionHead
 from harness.backbone.preprocessing import DEVIATION, MEAN, normalise
-from harness.backbone.pretraining import (
-    Faces,
-    multi_task_loss,
-    partition_loss,
-    pretrain,
-    read_annotations,
-)
 from harness.errors import InputError
-from tests.networks import make_network
+from tests.networks import Trap, make_network
 
 
 def images(count: int, height: int, width: int) -> Tensor:
@@ -180,16 +172,6 @@ def test_what_does_not_fit_is_named(tmp_path: Path) -> None:
         assert said in str(error.value)
 
 
-class Trap:
-    """Runs code when it is unpickled."""
-
-    def __init__(self, mark: Path) -> None:
-        self.mark = mark
-
-    def __reduce__(self) -> tuple[object, tuple[str]]:
-        return Path.touch, (self.mark,)  # type: ignore[return-value]
-
-
 def test_a_pickle_that_runs_code_is_refused(tmp_path: Path) -> None:
     mark, file = tmp_path / "ran", tmp_path / "m.pth"
     torch.save({"model_state_dict": Trap(mark)}, file)
@@ -202,7 +184,7 @@ def test_a_pickle_that_runs_code_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["m.pth", "m.safetensors"])
-@pytest.mark.parametrize("content", [b"", b"x" * 100])
+@pytest.mark.parametrize("content", [b"", b"x" * 100, b"broken"])
 def test_damaged_files_are_refused(tmp_path: Path, name: str, content: bytes) -> None:
     (tmp_path / name).write_bytes(content)
     with pytest.raises(InputError, match=name):
@@ -217,97 +199,6 @@ def test_normalise_is_imagenets() -> None:
     out = normalise(frame, 32)
     assert out.shape == (1, 3, 32, 32)
     torch.testing.assert_close(out[0, :, 5, 5], expected)
-
-
-def faces(count: int = 6) -> Faces:
-    draw = torch.Generator().manual_seed(0)
-    return Faces(
-        torch.randint(0, 256, (count, 32, 32, 3), generator=draw).to(torch.uint8),
-        torch.rand(count, 2, generator=draw),
-        torch.randint(0, 8, (count,), generator=draw),
-        torch.randint(0, 2, (count, 12), generator=draw).float(),
-    )
-
-
-def test_invalid_labels_reach_no_loss() -> None:
-    model, all_faces = make_network(2), faces()
-    out = model.branches(normalise(all_faces.pictures, 32))
-    masked = faces()
-    masked.expression[0], masked.valence_arousal[1], masked.action_units[2] = (
-        -1,
-        torch.nan,
-        torch.nan,
-    )
-    before = multi_task_loss(out, masked)
-    # What the network says of a masked label is free to change.
-    out.expression[0] += 100
-    out.valence_arousal[1] += 100
-    out.action_units[2] += 100
-    assert torch.isfinite(before)
-    assert multi_task_loss(out, masked) == before
-    assert multi_task_loss(out, all_faces) != before
-
-
-def test_partition_loss_is_its_formula() -> None:
-    heads = torch.rand(4, 3, 512, generator=torch.Generator().manual_seed(0))
-    expected = np.log(1 + 3 / heads.numpy().var(axis=1, ddof=1).mean())
-    assert partition_loss(heads).item() == pytest.approx(expected, rel=1e-4)
-    assert partition_loss(heads[:, :1]).item() == 0
-
-
-HEADER = "image,valence,arousal,expression,aus\n"
-GOOD = "v/1.jpg,0.5,-0.5,4," + ",".join("0" * 12)
-
-
-@pytest.mark.parametrize(
-    ("row", "message"),
-    [
-        ("v/1.jpg,0.5", "line 2: expected 16 fields, got 2"),
-        (GOOD.replace("0.5", "x", 1), "line 2: could not convert"),
-        (GOOD.replace("-0.5", "-3"), "line 2, valence/arousal"),
-        (GOOD.replace(",4,", ",9,"), "line 2, expression"),
-        (GOOD.replace(",0,0,", ",2,0,"), "line 2, aus"),
-        (GOOD.replace("v/1.jpg", "../1.jpg"), "line 2, image"),
-        ("v/1.jpg,-5,-5,-1" + ",-1" * 12, "no face with a valid label"),
-    ],
-)
-def test_bad_annotations_are_named(tmp_path: Path, row: str, message: str) -> None:
-    file = tmp_path / "train_set.txt"
-    file.write_text(HEADER + row + "\n")
-    with pytest.raises(InputError, match=message):
-        read_annotations(file, tmp_path)
-
-
-def test_markers_become_masks(tmp_path: Path) -> None:
-    file = tmp_path / "train_set.txt"
-    rows = [GOOD, GOOD.replace(",4,", ",-1,"), GOOD.replace("0.5,-0.5", "-5,-5")]
-    file.write_text(HEADER + "\n".join(rows) + "\n")
-    read = read_annotations(file, tmp_path)
-    assert read.expression.tolist() == [4, -1, 4]
-    assert np.isnan(read.valence_arousal[:, 0]).tolist() == [False, False, True]
-
-
-@pytest.mark.slow
-def test_training_repeats_and_keeps_the_best(tiny_demo_faces: Path) -> None:
-    told: list[float] = []
-
-    def train() -> tuple[MTLDAN, float]:
-        model, scores = pretrain(
-            tiny_demo_faces,
-            num_heads=1,
-            input_size=32,
-            epochs=3,
-            batch_size=16,
-            learning_rate=1e-3,
-            seed=0,
-            progress=lambda epoch, epochs, scores: told.append(scores.p_mtl),
-        )
-        return model, scores.p_mtl
-
-    (first, score), (second, again) = train(), train()
-    assert score == again == max(told)
-    for a, b in zip(first.parameters(), second.parameters(), strict=True):
-        assert torch.equal(a, b)
 
 
 def test_a_head_keeps_the_batch() -> None:

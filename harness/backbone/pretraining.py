@@ -1,291 +1,323 @@
-"""Multi-task training of MTL-DAN on annotated faces in the s-Aff-Wild2 form.
+"""Multi-task training of MTL-DAN on annotated faces: one loop, for one process or many."""
 
-Each of the three tasks has its own mask: an invalid label reaches no loss. Images are decoded once
-and held in memory, which suits sets of some ten thousand small faces.
-"""
-
-import copy
-from collections.abc import Callable
+import json
+import time
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import torch
-import torch.nn.functional as F
-from numpy.typing import NDArray
-from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
-from harness.backbone.mtl_dan import ACTION_UNITS, EXPRESSIONS, MTLDAN, Branches
-from harness.backbone.preprocessing import normalise
+from harness.backbone import processes
+from harness.backbone.annotations import AnnotatedFaces
+from harness.backbone.checkpoints import save_mtl_dan
+from harness.backbone.evaluation import autocast, check_pictures, evaluate, network_input
+from harness.backbone.faces import Labels, Pictures, shuffled
+from harness.backbone.initial import Initial
+from harness.backbone.mtl_dan import MTLDAN, Branches
+from harness.backbone.multitask import (
+    TERMS,
+    ClassWeights,
+    Seen,
+    class_weights,
+    multi_task_terms,
+    seen,
+)
+from harness.backbone.pretrain_config import PretrainConfig
+from harness.backbone.scores import Scores
+from harness.backbone.training_folder import TrainingFolder
 from harness.errors import InputError
-from harness.metrics import ccc
 
-TRAIN_FILES = ("training_set_annotations_22.txt", "train_set.txt")
-VAL_FILES = ("validation_set_annotations_22.txt", "validation_set.txt")
-IMAGES = "cropped_aligned"
-_FIELDS = 4 + len(ACTION_UNITS)
-_EPSILON = 1e-6
+#: Decoded pictures are held in memory, in each process, where both splits fit into so many bytes.
+MEMORY_LIMIT = 512 * 2**20
 
 
 @dataclass(frozen=True)
-class Annotations:
-    """images: paths. valence_arousal: (faces, 2), NaN where invalid. expression: (faces,) int64,
-    -1 where invalid. action_units: (faces, 12) of 0 and 1, NaN where invalid."""
+class Epoch:
+    """terms: of the loss, means over the epoch, unweighted. learning_rate: at its begin. scores:
+    on val. best: whether its weights are the ones kept."""
 
-    images: tuple[Path, ...]
-    valence_arousal: NDArray[np.float32]
-    expression: NDArray[np.int64]
-    action_units: NDArray[np.float32]
+    number: int
+    terms: dict[str, float]
+    learning_rate: float
+    scores: Scores
+    best: bool
+    seconds: float
 
-
-@dataclass(frozen=True)
-class Scores:
-    """On validation: P_MTL = mean expression F1 + mean AU F1 + mean CCC of valence and arousal."""
-
-    expression_f1: NDArray[np.float64]
-    action_unit_f1: NDArray[np.float64]
-    valence_arousal_ccc: NDArray[np.float64]
-
-    @property
-    def p_mtl(self) -> float:
-        """The official score of the multi-task challenge, at most 3."""
-        parts = (self.expression_f1, self.action_unit_f1, self.valence_arousal_ccc)
-        return float(sum(part.mean() for part in parts))
-
-
-@dataclass(frozen=True)
-class Faces:
-    """Annotated faces as tensors: pictures (faces, height, width, 3) uint8 and their labels."""
-
-    pictures: Tensor
-    valence_arousal: Tensor
-    expression: Tensor
-    action_units: Tensor
-
-    def __len__(self) -> int:
-        return len(self.pictures)
-
-    def take(self, rows: Tensor) -> "Faces":
-        """Some of the faces."""
-        return Faces(
-            self.pictures[rows],
-            self.valence_arousal[rows],
-            self.expression[rows],
-            self.action_units[rows],
+    def summary(self) -> str:
+        """One line for the terminal."""
+        parts = ", ".join(f"{name} {value:.4f}" for name, value in self.scores.means().items())
+        return (
+            f"epoch {self.number}: P_MTL {self.scores.p_mtl:.4f} ({parts}), "
+            f"loss {sum(self.terms.values()):.4f}, {self.seconds:.1f} s{', best' * self.best}"
         )
 
 
-def read_annotations(file: Path, images: Path) -> Annotations:
-    """Reads an annotation file; faces whose three tasks are all invalid are left out.
+@dataclass(frozen=True)
+class Trained:
+    """The scores on val of the epoch whose weights were kept."""
 
-    Raises:
-        InputError: the file is missing, or a row is bad; the message names line and field.
-    """
-    try:
-        lines = file.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{file}: not a readable annotation file: {error}") from error
-    rows = [_row(file, n, line, images) for n, line in enumerate(lines[1:], start=2) if line]
-    kept = [row for row in rows if row[1].size]
-    if not kept:
-        raise InputError(f"{file}: holds no face with a valid label")
-    values = np.stack([row[1] for row in kept])
-    return Annotations(
-        images=tuple(row[0] for row in kept),
-        valence_arousal=values[:, :2].astype(np.float32),
-        expression=values[:, 2].astype(np.int64),
-        action_units=values[:, 3:].astype(np.float32),
-    )
+    epoch: int
+    scores: Scores
 
 
 def pretrain(
-    data: Path,
+    faces: AnnotatedFaces,
+    initial: Initial,
+    config: PretrainConfig,
+    out: Path,
     *,
-    num_heads: int,
-    input_size: int,
-    epochs: int,
-    batch_size: int,
-    learning_rate: float,
-    seed: int,
-    progress: Callable[[int, int, Scores], None] = lambda epoch, epochs, scores: None,
-) -> tuple[MTLDAN, Scores]:
-    """Trains an MTL-DAN; gives the frozen model of the epoch with the best P_MTL, and its scores.
+    device: torch.device,
+    workers: int = 0,
+    tags: Mapping[str, str] | None = None,
+    tell: Callable[[str], None] = lambda line: None,
+    on_epoch: Callable[[Epoch], None] = lambda epoch: None,
+    on_step: Callable[[str, int, int], None] = lambda what, done, total: None,
+) -> Trained:
+    """Trains `initial.model` and writes the weights of the epoch with the best P_MTL to `out`.
+
+    The same call continues a run that was broken off, to the same numbers where the device
+    computes deterministically; where `out` is complete it only reads the scores.
 
     Args:
-        data: folder with the two annotation files and `cropped_aligned/`.
-        learning_rate: peak of a one-cycle schedule of Adam.
-        progress: called after each epoch with (epoch, epochs, scores).
+        workers: processes that decode and augment; the numbers do not depend on them.
+        tags: further metadata of the weights.
+        tell: called with a line about a continued or a complete run.
+        on_epoch: called after each epoch, in the first process alone, before the checkpoint.
+        on_step: called with (what is going on, done, total).
+
+    Raises:
+        InputError: settings and data do not go together, an image cannot be read, the loss is no
+            longer finite, or files of another pretraining are in the way.
     """
-    train = load_faces(read_annotations(_find(data, TRAIN_FILES), data / IMAGES), input_size)
-    val = load_faces(read_annotations(_find(data, VAL_FILES), data / IMAGES), input_size)
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        model = MTLDAN(num_heads).to(memory_format=torch.channels_last)
-        optimiser = torch.optim.Adam(model.parameters(), lr=learning_rate, fused=True)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(
-            optimiser, learning_rate, total_steps=epochs * _steps(train, batch_size)
+    _check(config, faces)
+    identity = config.flat() | {"data": faces.fingerprint, "init": initial.fingerprint}
+    folder = TrainingFolder(out, identity)
+    first = processes.rank() == 0
+    with folder.locked(tell) if first else nullcontext():
+        processes.everyones(0)  # the others wait until the first one has the lock
+        if metadata := folder.result():
+            tell(f"{out} is complete; another --out trains again")
+            return Trained(int(metadata["epoch"]), Scores.from_dict(json.loads(metadata["scores"])))
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(config.seed)
+            training = _Training(faces, initial.model, config, device, workers)
+            training.resume(folder, tell)
+            while training.done < config.epochs:
+                epoch = training.advance(on_step)
+                if not first:
+                    continue
+                if epoch.best:
+                    tagged = _metadata(identity, initial, epoch) | dict(tags or {})
+                    save_mtl_dan(folder.best, training.model, tagged)
+                on_epoch(epoch)
+                folder.write(training.checkpoint())
+        if first:
+            folder.publish()
+    assert training.best is not None  # there is at least one epoch
+    return training.best
+
+
+class _Training:
+    """A network with all that changes from epoch to epoch."""
+
+    def __init__(
+        self,
+        faces: AnnotatedFaces,
+        model: MTLDAN,
+        config: PretrainConfig,
+        device: torch.device,
+        workers: int,
+    ) -> None:
+        self.config, self.device, self.workers = config, device, workers
+        self.train, self.val = _pictures(faces, config)
+        self.truth = faces.val
+        self.labels = Labels.of(faces.train, device)
+        self.class_weights = class_weights(
+            self.labels, config.balance_expressions, config.balance_units
         )
-        best: tuple[Scores, dict[str, Tensor]] | None = None
-        for epoch in range(1, epochs + 1):
-            _train_epoch(model, train, batch_size, input_size, optimiser, schedule)
-            scores = evaluate(model, val, input_size)
-            if best is None or scores.p_mtl > best[0].p_mtl:
-                # A copy: the state dict itself holds the live weights.
-                best = scores, copy.deepcopy(model.state_dict())
-            progress(epoch, epochs, scores)
-    assert best is not None  # there is at least one epoch
-    model.load_state_dict(best[1])
-    return model.requires_grad_(False).eval(), best[0]
+        self.loss_weights = torch.tensor([getattr(config.loss, name) for name in TERMS]).to(device)
+        self.model = _trainable(model, device)
+        self.network = _over_processes(self.model, device)
+        parameters = [p for p in self.model.parameters() if p.requires_grad]
+        self.optimiser = torch.optim.Adam(parameters, lr=config.learning_rate, fused=True)
+        steps = len(faces.train) // config.batch_size
+        self.schedule = _schedule(self.optimiser, config, steps)
+        # Small gradients vanish in fp16 alone.
+        self.scaler = torch.amp.GradScaler(device.type, enabled=config.precision == "fp16")
+        self.done = 0
+        self.best: Trained | None = None
+
+    def advance(self, on_step: Callable[[str, int, int], None]) -> Epoch:
+        """Trains one epoch and scores it."""
+        start = time.monotonic()
+        rate = float(self.optimiser.param_groups[0]["lr"])
+        terms = self._epoch(self.done + 1, on_step)
+        if not torch.isfinite(terms).all():
+            lower = " or give --precision bf16" if self.config.precision == "fp16" else ""
+            raise InputError(
+                f"epoch {self.done + 1}: the loss is not finite; lower --learning-rate{lower}"
+            )
+        processes.average_statistics(self.model)
+        scores = evaluate(
+            self.model, self.val, self.truth,
+            device=self.device, precision=self.config.precision, workers=self.workers,
+        )  # fmt: skip
+        self.done += 1
+        best = self.best is None or scores.p_mtl > self.best.scores.p_mtl
+        if best:
+            self.best = Trained(self.done, scores)
+        named = dict(zip(TERMS, terms.tolist(), strict=True))
+        return Epoch(self.done, named, rate, scores, best, time.monotonic() - start)
+
+    def _epoch(self, number: int, on_step: Callable[[str, int, int], None]) -> Tensor:
+        """One pass over train; gives the mean terms of the loss, (6,)."""
+        self.model.train()
+        loader = shuffled(self.train, number, self.config.batch_size, self.workers, self.device)
+        total = torch.zeros_like(self.loss_weights)
+        for step, (pictures, places, problems) in enumerate(loader, start=1):
+            check_pictures(problems)
+            with autocast(self.device, self.config.precision):
+                out = self.network(network_input(pictures, self.device, self.config.input_size))
+            terms = loss_terms(
+                seen(out), places.to(self.device), self.labels, self.config.heads,
+                self.class_weights,
+            )  # fmt: skip
+            # Gradients are averaged over the processes, and each holds only its rows' share.
+            loss = (terms * self.loss_weights).sum() * processes.count()
+            self.optimiser.zero_grad()
+            self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+            self.scaler.step(self.optimiser)
+            self.scaler.update()
+            self.schedule.step()
+            total += terms.detach()
+            on_step(f"epoch {number} of {self.config.epochs}", step, len(loader))
+        return total / len(loader)
+
+    def checkpoint(self) -> dict[str, Any]:
+        """Tensors and plain values that `resume` takes."""
+        assert self.best is not None  # checkpoints follow epochs
+        return {
+            "done": self.done,
+            "model": self.model.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "schedule": self.schedule.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            # Order and augmentation are drawn from seed, epoch and face; this is for all else.
+            "generator": torch.get_rng_state(),
+            "best_epoch": self.best.epoch,
+            "best_scores": self.best.scores.to_dict(),
+        }
+
+    def resume(self, folder: TrainingFolder, tell: Callable[[str], None]) -> None:
+        """Goes on where the last checkpoint ended, if there is one."""
+        content = folder.read()
+        if content is not None:
+            self.model.load_state_dict(content["model"])
+            self.optimiser.load_state_dict(content["optimiser"])
+            self.schedule.load_state_dict(content["schedule"])
+            self.scaler.load_state_dict(content["scaler"])
+            torch.set_rng_state(content["generator"])
+            self.done = content["done"]
+            self.best = Trained(content["best_epoch"], Scores.from_dict(content["best_scores"]))
+            tell(f"continues after epoch {self.done} of {self.config.epochs}")
+        begun = processes.everyones(self.done)
+        if set(begun) != {self.done}:
+            raise InputError(
+                f"{folder.path}: the processes found different checkpoints ({begun} epochs done); "
+                "--out must lie on a disk that all of them share"
+            )
 
 
-def multi_task_loss(out: Branches, faces: Faces) -> Tensor:
-    """Cross-entropy + BCE of the units + (1 - CCC) of valence and of arousal + two partition
-    losses, each over the faces whose label is valid (the authors' sum, with every weight 1)."""
-    total = partition_loss(out.expression_heads) + partition_loss(out.action_unit_heads)
-    labelled = faces.expression >= 0
-    if labelled.any():
-        total = total + F.cross_entropy(out.expression[labelled], faces.expression[labelled])
-    known = ~torch.isnan(faces.action_units)
-    if known.any():
-        total = total + F.binary_cross_entropy_with_logits(
-            out.action_units[known], faces.action_units[known]
-        )
-    rated = ~torch.isnan(faces.valence_arousal).any(dim=1)
-    if rated.any():
-        total = total + _ccc_loss(out.valence_arousal[rated], faces.valence_arousal[rated]).sum()
-    return total
+def loss_terms(
+    own: Seen, places: Tensor, labels: Labels, num_heads: int, weights: ClassWeights
+) -> Tensor:
+    """The terms of the loss, (6,), over the batches of all processes together.
 
-
-def partition_loss(heads: Tensor) -> Tensor:
-    """log(1 + H / variance over the heads, averaged): heads shall differ (arXiv 2109.07270).
-
-    heads: (batch, H, 512); zero for a single head, which has nothing to differ from.
+    Args:
+        own: of this process's faces. places: (batch,) theirs among the labels.
     """
-    count = heads.shape[1]
-    if count == 1:
-        return heads.new_zeros(())
-    variance = heads.var(dim=1).mean()
-    return torch.log1p(count / (variance + _EPSILON))
+    everything = processes.gathered(torch.cat(own, dim=1))
+    together = Seen(*torch.split(everything, [part.shape[1] for part in own], dim=1))
+    return multi_task_terms(together, labels.take(processes.gathered(places)), num_heads, weights)
 
 
-@torch.inference_mode()
-def evaluate(model: MTLDAN, faces: Faces, input_size: int, batch_size: int = 256) -> Scores:
-    """Scores a model on annotated faces."""
-    model.eval()
-    outputs = torch.cat(
-        [
-            model(normalise(faces.pictures[i : i + batch_size], input_size))
-            for i in range(0, len(faces), batch_size)
-        ]
-    ).numpy()
-    n = len(EXPRESSIONS)
-    labels, guesses = faces.expression.numpy(), outputs[:, :n].argmax(axis=1)
-    valid = labels >= 0
-    expression = [_f1(labels[valid] == k, guesses[valid] == k) for k in range(n)]
-    truth, units = faces.action_units.numpy(), outputs[:, n : n + len(ACTION_UNITS)]
-    known = ~np.isnan(truth).any(axis=1)
-    action = [_f1(truth[known, k] > 0.5, units[known, k] > 0.5) for k in range(len(ACTION_UNITS))]
-    rated = ~np.isnan(faces.valence_arousal.numpy()).any(axis=1)
-    concordance = ccc(faces.valence_arousal.numpy()[rated], outputs[rated, -2:])
-    return Scores(np.array(expression), np.array(action), np.nan_to_num(concordance))
+class _Branching(nn.Module):
+    """An MTL-DAN whose call gives its branches, as a wrapper for several processes needs it."""
+
+    def __init__(self, model: MTLDAN) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: Tensor) -> Branches:
+        return self.model.branches(images)
 
 
-def load_faces(annotations: Annotations, size: int) -> Faces:
-    """Decodes the images once, at `size` pixels a side."""
-    pictures = np.stack([_picture(path, size) for path in annotations.images])
-    return Faces(
-        torch.from_numpy(pictures),
-        torch.from_numpy(annotations.valence_arousal),
-        torch.from_numpy(annotations.expression),
-        torch.from_numpy(annotations.action_units),
+def _trainable(model: MTLDAN, device: torch.device) -> MTLDAN:
+    model.requires_grad_(True)
+    # Parts of the published file that no output depends on.
+    for unused in (model.DAN.fc, model.DAN.bn, model.DAN.fc2):
+        unused.requires_grad_(False)
+    if processes.count() > 1 and device.type == "cuda":
+        # As if the whole batch were on one GPU; torch has no such norm for CPUs.
+        nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
+    return model.to(device).to(memory_format=torch.channels_last)
+
+
+def _over_processes(model: MTLDAN, device: torch.device) -> Callable[[Tensor], Branches]:
+    if processes.count() == 1:
+        return model.branches
+    devices = [device] if device.type == "cuda" else None
+    return DistributedDataParallel(_Branching(model), device_ids=devices)
+
+
+def _schedule(
+    optimiser: torch.optim.Optimizer, config: PretrainConfig, steps: int
+) -> torch.optim.lr_scheduler.LRScheduler:
+    """The rate of every step, of which an epoch has so many."""
+    if config.schedule == "one-cycle":
+        return torch.optim.lr_scheduler.OneCycleLR(
+            optimiser, config.learning_rate, total_steps=config.epochs * steps
+        )
+    return torch.optim.lr_scheduler.LambdaLR(
+        optimiser, lambda step: config.gamma ** (step // steps)
     )
 
 
-def _train_epoch(
-    model: MTLDAN,
-    faces: Faces,
-    batch_size: int,
-    input_size: int,
-    optimiser: torch.optim.Optimizer,
-    schedule: torch.optim.lr_scheduler.LRScheduler,
-) -> None:
-    model.train()
-    order = torch.randperm(len(faces))[: _steps(faces, batch_size) * batch_size]
-    for rows in torch.split(order, batch_size):
-        batch = faces.take(rows)
-        images = normalise(batch.pictures, input_size)
-        mirrored = torch.rand(len(rows)) < 0.5
-        images[mirrored] = images[mirrored].flip(-1)
-        out = model.branches(images.contiguous(memory_format=torch.channels_last))
-        loss = multi_task_loss(out, batch)
-        optimiser.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimiser.step()
-        schedule.step()
+def _pictures(faces: AnnotatedFaces, config: PretrainConfig) -> tuple[Pictures, Pictures]:
+    size = config.input_size
+    train = Pictures(faces.train.images, size, config.augmentation, config.seed)
+    val = Pictures(faces.val.images, size)
+    if train.bytes + val.bytes <= MEMORY_LIMIT:
+        train.hold()
+        val.hold()
+    return train, val
 
 
-def _steps(faces: Faces, batch_size: int) -> int:
-    # A last batch of one or two faces would spoil the batch norms.
-    return max(1, len(faces) // batch_size)
-
-
-def _ccc_loss(prediction: Tensor, target: Tensor) -> Tensor:
-    mean_p, mean_t = prediction.mean(0), target.mean(0)
-    p, t = prediction - mean_p, target - mean_t
-    spread = p.square().mean(0) + t.square().mean(0) + (mean_p - mean_t).square()
-    return 1 - 2 * (p * t).mean(0) / (spread + _EPSILON)
-
-
-def _f1(truth: NDArray[np.bool_], guess: NDArray[np.bool_]) -> float:
-    hits = float((truth & guess).sum())
-    total = float(truth.sum() + guess.sum())
-    return 2 * hits / total if total else 0.0
-
-
-def _row(file: Path, number: int, line: str, images: Path) -> tuple[Path, NDArray[np.float64]]:
-    fields = line.split(",")
-    if len(fields) != _FIELDS:
-        raise InputError(f"{file}, line {number}: expected {_FIELDS} fields, got {len(fields)}")
-    name = Path(fields[0])
-    if name.is_absolute() or ".." in name.parts:
-        raise InputError(f"{file}, line {number}, image: {fields[0]!r} leaves {images}")
-    try:
-        values = np.array([float(field) for field in fields[1:]])
-    except ValueError as error:
-        raise InputError(f"{file}, line {number}: {error}") from error
-    _check_ranges(file, number, values)
-    if (values[:2] == -5).any():
-        values[:2] = np.nan
-    values[3:][values[3:] == -1] = np.nan
-    if np.isnan(values[:2]).all() and values[2] < 0 and np.isnan(values[3:]).all():
-        return images / name, np.empty(0)
-    return images / name, values
-
-
-def _check_ranges(file: Path, number: int, values: NDArray[np.float64]) -> None:
-    rated = (values[:2] == -5) | (np.abs(values[:2]) <= 1)
-    if not rated.all():
+def _check(config: PretrainConfig, faces: AnnotatedFaces) -> None:
+    count = processes.count()
+    if config.batch_size % count or config.batch_size < 2 * count:
         raise InputError(
-            f"{file}, line {number}, valence/arousal: expected -1 to 1, or -5 for invalid"
+            f"--batch-size {config.batch_size}: expected a multiple of the {count} processes, "
+            "with two faces for each"
         )
-    if values[2] not in range(-1, len(EXPRESSIONS)):
-        raise InputError(f"{file}, line {number}, expression: expected -1 to 7, got {values[2]:g}")
-    if not np.isin(values[3:], (-1, 0, 1)).all():
-        raise InputError(f"{file}, line {number}, aus: expected 0, 1, or -1 for invalid")
+    if len(faces.train) < config.batch_size:
+        raise InputError(
+            f"--batch-size {config.batch_size}: train has {len(faces.train)} faces; "
+            "give a smaller one"
+        )
 
 
-def _find(data: Path, names: tuple[str, ...]) -> Path:
-    for name in names:
-        if (data / name).is_file():
-            return data / name
-    raise InputError(f"{data}: no annotation file; expected {' or '.join(names)}")
-
-
-def _picture(path: Path, size: int) -> NDArray[np.uint8]:
-    try:
-        with Image.open(path) as image:
-            resized = image.convert("RGB").resize((size, size), Image.Resampling.BILINEAR)
-            return np.asarray(resized, dtype=np.uint8)
-    except (OSError, ValueError, Image.DecompressionBombError) as error:
-        raise InputError(f"{path}: not a readable image: {error}") from error
+def _metadata(identity: Mapping[str, str], initial: Initial, epoch: Epoch) -> dict[str, str]:
+    plain = ("heads", "input_size", "epochs", "seed", "data")
+    return {name: identity[name] for name in plain} | {
+        "p_mtl": f"{epoch.scores.p_mtl:.4f}",
+        "epoch": str(epoch.number),
+        "init": f"{initial.source} {initial.fingerprint}",
+        "scores": json.dumps(epoch.scores.to_dict()),
+        "identity": json.dumps(identity),
+    }

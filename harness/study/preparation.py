@@ -10,15 +10,14 @@ import numpy as np
 import torch
 from torch import nn
 
-from harness.backbone.checkpoints import (
-    load_mtl_dan,
-    read_metadata,
-    save_mtl_dan,
-    weights_fingerprint,
-)
+from harness.backbone.annotations import read_annotated_faces
+from harness.backbone.augmentation import Augmentation
+from harness.backbone.checkpoints import load_mtl_dan, read_metadata, weights_fingerprint
 from harness.backbone.fused import COLUMNS, PRECISIONS, fuse
+from harness.backbone.initial import initial_network
 from harness.backbone.preprocessing import PREPROCESSING
-from harness.backbone.pretraining import Scores, pretrain
+from harness.backbone.pretrain_config import PretrainConfig
+from harness.backbone.pretraining import pretrain
 from harness.clips.demo import Demo, ensure_demo
 from harness.clips.faces import crop_recipe, load_detector
 from harness.clips.layouts import read_clips
@@ -35,11 +34,15 @@ from harness.study.trial import TrialData
 # What DAN was trained on; a weight file may name another size.
 INPUT_SIZE = 224
 # The demo's network: small, so that its training takes under two minutes on two cores.
-DEMO_HEADS = 2
-DEMO_INPUT_SIZE = 64
-DEMO_EPOCHS = 6
-DEMO_BATCH = 32
-DEMO_LEARNING_RATE = 1e-3
+DEMO_TRAINING = PretrainConfig(
+    heads=2,
+    input_size=64,
+    epochs=6,
+    batch_size=32,
+    learning_rate=1e-3,
+    schedule="one-cycle",
+    augmentation=Augmentation(flip=0.5, crop=1, jitter=0, erase=0),
+)
 
 #: How faces come out of frames: found in them, or not at all as the pictures are faces.
 CROPS = ("detect", "none")
@@ -191,7 +194,7 @@ def demo_sources(cache: Path, progress: Progress) -> Sources:
     """Synthetic clips and a small network trained on synthetic faces, made at the first use."""
     demo = ensure_demo(cache, progress=progress)
     # Named by how it is trained, so that another recipe is another file.
-    recipe = f"h{DEMO_HEADS}-s{DEMO_INPUT_SIZE}-e{DEMO_EPOCHS}-b{DEMO_BATCH}"
+    recipe = hashlib.sha256(repr(DEMO_TRAINING.flat()).encode()).hexdigest()[:8]
     weights = demo.root / f"mtl_dan-{recipe}.safetensors"
     if not weights.exists():
         _train_demo_network(demo, weights, progress)
@@ -343,22 +346,17 @@ def _input_size(weights: Path) -> int:
 
 
 def _train_demo_network(demo: Demo, file: Path, progress: Progress) -> None:
-    def on_step(done: int, total: int, _: Scores) -> None:
-        progress("training the demo's face network", done, total)
-
-    progress("training the demo's face network", 0, DEMO_EPOCHS)
-    model, scores = pretrain(
-        demo.annotations,
-        num_heads=DEMO_HEADS,
-        input_size=DEMO_INPUT_SIZE,
-        epochs=DEMO_EPOCHS,
-        batch_size=DEMO_BATCH,
-        learning_rate=DEMO_LEARNING_RATE,
-        seed=0,
-        progress=on_step,
+    step = "training the demo's face network"
+    progress(step, 0, DEMO_TRAINING.epochs)
+    pretrain(
+        read_annotated_faces(demo.annotations),
+        initial_network(None, DEMO_TRAINING.heads, DEMO_TRAINING.seed),
+        DEMO_TRAINING,
+        file,
+        device=torch.device("cpu"),
+        tags={"trained_on": "synthetic faces"},
+        on_epoch=lambda epoch: progress(step, epoch.number, DEMO_TRAINING.epochs),
     )
-    tags = {"input_size": str(DEMO_INPUT_SIZE), "trained_on": "synthetic faces"}
-    save_mtl_dan(file, model, tags | {"p_mtl": f"{scores.p_mtl:.4f}"})
 
 
 def _data_fingerprint(clips: ClipTable, states: list[str]) -> str:
