@@ -111,14 +111,12 @@ def test_the_fused_twin_is_the_same_function(num_heads: int, height: int, width:
     assert ((plain - fused).norm() / plain.norm()) < 1e-5
 
 
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_reduced_precision_is_near_and_not_the_same(dtype: torch.dtype) -> None:
-    model = make_network(1)
-    x = torch.randn(4, 3, 64, 64)
+@pytest.mark.parametrize(("dtype", "most"), [(torch.bfloat16, 0.15), (torch.float16, 0.03)])
+def test_reduced_precision_is_near_and_not_the_same(dtype: torch.dtype, most: float) -> None:
+    model, x = make_network(1), images(8, 64, 64)
     plain, reduced = model(x), fuse(model, dtype)(x)
     assert reduced.dtype == torch.float32
-    error = (plain - reduced).norm() / plain.norm()
-    assert 1e-5 < error < 0.05
+    assert 1e-5 < (plain - reduced).norm() / plain.norm() < most
 
 
 def test_the_shared_representation_is_what_the_branches_read() -> None:
