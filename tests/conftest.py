@@ -1,10 +1,14 @@
 """Shared fixtures: tiny synthetic clips, made once a run."""
 
+import signal
 from pathlib import Path
 
 import pytest
 
 from harness.clips.demo import Demo, Plan, ensure_demo
+
+# A shell's background job ignores Ctrl-C, and so would the commands that the tests interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 TINY = Plan(clips=(10, 6, 4), faces=(64, 24), frames=31)
 
