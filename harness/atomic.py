@@ -27,6 +27,10 @@ def replacing(path: Path) -> Iterator[Path]:
         _flush(temporary)
         temporary.replace(path)
         _flush(path.parent)
+    except OSError as error:
+        # Libraries that write do not always say where.
+        error.filename = str(path)
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -40,6 +44,13 @@ def write_bytes(path: Path, content: bytes) -> None:
 def write_text(path: Path, content: str) -> None:
     """Writes `content` to `path` atomically, as UTF-8."""
     write_bytes(path, content.encode())
+
+
+def remove(path: Path) -> None:
+    """Removes a file, which need not be there; it stays removed when the power fails."""
+    if path.exists():
+        path.unlink()
+        _flush(path.parent)
 
 
 def _flush(path: Path) -> None:

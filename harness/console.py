@@ -1,5 +1,7 @@
 """The terminal: how commands print, and how they end."""
 
+import errno
+import os
 import sys
 
 import typer
@@ -24,5 +26,33 @@ def run(app: typer.Typer) -> None:
         # Plain text: a path in brackets is no markup. One line: programs read it, too.
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(1)
+    except Exception as error:
+        surroundings = _surroundings(error)
+        if surroundings is None:
+            raise
+        print(f"error: {surroundings}", file=sys.stderr)
+        sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
+
+
+def _surroundings(error: BaseException) -> str | None:
+    """A line on what the operating system refused, if that is behind an error."""
+    while not isinstance(error, OSError) or error.errno is None:
+        behind = error.__cause__ or error.__context__
+        if behind is None:
+            return None
+        error = behind
+    number = error.errno
+    where = f"{error.filename}: " if error.filename else ""
+    todo = {
+        errno.ENOSPC: "free some space",
+        errno.EDQUOT: "free some space",
+        errno.EROFS: "make it writable, or choose another folder",
+        errno.EACCES: "make it accessible, or choose another folder",
+        errno.EPERM: "make it accessible, or choose another folder",
+    }.get(number or 0, "put that right")
+    return (
+        f"{where}{os.strerror(number or 0)}; what was finished is kept: {todo} and run the same "
+        "command again"
+    )

@@ -13,6 +13,7 @@ from harness.predictions import (
     write_clips,
     write_predictions,
 )
+from harness.sealed import MANIFEST, write_sealed
 
 TARGETS = ("Joy", "Fear-of-Tests", "Awe")
 
@@ -56,11 +57,16 @@ def make_info(index: ClipIndex, number: int, val: NDArray[np.float32]) -> Predic
     )
 
 
+def write_manifest(folder: Path, **values: object) -> None:
+    """What readers of predictions need of study.json."""
+    write_sealed(folder / "study.json", MANIFEST, {"oracle": {}, "empty": [], **values})
+
+
 def make_study(folder: Path, trials: int, index: ClipIndex | None = None) -> ClipIndex:
     """A study folder with so many finished trials."""
     index = index or make_index()
     write_clips(folder / "clips.parquet", index)
-    (folder / "study.json").write_text('{"oracle": {"val": 0.9, "test": 0.9}}')
+    write_manifest(folder, oracle={"val": 0.9, "test": 0.9})
     for number in range(trials):
         predictions = make_predictions(index, number)
         info = make_info(index, number, predictions["val"])

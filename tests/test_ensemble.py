@@ -12,12 +12,12 @@ import pytest
 
 from harness.ensembles.construction import construct
 from harness.ensembles.ensemble import Ensemble, combine
-from harness.ensembles.files import write_ensemble
+from harness.ensembles.files import read_ensemble, write_ensemble
 from harness.ensembles.library import Library, load_library, load_members, newest_study
 from harness.ensembles.selection import METHODS, Recipe
 from harness.errors import InputError
 from harness.predictions import ClipIndex, read_predictions
-from tests.studies import make_index, make_study
+from tests.studies import make_index, make_study, write_manifest
 
 
 def command(results: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -89,7 +89,7 @@ def test_json_round_trip_is_exact(tmp_path: Path, recipe: Recipe) -> None:
     small_study(tmp_path / "s")
     ensemble = construct(load_library(tmp_path / "s"), recipe).ensemble
     assert ensemble.estimate is not None
-    assert Ensemble.from_json(ensemble.to_json()) == ensemble
+    assert Ensemble.from_dict(json.loads(json.dumps(ensemble.to_dict()))) == ensemble
 
 
 def test_refused_and_repeated_files_are_told(tmp_path: Path) -> None:
@@ -168,9 +168,7 @@ def test_the_command_speaks_json(tmp_path: Path) -> None:
 
 def test_the_command_says_what_a_score_is_worth(tmp_path: Path) -> None:
     index = small_study(tmp_path / "s")
-    (tmp_path / "s" / "study.json").write_text(
-        json.dumps({"oracle": {}, "empty": index.ids("test")[:3]})
-    )
+    write_manifest(tmp_path / "s", empty=index.ids("test")[:3])
     done = command(tmp_path, "--method", "greedy", "--explain")
     assert done.returncode == 0, done.stderr
     for said in (
@@ -227,7 +225,7 @@ def test_weights_of_the_stored_file_make_the_stored_predictions(tmp_path: Path) 
     library = load_library(tmp_path / "s")
     ensemble = construct(library, Recipe("greedy", per_target=True), "e").ensemble
     paths = {path.name: path for path in write_ensemble(ensemble, library)}
-    again = Ensemble.from_json(paths["ensemble.json"].read_text())
+    again = read_ensemble(paths["ensemble.json"].parent)
     by_id = {trial.id: trial for trial in library.matrix.trials}
     for split in ("val", "test"):
         _, values = read_predictions(paths["predictions.parquet"], index, split)

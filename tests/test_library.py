@@ -1,7 +1,6 @@
 """Reading trials: what does not fit is refused by name, studies are aligned by clip id."""
 
 import dataclasses
-import json
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +13,7 @@ from harness.ensembles.library import load_library, load_members
 from harness.ensembles.selection import Recipe
 from harness.errors import InputError
 from harness.predictions import ClipIndex, PredictionInfo, trial_name, write_predictions
-from tests.studies import make_index, make_info, make_predictions, make_study
+from tests.studies import make_index, make_info, make_predictions, make_study, write_manifest
 
 
 def write_trial(
@@ -171,6 +170,6 @@ def test_families_are_told_apart_by_what_the_paper_compares(tmp_path: Path) -> N
 def test_clips_without_features_are_counted_by_split(tmp_path: Path) -> None:
     index = make_study(tmp_path / "s", 1)
     empty = [*index.ids("test")[:2], index.ids("val")[0]]
-    (tmp_path / "s" / "study.json").write_text(json.dumps({"oracle": {}, "empty": empty}))
+    write_manifest(tmp_path / "s", empty=empty)
     library = load_library(tmp_path / "s")
     assert (library.filled("test"), library.filled("val")) == (2, 1)

@@ -33,14 +33,47 @@ def read_clips(
     """
     if not root.is_dir():
         raise InputError(f"{root}: no such folder")
+    return check_usable(root, _read(root, layout, features), strict)
+
+
+def read_new_clips(
+    root: Path, layout: str | None = None, *, features: str | None = None, strict: bool = False
+) -> ClipTable:
+    """Reads clips to be predicted: a folder of one of LAYOUTS, of which any clips will do, or
+    nothing but videos, each named by its file.
+
+    Raises:
+        InputError: as `read_clips`, but for what only a search needs; no clip at all.
+    """
+    if not root.is_dir():
+        raise InputError(f"{root}: no such folder")
+    videos = _entries(root, VIDEO_SUFFIXES)
+    if layout is None and videos and not (root / "clips.csv").is_file():
+        ids = tuple(sorted(videos))
+        return ClipTable(
+            clip_ids=ids,
+            splits=("test",) * len(ids),
+            targets=np.empty((len(ids), 0), np.float32),
+            target_names=(),
+            paths=tuple(videos[i] for i in ids),
+            kind="video",
+        )
+    clips = _read(root, layout, features)
+    if strict and clips.notes:
+        raise InputError(f"{clips.notes[0]} (--strict)")
+    if not any(clips.paths):
+        raise InputError(f"{root}: none of {len(clips)} clips has a file")
+    return clips
+
+
+def _read(root: Path, layout: str | None, features: str | None) -> ClipTable:
     name = layout or _recognised(root)
     if name not in LAYOUTS:
         raise InputError(f"--layout {name}: choose of {', '.join(LAYOUTS)}")
     if features is not None and name != "muse":
         raise InputError(f"--features {features}: only the muse layout has feature sets")
     clips = LAYOUTS[name](root, features)
-    clips = dataclasses.replace(clips, synthetic=(root / SYNTHETIC_MARK).is_file())
-    return check_usable(root, clips, strict)
+    return dataclasses.replace(clips, synthetic=(root / SYNTHETIC_MARK).is_file())
 
 
 def _abaw5(root: Path, _: str | None) -> ClipTable:

@@ -1,6 +1,5 @@
 """The ensemble: members, weights, scores and what they are worth."""
 
-import json
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -79,14 +78,14 @@ class Ensemble:
         rows = self.target_weights or (self.weights,) * len(self.targets)
         return combine(predictions, rows, self.standardisation)
 
-    def to_json(self) -> str:
-        """JSON text; floats are exact."""
-        return json.dumps(asdict(self), indent=2) + "\n"
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, fit for JSON, whose floats are exact."""
+        return asdict(self)
 
     @classmethod
-    def from_json(cls, text: str) -> "Ensemble":
-        """The inverse of `to_json`."""
-        values: dict[str, Any] = json.loads(text)
+    def from_dict(cls, given: dict[str, Any]) -> "Ensemble":
+        """The inverse of `to_dict`, also after a way through JSON."""
+        values = dict(given)
         for name in ("studies", "members", "weights", "targets", "pcc"):
             values[name] = tuple(values[name])
         values["recipe"] = Recipe(**values["recipe"])

@@ -2,22 +2,27 @@
 
 import csv
 import io
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 import harness
-from harness.atomic import write_text
+from harness.atomic import remove, write_text
 from harness.ensembles.ensemble import Ensemble
-from harness.ensembles.library import Library, PredictionMatrix, load_members
+from harness.ensembles.library import Library, load_members
 from harness.predictions import PredictionInfo, write_predictions
+from harness.sealed import ENSEMBLE, read_sealed, write_sealed
 
 
 def write_ensemble(ensemble: Ensemble, library: Library) -> list[Path]:
     """Writes predictions as Parquet, `predictions.csv` where there is a test split, and
     `ensemble.json` last, so that a folder that has it is whole. Returns the paths."""
     folder = library.home / "ensembles" / ensemble.name
+    # An ensemble of the same name goes first: its members would stand beside others' predictions.
+    remove(folder / "ensemble.json")
     by_id = {trial.id: trial for trial in library.matrix.trials}
     trials = [by_id[member] for member in ensemble.members]
     combined = {}
@@ -28,12 +33,19 @@ def write_ensemble(ensemble: Ensemble, library: Library) -> list[Path]:
             combined[split] = ensemble.combine(matrix.predictions).astype(np.float32)
             if split == "test":
                 written.append(folder / "predictions.csv")
-                write_text(written[-1], _submission(matrix, combined[split]))
+                write_text(
+                    written[-1], submission(matrix.clip_ids, matrix.target_names, combined[split])
+                )
     info = _info(ensemble, [trial.info for trial in trials], library, combined["val"])
     write_predictions(written[0], info, library.index, combined)
     written.append(folder / "ensemble.json")
-    write_text(written[-1], ensemble.to_json())
+    write_sealed(written[-1], ENSEMBLE, ensemble.to_dict())
     return written
+
+
+def read_ensemble(folder: Path) -> Ensemble:
+    """The ensemble in `ensembles/<name>/`. InputError if it is missing or damaged."""
+    return Ensemble.from_dict(read_sealed(folder / "ensemble.json", ENSEMBLE))
 
 
 def _info(
@@ -59,11 +71,13 @@ def _info(
     )
 
 
-def _submission(matrix: PredictionMatrix, values: NDArray[np.float32]) -> str:
-    """`File_ID` and the targets, a row a test clip, sorted by id."""
+def submission(
+    clip_ids: Sequence[str], targets: Sequence[str], values: NDArray[np.floating[Any]]
+) -> str:
+    """The challenge's csv: `File_ID` and the targets, a row a clip, sorted by id."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["File_ID", *matrix.target_names])
-    for row in sorted(range(len(values)), key=lambda row: matrix.clip_ids[row]):
-        writer.writerow([matrix.clip_ids[row], *(f"{value:.6f}" for value in values[row])])
+    writer.writerow(["File_ID", *targets])
+    for row in sorted(range(len(values)), key=lambda row: clip_ids[row]):
+        writer.writerow([clip_ids[row], *(f"{value:.6f}" for value in values[row])])
     return text.getvalue()

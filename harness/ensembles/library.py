@@ -1,7 +1,6 @@
 """`predictions/*.parquet` of studies -> one aligned PredictionMatrix, or a reason why not."""
 
 import hashlib
-import json
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 from harness.errors import InputError
 from harness.metrics import pcc
 from harness.predictions import ClipIndex, PredictionInfo, read_clips, read_predictions
+from harness.sealed import MANIFEST, read_sealed
 
 #: The fields of a trial's configuration that make its family: what the paper compares.
 FAMILY = ("loss", "reduction", "stride", "sequence", "layers")
@@ -258,12 +258,8 @@ def _order(folder: Path, index: ClipIndex, first: Study | None, split: str) -> N
 
 
 def _manifest(folder: Path) -> tuple[dict[str, float], frozenset[str]]:
-    file = folder / "study.json"
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-        return dict(content["oracle"]), frozenset(content.get("empty", ()))
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{file}: no readable study: {error}") from error
+    content = read_sealed(folder / "study.json", MANIFEST)
+    return content["oracle"], frozenset(content["empty"])
 
 
 def _family(info: PredictionInfo, with_features: bool) -> str:

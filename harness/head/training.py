@@ -122,17 +122,9 @@ class Training:
         """The predictions that `truth` is compared with, row for row."""
         return np.concatenate([self.predict(self.val), self._filled])
 
-    @torch.inference_mode()
     def predict(self, split: Tensors) -> NDArray[np.float32]:
         """Intensities (clips, targets), in the split's order."""
-        self.head.eval()
-        parts = [
-            self.head(
-                split.features[i : i + EVALUATION_BATCH], split.lengths[i : i + EVALUATION_BATCH]
-            )
-            for i in range(0, len(split), EVALUATION_BATCH)
-        ]
-        return torch.cat(parts).float().cpu().numpy()
+        return predict(self.head, split)
 
     def _pass_over_train(self) -> float:
         self.head.train()
@@ -158,6 +150,17 @@ class Training:
             self.scheduler.step(score if np.isfinite(score) else -1.0)
         elif self.scheduler is not None:
             self.scheduler.step()
+
+
+@torch.inference_mode()
+def predict(head: nn.Module, split: Tensors) -> NDArray[np.float32]:
+    """A head's intensities (clips, targets), in the split's order."""
+    head.eval()
+    parts = [
+        head(split.features[i : i + EVALUATION_BATCH], split.lengths[i : i + EVALUATION_BATCH])
+        for i in range(0, len(split), EVALUATION_BATCH)
+    ]
+    return torch.cat(parts).float().cpu().numpy()
 
 
 def _scheduler(

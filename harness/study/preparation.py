@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,6 +26,7 @@ from harness.clips.table import ClipTable, some
 from harness.errors import InputError
 from harness.features.extraction import Compute, Extraction, Extractor, extract, sources
 from harness.features.foreign import read_foreign
+from harness.features.sequences import FrameFeatures
 from harness.features.store import FeatureStore, Recipe
 from harness.predictions import ClipIndex
 from harness.study.space import SearchSpace
@@ -83,6 +85,21 @@ class Machines:
 
 
 @dataclass(frozen=True)
+class ClipFeatures:
+    """frames: of every clip. fingerprint, recipe: of the way they were computed; the recipe is None
+    where the clips bring them. columns: of each kind, where there are several. problems, faceless:
+    as in Prepared. extraction: what was computed now."""
+
+    frames: FrameFeatures
+    fingerprint: str
+    recipe: dict[str, Any] | None
+    columns: dict[str, slice]
+    problems: dict[str, str]
+    faceless: dict[str, int]
+    extraction: Extraction | None
+
+
+@dataclass(frozen=True)
 class Prepared:
     """data and index agree row by row; the fingerprints tell one study from another.
 
@@ -96,6 +113,7 @@ class Prepared:
     space: SearchSpace
     data_fingerprint: str
     feature_fingerprint: str
+    recipe: dict[str, Any] | None
     problems: dict[str, str]
     faceless: dict[str, int]
     extraction: Extraction | None
@@ -115,6 +133,7 @@ class Prepared:
             space=self.space.path.name,
             data=self.data_fingerprint,
             features=self.feature_fingerprint,
+            recipe=self.recipe,
             strides=self.space.strides(),
             targets=self.index.target_names,
             synthetic=self.index.synthetic,
@@ -216,24 +235,11 @@ def prepare(
         InputError: no clip gave a frame, or, with `strict`, one gave none or not all.
     """
     clips = given.clips
-    states = sources(clips)
-    extraction = None
-    columns: dict[str, slice] = {}
     if given.weights is None:
         # Steps of somebody else's making: there are no frames between them to choose.
         space = space.without("stride", 1).without("features", "outputs")
-        frames, problems = read_foreign(clips)
-        faceless: dict[str, int] = {}
-        fingerprint = hashlib.sha256(frames.features.tobytes()).hexdigest()
-    else:
-        outputs = _outputs(space)
-        store = feature_store(given, cache, outputs)
-        extraction = _extract(given, store, space.strides(), machines, progress)
-        keys = list(zip(clips.clip_ids, states, strict=True))
-        frames, problems = store.load(keys, space.strides()), store.problems(keys)
-        faceless = store.faceless(keys, space.strides())
-        fingerprint = store.recipe.fingerprint()
-        columns = COLUMNS if outputs == "both" else {}
+    found = features_of(given, cache, space.strides(), _outputs(space), machines, progress)
+    problems = found.problems
     if strict and problems:
         raise InputError(f"{some([f'{i}: {why}' for i, why in problems.items()])} (--strict)")
     index = ClipIndex(
@@ -246,15 +252,44 @@ def prepare(
     )
     rows = {split: index.rows(split) for split in sorted(set(clips.splits))}
     return Prepared(
-        data=TrialData(frames, clips.targets, rows, columns),
+        data=TrialData(found.frames, clips.targets, rows, found.columns),
         index=index,
         space=space,
-        data_fingerprint=_data_fingerprint(clips, states),
-        feature_fingerprint=fingerprint,
+        data_fingerprint=_data_fingerprint(clips, sources(clips)),
+        feature_fingerprint=found.fingerprint,
+        recipe=found.recipe,
         problems=problems,
-        faceless=faceless,
-        extraction=extraction,
+        faceless=found.faceless,
+        extraction=found.extraction,
         oracle=given.oracle,
+    )
+
+
+def features_of(
+    given: Sources,
+    cache: Path,
+    strides: tuple[int, ...],
+    outputs: str,
+    machines: Machines,
+    progress: Progress,
+) -> ClipFeatures:
+    """The features of clips at some strides; those of frames that are not stored are computed."""
+    clips = given.clips
+    if given.weights is None:
+        frames, problems = read_foreign(clips)
+        fingerprint = hashlib.sha256(frames.features.tobytes()).hexdigest()
+        return ClipFeatures(frames, fingerprint, None, {}, problems, {}, None)
+    store = feature_store(given, cache, outputs)
+    extraction = _extract(given, store, strides, machines, progress)
+    keys = list(zip(clips.clip_ids, sources(clips), strict=True))
+    return ClipFeatures(
+        frames=store.load(keys, strides),
+        fingerprint=store.recipe.fingerprint(),
+        recipe=vars(store.recipe),
+        columns=COLUMNS if outputs == "both" else {},
+        problems=store.problems(keys),
+        faceless=store.faceless(keys, strides),
+        extraction=extraction,
     )
 
 

@@ -19,10 +19,8 @@ import optuna
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
-from safetensors.numpy import save_file
 
 import harness
-from harness.atomic import replacing, write_text
 from harness.errors import InputError
 from harness.predictions import (
     ClipIndex,
@@ -31,6 +29,8 @@ from harness.predictions import (
     write_clips,
     write_predictions,
 )
+from harness.sealed import MANIFEST, read_sealed, write_sealed
+from harness.study.heads import Head, write_head
 from harness.study.trial import EARLY_STOP_SPLIT, TrialResult
 
 #: Trials that count against the budget.
@@ -45,6 +45,7 @@ class Manifest:
     """What a study is about; a search on other data or features is another study.
 
     data: sha256 of clip ids, splits, ratings and files. features: fingerprint of the recipe.
+    recipe: how features are computed, None where the clips bring theirs.
     oracle: best possible mean PCC per split, known for synthetic clips alone.
     problems: clips that gave nothing or not all, with the reason; empty: those that gave nothing,
     which are predicted by the mean rating of train.
@@ -55,6 +56,7 @@ class Manifest:
     space: str
     data: str
     features: str
+    recipe: dict[str, Any] | None
     strides: tuple[int, ...]
     targets: tuple[str, ...]
     synthetic: bool
@@ -107,7 +109,7 @@ class StudyFolder:
         if not file.exists():
             write_clips(self.path / "clips.parquet", index)
             # Last, so that a study with a manifest is whole.
-            write_text(file, json.dumps(asdict(manifest), indent=2) + "\n")
+            write_sealed(file, MANIFEST, asdict(manifest))
             return
         old, new = self.manifest(), json.loads(json.dumps(asdict(manifest)))
         for field in ("data", "features", "targets", "seed"):
@@ -119,12 +121,7 @@ class StudyFolder:
 
     def manifest(self) -> dict[str, Any]:
         """The manifest as plain values."""
-        file = self.path / "study.json"
-        try:
-            content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise InputError(f"{file}: no readable study: {error}") from error
-        return content
+        return read_sealed(self.path / "study.json", MANIFEST)
 
     def storage(self, url: str | None = None) -> BaseStorage:
         """The Optuna storage: the journal file, or a database by its URL."""
@@ -145,9 +142,17 @@ class StudyFolder:
         """Writes a trial's head and then its predictions; both are complete on return."""
         manifest = self.manifest()
         config = result.config.to_dict()
-        tags = {"config": json.dumps(config), "targets": json.dumps(manifest["targets"])}
-        with replacing(self._made(self.head_file(number))) as temporary:
-            save_file(result.weights, temporary, tags)
+        write_head(
+            self.head_file(number),
+            Head(
+                trial=trial_name(number),
+                config=result.config,
+                targets=index.target_names,
+                features=manifest["features"],
+                fill=result.fill,
+                weights=result.weights,
+            ),
+        )
         info = PredictionInfo(
             trial_id=trial_name(number),
             config=config,
@@ -161,12 +166,7 @@ class StudyFolder:
             val_pcc=result.best.score,
             created=datetime.now(UTC).isoformat(timespec="seconds"),
         )
-        write_predictions(self._made(self.prediction_file(number)), info, index, result.predictions)
-
-    @staticmethod
-    def _made(path: Path) -> Path:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        return path
+        write_predictions(self.prediction_file(number), info, index, result.predictions)
 
 
 def quiet_optuna() -> None:

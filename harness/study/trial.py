@@ -10,11 +10,12 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from harness.features.sequences import FrameFeatures, sequences
 from harness.head.losses import reduced_loss
 from harness.head.model import LSTMHead
-from harness.head.training import Epoch, Recipe, Tensors, Training
+from harness.head.training import Epoch, Recipe, Tensors, Training, predict
 from harness.metrics import pcc
 from harness.study.config import TrialConfig
 
@@ -54,7 +55,8 @@ class TrialResult:
 
     predictions: split -> (clips, targets) float32 in the order of `TrialData.rows`, train left
     out; clips without a frame hold the mean rating of train. filled: how many those are a split.
-    weights: the head's state dict as arrays. per_target: PCC on val. seconds: of training.
+    weights: the head's state dict as arrays. fill: (targets,) that mean rating. per_target: PCC on
+    val. seconds: of training.
     steps: of the longest sequence of val.
     """
 
@@ -64,6 +66,7 @@ class TrialResult:
     per_target: NDArray[np.float64]
     predictions: dict[str, NDArray[np.float32]]
     weights: dict[str, NDArray[np.float32]]
+    fill: NDArray[np.float32]
     seconds: float
     steps: int
     filled: dict[str, int]
@@ -114,6 +117,7 @@ class Trial:
             per_target=pcc(training.truth, training.scored()),
             predictions={split: self._predict(clips) for split, clips in rows.items()},
             weights={k: v.cpu().numpy().copy() for k, v in training.head.state_dict().items()},
+            fill=training.fill,
             seconds=time.perf_counter() - self._begun,
             steps=self.steps,
             filled={k: int((~self.with_frames[v]).sum()) for k, v in rows.items()},
@@ -123,23 +127,13 @@ class Trial:
         return rows[self.with_frames[rows]]
 
     def _predict(self, rows: NDArray[np.intp]) -> NDArray[np.float32]:
-        filled = np.tile(self.training.fill, (len(rows), 1))
-        seen = self.with_frames[rows]
-        if seen.any():
-            filled[seen] = self.training.predict(self._tensors(rows[seen]))
-        return filled
+        training = self.training
+        return predict_clips(
+            training.head, self.config, self.data, rows, training.fill, self.device
+        )[0]
 
     def _tensors(self, rows: NDArray[np.intp]) -> Tensors:
-        batch = sequences(
-            self.data.frames,
-            rows,
-            self.data.targets,
-            stride=self.config.stride,
-            rule=self.config.sequence,
-            columns=self.data.columns.get(self.config.features, slice(None)),
-        )
-        arrays = (batch.features, batch.lengths, batch.targets)
-        return Tensors(*(torch.from_numpy(array).to(self.device) for array in arrays))
+        return tensors(self.data, rows, self.config, self.device)
 
     def _head(self, train: Tensors) -> LSTMHead:
         config = self.config
@@ -174,6 +168,40 @@ def run_trial(
     while not trial.finished:
         report(trial.step())
     return trial.result()
+
+
+def tensors(
+    data: TrialData, rows: NDArray[np.intp], config: TrialConfig, device: torch.device
+) -> Tensors:
+    """The sequences of clips, each of which has a frame, as a configuration reads them."""
+    batch = sequences(
+        data.frames,
+        rows,
+        data.targets,
+        stride=config.stride,
+        rule=config.sequence,
+        columns=data.columns.get(config.features, slice(None)),
+    )
+    arrays = (batch.features, batch.lengths, batch.targets)
+    return Tensors(*(torch.from_numpy(array).to(device) for array in arrays))
+
+
+def predict_clips(
+    head: nn.Module,
+    config: TrialConfig,
+    data: TrialData,
+    rows: NDArray[np.intp],
+    fill: NDArray[np.float32],
+    device: torch.device | None = None,
+) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """Predictions (clips, targets) of some clips, `fill` for those without a frame; and which
+    clips have one."""
+    filled = np.tile(fill, (len(rows), 1))
+    seen = data.with_frames(config.stride)[rows]
+    if seen.any():
+        given = tensors(data, rows[seen], config, device or torch.device("cpu"))
+        filled[seen] = predict(head, given)
+    return filled, seen
 
 
 def _recipe(config: TrialConfig) -> Recipe:

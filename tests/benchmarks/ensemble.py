@@ -61,6 +61,7 @@ from harness.predictions import (
     write_clips,
     write_predictions,
 )
+from tests.studies import write_manifest
 
 CLIPS = {"val": 4657, "test": 4604}
 TARGETS = ("Adoration", "Amusement", "Anxiety", "Disgust", "Empathic-Pain", "Fear", "Surprise")
@@ -121,7 +122,7 @@ def write_trials(folder: Path, first: int, last: int) -> None:
 def write_trials_from(folder: Path, existing: int, trials: int) -> None:
     """Brings a study from so many existing trials to so many."""
     write_clips(folder / "clips.parquet", index_of())
-    (folder / "study.json").write_text('{"oracle": {}, "empty": []}')
+    write_manifest(folder)
     bounds = np.linspace(existing, trials, 9).astype(int).tolist()
     with ProcessPoolExecutor(2) as pool:
         list(pool.map(write_trials, [folder] * 8, bounds[:-1], bounds[1:]))

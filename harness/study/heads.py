@@ -1,0 +1,100 @@
+"""A trained head on disk: its weights, and all that is needed to build it again."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from harness.atomic import replacing
+from harness.errors import InputError
+from harness.head.model import LSTMHead
+from harness.study.config import TrialConfig
+
+_SCHEMA = "head 1"
+
+
+@dataclass(frozen=True)
+class Head:
+    """A trained head.
+
+    trial: its id. config: what it was trained with. targets: names of its outputs. features:
+    fingerprint of the features it reads. fill: (targets,) the mean rating of train, which clips
+    without features are predicted by. weights: its state dict as arrays.
+    """
+
+    trial: str
+    config: TrialConfig
+    targets: tuple[str, ...]
+    features: str
+    fill: NDArray[np.float32]
+    weights: dict[str, NDArray[np.float32]]
+
+    def model(self) -> LSTMHead:
+        """The module, in eval."""
+        first = next(v for k, v in self.weights.items() if k.endswith("weight_ih_l0"))
+        config = self.config
+        model = LSTMHead(
+            first.shape[1],
+            len(self.targets),
+            layers=config.layers,
+            hidden=config.hidden,
+            bidirectional=config.bidirectional,
+            dropout=config.dropout,
+            pooling=config.pooling,
+            head_width=config.head_width,
+        )
+        model.load_state_dict({k: torch.from_numpy(v) for k, v in self.weights.items()})
+        return model.eval()
+
+
+def write_head(path: Path, head: Head) -> None:
+    """Writes a head atomically, as safetensors with a checksum of everything."""
+    said = {
+        "schema": _SCHEMA,
+        "trial": head.trial,
+        "config": json.dumps(head.config.to_dict()),
+        "targets": json.dumps(head.targets),
+        "features": head.features,
+        "fill": json.dumps(head.fill.tolist()),
+    }
+    with replacing(path) as temporary:
+        save_file(head.weights, temporary, {**said, "sha256": _seal(said, head.weights)})
+
+
+def read_head(path: Path) -> Head:
+    """Reads a head. InputError if the file is missing, damaged, or of another schema."""
+    try:
+        with safe_open(path, "np") as file:
+            said: dict[str, str] = dict(file.metadata() or {})
+            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: no such file") from error
+    except (OSError, SafetensorError, ValueError, TypeError) as error:
+        raise InputError(f"{path}: not readable as safetensors: {error}") from error
+    if said.get("schema") != _SCHEMA:
+        raise InputError(f"{path}: schema {said.get('schema')!r}, this harness reads {_SCHEMA!r}")
+    if said.pop("sha256", None) != _seal(said, weights):
+        raise InputError(f"{path}: it was damaged or edited, its checksum does not fit")
+    return Head(
+        trial=said["trial"],
+        config=TrialConfig.from_dict(json.loads(said["config"])),
+        targets=tuple(json.loads(said["targets"])),
+        features=said["features"],
+        fill=np.array(json.loads(said["fill"]), dtype=np.float32),
+        weights=weights,
+    )
+
+
+def _seal(said: dict[str, str], weights: dict[str, NDArray[Any]]) -> str:
+    digest = hashlib.sha256(json.dumps(said, sort_keys=True).encode())
+    for name in sorted(weights):
+        digest.update(f"{name} {weights[name].shape} {weights[name].dtype}".encode())
+        digest.update(np.ascontiguousarray(weights[name]).tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,18 @@
+"""Every fault of the suite is survived, each time; `python -m tests.faults` prints the table."""
+
+import os
+
+import pytest
+
+from tests.faults.fault import Fault, tried
+from tests.faults.suite import FAULTS
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: f"{fault.kind}: {fault.name}")
+def test_nothing_is_lost(fault: Fault) -> None:
+    outcome = tried(fault)
+    if outcome.reason and not os.environ.get("CI"):
+        pytest.skip(outcome.reason)
+    assert not outcome.lost, "\n".join(outcome.lost)
+    assert outcome.survived == outcome.tried == fault.times

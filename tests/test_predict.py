@@ -1,0 +1,137 @@
+"""New clips through stored heads: the same numbers as in the study, and refusals by name."""
+
+import csv
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from harness.clips.demo import Demo
+from harness.errors import InputError
+from harness.predict import load
+from harness.study.heads import read_head
+from harness.study.space import SPACES
+from tests.networks import make_network, save_tiny
+from tests.trees import plain_tree
+
+
+def command(name: str, *arguments: object) -> subprocess.CompletedProcess[str]:
+    line = [sys.executable, "-m", f"harness.{name}", *map(str, arguments)]
+    return subprocess.run(line, capture_output=True, text=True, check=False, timeout=120)
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_tiny(tmp_path_factory.mktemp("weights") / "net.safetensors")
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory, tiny_demo: Demo, weights: Path) -> Path:
+    """The folder of an ensemble of three trials on the tiny demo; do not change it."""
+    results = tmp_path_factory.mktemp("results")
+    base = ["--results", results, "--study", "s"]
+    search = [*base, "--data", tiny_demo.root, "--weights", weights, "--scheduler", "none"]
+    done = command("search", *search, "--space", SPACES / "smoke.toml")
+    assert done.returncode == 0, done.stderr
+    done = command("ensemble", *base, "--top", 3, "--method", "zscore")
+    assert done.returncode == 0, done.stderr
+    return results / "s" / "ensembles" / "zscore-top3"
+
+
+@pytest.mark.slow
+def test_the_clips_of_the_study_get_the_numbers_of_the_study(
+    built: Path, tmp_path: Path, tiny_demo: Demo, weights: Path
+) -> None:
+    out = tmp_path / "new.csv"
+    line = ["--ensemble", built, "--data", tiny_demo.root, "--weights", weights]
+    done = command("predict", *line, "--out", out, "--results", tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "SYNTHETIC" in done.stdout
+    found = pd.read_csv(out, index_col="File_ID")
+    stored = pd.read_csv(built / "predictions.csv", index_col="File_ID")
+    assert len(found) == 20, "train and val are predicted, too"
+    np.testing.assert_allclose(found.loc[stored.index], stored, atol=2e-5)
+
+
+@pytest.mark.slow
+def test_a_folder_of_videos_will_do(
+    built: Path, tmp_path: Path, tiny_demo: Demo, weights: Path
+) -> None:
+    (tmp_path / "clips").mkdir()
+    videos = sorted((tiny_demo.root / "test" / "mp4").iterdir())
+    for video in videos:
+        shutil.copy(video, tmp_path / "clips")
+    (tmp_path / "clips" / "broken.mp4").write_bytes(b"nothing")
+    table = load(built)(tmp_path / "clips", weights, cache=tmp_path / "cache")
+    assert list(table.index) == sorted([*(v.stem for v in videos), "broken"])
+    assert list(table.index[table["filled"]]) == ["broken"]
+    assert table.notna().all(axis=None)
+
+
+@pytest.mark.slow
+def test_other_weights_are_refused(built: Path, tmp_path: Path, tiny_demo: Demo) -> None:
+    from harness.backbone.checkpoints import save_mtl_dan
+
+    other = tmp_path / "other.safetensors"
+    save_mtl_dan(other, make_network(1, seed=1), {"input_size": "32"})
+    with pytest.raises(InputError, match="other weights than those that trial"):
+        load(built)(tiny_demo.root, other, cache=tmp_path)
+    with pytest.raises(InputError, match="--weights FILE is needed"):
+        load(built)(tiny_demo.root, cache=tmp_path)
+
+
+@pytest.mark.slow
+def test_features_do_not_stand_in_for_frames(built: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="was built on a network's features"):
+        load(built)(plain_tree(tmp_path, "features"))
+
+
+@pytest.mark.slow
+def test_a_head_that_was_changed_is_refused(built: Path, tmp_path: Path) -> None:
+    study = Path(shutil.copytree(built.parent.parent, tmp_path / "s"))
+    heads = sorted((study / "heads").iterdir())
+    folder = study / "ensembles" / built.name
+    whole = heads[0].read_bytes()
+
+    shutil.copy(heads[1], heads[0])
+    with pytest.raises(InputError, match="00000.safetensors: it is the head of trial 00001"):
+        load(folder)
+    rng = np.random.default_rng(0)
+    for place in rng.integers(0, len(whole), 100):
+        flipped = bytearray(whole)
+        flipped[place] ^= 1 << int(rng.integers(8))
+        heads[0].write_bytes(flipped)
+        with pytest.raises(InputError, match=r"00000\.safetensors: "):
+            read_head(heads[0])
+    heads[0].unlink()
+    with pytest.raises(InputError, match=r"00000\.safetensors: no such file"):
+        load(folder)
+
+
+@pytest.mark.slow
+def test_given_features_are_predicted(tmp_path: Path) -> None:
+    root = tmp_path / "data"
+    root.mkdir()
+    plain_tree(root, "features")
+    base = ["--results", tmp_path, "--study", "s"]
+    space = tmp_path / "space.toml"
+    space.write_text(
+        "[budget]\ntrials = 2\nepochs = 2\n[fixed]\nhidden = 8\nhead_width = 8\n"
+        '[parameters.lr]\ntype = "float"\nlow = 0.001\nhigh = 0.01\n'
+    )
+    search = [*base, "--data", root, "--space", space, "--scheduler", "none"]
+    assert command("search", *search).returncode == 0
+    told = json.loads(command("ensemble", *base, "--top", 2, "--json").stdout)
+    assert len(told["members"]) == 2
+    folder = tmp_path / "s" / "ensembles" / "mean-top2"
+    out = tmp_path / "out.csv"
+    done = command("predict", "--ensemble", folder, "--data", root, "--out", out)
+    assert done.returncode == 0, done.stderr
+    stored = {row["File_ID"]: row for row in csv.DictReader((folder / "predictions.csv").open())}
+    found = {row["File_ID"]: row for row in csv.DictReader(out.open())}
+    assert {clip: found[clip] for clip in stored} == stored
