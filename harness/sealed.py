@@ -16,6 +16,7 @@ _SCHEMA, _SEAL = "schema", "sha256"
 
 def write_sealed(path: Path, schema: str, values: dict[str, Any]) -> None:
     """Writes values that JSON can hold, atomically; `schema` names their kind and version."""
+    assert not {_SCHEMA, _SEAL} & set(values)  # these two are ours
     content = {_SCHEMA: schema, **values}
     write_text(path, json.dumps({**content, _SEAL: _seal(content)}, indent=2) + "\n")
 

@@ -12,6 +12,7 @@ from harness.backbone.fused import PRECISIONS
 from harness.clips.layouts import LAYOUTS
 from harness.console import console, run
 from harness.progress import Steps
+from harness.study.audit import audit
 from harness.study.board import Board, closing_lines
 from harness.study.preparation import Machines, demo_sources, prepare, real_sources
 from harness.study.space import SPACES, read_space
@@ -103,7 +104,11 @@ def main(
             out.print(line, style="yellow", markup=False, soft_wrap=True)
         if given.clips.synthetic:
             out.print("[yellow]SYNTHETIC demo clips: no score here is a result on Hume-Reaction.")
+        if storage is None:
+            folder.journal.check()
         opened = folder.study(folder.storage(storage))
+        for line in audit(opened, folder, prepared.index):
+            out.print(line, style="red", markup=False, soft_wrap=True)
         total = trials or searched.budget.trials
         if len(finished(opened)) >= total:
             out.print(f"The study is complete: {total} trials; a larger --trials continues it.")

@@ -99,7 +99,7 @@ def test_a_head_that_was_changed_is_refused(built: Path, tmp_path: Path) -> None
     whole = heads[0].read_bytes()
 
     shutil.copy(heads[1], heads[0])
-    with pytest.raises(InputError, match="00000.safetensors: it is the head of trial 00001"):
+    with pytest.raises(InputError, match=r"00000\.safetensors: it is the head of trial 00001"):
         load(folder)
     rng = np.random.default_rng(0)
     for place in rng.integers(0, len(whole), 100):

@@ -1,18 +1,19 @@
 """The live table of a search; one plain line a finished trial where no terminal is watching."""
 
+import shlex
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import optuna
-from optuna.trial import TrialState
 from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from harness.study.storage import StudyFolder, finished
+from harness.study.storage import StudyFolder, complete, finished
 
 _BARS = "▁▂▃▄▅▆▇█"
 _CURVE = 24
@@ -37,8 +38,7 @@ class Board:
     def __init__(self, console: Console, total: int, study: optuna.Study) -> None:
         self.console, self.total = console, total
         self.before = self.done = len(finished(study))
-        complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-        self.best = max((t.value for t in complete if t.value is not None), default=None)
+        self.best = max((t.value for t in complete(study) if t.value is not None), default=None)
         self.rows: dict[int, _Row] = {}
         self.counts = {"COMPLETE": 0, "PRUNED": 0, "FAIL": 0}
         self.begun = time.monotonic()
@@ -128,21 +128,22 @@ def closing_lines(
     study: optuna.Study, folder: StudyFolder, oracle: dict[str, float], url: str | None
 ) -> list[str]:
     """What is said at the end: the best trial, the oracle, and what to do next."""
-    complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     lines = []
-    if complete:
-        best = study.best_trial
+    if trials := complete(study):
+        best = max(trials, key=lambda trial: trial.value or -1.0)
         lines.append(f"Best single trial: {best.number}, mean PCC {best.value:.4f} on val")
         lines.append(f"  {_settings(best.params)}")
     if "val" in oracle:
         lines.append(
             f"Oracle (best prediction from the true curves): mean PCC {oracle['val']:.4f} on val"
         )
-    storage = "the --storage URL" if url else folder.journal
+    results = folder.path.parent
+    elsewhere = "" if results == Path("results") else f" --results {shlex.quote(str(results))}"
+    storage = "the --storage URL" if url else folder.journal.path
     return [
         *lines,
         f"Study: {folder.path}",
-        f"Next: python -m harness.ensemble --top 5 --study {folder.name}",
+        f"Next: python -m harness.ensemble --top 5 --study {folder.name}{elsewhere}",
         f"Look: optuna-dashboard --host 127.0.0.1 {storage}",
     ]
 

@@ -31,11 +31,14 @@ from harness.predictions import (
 )
 from harness.sealed import MANIFEST, read_sealed, write_sealed
 from harness.study.heads import Head, write_head
+from harness.study.journal import Journal
 from harness.study.trial import EARLY_STOP_SPLIT, TrialResult
 
 #: Trials that count against the budget.
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
 RETRY_OF = "retry_of"
+#: Of the study: numbers of trials whose files were lost, with the reason. They do not count.
+VOID = "void"
 # A point that killed its worker this often is the cause, not its victim.
 MAX_RETRIES = 2
 
@@ -74,10 +77,7 @@ class StudyFolder:
             raise InputError(f"--study {name!r}: expected a plain folder name")
         self.path = results / name
         self.name = name
-
-    @property
-    def journal(self) -> Path:
-        return self.path / "study.log"
+        self.journal = Journal(self.path / "study.log")
 
     def prediction_file(self, number: int) -> Path:
         return self.path / "predictions" / f"{trial_name(number)}.parquet"
@@ -126,7 +126,10 @@ class StudyFolder:
     def storage(self, url: str | None = None) -> BaseStorage:
         """The Optuna storage: the journal file, or a database by its URL."""
         if url is None:
-            return JournalStorage(JournalFileBackend(str(self.journal)))
+            try:
+                return JournalStorage(JournalFileBackend(str(self.journal.path)))
+            except (ValueError, KeyError, TypeError, AttributeError) as error:
+                raise InputError(f"{self.journal.path}: not readable: {error!r}") from error
         try:
             return RDBStorage(url)
         except Exception as error:  # SQLAlchemy's and the drivers' own kinds
@@ -177,7 +180,14 @@ def quiet_optuna() -> None:
 
 def finished(study: optuna.Study) -> list[FrozenTrial]:
     """The trials that count against the budget."""
-    return study.get_trials(deepcopy=False, states=FINISHED)
+    void = study.user_attrs.get(VOID, {})
+    trials = study.get_trials(deepcopy=False, states=FINISHED)
+    return [trial for trial in trials if str(trial.number) not in void]
+
+
+def complete(study: optuna.Study) -> list[FrozenTrial]:
+    """The trials that have a score and the files that go with it."""
+    return [trial for trial in finished(study) if trial.state == TrialState.COMPLETE]
 
 
 def close_unfinished(study: optuna.Study) -> int:

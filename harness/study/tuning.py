@@ -5,10 +5,12 @@ truth, and resuming is opening the study.
 """
 
 import gc
+import logging
 import math
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, cast
@@ -38,6 +40,8 @@ from harness.study.space import SearchSpace
 from harness.study.storage import RETRY_OF, StudyFolder, close_unfinished, finished
 from harness.study.trial import Trial, TrialData, TrialResult
 
+# Tune tells of its trials' errors in logs; the study and the last line tell of them here.
+logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
 # A study that yields this many failures in a row, and nothing else, is broken, not unlucky.
 MAX_FAILURES_IN_A_ROW = 5
 # An undefined score ranks below every defined one, which is at least -1.
@@ -122,6 +126,19 @@ class HeadTrainable(tune.Trainable):
         return report
 
 
+class Broken(tune.Stopper):
+    """Stops all trials once a result could not be written."""
+
+    def __init__(self, search_alg: "StudySearch") -> None:
+        self._search = search_alg
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        return False
+
+    def stop_all(self) -> bool:
+        return self._search.broken is not None
+
+
 class StudySearch(OptunaSearch):
     """Tells Optuna what really happened to each trial.
 
@@ -147,9 +164,11 @@ class StudySearch(OptunaSearch):
         self.study_seed, self.watcher = study_seed, watcher
         self.failures_in_a_row = failures_in_a_row
         self.last_reason = ""
+        #: What kept a result from being written. Tune would log it and go on.
+        self.broken: Exception | None = None
 
     def suggest(self, trial_id: str) -> dict[str, Any] | None:
-        if self.failures_in_a_row >= MAX_FAILURES_IN_A_ROW:
+        if self.broken or self.failures_in_a_row >= MAX_FAILURES_IN_A_ROW:
             # None would only mean "ask again later".
             return cast(dict[str, Any], Searcher.FINISHED)
         trial = self.study.ask(fixed_distributions=self.search_space.distributions)
@@ -162,8 +181,9 @@ class StudySearch(OptunaSearch):
         return config
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-        if trial_id not in self._completed_trials:
-            self._report(self._ot_trials[trial_id], result)
+        if trial_id not in self._completed_trials and not self.broken:
+            with self._guarded():
+                self._report(self._ot_trials[trial_id], result)
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
@@ -171,7 +191,20 @@ class StudySearch(OptunaSearch):
         if trial_id in self._completed_trials:
             return
         self._completed_trials.add(trial_id)
-        trial = self._ot_trials[trial_id]
+        if not self.broken:
+            with self._guarded():
+                self._end(self._ot_trials[trial_id], result, error)
+                self.folder.journal.seal()
+
+    @contextmanager
+    def _guarded(self) -> Iterator[None]:
+        """Keeps an error for `search` to raise; after it nothing more is written."""
+        try:
+            yield
+        except Exception as error:
+            self.broken = error
+
+    def _end(self, trial: optuna.Trial, result: dict[str, Any] | None, error: bool) -> None:
         if error or not result or "failure" in result:
             reason = (result or {}).get("failure", "the worker process died")
             self._fail(trial, reason)
@@ -270,6 +303,7 @@ def search(
         finally:
             # Also after Ctrl-C: what was running is queued for the next run.
             close_unfinished(study)
+            folder.journal.seal()
         # Counted on from round to round: a small budget makes short rounds.
         failures = search_alg.failures_in_a_row
         if failures >= MAX_FAILURES_IN_A_ROW:
@@ -312,6 +346,7 @@ def _fit(
                 name="search",
                 storage_path=scratch,
                 verbose=0,
+                stop=Broken(search_alg),
                 failure_config=tune.FailureConfig(max_failures=0),
                 checkpoint_config=tune.CheckpointConfig(
                     checkpoint_frequency=0, checkpoint_at_end=False
@@ -319,6 +354,8 @@ def _fit(
             ),
         )
         tuner.fit()
+    if search_alg.broken:
+        raise search_alg.broken
 
 
 def _slots(resources: Resources) -> int:

@@ -18,7 +18,7 @@ import torch
 
 #: What a process says to the operating system between work and done.
 POINTS = ("fsync", "fdatasync", "replace", "rename", "link", "symlink", "unlink", "mkdir")
-_COMMANDS = ("search", "ensemble", "extract", "pretrain")
+_COMMANDS = ("search", "ensemble", "extract", "pretrain", "predict")
 _SPAWN = multiprocessing.get_context("forkserver")
 _SPAWN.set_forkserver_preload([f"harness.{name}" for name in _COMMANDS] + ["harness.study.tuning"])
 

@@ -61,7 +61,7 @@ def extraction(results: Path) -> list[object]:
 def searching(results: Path, trials: int = TRIALS) -> list[object]:
     """The arguments of a search over given features: study s."""
     line = ["--data", given_features(), "--space", small_space(), "--trials", trials]
-    return [*line, "--results", results, "--study", "s"]
+    return [*line, "--results", results, "--study", "s", "--scheduler", "none"]
 
 
 @cache

@@ -1,4 +1,4 @@
-from tests.faults import crash, surroundings
+from tests.faults import corruption, crash, surroundings
 from tests.faults.fault import FAULTS
 
-__all__ = ["FAULTS", "crash", "surroundings"]
+__all__ = ["FAULTS", "corruption", "crash", "surroundings"]

@@ -12,7 +12,7 @@ from safetensors import safe_open
 
 from harness.atomic import TEMPORARY_PREFIX
 from harness.predictions import read_clips, read_predictions
-from harness.study.storage import StudyFolder, finished, quiet_optuna
+from harness.study.storage import StudyFolder, complete, finished, quiet_optuna
 
 
 def check_whole(root: Path) -> None:
@@ -47,9 +47,8 @@ def check_study(results: Path, name: str, budget: int) -> list[optuna.trial.Froz
     assert TrialState.RUNNING not in {trial.state for trial in trials}
     assert len(finished(study)) == budget, f"{len(finished(study))} of {budget}"
     index = read_clips(folder.path / "clips.parquet")
-    complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
-    assert complete
-    for trial in complete:
+    assert complete(study)
+    for trial in complete(study):
         info, _ = read_predictions(folder.prediction_file(trial.number), index, "val")
         assert info.val_pcc == trial.value, f"trial {trial.number}"
         assert folder.head_file(trial.number).exists()

@@ -1,0 +1,46 @@
+"""Do the files of complete trials hold what the study says of them?"""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import optuna
+from optuna.trial import FrozenTrial
+
+from harness.errors import InputError
+from harness.predictions import ClipIndex, read_predictions
+from harness.study.storage import RETRY_OF, VOID, StudyFolder, complete
+
+_READERS = 4
+
+
+def audit(study: optuna.Study, folder: StudyFolder, index: ClipIndex) -> list[str]:
+    """Reads the predictions of every complete trial and compares their score with the study's.
+
+    A trial whose file is missing, damaged, or of another score no longer counts, and its
+    configuration is queued again with its seed. Returns a line for each.
+    """
+    trials = complete(study)
+    with ThreadPoolExecutor(_READERS) as readers:
+        reasons = list(readers.map(lambda trial: _reason(trial, folder, index), trials))
+    lost = {str(t.number): why for t, why in zip(trials, reasons, strict=True) if why}
+    if not lost:
+        return []
+    study.set_user_attr(VOID, study.user_attrs.get(VOID, {}) | lost)
+    for trial in trials:
+        if str(trial.number) in lost:
+            root = trial.user_attrs.get(RETRY_OF, trial.number)
+            study.enqueue_trial(trial.params, user_attrs={RETRY_OF: root})
+    return [f"trial {number} no longer counts and is queued again: {why}"
+            for number, why in lost.items()]  # fmt: skip
+
+
+def _reason(trial: FrozenTrial, folder: StudyFolder, index: ClipIndex) -> str:
+    file = folder.prediction_file(trial.number)
+    try:
+        info, _ = read_predictions(file, index, "val")
+        if len(index.rows("test")):
+            read_predictions(file, index, "test")
+    except InputError as error:
+        return str(error)
+    if info.val_pcc != trial.value:
+        return f"{file}: its mean PCC is {info.val_pcc:.6f}, the study says {trial.value:.6f}"
+    return ""
