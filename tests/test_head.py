@@ -3,11 +3,12 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from harness.head.losses import ccc_loss, pcc_loss, reduced_loss
 from harness.head.model import LSTMHead
+from harness.head.packed import Packing, packed_lstm
 from harness.metrics import ccc, pcc
 
 HEADS = [
@@ -28,6 +29,7 @@ def noise() -> torch.Generator:
 def test_losses_are_one_minus_the_metric(seed: int, clips: int, targets: int) -> None:
     rng = np.random.default_rng(seed)
     y, p = rng.random((2, clips, targets))
+    assume(min(p.std(0).min(), y.std(0).min()) > 0.05)
     tensors = torch.tensor(p), torch.tensor(y)
     # The epsilon moves a loss by far less than this for ratings that vary.
     np.testing.assert_allclose(ccc_loss(*tensors), 1 - ccc(y, p), atol=2e-3)
@@ -92,3 +94,35 @@ def test_standardisation_is_part_of_the_head(noise: torch.Generator) -> None:
     plain = head((x - mean) / torch.where(deviation > 0, deviation, torch.inf), lengths)
     head.normalise_by(mean, deviation)
     torch.testing.assert_close(head(x, lengths), plain)
+
+
+@pytest.mark.parametrize("pooling", ["last", "mean", "attention"])
+@pytest.mark.parametrize("bidirectional", [False, True])
+@pytest.mark.parametrize("loss", ["ccc", "pcc"])
+def test_dense_and_packed_paths_are_the_same_function(
+    pooling: str, bidirectional: bool, loss: str, noise: torch.Generator
+) -> None:
+    head = LSTMHead(5, 3, layers=3, hidden=7, bidirectional=bidirectional, pooling=pooling)
+    lengths = torch.tensor([4, 1, 9, 4, 2, 9, 6, 3])
+    features = torch.randn(8, 9, 5, generator=noise, requires_grad=True)
+    targets = torch.rand(8, 3, generator=noise)
+    found = []
+    for way in (head.dense, head.packed):
+        head.zero_grad()
+        features.grad = None
+        predicted = way(features, lengths)
+        value = reduced_loss(loss, "both")(predicted, targets)
+        value.backward()  # type: ignore[no-untyped-call]
+        assert features.grad is not None
+        gradients = [features.grad, *(p.grad for p in head.parameters() if p.grad is not None)]
+        gradient = torch.cat([part.flatten() for part in gradients])
+        found.append([predicted.detach(), value.detach(), gradient])
+    for dense, packed in zip(*found, strict=True):
+        assert (packed - dense).norm() <= 1e-5 * dense.norm()
+
+
+def test_the_gradient_of_a_packed_layer_is_its_derivative(noise: torch.Generator) -> None:
+    layer = torch.nn.LSTM(3, 4).double()
+    packing = Packing.of(torch.tensor([2, 5, 1, 5]))
+    x = torch.randn(13, 3, generator=noise, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda x: packed_lstm(x, layer, packing), (x,))

@@ -66,27 +66,26 @@ def sequences(
     Raises:
         ValueError: a clip without any stored frame, named by its row.
     """
-    picked = [_steps(frames, int(row), stride, rule) for row in rows]
-    lengths = np.array([len(steps) for steps in picked], dtype=np.int64)
-    chosen = frames.features[:, columns]
-    padded = np.zeros((len(rows), max(lengths, default=1), chosen.shape[1]), dtype=np.float32)
-    mask = np.arange(padded.shape[1]) < lengths[:, None]
-    if picked:
-        padded[mask] = chosen[np.concatenate(picked)]
-    return SequenceBatch(padded, lengths, targets[rows])
-
-
-def _steps(frames: FrameFeatures, clip: int, stride: int, rule: str) -> NDArray[np.int64]:
-    begin, end = frames.offsets[clip], frames.offsets[clip + 1]
-    steps: NDArray[np.int64] = begin + np.flatnonzero(frames.frames[begin:end] % stride == 0)
-    if not steps.size:
+    if rule not in ("full", "fixed-12"):
+        raise ValueError(f"unknown sequence rule {rule!r}; choose full or fixed-12")
+    kept = np.flatnonzero(frames.frames % stride == 0)
+    bounds = np.searchsorted(kept, frames.offsets)
+    first, counts = bounds[rows], np.diff(bounds)[rows]
+    if len(rows) and not counts.all():
+        clip = int(rows[np.argmin(counts)])
         raise ValueError(f"clip {clip} has no stored frame at stride {stride}")
     if rule == "full":
-        return steps
-    if rule != "fixed-12":
-        raise ValueError(f"unknown sequence rule {rule!r}; choose full or fixed-12")
-    surplus = len(steps) - FIXED_LENGTH
-    if surplus > 0:
-        front = (surplus + 1) // 2
-        return steps[front : front + FIXED_LENGTH]
-    return np.concatenate([steps, np.repeat(steps[-1:], -surplus)])
+        lengths = counts.astype(np.int64)
+        step = np.arange(lengths.max(initial=1))
+        place = np.minimum(step, counts[:, None] - 1)
+    else:
+        lengths = np.full(len(rows), FIXED_LENGTH, np.int64)
+        front = np.maximum(counts - FIXED_LENGTH + 1, 0) // 2
+        step = np.arange(FIXED_LENGTH)
+        place = np.minimum(front[:, None] + step, counts[:, None] - 1)
+    chosen = frames.features[:, columns]
+    padded = np.zeros((len(rows), len(step), chosen.shape[1]), dtype=np.float32)
+    if len(rows):
+        mask = step < lengths[:, None]
+        padded[mask] = chosen[kept[(first[:, None] + place)[mask]]]
+    return SequenceBatch(padded, lengths, targets[rows])

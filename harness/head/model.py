@@ -2,11 +2,14 @@
 
 Shape in: (clips, time, features) with true lengths; shape out: (clips, targets) in (0, 1).
 Padding stands behind a sequence's end and changes nothing: a forward LSTM is causal, the backward
-one reads each sequence reversed within its own length, and pooling looks at true steps only.
+one reads each sequence reversed within its own length, and pooling looks at true steps only. So
+the dense path over padded sequences and the packed one over true steps are the same function.
 """
 
 import torch
 from torch import Tensor, nn
+
+from harness.head.packed import Packing, packed_lstm
 
 
 class LSTMHead(nn.Module):
@@ -56,7 +59,30 @@ class LSTMHead(nn.Module):
         self.scale.copy_(torch.where(deviation > 1e-8, 1 / deviation.clamp_min(1e-8), 0.0))
 
     def forward(self, features: Tensor, lengths: Tensor) -> Tensor:
-        """features: (clips, time, features); lengths: (clips,) in 1..time -> (clips, targets)."""
+        """features: (clips, time, features); lengths: (clips,) in 1..time -> (clips, targets).
+
+        Dense on a GPU, whose own LSTM is the faster one, and packed on a CPU: equal but for
+        rounding, and for which steps dropout between layers hits.
+        """
+        ways = self.dense if features.is_cuda else self.packed
+        return ways(features, lengths)
+
+    def packed(self, features: Tensor, lengths: Tensor) -> Tensor:
+        """`forward` over the true steps alone."""
+        packing = Packing.of(lengths)
+        x = (packing.pack(features) - self.mean) * self.scale
+        for layer, lstm in enumerate(self.forwards):
+            if layer:
+                x = self.dropout(x)
+            ahead = packed_lstm(x, lstm, packing)  # type: ignore[arg-type]
+            if len(self.backwards):
+                back = packed_lstm(x[packing.reverse], self.backwards[layer], packing)  # type: ignore[arg-type]
+                ahead = torch.cat([ahead, back[packing.reverse]], dim=-1)
+            x = ahead
+        return self._rated(packing.unsorted(self._pool_packed(x, packing)))
+
+    def dense(self, features: Tensor, lengths: Tensor) -> Tensor:
+        """`forward` over all steps, those behind an end included."""
         x = (features - self.mean) * self.scale
         last = (lengths - 1).clamp_min(0)
         reverse = _reversed_steps(last, x.shape[1]) if len(self.backwards) else None
@@ -68,8 +94,28 @@ class LSTMHead(nn.Module):
                 back, _ = self.backwards[layer](_take_steps(x, reverse))
                 ahead = torch.cat([ahead, _take_steps(back, reverse)], dim=-1)
             x = ahead
-        pooled = self.dropout(torch.relu(self._pool(x, last)))
+        return self._rated(self._pool(x, last))
+
+    def _rated(self, pooled: Tensor) -> Tensor:
+        pooled = self.dropout(torch.relu(pooled))
         return torch.sigmoid(self.out(torch.relu(self.widen(pooled))))
+
+    def _pool_packed(self, x: Tensor, packing: Packing) -> Tensor:
+        if self.pooling == "last":
+            if not len(self.backwards):
+                return x[packing.last]
+            half = x.shape[-1] // 2
+            return torch.cat([x[packing.last, :half], x[: len(packing.order), half:]], dim=-1)
+        clips = len(packing.order)
+        if self.attention is None:
+            weights = 1 / packing.lengths[packing.clip].to(x.dtype)
+        else:
+            score = self.attention(x).squeeze(-1)
+            padded = score.new_full((clips, len(packing.sizes)), float("-inf"))
+            place = (packing.clip, packing.step)
+            weights = padded.index_put(place, score).softmax(dim=1)[place]
+        zero = x.new_zeros(clips, x.shape[-1])
+        return zero.index_add(0, packing.clip, x * weights[:, None])
 
     def _pool(self, x: Tensor, last: Tensor) -> Tensor:
         if self.pooling == "last":

@@ -1,0 +1,254 @@
+"""Heads on data of Hume-Reaction's size: the conventional loop, ours, and what the machine can do.
+
+    python -m tests.benchmarks.training [--quick] [--json]
+
+Generated clips: 15,806 + 4,657 + 4,604, 2 to 22 steps (12 on average) of 22 features. The
+conventional loop is a Dataset of items, a DataLoader with two workers, packed sequences and the
+metric of each batch, as in the authors' and the MuSe baseline's code; it has all cores. Ours is
+`harness.head.training` with one thread, as a worker of the search runs it. An epoch is a pass over
+train and the score on val, in both.
+"""
+
+import argparse
+import json
+import multiprocessing
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pack_padded_sequence, pad_sequence
+from torch.utils.data import DataLoader, Dataset
+
+from harness.features.sequences import FrameFeatures
+from harness.head.losses import reduced_loss
+from harness.metrics import mean_pcc
+from harness.study.config import TrialConfig
+from harness.study.trial import Trial, TrialData
+
+CLIPS = {"train": 15806, "val": 4657, "test": 4604}
+FEATURES, TARGETS = 22, 7
+STEPS = (2, 23)
+CONFIG = TrialConfig(stride=1, layers=2, hidden=128, batch_size=128, epochs=100, patience=100)
+
+
+def make_data(share: float = 1.0) -> TrialData:
+    """Random clips; ratings follow the features a little, so that training has something to do."""
+    rng = np.random.default_rng(0)
+    counts = {split: int(n * share) for split, n in CLIPS.items()}
+    steps = rng.integers(*STEPS, sum(counts.values()))
+    offsets = np.concatenate([[0], np.cumsum(steps)]).astype(np.int64)
+    features = rng.standard_normal((offsets[-1], FEATURES)).astype(np.float32)
+    means = np.add.reduceat(features, offsets[:-1]) / steps[:, None]
+    noise = rng.standard_normal((len(steps), TARGETS))
+    targets = 1 / (1 + np.exp(-3 * means[:, :TARGETS] - 0.5 * noise))
+    frames = np.arange(offsets[-1]) - np.repeat(offsets[:-1], steps)
+    bounds = np.cumsum(list(counts.values()))[:-1]
+    rows = dict(zip(counts, np.split(np.arange(len(steps)), bounds), strict=True))
+    found = FrameFeatures(features, frames.astype(np.int32), offsets)
+    return TrialData(found, targets.astype(np.float32), rows)
+
+
+class Clips(Dataset[tuple[Tensor, Tensor]]):
+    """An item a clip, made a tensor when it is asked for."""
+
+    def __init__(self, data: TrialData, split: str) -> None:
+        frames = data.frames
+        self.items = [
+            (frames.features[frames.offsets[r] : frames.offsets[r + 1]], data.targets[r])
+            for r in data.rows[split]
+        ]
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        features, targets = self.items[index]
+        return torch.tensor(features), torch.tensor(targets)
+
+
+def collate(items: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor, Tensor]:
+    lengths = torch.tensor([len(features) for features, _ in items])
+    padded = pad_sequence([features for features, _ in items], batch_first=True)
+    return padded, lengths, torch.stack([targets for _, targets in items])
+
+
+class PackedHead(nn.Module):
+    """The head as the public code has it, over packed sequences."""
+
+    def __init__(self, config: TrialConfig) -> None:
+        super().__init__()
+        self.lstm = nn.LSTM(FEATURES, config.hidden, config.layers, batch_first=True)
+        self.fc = nn.Linear(config.hidden, config.head_width)
+        self.out = nn.Linear(config.head_width, TARGETS)
+
+    def forward(self, features: Tensor, lengths: Tensor) -> Tensor:
+        packed = pack_padded_sequence(features, lengths, batch_first=True, enforce_sorted=False)
+        _, (hidden, _) = self.lstm(packed)
+        out: Tensor = torch.sigmoid(self.out(torch.relu(self.fc(torch.relu(hidden[-1])))))
+        return out
+
+
+def conventional(data: TrialData, config: TrialConfig) -> Callable[[], None]:
+    """An epoch of the usual loop, to be called."""
+    loaders = [
+        DataLoader(Clips(data, split), config.batch_size, shuffle=split == "train", num_workers=2,
+                   collate_fn=collate)
+        for split in ("train", "val")
+    ]  # fmt: skip
+    head = PackedHead(config)
+    optimiser = torch.optim.Adam(head.parameters(), config.lr, weight_decay=config.weight_decay)
+    loss_of = reduced_loss(config.loss, config.reduction)
+
+    def epoch() -> None:
+        scores = []
+        for loader, learns in zip(loaders, (True, False), strict=True):
+            head.train(learns)
+            for features, lengths, targets in loader:
+                with torch.set_grad_enabled(learns):
+                    predicted = head(features, lengths)
+                    loss = loss_of(predicted, targets)
+                if learns:
+                    optimiser.zero_grad()
+                    loss.backward()
+                    nn.utils.clip_grad_norm_(head.parameters(), config.clip_norm)
+                    optimiser.step()
+                scores.append(mean_pcc(targets.numpy(), predicted.detach().numpy()))
+                loss.item()
+
+    return epoch
+
+
+def seconds(act: Callable[[], Any], times: int) -> float:
+    """The least of several times."""
+    best = float("inf")
+    for _ in range(times):
+        begun = time.perf_counter()
+        act()
+        best = min(best, time.perf_counter() - begun)
+    return best
+
+
+def operations(data: TrialData, config: TrialConfig) -> float:
+    """Multiply-adds x 2 of an epoch's matrix products over true steps: forward, twice that
+    backward on train; forward on val."""
+    lengths = np.diff(data.frames.offsets)
+    train, val = (float(lengths[data.rows[k]].sum()) for k in ("train", "val"))
+    width, total = FEATURES, 0
+    for _ in range(config.layers):
+        total += 4 * config.hidden * (width + config.hidden)
+        width = config.hidden
+    clips = config.hidden * config.head_width + config.head_width * TARGETS
+    a, b = len(data.rows["train"]), len(data.rows["val"])
+    return 2.0 * (total * (3 * train + val) + clips * (3 * a + b))
+
+
+def peak(config: TrialConfig) -> float:
+    """Operations a second of one thread's matrix products at the LSTM's shapes: the recurrent one
+    of a step (batch x hidden by hidden x 4 hidden)."""
+    torch.set_num_threads(1)
+    a = torch.randn(config.batch_size, config.hidden)
+    b = torch.randn(config.hidden, 4 * config.hidden)
+    out = torch.empty(config.batch_size, 4 * config.hidden)
+
+    def products() -> None:
+        for _ in range(200):
+            torch.mm(a, b, out=out)
+
+    return 200 * 2.0 * config.batch_size * config.hidden * 4 * config.hidden / seconds(products, 5)
+
+
+def one_thread_trial(data: TrialData, config: TrialConfig, epochs: int, out: Any) -> None:
+    """A worker of the search: seconds to the end of the first epoch's set-up, and of an epoch."""
+    torch.set_num_threads(1)
+    torch.optim.Adam([torch.zeros(1)])  # imports much, once a worker: not of a trial
+    begun = time.perf_counter()
+    trial = Trial(config, data)
+    startup = time.perf_counter() - begun
+    times = []
+    for _ in range(epochs):
+        begun = time.perf_counter()
+        trial.step()
+        times.append(time.perf_counter() - begun)
+    out.put((startup, min(times), sum(times)))
+
+
+def beside_each_other(data: TrialData, config: TrialConfig, trials: int, epochs: int) -> list[Any]:
+    """(startup, least epoch, all epochs) of so many trials at once, a process each."""
+    context = multiprocessing.get_context("fork")
+    out = context.Queue()
+    many = [
+        context.Process(target=one_thread_trial, args=(data, config, epochs, out))
+        for _ in range(trials)
+    ]
+    for process in many:
+        process.start()
+    results = [out.get() for _ in many]
+    for process in many:
+        process.join()
+    return results
+
+
+def measure(quick: bool) -> dict[str, Any]:
+    data = make_data()
+    rounds = 1 if quick else 2
+    shapes = [(2, 128)] if quick else [(n, h) for n in (1, 2, 3) for h in (64, 128, 256)]
+    clips = len(data.rows["train"]) + len(data.rows["val"])
+    table = []
+    # The processes of ours are forked first: threads of the usual loop would not survive it.
+    for layers, hidden in shapes:
+        config = replace(CONFIG, layers=layers, hidden=hidden)
+        ((startup, ours, _),) = beside_each_other(data, config, 1, 2 + rounds)
+        two = beside_each_other(data, config, 2, 2 + rounds)
+        table.append(
+            {
+                "layers": layers, "hidden": hidden, "startup_s": startup, "ours_s": ours,
+                "two_s": max(each[2] for each in two) / (2 + rounds),
+            }
+        )  # fmt: skip
+    cores = torch.get_num_threads()
+    for row in table:
+        config = replace(CONFIG, layers=row["layers"], hidden=row["hidden"])
+        torch.set_num_threads(cores)
+        row["conventional_s"] = seconds(conventional(data, config), rounds)
+        row["throughput_ratio"] = 2 * row["conventional_s"] / row["two_s"]
+        row["share_of_peak"] = operations(data, config) / row["ours_s"] / peak(config)
+        row["clips_per_s"] = clips / row["ours_s"]
+    chosen = next(r for r in table if (r["layers"], r["hidden"]) == (2, 128))
+    names = ("throughput_ratio", "share_of_peak", "startup_s")
+    return {name: chosen[name] for name in names} | {"table": table}
+
+
+def show(figures: dict[str, Any]) -> None:
+    table = Table(
+        "layers", "hidden", "conventional, s/epoch", "ours, one core", "two trials", "throughput",
+        "of peak", "start-up, s", title="train 15,806 + val 4,657 clips", title_justify="left",
+    )  # fmt: skip
+    for row in figures["table"]:
+        table.add_row(
+            str(row["layers"]), str(row["hidden"]), f"{row['conventional_s']:.2f}",
+            f"{row['ours_s']:.2f}", f"{row['two_s']:.2f}", f"{row['throughput_ratio']:.1f} x",
+            f"{row['share_of_peak']:.2f}", f"{row['startup_s']:.2f}",
+        )  # fmt: skip
+    Console().print(table)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--quick", action="store_true", help="2 layers of 128 alone.")
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args()
+    figures = measure(options.quick)
+    if options.json:
+        print(json.dumps(figures))
+    else:
+        show(figures)
+
+
+if __name__ == "__main__":
+    main()
