@@ -109,7 +109,7 @@ class Predictor:
             data = TrialData(found.frames, targets, {"test": rows}, found.columns)
             try:
                 part, seen = predict_clips(
-                    member.head.model(), member.head.config, data, rows, member.head.fill
+                    member.head.models(), member.head.config, data, rows, member.head.fill
                 )
             except (RuntimeError, ValueError) as error:
                 raise InputError(

@@ -2,6 +2,7 @@
 
 import shlex
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -14,7 +15,9 @@ from harness.console import console, run
 from harness.progress import Steps
 from harness.study.audit import audit
 from harness.study.board import Board, closing_lines
+from harness.study.folds import hold_out
 from harness.study.preparation import Machines, demo_sources, prepare, real_sources
+from harness.study.sharing import fraction, measured_need
 from harness.study.space import SPACES, read_space
 from harness.study.storage import StudyFolder, finished, quiet_optuna
 
@@ -57,6 +60,14 @@ def main(
         int | None,
         typer.Option(min=1, help="Epochs of a trial at most. Default: the space's budget."),
     ] = None,
+    folds: Annotated[
+        int | None,
+        typer.Option(min=2, help="Train a head on all but each of so many folds; average them."),
+    ] = None,
+    early_stop_fraction: Annotated[
+        float | None,
+        typer.Option(min=0.01, max=0.9, help="Of train, to stop heads by; else val does."),
+    ] = None,
     study: Annotated[
         str | None,
         typer.Option(help="Name of the study. Default: demo, or the data folder's name."),
@@ -72,7 +83,7 @@ def main(
     ] = None,
     cpus_per_trial: Annotated[float, typer.Option(min=0.0)] = 1.0,
     gpus_per_trial: Annotated[
-        float | None, typer.Option(min=0.0, help="Default: 0.25 where there is a GPU.")
+        float | None, typer.Option(min=0.0, help="Of a GPU. Default: by the memory a trial needs.")
     ] = None,
     address: Annotated[
         str | None, typer.Option(help="A running Ray cluster. Default: Ray on this machine.")
@@ -99,6 +110,15 @@ def main(
             else:
                 given = demo_sources(cache, steps)
             prepared = prepare(given, cache, searched, Machines(device, address), steps, strict)
+        held = hold_out(
+            prepared.data,
+            given.clips.groups,
+            given.clips.folds,
+            folds=folds,
+            fraction=early_stop_fraction,
+            seed=seed,
+        )
+        prepared = replace(prepared, data=held)
         folder.settle(prepared.manifest(folder.name, seed), prepared.index)
         for line in (*given.clips.notes, *prepared.summary()):
             out.print(line, style="yellow", markup=False, soft_wrap=True)
@@ -117,8 +137,11 @@ def main(
             from harness.study.tuning import Resources, search
 
             gpus = gpus_per_trial
-            if gpus is None:
-                gpus = 0.25 if device.type == "cuda" else 0.0
+            if gpus is None and device.type == "cuda":
+                need = measured_need(prepared.space, prepared.data)
+                total_memory = torch.cuda.get_device_properties(device).total_memory
+                gpus, why = fraction(need, total_memory)
+                out.print(why, highlight=False, soft_wrap=True)
             with Board(out, total, opened) as board:
                 try:
                     opened = search(
@@ -130,7 +153,7 @@ def main(
                         seed=seed,
                         sampler=sampler,
                         scheduler=scheduler,
-                        resources=Resources(concurrency, cpus_per_trial, gpus, address),
+                        resources=Resources(concurrency, cpus_per_trial, gpus or 0.0, address),
                         storage_url=storage,
                         watcher=board,
                     )

@@ -114,7 +114,7 @@ def test_a_head_that_was_changed_is_refused(built: Path, tmp_path: Path) -> None
 
 
 @pytest.mark.slow
-def test_given_features_are_predicted(tmp_path: Path) -> None:
+def test_given_features_are_predicted_by_the_heads_of_folds(tmp_path: Path) -> None:
     root = tmp_path / "data"
     root.mkdir()
     plain_tree(root, "features")
@@ -124,10 +124,11 @@ def test_given_features_are_predicted(tmp_path: Path) -> None:
         "[budget]\ntrials = 2\nepochs = 2\n[fixed]\nhidden = 8\nhead_width = 8\n"
         '[parameters.lr]\ntype = "float"\nlow = 0.001\nhigh = 0.01\n'
     )
-    search = [*base, "--data", root, "--space", space, "--scheduler", "none"]
+    search = [*base, "--data", root, "--space", space, "--scheduler", "none", "--folds", 2]
     assert command("search", *search).returncode == 0
     told = json.loads(command("ensemble", *base, "--top", 2, "--json").stdout)
     assert len(told["members"]) == 2
+    assert told["early_stopped"] is False, "folds stopped the heads, and not val"
     folder = tmp_path / "s" / "ensembles" / "mean-top2"
     out = tmp_path / "out.csv"
     done = command("predict", "--ensemble", folder, "--data", root, "--out", out)

@@ -17,6 +17,8 @@ class LSTMHead(nn.Module):
 
     mean: Tensor
     scale: Tensor
+    lowest: Tensor
+    span: Tensor
 
     def __init__(
         self,
@@ -29,7 +31,9 @@ class LSTMHead(nn.Module):
         dropout: float = 0.0,
         pooling: str = "last",
         head_width: int = 128,
+        root: bool = False,
     ) -> None:
+        """root: what is learnt are square roots of ratings."""
         super().__init__()
         directions = 2 if bidirectional else 1
         # One single-layer LSTM a layer and direction, so that each direction is a causal pass.
@@ -48,6 +52,9 @@ class LSTMHead(nn.Module):
         self.out = nn.Linear(head_width, targets)
         self.register_buffer("mean", torch.zeros(features))
         self.register_buffer("scale", torch.ones(features))
+        self.root = root
+        self.register_buffer("lowest", torch.zeros(targets))
+        self.register_buffer("span", torch.ones(targets))
 
     def normalise_by(self, mean: Tensor, deviation: Tensor) -> None:
         """Makes the head standardise its input; it is stored and saved with the weights.
@@ -57,6 +64,21 @@ class LSTMHead(nn.Module):
         self.mean.copy_(mean)
         # A feature that never varies carries nothing; dividing by its zero would carry NaN.
         self.scale.copy_(torch.where(deviation > 1e-8, 1 / deviation.clamp_min(1e-8), 0.0))
+
+    def range_by(self, lowest: Tensor, highest: Tensor) -> None:
+        """Makes the head learn ratings stretched from these bounds, (targets,) each, to [0, 1]."""
+        self.lowest.copy_(lowest)
+        # A target that never varies is learnt as it is.
+        self.span.copy_(torch.where(highest > lowest, highest - lowest, 1.0))
+
+    def learnt(self, ratings: Tensor) -> Tensor:
+        """Ratings as `forward` gives them."""
+        stretched = (ratings - self.lowest) / self.span
+        return stretched.clamp_min(0).sqrt() if self.root else stretched
+
+    def ratings(self, learnt: Tensor) -> Tensor:
+        """The inverse: what `forward` gives, as ratings."""
+        return (learnt.square() if self.root else learnt) * self.span + self.lowest
 
     def forward(self, features: Tensor, lengths: Tensor) -> Tensor:
         """features: (clips, time, features); lengths: (clips,) in 1..time -> (clips, targets).

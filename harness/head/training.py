@@ -4,12 +4,15 @@ import copy
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from harness.head.model import LSTMHead
 from harness.metrics import mean_pcc
 
 # Evaluation holds no gradients, so that a GPU can take far larger batches than in training; on a
@@ -38,6 +41,7 @@ class Recipe:
     weight_decay: float
     schedule: str
     clip_norm: float
+    ema: float
     batch_size: int
     epochs: int
     patience: int
@@ -62,7 +66,7 @@ class Training:
 
     def __init__(
         self,
-        head: nn.Module,
+        head: LSTMHead,
         train: Tensors,
         val: Tensors,
         recipe: Recipe,
@@ -82,6 +86,13 @@ class Training:
             head.parameters(), lr=recipe.lr, weight_decay=recipe.weight_decay, fused=True
         )
         self.scheduler = _scheduler(self.optimiser, recipe)
+        self.learnt = head.learnt(train.targets)
+        #: What is scored and kept: the head, or the average of its weights.
+        self.scored_head = head
+        if recipe.ema:
+            average = get_ema_multi_avg_fn(recipe.ema)  # type: ignore[no-untyped-call]
+            self.averaged = AveragedModel(head, multi_avg_fn=average)
+            self.scored_head = cast(LSTMHead, self.averaged.module)
         self.curve: list[Epoch] = []
         self.best: Epoch | None = None
         self.best_weights: dict[str, Tensor] = {}
@@ -107,7 +118,7 @@ class Training:
         if np.isfinite(score) and (self.best is None or score > self.best.score):
             self.best = result
             # A copy: the state dict itself holds the live weights.
-            self.best_weights = copy.deepcopy(self.head.state_dict())
+            self.best_weights = copy.deepcopy(self.scored_head.state_dict())
         return result
 
     def restore_best(self) -> None:
@@ -121,11 +132,7 @@ class Training:
 
     def scored(self) -> NDArray[np.float32]:
         """The predictions that `truth` is compared with, row for row."""
-        return np.concatenate([self.predict(self.val), self._filled])
-
-    def predict(self, split: Tensors) -> NDArray[np.float32]:
-        """Intensities (clips, targets), in the split's order."""
-        return predict(self.head, split)
+        return np.concatenate([predict(self.scored_head, self.val), self._filled])
 
     def _pass_over_train(self) -> float:
         self.head.train()
@@ -134,12 +141,14 @@ class Training:
         for rows in torch.split(order, self.recipe.batch_size):
             lengths = self.train.lengths[rows]
             features = self.train.features[rows]
-            loss = self.recipe.loss(self.head(features, lengths), self.train.targets[rows])
+            loss = self.recipe.loss(self.head(features, lengths), self.learnt[rows])
             self.optimiser.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             if self.recipe.clip_norm:
                 nn.utils.clip_grad_norm_(self.head.parameters(), self.recipe.clip_norm)
             self.optimiser.step()
+            if self.recipe.ema:
+                self.averaged.update_parameters(self.head)
             total += loss.detach() * len(rows)
         return float(total) / len(self.train)
 
@@ -152,14 +161,17 @@ class Training:
 
 
 @torch.inference_mode()
-def predict(head: nn.Module, split: Tensors) -> NDArray[np.float32]:
+def predict(head: LSTMHead, split: Tensors) -> NDArray[np.float32]:
     """A head's intensities (clips, targets), in the split's order."""
     head.eval()
     # Sequences of about the same length together: the batches' steps are then full.
     order = torch.argsort(split.lengths, stable=True)
     size = EVALUATION_BATCH[split.features.device.type]
     rated = torch.cat(
-        [head(split.features[rows], split.lengths[rows]) for rows in torch.split(order, size)]
+        [
+            head.ratings(head(split.features[rows], split.lengths[rows]))
+            for rows in torch.split(order, size)
+        ]
     )
     out = torch.empty_like(rated)
     out[order] = rated

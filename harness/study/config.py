@@ -27,8 +27,13 @@ class TrialConfig:
         between its layers and before the head.
     pooling: of the LSTM's outputs over time: at the `last` step, their `mean`, or `attention`.
     head_width: units of the fully connected layer between LSTM and intensities.
+    label_transform: what the head learns: the ratings (`none`), their square `sqrt` root, which
+        spreads the many small ones, or their `range` in train stretched to [0, 1]; predictions are
+        ratings again.
     lr, weight_decay: of Adam. schedule: of the learning rate over the epochs.
     clip_norm: largest norm of the gradient; 0 leaves it as it is.
+    ema: decay a step of the exponential moving average of the weights, which is then what is
+        scored and kept; 0: the weights themselves.
     batch_size: clips. epochs: at most. patience: epochs without a better score before stopping.
     normalise: features to zero mean and unit deviation of the training split.
     seed: of initial weights, shuffling and dropout.
@@ -45,10 +50,12 @@ class TrialConfig:
     dropout: float = 0.0
     pooling: Literal["last", "mean", "attention"] = "last"
     head_width: int = 128
+    label_transform: Literal["none", "sqrt", "range"] = "none"
     lr: float = 0.01
     weight_decay: float = 0.001
     schedule: Literal["constant", "cosine", "plateau"] = "plateau"
     clip_norm: float = 1.0
+    ema: float = 0.0
     batch_size: int = 128
     epochs: int = 50
     patience: int = 15
@@ -61,6 +68,8 @@ class TrialConfig:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout must be in [0, 1), got {self.dropout}")
+        if not 0 <= self.ema < 1:
+            raise ValueError(f"ema must be in [0, 1), got {self.ema}")
         if self.lr <= 0:
             raise ValueError(f"lr must be above 0, got {self.lr}")
 

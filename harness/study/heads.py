@@ -16,6 +16,7 @@ from harness.atomic import replacing
 from harness.errors import InputError
 from harness.head.model import LSTMHead
 from harness.study.config import TrialConfig
+from harness.study.trial import build_head
 
 _SCHEMA = "head 1"
 
@@ -36,21 +37,19 @@ class Head:
     fill: NDArray[np.float32]
     weights: dict[str, NDArray[np.float32]]
 
-    def model(self) -> LSTMHead:
-        """The module, in eval."""
-        first = next(v for k, v in self.weights.items() if k.endswith("weight_ih_l0"))
-        config = self.config
-        model = LSTMHead(
-            first.shape[1],
-            len(self.targets),
-            layers=config.layers,
-            hidden=config.hidden,
-            bidirectional=config.bidirectional,
-            dropout=config.dropout,
-            pooling=config.pooling,
-            head_width=config.head_width,
-        )
-        model.load_state_dict({k: torch.from_numpy(v) for k, v in self.weights.items()})
+    def models(self) -> list[LSTMHead]:
+        """The module, in eval; one for each fold where it was trained on folds."""
+        states: dict[str, dict[str, torch.Tensor]] = {}
+        for name, array in self.weights.items():
+            fold, _, rest = name.partition(".")
+            of_fold = fold.isdecimal()
+            state = states.setdefault(fold if of_fold else "", {})
+            state[rest if of_fold else name] = torch.from_numpy(array)
+        return [self._model(state) for _, state in sorted(states.items())]
+
+    def _model(self, state: dict[str, torch.Tensor]) -> LSTMHead:
+        model = build_head(self.config, len(state["mean"]), len(self.targets))
+        model.load_state_dict(state)
         return model.eval()
 
 

@@ -29,6 +29,7 @@ from harness.features.foreign import read_foreign
 from harness.features.sequences import FrameFeatures
 from harness.features.store import FeatureStore, Recipe
 from harness.predictions import ClipIndex
+from harness.study.folds import fingerprint
 from harness.study.space import SearchSpace
 from harness.study.storage import Manifest
 from harness.study.trial import TrialData
@@ -134,6 +135,8 @@ class Prepared:
             data=self.data_fingerprint,
             features=self.feature_fingerprint,
             recipe=self.recipe,
+            early_stop_split=self.data.early_stop_split,
+            held_out=fingerprint(self.data),
             strides=self.space.strides(),
             targets=self.index.target_names,
             synthetic=self.index.synthetic,

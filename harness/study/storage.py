@@ -32,7 +32,7 @@ from harness.predictions import (
 from harness.sealed import MANIFEST, read_sealed, write_sealed
 from harness.study.heads import Head, write_head
 from harness.study.journal import Journal
-from harness.study.trial import EARLY_STOP_SPLIT, TrialResult
+from harness.study.trial import TrialResult
 
 #: Trials that count against the budget.
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
@@ -48,6 +48,7 @@ class Manifest:
     """What a study is about; a search on other data or features is another study.
 
     data: sha256 of clip ids, splits, ratings and files. features: fingerprint of the recipe.
+    early_stop_split: what stops heads. held_out: sha256 of the clips that do, if train lends them.
     recipe: how features are computed, None where the clips bring theirs.
     oracle: best possible mean PCC per split, known for synthetic clips alone.
     problems: clips that gave nothing or not all, with the reason; empty: those that gave nothing,
@@ -60,6 +61,8 @@ class Manifest:
     data: str
     features: str
     recipe: dict[str, Any] | None
+    early_stop_split: str
+    held_out: str
     strides: tuple[int, ...]
     targets: tuple[str, ...]
     synthetic: bool
@@ -112,7 +115,7 @@ class StudyFolder:
             write_sealed(file, MANIFEST, asdict(manifest))
             return
         old, new = self.manifest(), json.loads(json.dumps(asdict(manifest)))
-        for field in ("data", "features", "targets", "seed"):
+        for field in ("data", "features", "targets", "seed", "early_stop_split", "held_out"):
             if old[field] != new[field]:
                 raise InputError(
                     f"{file}, {field}: this study was begun with {_short(old[field])}, "
@@ -164,9 +167,9 @@ class StudyFolder:
             data_fingerprint=manifest["data"],
             feature_fingerprint=manifest["features"],
             targets=index.target_names,
-            early_stop_split=EARLY_STOP_SPLIT,
+            early_stop_split=manifest["early_stop_split"],
             best_epoch=result.best.number,
-            val_pcc=result.best.score,
+            val_pcc=result.score,
             created=datetime.now(UTC).isoformat(timespec="seconds"),
         )
         write_predictions(self.prediction_file(number), info, index, result.predictions)

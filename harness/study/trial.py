@@ -4,13 +4,12 @@ What a worker imports: no Ray, no files, no Optuna.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
 
 from harness.features.sequences import FrameFeatures, sequences
 from harness.head.losses import reduced_loss
@@ -18,9 +17,6 @@ from harness.head.model import LSTMHead
 from harness.head.training import Epoch, Recipe, Tensors, Training, predict
 from harness.metrics import pcc
 from harness.study.config import TrialConfig
-
-#: The split whose score stops a trial and selects its epoch.
-EARLY_STOP_SPLIT = "val"
 
 
 @dataclass(frozen=True)
@@ -30,16 +26,23 @@ class TrialData:
     frames: the features of all clips. targets: (clips, targets), NaN where unlabelled.
     rows: for each split the clips in the order of the study's index.
     columns: of the features, for each kind that a trial may ask for; empty: there is one kind.
+    held_out: training clips that a head does not learn from but stops by. None: one head, which
+    val stops. One array: one head. Several, the folds of train: a head for each.
     """
 
     frames: FrameFeatures
     targets: NDArray[np.float32]
     rows: dict[str, NDArray[np.intp]]
     columns: dict[str, slice] = field(default_factory=dict)
+    held_out: tuple[NDArray[np.intp], ...] = ()
 
-    def labelled(self, split: str) -> NDArray[np.intp]:
-        """The clips of a split that carry ratings."""
-        rows = self.rows[split]
+    @property
+    def early_stop_split(self) -> str:
+        """What stops the heads and selects their epochs: `val`, `held-out` or `folds`."""
+        return ("val", "held-out", "folds")[min(len(self.held_out), 2)]
+
+    def labelled(self, rows: NDArray[np.intp]) -> NDArray[np.intp]:
+        """Those of some clips that carry ratings."""
         return rows[~np.isnan(self.targets[rows]).any(axis=1)]
 
     def with_frames(self, stride: int) -> NDArray[np.bool_]:
@@ -51,16 +54,20 @@ class TrialData:
 
 @dataclass(frozen=True)
 class TrialResult:
-    """The best epoch of a finished trial.
+    """What a finished trial leaves, of the best epoch of each of its heads.
 
-    predictions: split -> (clips, targets) float32 in the order of `TrialData.rows`, train left
-    out; clips without a frame hold the mean rating of train. filled: how many those are a split.
-    weights: the head's state dict as arrays. fill: (targets,) that mean rating. per_target: PCC on
-    val. seconds: of training.
+    score: mean PCC on val, of the heads' mean where there are folds. best: the epoch of the best
+    score by which the heads were stopped, which is the same score where val stops them.
+    predictions: split -> (clips, targets) float32 in the order of `TrialData.rows`; train only
+    where there are folds, each clip by the head that did not learn from it. Clips without a frame
+    hold the mean rating of train. filled: how many those are a split.
+    weights: the head's state dict as arrays; with folds each name has its fold before it: `0.`.
+    fill: (targets,) that mean rating. per_target: PCC on val. seconds: of training.
     steps: of the longest sequence of val.
     """
 
     config: TrialConfig
+    score: float
     best: Epoch
     curve: tuple[Epoch, ...]
     per_target: NDArray[np.float64]
@@ -74,7 +81,7 @@ class TrialResult:
 
 @dataclass
 class Trial:
-    """A running trial; `step` trains an epoch, `result` ends it."""
+    """A running trial; `step` trains an epoch of each head, `result` ends it."""
 
     config: TrialConfig
     data: TrialData
@@ -83,77 +90,116 @@ class Trial:
     def __post_init__(self) -> None:
         self._begun = time.perf_counter()
         self.with_frames = self.data.with_frames(self.config.stride)
-        train, val = self._seen(self.data.labelled("train")), self.data.labelled("val")
-        if not len(train) or not len(self._seen(val)):
+        self.curve: list[Epoch] = []
+        train = self.data.labelled(self.data.rows["train"])
+        val = self.data.labelled(self.data.rows["val"])
+        if not len(self._seen(train)) or not len(self._seen(val)):
             raise ValueError("train and val need labelled clips with frames")
-        tensors, val_tensors = self._tensors(train), self._tensors(self._seen(val))
-        self.steps = int(val_tensors.lengths.max())
-        self.training = Training(
-            self._head(tensors),
-            tensors,
-            val_tensors,
-            _recipe(self.config),
-            unseen=self.data.targets[val[~self.with_frames[val]]],
-        )
+        self.steps = int(self._tensors(self._seen(val)).lengths.max())
+        parts = self.data.held_out
+        self.trainings = (
+            [self._training(np.setdiff1d(train, part), self.data.labelled(part), seed)
+             for seed, part in enumerate(parts)]
+            if parts
+            else [self._training(train, val, 0)]
+        )  # fmt: skip
 
     def step(self) -> Epoch:
-        """Trains one epoch."""
-        return self.training.epoch()
+        """Trains one epoch; the score is the heads' mean, of those that go on."""
+        ends = [each.epoch() for each in self.trainings if not each.finished]
+        loss = float(np.mean([end.loss for end in ends]))
+        score = float(np.mean([end.score for end in ends]))
+        epoch = Epoch(len(self.curve) + 1, loss, score)
+        self.curve.append(epoch)
+        return epoch
 
     @property
     def finished(self) -> bool:
-        return self.training.finished
+        return all(training.finished for training in self.trainings)
 
     def result(self) -> TrialResult:
-        """The best epoch's weights and predictions. ValueError if no epoch had a score."""
-        training = self.training
-        training.restore_best()
-        assert training.best is not None  # restore_best has raised otherwise
-        rows = {k: v for k, v in self.data.rows.items() if k != "train" and len(v)}
+        """The best epochs' weights and predictions. ValueError if a head had no score, or what it
+        predicts has none."""
+        for training in self.trainings:
+            training.restore_best()
+        splits = {k: v for k, v in self.data.rows.items() if k != "train" and len(v)}
+        predictions = {split: self._predict(clips) for split, clips in splits.items()}
+        if len(self.data.held_out) > 1:
+            predictions["train"] = self._out_of_fold()
+        val = self.data.rows["val"]
+        rated = ~np.isnan(self.data.targets[val]).any(axis=1)
+        per_target = pcc(self.data.targets[val[rated]], predictions["val"][rated])
+        if not np.isfinite(per_target).all():
+            raise ValueError("the score on val is undefined: a predicted intensity is constant")
+        scored = [epoch for epoch in self.curve if np.isfinite(epoch.score)]
         return TrialResult(
             config=self.config,
-            best=training.best,
-            curve=tuple(training.curve),
-            per_target=pcc(training.truth, training.scored()),
-            predictions={split: self._predict(clips) for split, clips in rows.items()},
-            weights={k: v.cpu().numpy().copy() for k, v in training.head.state_dict().items()},
-            fill=training.fill,
+            score=float(per_target.mean()),
+            best=max(scored, key=lambda epoch: epoch.score),
+            curve=tuple(self.curve),
+            per_target=per_target,
+            predictions=predictions,
+            weights=self._weights(),
+            fill=self._fill(),
             seconds=time.perf_counter() - self._begun,
             steps=self.steps,
-            filled={k: int((~self.with_frames[v]).sum()) for k, v in rows.items()},
+            filled={k: int((~self.with_frames[self.data.rows[k]]).sum()) for k in predictions},
         )
+
+    def _training(self, train: NDArray[np.intp], stop: NDArray[np.intp], number: int) -> Training:
+        tensors, stop_tensors = self._tensors(self._seen(train)), self._tensors(self._seen(stop))
+        return Training(
+            self._head(tensors, number),
+            tensors,
+            stop_tensors,
+            _recipe(self.config, number),
+            unseen=self.data.targets[stop[~self.with_frames[stop]]],
+        )
+
+    def _weights(self) -> dict[str, NDArray[np.float32]]:
+        states = [training.head.state_dict() for training in self.trainings]
+        arrays = [{k: v.cpu().numpy().copy() for k, v in state.items()} for state in states]
+        if len(arrays) == 1:
+            return arrays[0]
+        return {f"{fold}.{k}": v for fold, state in enumerate(arrays) for k, v in state.items()}
+
+    def _fill(self) -> NDArray[np.float32]:
+        fill: NDArray[np.float32] = np.mean([training.fill for training in self.trainings], axis=0)
+        return fill
 
     def _seen(self, rows: NDArray[np.intp]) -> NDArray[np.intp]:
         return rows[self.with_frames[rows]]
 
     def _predict(self, rows: NDArray[np.intp]) -> NDArray[np.float32]:
-        training = self.training
-        return predict_clips(
-            training.head, self.config, self.data, rows, training.fill, self.device
-        )[0]
+        heads = [training.head for training in self.trainings]
+        return predict_clips(heads, self.config, self.data, rows, self._fill(), self.device)[0]
+
+    def _out_of_fold(self) -> NDArray[np.float32]:
+        train = self.data.rows["train"]
+        # Unlabelled clips are in no fold: no head has learnt from them.
+        out = self._predict(train)
+        for training, part in zip(self.trainings, self.data.held_out, strict=True):
+            places = np.flatnonzero(np.isin(train, part))
+            out[places] = predict_clips(
+                [training.head], self.config, self.data, train[places], training.fill, self.device
+            )[0]
+        return out
 
     def _tensors(self, rows: NDArray[np.intp]) -> Tensors:
         return tensors(self.data, rows, self.config, self.device)
 
-    def _head(self, train: Tensors) -> LSTMHead:
+    def _head(self, train: Tensors, number: int) -> LSTMHead:
         config = self.config
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(config.seed)
-            head = LSTMHead(
-                train.features.shape[-1],
-                train.targets.shape[-1],
-                layers=config.layers,
-                hidden=config.hidden,
-                bidirectional=config.bidirectional,
-                dropout=config.dropout,
-                pooling=config.pooling,
-                head_width=config.head_width,
-            )
+            torch.manual_seed(_seed(config, number))
+            head = build_head(config, train.features.shape[-1], train.targets.shape[-1])
         head.to(self.device)
         if config.normalise:
             steps = torch.arange(train.features.shape[1], device=self.device)
             real = train.features[steps < train.lengths[:, None]].double()
             head.normalise_by(real.mean(0).float(), real.std(0, unbiased=False).float())
+        if config.label_transform == "range":
+            head.range_by(train.targets.amin(0), train.targets.amax(0))
         return head
 
 
@@ -168,6 +214,21 @@ def run_trial(
     while not trial.finished:
         report(trial.step())
     return trial.result()
+
+
+def build_head(config: TrialConfig, features: int, targets: int) -> LSTMHead:
+    """A configuration's head, with random weights."""
+    return LSTMHead(
+        features,
+        targets,
+        layers=config.layers,
+        hidden=config.hidden,
+        bidirectional=config.bidirectional,
+        dropout=config.dropout,
+        pooling=config.pooling,
+        head_width=config.head_width,
+        root=config.label_transform == "sqrt",
+    )
 
 
 def tensors(
@@ -187,32 +248,40 @@ def tensors(
 
 
 def predict_clips(
-    head: nn.Module,
+    heads: Sequence[LSTMHead],
     config: TrialConfig,
     data: TrialData,
     rows: NDArray[np.intp],
     fill: NDArray[np.float32],
     device: torch.device | None = None,
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """Predictions (clips, targets) of some clips, `fill` for those without a frame; and which
-    clips have one."""
+    """The heads' mean predictions (clips, targets) of some clips, `fill` for those without a frame;
+    and which clips have one."""
     filled = np.tile(fill, (len(rows), 1))
     seen = data.with_frames(config.stride)[rows]
     if seen.any():
         given = tensors(data, rows[seen], config, device or torch.device("cpu"))
-        filled[seen] = predict(head, given)
+        filled[seen] = np.mean([predict(head, given) for head in heads], axis=0)
     return filled, seen
 
 
-def _recipe(config: TrialConfig) -> Recipe:
+def _recipe(config: TrialConfig, number: int) -> Recipe:
     return Recipe(
         loss=reduced_loss(config.loss, config.reduction),
         lr=config.lr,
         weight_decay=config.weight_decay,
         schedule=config.schedule,
         clip_norm=config.clip_norm,
+        ema=config.ema,
         batch_size=config.batch_size,
         epochs=config.epochs,
         patience=config.patience,
-        seed=config.seed,
+        seed=_seed(config, number),
     )
+
+
+def _seed(config: TrialConfig, number: int) -> int:
+    """Of a head: the trial's own for the first."""
+    if not number:
+        return config.seed
+    return int(np.random.SeedSequence([config.seed, number]).generate_state(1)[0] >> 1)

@@ -244,9 +244,9 @@ class StudySearch(OptunaSearch):
         trial.set_user_attr("steps", result.steps)
         trial.set_user_attr("filled", result.filled)
         self.folder.save(trial.number, result, self.index)
-        self.study.tell(trial, result.best.score)
+        self.study.tell(trial, result.score)
         self.failures_in_a_row = 0
-        self.watcher.ended(trial.number, "COMPLETE", result.best.score, "")
+        self.watcher.ended(trial.number, "COMPLETE", result.score, "")
 
     def _fail(self, trial: optuna.Trial, reason: str) -> None:
         trial.set_user_attr("reason", reason)

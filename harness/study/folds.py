@@ -1,0 +1,76 @@
+"""Which training clips are held out, so that val need not stop the heads that it selects."""
+
+import hashlib
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.errors import InputError
+from harness.study.trial import TrialData
+
+
+def hold_out(
+    data: TrialData,
+    groups: tuple[str, ...] | None,
+    given: NDArray[np.int64] | None,
+    *,
+    folds: int | None,
+    fraction: float | None,
+    seed: int,
+) -> TrialData:
+    """The data with clips of train held out.
+
+    Args:
+        groups: the person of each clip, if known: a person is held out as a whole.
+        given: (clips,) the data's own fold of each clip, from 1; taken where it has as many.
+        folds: train is divided into so many; each stops a head that learns from the others.
+        fraction: of the labelled clips of train, which stop the only head.
+
+    Raises:
+        InputError: both are asked for, or train has too few clips or persons.
+    """
+    if folds is None and fraction is None:
+        return data
+    if folds is not None and fraction is not None:
+        raise InputError("--folds and --early-stop-fraction: folds stop their heads; choose one")
+    train = data.labelled(data.rows["train"])
+    if fraction is not None:
+        parts = _parts(train, groups, [fraction, 1 - fraction], seed)[:1]
+    elif given is not None and set(np.unique(given[train])) == set(range(1, (folds or 0) + 1)):
+        parts = [train[given[train] == fold] for fold in range(1, (folds or 0) + 1)]
+    else:
+        parts = _parts(train, groups, [1 / (folds or 1)] * (folds or 1), seed)
+    if min(len(part) for part in parts) < 2 or len(train) - max(len(part) for part in parts) < 2:
+        kind = "clips" if groups is None else "persons"
+        raise InputError(
+            f"train has too few {kind} ({len(train)} labelled clips) to hold out "
+            f"{f'{folds} folds' if folds else f'a part of {fraction:g}'} of them"
+        )
+    return replace(data, held_out=tuple(parts))
+
+
+def fingerprint(data: TrialData) -> str:
+    """sha256 of what is held out; empty if nothing is."""
+    if not data.held_out:
+        return ""
+    digest = hashlib.sha256()
+    for part in data.held_out:
+        digest.update(part.astype(np.int64).tobytes() + b"|")
+    return digest.hexdigest()
+
+
+def _parts(
+    rows: NDArray[np.intp], groups: tuple[str, ...] | None, shares: list[float], seed: int
+) -> list[NDArray[np.intp]]:
+    """Rows in parts of about these shares, a person's rows together."""
+    rng = np.random.default_rng([seed, 1])
+    names = np.array([groups[row] if groups else str(row) for row in rows])
+    people, who, counts = np.unique(names, return_inverse=True, return_counts=True)
+    filled = np.zeros(len(shares))
+    part_of = np.empty(len(people), dtype=np.int64)
+    for person in rng.permutation(len(people)):
+        # To the part that is furthest from what it should hold.
+        part_of[person] = np.argmin(filled / np.array(shares))
+        filled[part_of[person]] += counts[person]
+    return [rows[part_of[who] == part] for part in range(len(shares))]

@@ -1,0 +1,64 @@
+"""How many trials share a GPU: from the memory that the largest of a space needs."""
+
+from dataclasses import replace
+
+import torch
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+from harness.study.config import TrialConfig
+from harness.study.space import SearchSpace
+from harness.study.trial import Trial, TrialData
+
+# Of a process on a GPU, beside what torch counts: the driver's context and the libraries' kernels.
+CONTEXT = 700 * 2**20
+# Allocators round up, and a sequence may be longer than those that were measured.
+MARGIN = 1.3
+#: More trials than this do not make a GPU faster: their launches wait for each other.
+MOST = 16
+
+
+def largest(space: SearchSpace) -> TrialConfig:
+    """The configuration of a space that needs the most memory."""
+    values = dict(space.fixed)
+    for name, distribution in space.distributions.items():
+        if name in ("layers", "hidden", "head_width", "batch_size"):
+            values[name] = _most(distribution)
+        elif name == "stride":
+            values[name] = min(space.strides())
+        elif name == "bidirectional":
+            values[name] = True
+        elif name == "features" and "both" in space.features():
+            values[name] = "both"
+    return TrialConfig(**values)
+
+
+def measured_need(space: SearchSpace, data: TrialData) -> int:
+    """Bytes of GPU memory that a trial of the space needs at most; trains two epochs of it."""
+    torch.cuda.reset_peak_memory_stats()
+    config = largest(space)
+    trial = Trial(replace(config, epochs=2), data, torch.device("cuda"))
+    while not trial.finished:
+        trial.step()
+    peak = torch.cuda.max_memory_reserved()
+    del trial
+    torch.cuda.empty_cache()
+    return int(peak)
+
+
+def fraction(need: int, total: int) -> tuple[float, str]:
+    """The share of a GPU with `total` bytes for a trial that needs `need`, and a line on why."""
+    with_margin = need * MARGIN + CONTEXT
+    trials = max(1, min(MOST, int(total // with_margin)))
+    told = (
+        f"{trials} trials share a GPU: the largest of the space needs {need / 2**20:.0f} MiB, with "
+        f"context and margin {with_margin / 2**20:.0f} of {total / 2**20:.0f}; "
+        "--gpus-per-trial changes it"
+    )
+    return 1 / trials, told
+
+
+def _most(distribution: object) -> object:
+    if isinstance(distribution, CategoricalDistribution):
+        return max(distribution.choices)  # type: ignore[type-var]
+    assert isinstance(distribution, IntDistribution | FloatDistribution)  # there are no others
+    return distribution.high

@@ -1,0 +1,31 @@
+"""How many trials share a GPU."""
+
+import pytest
+import torch
+
+from harness.study.sharing import CONTEXT, MOST, fraction, largest, measured_need
+from harness.study.space import SPACES, read_space
+from tests.test_trial import make_data
+
+
+def test_the_largest_of_a_space_is_measured() -> None:
+    config = largest(read_space(SPACES / "demo.toml"))
+    assert (config.layers, config.hidden, config.stride) == (3, 128, 5)
+
+
+@pytest.mark.parametrize(
+    ("need", "total", "trials"),
+    [(2**30, 80 * 2**30, MOST), (2**30, 8 * 2**30, 4), (2**34, 2**33, 1)],
+)
+def test_trials_share_by_memory(need: int, total: int, trials: int) -> None:
+    share, told = fraction(need, total)
+    assert share == 1 / trials
+    assert f"{need / 2**20:.0f} MiB" in told
+    assert trials == 1 or trials * (need + CONTEXT) <= total
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+def test_the_need_is_measured_on_the_gpu() -> None:
+    space = read_space(SPACES / "smoke.toml").without("stride", 1)
+    assert 0 < measured_need(space, make_data()) < 2**30
