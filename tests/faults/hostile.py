@@ -32,7 +32,8 @@ from tests.trees import hume_table, picture
 
 TOKENS = (
     b"\0", b"\xff\xfe", b"\n", b"\r\n", b",", b'"', b"=1+1", b"../x", b"nan", b"inf", b"-1",
-    b"1e999", b"9" * 400, b"[[", b"{", b"#", "\u202eevil".encode(), "\u0430".encode(), b"'", b"\\", b"\t",
+    b"1e999", b"9" * 400, b"[[", b"{", b"#", "\u202eevil".encode(), "\u0430".encode(), b"'",
+    b"\\", b"\t",
 )  # fmt: skip
 SECONDS = 20
 
