@@ -2,9 +2,9 @@
 
 import logging
 import os
-from typing import Any
 
 import ray
+from ray._private import ray_constants
 
 # Ray would otherwise report usage to its maker and warn about settings to come.
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -15,14 +15,16 @@ def join(address: str | None) -> None:
     """Connects to the cluster at `address`, or starts one on this machine; once a process."""
     if ray.is_initialized():
         return
-    # A cluster of our own stays on the loopback interface.
-    options: dict[str, Any] = {} if address else {"_node_ip_address": "127.0.0.1"}
+    if address is None:
+        # A cluster of our own stays on the loopback interface. Ray takes no address for that: it
+        # exchanges 127.0.0.1 for the machine's own, unless told that there is but one machine.
+        os.environ[ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR] = "0"
+        ray_constants.ENABLE_RAY_CLUSTER = False
     ray.init(
         address=address or "local",
         include_dashboard=False,
         logging_level=logging.ERROR,
         log_to_driver=False,
-        **options,
     )
 
 

@@ -6,6 +6,7 @@ Nothing is ever unpickled but tensors and plain containers.
 import hashlib
 import pickle
 import re
+import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -95,7 +96,10 @@ def read_torch(path: Path) -> Any:
         InputError: the file is damaged or holds more than that.
     """
     try:
+        _check_stored(path)
         return torch.load(path, map_location="cpu", weights_only=True)
+    except InputError:
+        raise
     except pickle.UnpicklingError as error:
         raise InputError(
             f"{path}: refused: damaged, or it holds more than tensors and could run code; "
@@ -103,6 +107,15 @@ def read_torch(path: Path) -> Any:
         ) from error
     except Exception as error:  # a damaged pickle can fail in any way
         raise InputError(f"{path}: damaged or no weight file: {error}") from error
+
+
+def _check_stored(path: Path) -> None:
+    """torch.save compresses nothing; what is compressed may be far larger than its file."""
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            for entry in archive.infolist():
+                if entry.compress_type != zipfile.ZIP_STORED:
+                    raise InputError(f"{path}: {entry.filename} in it is compressed: refused")
 
 
 def check_fit(

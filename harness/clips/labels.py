@@ -75,6 +75,14 @@ def labels_of(
         InputError: naming file, line and column of the first bad cell.
     """
     require_columns(file, table, (id_column, split_column, *target_names))
+    for name in target_names:
+        if name.startswith("Unnamed: "):  # so pandas calls them
+            raise InputError(f"{file}: column {name.removeprefix('Unnamed: ')} has no name")
+        if not name.isprintable() or not name.strip() or name[0] in "=+-@":
+            raise InputError(
+                f"{file}: {name!r} is no name of a target: expected text that a spreadsheet does "
+                "not take for a formula"
+            )
     stems = _stems(file, table[id_column])
     targets = _targets(file, table, target_names, RAW_SCALE if raw_ratings else 1.0)
     notes: tuple[str, ...] = ()
@@ -104,12 +112,17 @@ def require_columns(file: Path, table: pd.DataFrame, names: Sequence[str]) -> No
         )
 
 
+def is_safe(stem: str) -> bool:
+    """Whether a name may become a part of a path, and a cell of a csv."""
+    return bool(_SAFE_ID.fullmatch(stem)) and not _RESERVED.fullmatch(stem)
+
+
 def _stems(file: Path, ids: "pd.Series[str]") -> list[str]:
     """File names of ids: `[00042]` names 00042.mp4. Checked, since they become paths."""
     stems = []
     for line, clip_id in enumerate(ids, start=2):  # the header is line 1
         stem = clip_id.removeprefix("[").removesuffix("]")
-        if not _SAFE_ID.fullmatch(stem) or _RESERVED.fullmatch(stem):
+        if not is_safe(stem):
             raise InputError(
                 f"{file}, line {line}, {ids.name}: {clip_id!r} is not an id such as [00042] "
                 "(letters, digits, '_', '-' and '.')"

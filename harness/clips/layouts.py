@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from harness.clips.labels import Labels, labels_of, read_csv
+from harness.clips.labels import Labels, is_safe, labels_of, read_csv
 from harness.clips.table import EMOTIONS, ClipTable, Kind, check_usable, some
 from harness.errors import InputError
 
@@ -50,6 +50,12 @@ def read_new_clips(
     videos = _entries(root, VIDEO_SUFFIXES)
     if layout is None and videos and not (root / "clips.csv").is_file():
         ids = tuple(sorted(videos))
+        for clip_id in ids:
+            if not is_safe(clip_id):
+                raise InputError(
+                    f"{videos[clip_id]}: its name is no id such as 00042 "
+                    "(letters, digits, '_', '-' and '.'); rename it"
+                )
         return ClipTable(
             clip_ids=ids,
             splits=("test",) * len(ids),

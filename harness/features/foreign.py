@@ -1,6 +1,7 @@
 """Features that somebody else computed: a file a clip, one row a step."""
 
 from pathlib import Path
+from tokenize import TokenError
 
 import numpy as np
 import pandas as pd
@@ -55,9 +56,19 @@ def _read(path: Path | None) -> NDArray[np.float32]:
     if path is None:
         raise InputError("no file")
     try:
-        values = np.load(path, allow_pickle=False) if path.suffix == ".npy" else _csv(path)
-        array = np.asarray(values, dtype=np.float32)
-    except (OSError, ValueError, TypeError, EOFError) as error:
+        # Mapped, a file that promises more than it holds is refused before memory is taken for it.
+        values = np.load(path, "r", allow_pickle=False) if path.suffix == ".npy" else _csv(path)
+        with np.errstate(over="ignore"):  # told below, as infinity
+            array = np.array(values, dtype=np.float32)
+    except (
+        OSError,
+        ValueError,
+        TypeError,
+        EOFError,
+        SyntaxError,
+        OverflowError,
+        TokenError,
+    ) as error:
         raise InputError(f"{path}: not readable as features: {error}") from error
     if array.ndim != 2 or 0 in array.shape:
         raise InputError(f"{path}: expected (steps, features), found shape {array.shape}")

@@ -1,0 +1,110 @@
+"""Who can reach the harness, and what it tells: sockets, addresses, credentials."""
+
+import random
+import socket
+import time
+from pathlib import Path
+
+from tests.faults import models
+from tests.faults.commands import command, start
+from tests.faults.fault import fault
+from tests.faults.surroundings import check_said
+from tests.faults.whole import check_study
+
+LISTENING = "0A"
+SECRET = "tell-nobody-53c2"
+
+
+def listening(group: int) -> set[str]:
+    """Addresses at which processes of a process group, and their children, listen."""
+    inodes = set()
+    for pid in _family(group):
+        try:
+            links = [str(link.readlink()) for link in Path(f"/proc/{pid}/fd").iterdir()]
+        except OSError:
+            continue
+        inodes |= {link[8:-1] for link in links if link.startswith("socket:[")}
+    found = set()
+    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+        for row in Path(table).read_text().splitlines()[1:]:
+            fields = row.split()
+            if fields[3] == LISTENING and fields[9] in inodes:
+                found.add(_address(fields[1].rpartition(":")[0]))
+    return found
+
+
+def _family(leader: int) -> set[int]:
+    parents = {}
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = status.read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        parents[int(status.parent.name)] = int(fields[1])
+    family = {leader}
+    while more := {pid for pid, parent in parents.items() if parent in family} - family:
+        family |= more
+    return family
+
+
+def _address(text: str) -> str:
+    """/proc's hexadecimal words, each in the machine's byte order."""
+    raw = b"".join(bytes.fromhex(text[i : i + 8])[::-1] for i in range(0, len(text), 8))
+    return socket.inet_ntop(socket.AF_INET if len(raw) == 4 else socket.AF_INET6, raw)
+
+
+def outside(address: str) -> bool:
+    return not (address.removeprefix("::ffff:").startswith("127.") or address == "::1")
+
+
+@fault("exposure", "a search is looked at from outside while it runs", 2)
+def _(folder: Path, rng: random.Random) -> None:
+    running = start(folder / "said.txt", "search", *models.searching(folder, 12))
+    found: set[str] = set()
+    while running.process.exitcode is None:
+        found |= listening(running.process.pid)
+        time.sleep(0.5)
+    done = running.wait()
+    assert done.code == 0, done
+    assert found, "Ray listens somewhere"
+    assert not [address for address in found if outside(address)], found
+
+
+@fault("exposure", "a storage address with a password that cannot be opened", 3)
+def _(folder: Path, rng: random.Random) -> None:
+    url = rng.choice(
+        [
+            f"postgresql://someone:{SECRET}@127.0.0.1:1/none",
+            f"mysql://someone:{SECRET}@127.0.0.1:1/none",
+            f"nonsense://someone:{SECRET}@host/none",
+        ]
+    )
+    done = command(folder, "search", *models.searching(folder), "--storage", url)
+    check_said(done, "--storage")
+    _nowhere(folder, done.said)
+
+
+@fault("exposure", "a storage address with a password in it is used", 1)
+def _(folder: Path, rng: random.Random) -> None:
+    # SQLite knows no users; what follows the question mark is handed to it and kept nowhere.
+    url = f"sqlite:///{folder}/study.db?check_same_thread=false&password={SECRET}"
+    done = command(folder, "search", *models.searching(folder), "--storage", url)
+    _nowhere(folder, done.said)
+
+
+def _nowhere(folder: Path, said: str) -> None:
+    assert SECRET not in said
+    for path in folder.rglob("*"):
+        if path.is_file():
+            assert SECRET.encode() not in path.read_bytes(), path
+
+
+@fault("exposure", "everything that a search writes is its own folder's", 1)
+def _(folder: Path, rng: random.Random) -> None:
+    results = folder / "results"
+    before = {path: path.stat().st_mtime_ns for path in models.given_features().rglob("*")}
+    done = command(folder, "search", *models.searching(results))
+    assert done.code == 0, done
+    check_study(results, "s", models.TRIALS)
+    assert {p: p.stat().st_mtime_ns for p in models.given_features().rglob("*")} == before
+    assert {path.name for path in folder.iterdir()} == {"results", "said-search.txt"}
