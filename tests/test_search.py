@@ -90,6 +90,25 @@ def test_from_video_to_submission(tmp_path: Path, tiny_demo: Demo, weights: Path
 
 
 @pytest.mark.slow
+def test_folds_keep_predictions_of_train_and_belong_to_the_study(
+    tmp_path: Path, tiny_demo: Demo, weights: Path
+) -> None:
+    data = ["--data", tiny_demo.root, "--weights", weights, "--space", SMOKE]
+    search = [*data, "--results", tmp_path, "--study", "s", "--scheduler", "none", "--trials", 1]
+    done = command("search", *search, "--folds", 3)
+    assert done.returncode == 0, done.stderr
+    index = read_clips(tmp_path / "s" / "clips.parquet")
+    (file,) = (tmp_path / "s" / "predictions").glob("*.parquet")
+    info, values = read_predictions(file, index, "train")
+    assert info.early_stop_split == "folds"
+    assert values.shape == (10, 7)
+    other = command("search", *search, "--folds", 4)
+    assert other.returncode == 1
+    assert "was begun with 3 parts" in other.stderr
+    assert "was begun with folds, now it is val" in command("search", *search).stderr
+
+
+@pytest.mark.slow
 def test_a_killed_search_goes_on(tmp_path: Path, tiny_demo: Demo, weights: Path) -> None:
     search = ["--results", tmp_path, "--study", "s", "--data", tiny_demo.root]
     search += ["--weights", weights, "--space", SMOKE, "--trials", 8, "--epochs", 40]

@@ -50,6 +50,36 @@ def test_equal_seeds_give_equal_trials() -> None:
         np.testing.assert_array_equal(one.predictions[split], two.predictions[split])
 
 
+def test_the_order_of_clips_in_the_store_changes_nothing() -> None:
+    data, rng = make_data(), np.random.default_rng(1)
+    order = rng.permutation(60)
+    bounds = data.frames.offsets
+    taken = np.concatenate([np.arange(bounds[c], bounds[c + 1]) for c in order])
+    frames = FrameFeatures(
+        data.frames.features[taken],
+        data.frames.frames[taken],
+        np.concatenate([[0], np.cumsum(np.diff(bounds)[order])]),
+    )
+    place = np.argsort(order)
+    rows = {split: place[clips] for split, clips in data.rows.items()}
+    one, two = (
+        run_trial(CONFIG, data),
+        run_trial(CONFIG, TrialData(frames, data.targets[order], rows)),
+    )
+    assert one.curve == two.curve
+    for split in ("val", "test"):
+        np.testing.assert_array_equal(one.predictions[split], two.predictions[split])
+
+
+def test_a_batch_of_one_and_constant_ratings_train() -> None:
+    data = make_data()
+    data.targets[data.rows["train"]] = 0.5
+    for loss in ("ccc", "pcc", "mse"):
+        result = run_trial(dataclasses.replace(CONFIG, loss=loss, batch_size=1, epochs=2), data)
+        assert all(np.isfinite(epoch.loss) for epoch in result.curve)
+        assert all(np.isfinite(array).all() for array in result.weights.values())
+
+
 def test_other_seeds_give_other_trials() -> None:
     other = dataclasses.replace(CONFIG, seed=4)
     assert run_trial(CONFIG, make_data()).curve != run_trial(other, make_data()).curve
@@ -137,6 +167,7 @@ def test_patience_ends_a_trial() -> None:
         {"pooling": "mean"},
         {"pooling": "attention"},
         {"head_width": 9},
+        {"optimiser": "adamw"},
         {"lr": 0.02},
         {"weight_decay": 0.1},
         {"schedule": "cosine"},

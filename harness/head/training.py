@@ -18,6 +18,7 @@ from harness.metrics import mean_pcc
 # Evaluation holds no gradients, so that a GPU can take far larger batches than in training; on a
 # CPU what a step touches should stay in the cache.
 EVALUATION_BATCH = {"cuda": 4096, "cpu": 256}
+OPTIMISERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,7 @@ class Recipe:
     """How to train: `loss` maps (prediction, target) to a scalar; the rest as in TrialConfig."""
 
     loss: Callable[[Tensor, Tensor], Tensor]
+    optimiser: str
     lr: float
     weight_decay: float
     schedule: str
@@ -82,7 +84,7 @@ class Training:
         unseen = targets[:0] if unseen is None else unseen
         self.truth = np.concatenate([targets, unseen])
         self._filled = np.broadcast_to(self.fill, unseen.shape)
-        self.optimiser = torch.optim.Adam(
+        self.optimiser = OPTIMISERS[recipe.optimiser](
             head.parameters(), lr=recipe.lr, weight_decay=recipe.weight_decay, fused=True
         )
         self.scheduler = _scheduler(self.optimiser, recipe)

@@ -30,7 +30,8 @@ class TrialConfig:
     label_transform: what the head learns: the ratings (`none`), their square `sqrt` root, which
         spreads the many small ones, or their `range` in train stretched to [0, 1]; predictions are
         ratings again.
-    lr, weight_decay: of Adam. schedule: of the learning rate over the epochs.
+    optimiser: `adam`, or `adamw` with its weight decay apart from the gradient (Loshchilov &
+        Hutter, 2019). lr, weight_decay: of it. schedule: of the learning rate over the epochs.
     clip_norm: largest norm of the gradient; 0 leaves it as it is.
     ema: decay a step of the exponential moving average of the weights, which is then what is
         scored and kept; 0: the weights themselves.
@@ -51,6 +52,7 @@ class TrialConfig:
     pooling: Literal["last", "mean", "attention"] = "last"
     head_width: int = 128
     label_transform: Literal["none", "sqrt", "range"] = "none"
+    optimiser: Literal["adam", "adamw"] = "adam"
     lr: float = 0.01
     weight_decay: float = 0.001
     schedule: Literal["constant", "cosine", "plateau"] = "plateau"
@@ -70,6 +72,9 @@ class TrialConfig:
             raise ValueError(f"dropout must be in [0, 1), got {self.dropout}")
         if not 0 <= self.ema < 1:
             raise ValueError(f"ema must be in [0, 1), got {self.ema}")
+        for name in ("weight_decay", "clip_norm"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must be at least 0, got {getattr(self, name)}")
         if self.lr <= 0:
             raise ValueError(f"lr must be above 0, got {self.lr}")
 

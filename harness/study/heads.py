@@ -38,12 +38,12 @@ class Head:
     weights: dict[str, NDArray[np.float32]]
 
     def models(self) -> list[LSTMHead]:
-        """The module, in eval; one for each fold where it was trained on folds."""
-        states: dict[str, dict[str, torch.Tensor]] = {}
+        """The module, in eval; one for each fold, in order, where it was trained on folds."""
+        states: dict[int, dict[str, torch.Tensor]] = {}
         for name, array in self.weights.items():
             fold, _, rest = name.partition(".")
             of_fold = fold.isdecimal()
-            state = states.setdefault(fold if of_fold else "", {})
+            state = states.setdefault(int(fold) if of_fold else 0, {})
             state[rest if of_fold else name] = torch.from_numpy(array)
         return [self._model(state) for _, state in sorted(states.items())]
 

@@ -48,7 +48,7 @@ class Manifest:
     """What a study is about; a search on other data or features is another study.
 
     data: sha256 of clip ids, splits, ratings and files. features: fingerprint of the recipe.
-    early_stop_split: what stops heads. held_out: sha256 of the clips that do, if train lends them.
+    early_stop_split: what stops heads. held_out: how many parts of train do, and their fingerprint.
     recipe: how features are computed, None where the clips bring theirs.
     oracle: best possible mean PCC per split, known for synthetic clips alone.
     problems: clips that gave nothing or not all, with the reason; empty: those that gave nothing,

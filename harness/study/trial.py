@@ -26,7 +26,7 @@ class TrialData:
     frames: the features of all clips. targets: (clips, targets), NaN where unlabelled.
     rows: for each split the clips in the order of the study's index.
     columns: of the features, for each kind that a trial may ask for; empty: there is one kind.
-    held_out: training clips that a head does not learn from but stops by. None: one head, which
+    held_out: training clips that a head does not learn from but stops by. Empty: one head, which
     val stops. One array: one head. Several, the folds of train: a head for each.
     """
 
@@ -268,6 +268,7 @@ def predict_clips(
 def _recipe(config: TrialConfig, number: int) -> Recipe:
     return Recipe(
         loss=reduced_loss(config.loss, config.reduction),
+        optimiser=config.optimiser,
         lr=config.lr,
         weight_decay=config.weight_decay,
         schedule=config.schedule,
