@@ -41,6 +41,7 @@ def main(
     explain: Annotated[
         bool, typer.Option("--explain", help="Print the score over K and the correlations, too.")
     ] = False,
+    report: Annotated[bool, typer.Option(help="Write the study's report.html, too.")] = True,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON alone.")] = False,
     quiet: Annotated[bool, typer.Option(help="Print errors alone.")] = False,
 ) -> None:
@@ -58,6 +59,13 @@ def main(
     library = load_library(*folders)
     built = construct(library, recipe, name)
     written = [str(path) for path in write_ensemble(built.ensemble, library)]
+    if report:
+        # plotly takes a moment to import.
+        from harness.reports.evidence import gather
+        from harness.reports.page import write_report
+
+        evidence = gather(library.home, ensemble=built.ensemble.name, library=library, built=built)
+        written.append(str(write_report(evidence)))
     if as_json:
         print(json.dumps(_values(built, library, explain) | {"written": written}))
         return

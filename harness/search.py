@@ -163,8 +163,14 @@ def main(
                     out.print(f"Interrupted; {kept} of {total} trials are kept. Continue: {again}")
                     raise
             out.print(f"This run: {board.summary()}")
+    # Imported late, like all that is only drawn.
+    from harness.reports.evidence import gather
+    from harness.reports.page import write_report
+
+    report = write_report(gather(folder.path, study=opened))
     for line in closing_lines(opened, folder, prepared.oracle, storage):
         out.print(line, highlight=False, soft_wrap=True)
+    out.print(f"Report: {report}", highlight=False, markup=False, soft_wrap=True)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,109 @@
+"""A study's results as pandas frames, for notebooks and scripts."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from harness.ensembles.construction import construct
+from harness.ensembles.ensemble import Ensemble
+from harness.ensembles.library import Library, PredictionMatrix, load_library, load_members
+from harness.ensembles.selection import Recipe
+from harness.errors import InputError
+
+
+@dataclass(frozen=True)
+class StudyResults:
+    """What `load_study` read. Scores are PCC in [-1, 1]; ratings and predictions lie in [0, 1]."""
+
+    library: Library
+
+    @property
+    def matrix(self) -> PredictionMatrix:
+        """The val predictions of all trials, aligned: (target, trial, clip) float32."""
+        return self.library.matrix
+
+    def trials(self) -> pd.DataFrame:
+        """A row a trial, index `trial`, the best first: its mean PCC on val, its best epoch, its
+        family, and a column for each hyperparameter. Scores on val chose the epoch: optimistic."""
+        rows = [
+            {
+                "trial": trial.id,
+                "mean_pcc": trial.info.val_pcc,
+                "best_epoch": trial.info.best_epoch,
+                "family": trial.family,
+                **trial.info.config,
+            }
+            for trial in self.matrix.trials
+        ]
+        table = pd.DataFrame(rows).set_index("trial")
+        return table.sort_values("mean_pcc", ascending=False, kind="stable")
+
+    def refused(self) -> pd.DataFrame:
+        """A row a prediction file that was not used: its path and the reason."""
+        rows = [(str(each.path), each.reason) for each in self.library.refused]
+        return pd.DataFrame(rows, columns=["path", "reason"])
+
+    def ratings(self, split: str = "val") -> pd.DataFrame:
+        """(clips, targets), index `clip_id`; NaN where a clip is unlabelled."""
+        index = self.library.index
+        self._check(split)
+        return self._frame(index.targets[index.rows(split)].astype(np.float64), split)
+
+    def predictions(self, of: str | Ensemble, split: str = "val") -> pd.DataFrame:
+        """A trial's or an ensemble's predictions (clips, targets), index `clip_id`.
+
+        Args:
+            of: a trial's id, such as "00003", or an ensemble of these trials. split: val or test.
+
+        Raises:
+            InputError: no such trial or split, or a file that is damaged.
+        """
+        self._check(split)
+        wanted = of.members if isinstance(of, Ensemble) else (of,)
+        by_id = {trial.id: trial for trial in self.matrix.trials}
+        missing = [name for name in wanted if name not in by_id]
+        if missing:
+            raise InputError(f"{self.library.home}: no eligible trial {missing[0]}")
+        found = load_members(self.library, [by_id[name] for name in wanted], split).predictions
+        values = of.combine(found) if isinstance(of, Ensemble) else found[:, 0].T
+        return self._frame(np.asarray(values, np.float64), split)
+
+    def ensemble(
+        self,
+        method: str = "mean",
+        top: int | None = None,
+        *,
+        per_family: int | None = None,
+        per_target: bool = False,
+        seed: int = 0,
+    ) -> Ensemble:
+        """An ensemble of these trials with its estimates; nothing is written. The arguments are
+        those of `python -m harness.ensemble`.
+
+        Raises:
+            InputError: an unknown method, or too few trials or clips for it.
+        """
+        recipe = Recipe(method, top, per_family, per_target, seed)
+        return construct(self.library, recipe).ensemble
+
+    def _check(self, split: str) -> None:
+        if not self.library.index.ids(split):
+            raise InputError(f"{self.library.home}: no clip in split {split!r}")
+
+    def _frame(self, values: np.ndarray, split: str) -> pd.DataFrame:
+        index = self.library.index
+        names = pd.Index(index.ids(split), name="clip_id")
+        return pd.DataFrame(values, index=names, columns=list(index.target_names))
+
+
+def load_study(*folders: str | os.PathLike[str]) -> StudyResults:
+    """Reads the finished trials of a study, such as `results/demo`, or of several of the same
+    clips. Needs neither torch nor ray.
+
+    Raises:
+        InputError: no such study, no eligible prediction file, or studies of other clips.
+    """
+    return StudyResults(load_library(*map(Path, folders)))

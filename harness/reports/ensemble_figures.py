@@ -1,0 +1,177 @@
+"""Figures of an ensemble: what it is worth, and why."""
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+from numpy.typing import NDArray
+
+from harness.clips.table import EMOTIONS
+from harness.ensembles.bootstrap import replicates
+from harness.ensembles.construction import Construction
+from harness.ensembles.estimate import MIN_GROUPS
+from harness.ensembles.library import PredictionMatrix
+from harness.reports.drawing import COLOURS, Drawing, styled
+from harness.reports.evidence import REPLICATES, Evidence
+
+# Points that a scatter shows; more only cover each other.
+_POINTS = 600
+# Members whose correlations can be read in a heatmap.
+_MEMBERS = 25
+#: Mean PCC on Hume-Reaction's val as published: MuSe-2022 (eGeMAPS, DeepSpectrum, VGGFace2, FAU),
+#: the MTL-DAN paper, and two teams of ABAW 5 with video alone.
+PUBLISHED = {
+    "eGeMAPS baseline (audio)": 0.0583,
+    "DeepSpectrum baseline (audio)": 0.1087,
+    "ResNet50-VGGFace2 baseline": 0.2488,
+    "ResNet50-FAU baseline": 0.2840,
+    "MTL-DAN + LSTM, as published": 0.3254,
+    "USTC dual branch (video)": 0.3500,
+    "HKUST-NISL (video)": 0.362,
+}
+
+
+def ensemble_drawings(evidence: Evidence) -> list[Drawing]:
+    """Of the ensemble shown, if it could be made again."""
+    built = evidence.built
+    if built is None or evidence.library is None:
+        return []
+    drawings = [_published(evidence, built)]
+    if evidence.groups().max() + 1 >= MIN_GROUPS:
+        drawings.append(_per_target(evidence, built))
+    if built.curve is not None:
+        drawings.append(_curve(built))
+    if len(built.ensemble.members) > 1:
+        drawings.append(_correlations(built))
+    return drawings + _scatters(built, evidence.library.matrix)
+
+
+def _published(evidence: Evidence, built: Construction) -> Drawing:
+    ours = built.ensemble
+    rows = list(PUBLISHED.items()) if evidence.index.target_names == EMOTIONS else []
+    where = "synthetic clips" if evidence.synthetic else "this study"
+    rows.append((f"best single trial, naive ({where})", ours.best_single_naive))
+    rows.append((f"ensemble, naive ({where})", ours.naive))
+    if ours.estimate:
+        rows.append((f"best single trial, nested ({where})", ours.estimate.single))
+        rows.append((f"ensemble, nested ({where})", ours.estimate.nested))
+    table = pd.DataFrame(rows[::-1], columns=["what", "score"])
+    here = table["what"].str.contains(where, regex=False)
+    figure = go.Figure()
+    for name, part, colour in (("published", ~here, COLOURS[6]), (where, here, COLOURS[0])):
+        figure.add_bar(
+            x=table["score"][part], y=table["what"][part], orientation="h", name=name,
+            marker_color=colour, marker_pattern_shape="/" if name == "published" else "",
+        )  # fmt: skip
+    figure.update_yaxes(categoryorder="array", categoryarray=table["what"].tolist())
+    alt = f"Ensemble {ours.naive:.4f} naive"
+    if ours.estimate:
+        alt += f", {ours.estimate.nested:.4f} nested"
+    if len(rows) > len(table[here]):
+        alt += "; beside it what was published on Hume-Reaction's val"
+        alt += ", which is OTHER data than these clips." if evidence.synthetic else "."
+    height = 130 + 28 * len(table)
+    figure = styled(figure, "mean PCC on val", "", height)
+    return Drawing("published", "Mean PCC beside the published ones", alt, figure, table)
+
+
+def _per_target(evidence: Evidence, built: Construction) -> Drawing:
+    """Nested PCC of each target with its own interval, of ensemble and best single trial."""
+    chooser, moments = built.chooser, built.chooser.moments
+    pooled = np.stack([chooser.out_of_fold(chooser.recipe.method), chooser.out_of_fold("single")])
+    groups = evidence.groups()[moments.order]
+    drawn = replicates(moments.truth, pooled, groups, REPLICATES, chooser.recipe.seed)
+    low, high = np.quantile(drawn, [0.025, 0.975], axis=0)
+    estimate = built.ensemble.estimate
+    assert estimate is not None  # there are enough groups
+    scores = np.array([[t.nested for t in estimate.targets], [t.single for t in estimate.targets]])
+    names = list(built.ensemble.targets)
+    figure = go.Figure()
+    rows = []
+    for model, (label, colour) in enumerate(
+        (("ensemble", COLOURS[0]), ("best single trial", COLOURS[1]))
+    ):
+        figure.add_bar(
+            x=names, y=scores[model], name=label, marker_color=colour,
+            marker_pattern_shape="/" if model else "",
+            error_y={"type": "data", "symmetric": False, "array": high[model] - scores[model],
+                     "arrayminus": scores[model] - low[model]},
+        )  # fmt: skip
+        rows += [
+            (name, label, *values)
+            for name, *values in zip(names, scores[model], low[model], high[model], strict=True)
+        ]
+    table = pd.DataFrame(rows, columns=["target", "of", "nested PCC", "95 % from", "to"])
+    best, worst = (names[i] for i in (int(scores[0].argmax()), int(scores[0].argmin())))
+    alt = (
+        f"Nested PCC of each target with 95 % intervals, ensemble beside best single trial; the "
+        f"ensemble is best at {best} ({scores[0].max():.3f}) and worst at {worst} "
+        f"({scores[0].min():.3f})."
+    )
+    figure = styled(figure, "", "nested PCC on val")
+    return Drawing("targets", "PCC of each emotion", alt, figure, table)
+
+
+def _curve(built: Construction) -> Drawing:
+    curve = built.curve
+    assert curve is not None  # the caller has looked
+    sizes = np.arange(1, len(curve.naive) + 1)
+    table = pd.DataFrame({"K": sizes, "naive": curve.naive, "nested": curve.nested})
+    figure = go.Figure()
+    for name, colour, dash in (("naive", COLOURS[1], "dash"), ("nested", COLOURS[0], "solid")):
+        figure.add_scatter(
+            x=sizes, y=table[name], mode="lines+markers", name=name,
+            line={"color": colour, "dash": dash},
+        )  # fmt: skip
+    best = table.sort_values("nested", kind="stable").iloc[-1]
+    alt = (
+        f"Score of {curve.method} over its size: naive, optimistic, and nested, which is highest "
+        f"at K = {best['K']:.0f} with {best['nested']:.4f}."
+    )
+    figure = styled(figure, "size K", "mean PCC on val")
+    return Drawing("size", "Naive and nested score over the size", alt, figure, table)
+
+
+def _correlations(built: Construction) -> Drawing:
+    names = list(built.ensemble.members[:_MEMBERS])
+    values: NDArray[np.float64] = built.correlations[: len(names), : len(names)]
+    heat = go.Heatmap(z=values, x=names, y=names, colorscale="Cividis", zmax=1.0,
+                      colorbar={"title": "r"})  # fmt: skip
+    off = values[~np.eye(len(names), dtype=bool)]
+    alt = (
+        f"Correlations of {len(names)} members' predictions, mean over the targets: between "
+        f"{off.min():.2f} and {off.max():.2f}."
+    )
+    figure = styled(go.Figure(heat), "", "", 420)
+    figure.update_xaxes(type="category")
+    figure.update_yaxes(type="category", autorange="reversed")
+    table = pd.DataFrame(values, columns=names)
+    table.insert(0, "member", names)
+    return Drawing("correlations", "How alike the members are", alt, figure, table)
+
+
+def _scatters(built: Construction, matrix: PredictionMatrix) -> list[Drawing]:
+    """Predicted against rated, a small figure for each target."""
+    place = {trial.id: slot for slot, trial in enumerate(matrix.trials)}
+    members = [place[member] for member in built.ensemble.members]
+    predicted = built.ensemble.combine(matrix.predictions[:, members])
+    rated = np.flatnonzero(matrix.labelled)
+    shown = np.random.default_rng(0).permutation(rated)[:_POINTS]
+    drawings = []
+    for column, (name, pcc) in enumerate(zip(matrix.target_names, built.ensemble.pcc, strict=True)):
+        table = pd.DataFrame(
+            {
+                "clip": [matrix.clip_ids[row] for row in shown],
+                "rated": matrix.truth[shown, column],
+                "predicted": predicted[shown, column],
+            }
+        )
+        figure = go.Figure(
+            go.Scatter(
+                x=table["rated"], y=table["predicted"], mode="markers", text=table["clip"],
+                marker={"color": COLOURS[0], "size": 4, "opacity": 0.5},
+            )
+        )  # fmt: skip
+        figure = styled(figure, "rated", "predicted", 260)
+        alt = f"{name}: {len(shown)} of {len(rated)} rated clips of val; naive PCC {pcc:.3f}."
+        drawings.append(Drawing(f"scatter-{column}", name, alt, figure, table, small=True))
+    return drawings
