@@ -47,7 +47,7 @@ def spoil(path: Path, rng: random.Random) -> None:
 
 
 def ensemble(results: Path, *more: object) -> Done:
-    return command(results, "ensemble", "--results", results, "--top", 2, *more)
+    return command(results, "ensemble", "--results", results, "--top", 2, "--no-report", *more)
 
 
 def numbers(done: Done) -> dict[str, object]:

@@ -29,7 +29,7 @@ def pretraining(results: Path) -> list[object]:
 
 
 def ensembling(results: Path) -> list[object]:
-    return ["--results", results, "--top", 3]
+    return ["--results", results, "--top", 3, "--no-report"]
 
 
 @cache
@@ -159,8 +159,8 @@ def _(folder: Path, rng: random.Random) -> None:
 @fault("crash", "an ensemble of the same name made anew, and killed", 12)
 def _(folder: Path, rng: random.Random) -> None:
     results = models.copied(models.library(), folder)
-    first = ["--results", results, "--name", "best", "--top", 3]
-    second = ["--results", results, "--name", "best", "--top", 5]
+    first = ["--results", results, "--name", "best", "--top", 3, "--no-report"]
+    second = ["--results", results, "--name", "best", "--top", 5, "--no-report"]
     assert command(folder, "ensemble", *first).code == 0
     ensemble = results / "s" / "ensembles" / "best"
     old = contents(ensemble)

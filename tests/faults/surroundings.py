@@ -94,7 +94,7 @@ def _(folder: Path, rng: random.Random) -> None:
 @fault("surroundings", "disk full while trials are written", 3)
 def _(folder: Path, rng: random.Random) -> None:
     disk = folder / "disk"
-    with small_disk(disk, 2048):
+    with small_disk(disk, 1 << 15):
         line = models.searching(disk / "results")
         fill(disk, rng.choice([0, 1 << 14, 1 << 15]))
         check_said(command(folder, "search", *line), "No space left")
