@@ -6,7 +6,7 @@ Greedy, 50 picks, is timed with its moments, beside two loops that score every c
 each step: the usual one, which calls the harness's metric, and a lean one, from which everything
 is taken that can be known before. Times of loops are extrapolated from `rescoring_steps_timed`
 steps; `same_selection` compares the picks of those. `top5_s` and `greedy_all_s` are the whole
-command as a user runs it, with all estimates; `peak_mib` is the larger of the two's memory.
+command as a user runs it, with all estimates and without the report page; `peak_mib` is the larger of the two's memory.
 
 Measured on 2 shared cores, seconds:
 
@@ -216,7 +216,9 @@ def measure_command(folder: Path, *arguments: str) -> tuple[float, float]:
     """Seconds and peak MiB of the command as a user runs it."""
     line = [sys.executable, "-m", "harness.ensemble", "--results", str(folder.parent)]
     began = time.perf_counter()
-    process = subprocess.Popen([*line, *arguments, "--json"], stdout=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        [*line, *arguments, "--json", "--no-report"], stdout=subprocess.DEVNULL
+    )
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
