@@ -6,7 +6,8 @@ Greedy, 50 picks, is timed with its moments, beside two loops that score every c
 each step: the usual one, which calls the harness's metric, and a lean one, from which everything
 is taken that can be known before. Times of loops are extrapolated from `rescoring_steps_timed`
 steps; `same_selection` compares the picks of those. `top5_s` and `greedy_all_s` are the whole
-command as a user runs it, with all estimates and without the report page; `peak_mib` is the larger of the two's memory.
+command as a user runs it, with all estimates and without the report page; `peak_mib` is the larger
+of the two's memory.
 
 Measured on 2 shared cores, seconds:
 
