@@ -51,6 +51,11 @@ class ClipIndex:
         """The clip ids of a split, in order."""
         return self._ids.get(split, [])
 
+    def are_ids(self, found: pa.ChunkedArray, split: str) -> bool:
+        """Whether a column holds the split's ids, in order."""
+        expected = self._arrow_ids.get(split)
+        return len(found) == 0 if expected is None else bool(found.equals(expected))
+
     def digest(self, split: str) -> str:
         """sha256 of the split's clip ids in order."""
         return self._digests.get(split) or _digest([])
@@ -64,6 +69,10 @@ class ClipIndex:
     @cached_property
     def _ids(self) -> dict[str, list[str]]:
         return {k: [self.clip_ids[row] for row in rows] for k, rows in self._rows.items()}
+
+    @cached_property
+    def _arrow_ids(self) -> dict[str, pa.ChunkedArray]:
+        return {k: pa.chunked_array([pa.array(ids, pa.string())]) for k, ids in self._ids.items()}
 
     @cached_property
     def _digests(self) -> dict[str, str]:
@@ -182,7 +191,7 @@ def read_predictions(
     ids = index.ids(split)
     if len(table) != len(ids):
         raise InputError(f"{path}: {len(table)} rows for {split}, the study has {len(ids)} clips")
-    if digest != index.digest(split) or not _same_ids(table["clip_id"], ids):
+    if digest != index.digest(split) or not index.are_ids(table["clip_id"], split):
         raise InputError(f"{path}: other clips, or another order, than the study's {split}")
     values = _matrix(table, info.targets)
     _check_values(path, values, info.targets)
@@ -193,10 +202,6 @@ def read_predictions(
 
 def _digest(ids: list[str]) -> str:
     return hashlib.sha256(json.dumps(ids).encode()).hexdigest()
-
-
-def _same_ids(found: pa.ChunkedArray, expected: list[str]) -> bool:
-    return bool(found.equals(pa.chunked_array([pa.array(expected, pa.string())])))
 
 
 def _notes(info: PredictionInfo) -> dict[str, Any]:
