@@ -46,6 +46,13 @@ def write_text(path: Path, content: str) -> None:
     write_bytes(path, content.encode())
 
 
+def move(path: Path, target: Path) -> None:
+    """Gives a file that is on the disk another name, also where the power fails next."""
+    path.replace(target)
+    _flush(target.parent)
+    _flush(path.parent)
+
+
 def remove(path: Path) -> None:
     """Removes a file, which need not be there; it stays removed when the power fails."""
     if path.exists():

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from harness.atomic import replacing
+from harness.atomic import move, replacing
 from harness.backbone.checkpoints import read_metadata, read_torch
 from harness.errors import InputError
 
@@ -92,7 +92,7 @@ class TrainingFolder:
 
     def publish(self) -> None:
         """Makes the best weights the result; the curves stay."""
-        self.best.replace(self.out)
+        move(self.best, self.out)
         self.checkpoint.unlink(missing_ok=True)
 
     def _check(self, file: Path, found: Mapping[str, str]) -> None:

@@ -108,7 +108,7 @@ def _(folder: Path, rng: random.Random) -> None:
 @fault("surroundings", "a file system that became read-only", 2)
 def _(folder: Path, rng: random.Random) -> None:
     disk = folder / "disk"
-    with small_disk(disk, 4096) as remount:
+    with small_disk(disk, 1 << 16) as remount:
         results = models.copied(models.searched(), disk)
         before = contents(results)
         remount("ro")
