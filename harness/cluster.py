@@ -2,19 +2,68 @@
 
 import logging
 import os
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import ray
 from ray._private import ray_constants
+from ray._private import worker as ray_worker
 
 # Ray would otherwise report usage to its maker and warn about settings to come.
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 
 
+# Of Ray's processes: without one of these nothing goes on, and its own words on that come a minute
+# later, if they come at all.
+_VITAL = ("raylet", "gcs_server")
+_LOOK = 0.5
+_joining = threading.Lock()
+
+
 def join(address: str | None) -> None:
     """Connects to the cluster at `address`, or starts one on this machine; once a process."""
-    if ray.is_initialized():
-        return
+    with _joining:
+        if not ray.is_initialized():
+            _join(address)
+
+
+@contextmanager
+def watched(last_words: Callable[[], str]) -> Iterator[None]:
+    """Ends this process, with a line, when Ray of this machine is killed while it is worked with.
+
+    Whoever waits for an answer of Ray's would wait for ever. Of a cluster that was joined Ray tells
+    by itself, after a minute.
+
+    Args:
+        last_words: says what was kept and what to do.
+    """
+    over = threading.Event()
+
+    def watch() -> None:
+        while not over.wait(_LOOK):
+            node: Any = ray_worker._global_node
+            dead = node.dead_processes() if node else []
+            if gone := [name for name, _ in dead if name in _VITAL]:
+                print(f"error: Ray's {gone[0]} was killed; {last_words()}", file=sys.stderr)
+                sys.stderr.flush()
+                node.kill_all_processes(check_alive=False, allow_graceful=False)
+                # The threads of Ray's client never end.
+                os._exit(1)
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        over.set()
+        watcher.join()
+
+
+def _join(address: str | None) -> None:
     if address is None:
         # A cluster of our own stays on the loopback interface. Ray takes no address for that: it
         # exchanges 127.0.0.1 for the machine's own, unless told that there is but one machine.

@@ -1,25 +1,19 @@
 """`python -m harness.search`: searches heads over clips; without --data over synthetic clips."""
 
-import shlex
-import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
-import torch
 import typer
 
 from harness.backbone.fused import PRECISIONS
 from harness.clips.layouts import LAYOUTS
 from harness.console import console, run
-from harness.progress import Steps
-from harness.study.audit import audit
-from harness.study.board import Board, closing_lines
-from harness.study.folds import hold_out
-from harness.study.preparation import Machines, demo_sources, prepare, real_sources
-from harness.study.sharing import fraction, measured_need
-from harness.study.space import SPACES, read_space
-from harness.study.storage import StudyFolder, finished, quiet_optuna
+from harness.study.closing import closing_lines, confirmed_table
+from harness.study.confirmation import confirmed
+from harness.study.dashboard import show_figures
+from harness.study.pruners import DEFAULT_SCHEDULER, SCHEDULERS
+from harness.study.samplers import DEFAULT_SAMPLER, SAMPLERS
+from harness.study.session import STORAGE_VARIABLE, Clips, Means, Plan, opened
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
@@ -76,12 +70,25 @@ def main(
     seed: Annotated[
         int, typer.Option(min=0, help="Seed of the study; trials derive theirs from it.")
     ] = 0,
-    sampler: Annotated[str, typer.Option(help="tpe or random.")] = "tpe",
-    scheduler: Annotated[str, typer.Option(help="asha or none.")] = "asha",
+    sampler: Annotated[
+        str, typer.Option(help=f"What chooses hyperparameters: {', '.join(SAMPLERS)}.")
+    ] = DEFAULT_SAMPLER,
+    scheduler: Annotated[
+        str, typer.Option(help=f"What stops trials early: {', '.join(SCHEDULERS)}.")
+    ] = DEFAULT_SCHEDULER,
+    confirm: Annotated[
+        int | None,
+        typer.Option(min=1, help="Then train so many of the best again, under new seeds."),
+    ] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="New seeds of each with --confirm.")] = 5,
+    deterministic: Annotated[
+        bool,
+        typer.Option(help="The same trials in every run of as many at once; none stops early."),
+    ] = False,
     concurrency: Annotated[
         int | None, typer.Option(min=1, help="Trials at once. Default: as many as fit.")
     ] = None,
-    cpus_per_trial: Annotated[float, typer.Option(min=0.0)] = 1.0,
+    cpus_per_trial: Annotated[float, typer.Option(min=0.0, help="CPU cores of a trial.")] = 1.0,
     gpus_per_trial: Annotated[
         float | None, typer.Option(min=0.0, help="Of a GPU. Default: by the memory a trial needs.")
     ] = None,
@@ -89,8 +96,16 @@ def main(
         str | None, typer.Option(help="A running Ray cluster. Default: Ray on this machine.")
     ] = None,
     storage: Annotated[
-        str | None, typer.Option(help="Database URL of the study. Default: a journal file.")
+        str | None,
+        typer.Option(
+            envvar=STORAGE_VARIABLE,
+            help="Of the study: a journal file, or sqlite:///, postgresql://, mysql:// URL. "
+            "Default: a journal file in its folder.",
+        ),
     ] = None,
+    dashboard: Annotated[
+        bool, typer.Option(help="Show the study in a browser, on this machine, until Ctrl-C.")
+    ] = False,
     quiet: Annotated[bool, typer.Option(help="Print errors alone.")] = False,
 ) -> None:
     """Search regression heads with Ray Tune and Optuna; running it again continues the study.
@@ -98,79 +113,32 @@ def main(
     Example: python -m harness.search --data DIR --weights FILE --space search_spaces/paper.toml
     """
     out = console(quiet)
-    quiet_optuna()
-    searched = read_space(space or SPACES / ("paper.toml" if data else "demo.toml"), epochs)
-    folder = StudyFolder(results, study or (data.resolve().name if data else "demo"))
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    cache = results / ".cache"
-    with folder.locked():
-        with Steps(out) as steps:
-            if data:
-                given = real_sources(data, weights, layout, features, crop, precision, strict)
-            else:
-                given = demo_sources(cache, steps)
-            prepared = prepare(given, cache, searched, Machines(device, address), steps, strict)
-        held = hold_out(
-            prepared.data,
-            given.clips.groups,
-            given.clips.folds,
-            folds=folds,
-            fraction=early_stop_fraction,
-            seed=seed,
-        )
-        prepared = replace(prepared, data=held)
-        folder.settle(prepared.manifest(folder.name, seed), prepared.index)
-        for line in (*given.clips.notes, *prepared.summary()):
-            out.print(line, style="yellow", markup=False, soft_wrap=True)
-        if given.clips.synthetic:
-            out.print("[yellow]SYNTHETIC demo clips: no score here is a result on Hume-Reaction.")
-        if storage is None:
-            folder.journal.check()
-        opened = folder.study(folder.storage(storage))
-        for line in audit(opened, folder, prepared.index):
-            out.print(line, style="red", markup=False, soft_wrap=True)
-        total = trials or searched.budget.trials
-        if len(finished(opened)) >= total:
-            out.print(f"The study is complete: {total} trials; a larger --trials continues it.")
-        else:
-            # Ray takes seconds to import, which a complete study need not wait for.
-            from harness.study.tuning import Resources, search
+    clips = Clips(
+        data, weights, layout, features, crop, precision, strict, folds, early_stop_fraction
+    )
+    plan = Plan(space, trials, epochs, sampler, scheduler, confirm, seeds, deterministic, seed)
+    means = Means(
+        results, study, storage, concurrency, cpus_per_trial, gpus_per_trial, address, dashboard
+    )
+    with opened(clips, plan, means, out) as session:
+        session.search()
+        # Imported late, like all that is only drawn.
+        from harness.reports.evidence import gather
+        from harness.reports.page import write_report
+        from harness.reports.search_figures import search_drawings
 
-            gpus = gpus_per_trial
-            if gpus is None and device.type == "cuda":
-                need = measured_need(prepared.space, prepared.data)
-                total_memory = torch.cuda.get_device_properties(device).total_memory
-                gpus, why = fraction(need, total_memory)
-                out.print(why, highlight=False, soft_wrap=True)
-            with Board(out, total, opened) as board:
-                try:
-                    opened = search(
-                        prepared.space,
-                        prepared.data,
-                        prepared.index,
-                        folder,
-                        trials=total,
-                        seed=seed,
-                        sampler=sampler,
-                        scheduler=scheduler,
-                        resources=Resources(concurrency, cpus_per_trial, gpus or 0.0, address),
-                        storage_url=storage,
-                        watcher=board,
-                    )
-                except KeyboardInterrupt:
-                    again = shlex.join(["python", "-m", "harness.search", *sys.argv[1:]])
-                    kept = len(finished(opened))
-                    out.print(f"Interrupted; {kept} of {total} trials are kept. Continue: {again}")
-                    raise
-            out.print(f"This run: {board.summary()}")
-    # Imported late, like all that is only drawn.
-    from harness.reports.evidence import gather
-    from harness.reports.page import write_report
-
-    report = write_report(gather(folder.path, study=opened))
-    for line in closing_lines(opened, folder, prepared.oracle, storage):
-        out.print(line, highlight=False, soft_wrap=True)
-    out.print(f"Report: {report}", highlight=False, markup=False, soft_wrap=True)
+        evidence = gather(session.folder.path, study=session.study)
+        report = write_report(evidence)
+        show_figures(session.study, {d.key: d.figure for d in search_drawings(evidence)})
+        session.backend.seal()
+        if rows := confirmed(session.study):
+            out.print(confirmed_table(rows))
+        for line in closing_lines(session):
+            out.print(line, highlight=False, markup=False, soft_wrap=True)
+        out.print(f"Report: {report}", highlight=False, markup=False, soft_wrap=True)
+        if session.dashboard:
+            out.print(f"Dashboard: {session.dashboard.address} (Ctrl-C ends it)", highlight=False)
+            session.dashboard.wait()
 
 
 if __name__ == "__main__":

@@ -11,14 +11,14 @@ from harness.study.board import Board, sparkline
 def make_board(width: int = 100) -> tuple[Board, io.StringIO]:
     out = io.StringIO()
     console = Console(file=out, width=width, force_terminal=False)
-    return Board(console, 5, optuna.create_study(direction="maximize")), out
+    return Board(console, 5, 0, optuna.create_study(direction="maximize")), out
 
 
 def test_running_trials_stand_in_the_table() -> None:
     board, out = make_board()
     board.started(17, {"loss": "ccc", "lr": 0.00123, "stride": 30})
-    for epoch, score in enumerate((0.1, 0.3, 0.25), start=1):
-        board.epoch(17, epoch, score)
+    board.epochs(17, [(1, 0.1), (2, 0.3)])
+    board.epochs(17, [(3, 0.25)])
     board.console.print(board._render())
     header, row = out.getvalue().splitlines()[-2:]
     assert header.split() == ["trial", "epoch", "mean", "PCC", "curve", "settings"]

@@ -15,7 +15,7 @@ from harness.clips.demo import Demo
 from harness.errors import InputError
 from harness.predict import load
 from harness.study.heads import read_head
-from harness.study.space import SPACES
+from harness.study.space_file import SPACES
 from tests.networks import make_network, save_tiny
 from tests.trees import plain_tree
 

@@ -21,7 +21,8 @@ from safetensors import safe_open
 from harness.backbone.checkpoints import save_mtl_dan
 from harness.clips.demo import Demo
 from harness.predictions import read_clips, read_predictions
-from harness.study.space import SPACES
+from harness.study.backend import open_backend
+from harness.study.space_file import SPACES
 from harness.study.storage import StudyFolder
 from tests.networks import make_network
 from tests.trees import authors_tree, muse_tree, plain_tree, release_tree
@@ -43,7 +44,7 @@ def command(name: str, *arguments: object) -> subprocess.CompletedProcess[str]:
 
 def trials(results: Path, study: str) -> list[optuna.trial.FrozenTrial]:
     folder = StudyFolder(results, study)
-    return folder.study(folder.storage()).get_trials(deepcopy=False)
+    return folder.study(open_backend(folder.path).storage).get_trials(deepcopy=False)
 
 
 @pytest.mark.slow
@@ -154,7 +155,7 @@ def test_an_interrupted_search_says_how_to_go_on(
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
-    assert "of 500 trials are kept. Continue: python -m harness.search" in out
+    assert "of 500 trials of the search are kept. Continue: python -m harness.search" in out
     assert "Traceback" not in err
     assert TrialState.RUNNING not in [trial.state for trial in trials(tmp_path, "s")]
 

@@ -2,13 +2,27 @@
 
 from pathlib import Path
 
+import optuna
 import pytest
 
 from harness.errors import InputError
 from harness.study.config import TrialConfig
-from harness.study.space import SPACES, read_space
+from harness.study.space import SearchSpace
+from harness.study.space_file import SPACES, read_space
 
 BUDGET = "[budget]\ntrials = 3\nepochs = 2\n"
+
+CONDITION = """
+[parameters.dropout]
+type = "float"
+low = 0.1
+high = 0.5
+only_if = {{ {} }}
+[parameters.layers]
+type = "int"
+low = 1
+high = 3
+"""
 
 BAD = [
     ("", "budget: Field required"),
@@ -27,6 +41,23 @@ BAD = [
     (BUDGET + "[fixed]\nlayers = 'two'\n[parameters]", "fixed.layers: expected int, got 'two'"),
     (BUDGET + "[fixed]\nepochs = 3\n[parameters]", "budget.epochs"),
     (BUDGET + "[[start]]\nlr = 0.1\n[parameters]", "lr is not searched"),
+    (
+        BUDGET + "[parameters.lr]\ntype = 'float'\nlow = 0.1\nhigh = 0.2\nlog = true\nstep = 0.1",
+        "log = true and a step",
+    ),
+    (BUDGET + CONDITION.format("layres = [2]"), "only_if.layres: no such hyperparameter"),
+    (BUDGET + CONDITION.format("loss = ['ccc']"), "only_if.loss: loss is not searched"),
+    (BUDGET + CONDITION.format("layers = [7]"), "only_if.layers: 7 is outside"),
+    (BUDGET + CONDITION.format("dropout = [0.1]"), "only_if of dropout go round in a circle"),
+    (
+        BUDGET + "[[start]]\nlayers = 1\ndropout = 0.1\n" + CONDITION.format("layers = [2]"),
+        "start[0].dropout: its only_if does not hold here",
+    ),
+    (BUDGET + "[grid.values]\nlr = [0.1]\n[parameters]", "grid.values.lr: lr is not searched"),
+    (
+        BUDGET + "[grid.values]\nlayers = [4]\n" + CONDITION.format("layers = [2]"),
+        "grid.values.layers: 4 is outside",
+    ),
     (
         BUDGET + "[[start]]\nlayers = 9\n[parameters.layers]\ntype = 'int'\nlow = 1\nhigh = 3",
         "start[0].layers: 9 is outside",
@@ -65,3 +96,44 @@ def test_strides_are_the_union_of_what_a_trial_may_ask(tmp_path: Path) -> None:
     assert read_space(path).strides() == (10, 20, 30)
     path.write_text(BUDGET + "[fixed]\nstride = 7\n[parameters]")
     assert read_space(path).strides() == (7,)
+
+
+def written(folder: Path, text: str) -> SearchSpace:
+    path = folder / "space.toml"
+    path.write_text(BUDGET + text)
+    return read_space(path)
+
+
+def test_a_hyperparameter_is_searched_only_if_its_condition_holds(tmp_path: Path) -> None:
+    space = written(tmp_path, CONDITION.format("layers = [2, 3]"))
+    assert list(space.distributions) == ["layers", "dropout"], "after what it depends on"
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    points = [space.suggest(study.ask()) for _ in range(30)]
+    assert {p["layers"] for p in points} == {1, 2, 3}
+    assert all(("dropout" in p) is (p["layers"] > 1) for p in points)
+
+
+def test_fixing_what_others_depend_on_settles_their_conditions(tmp_path: Path) -> None:
+    space = written(tmp_path, CONDITION.format("layers = [2, 3]"))
+    assert list(space.without("layers", 1).distributions) == []
+    assert list(space.without("layers", 2).distributions) == ["dropout"]
+    assert not space.without("layers", 2).only_if
+
+
+def test_a_grid_has_every_point_once(tmp_path: Path) -> None:
+    grid = "[grid]\nrepeats = 2\nvalues = { dropout = [0.1, 0.2] }\n"
+    space = written(tmp_path, grid + CONDITION.format("layers = [2, 3]"))
+    assert space.repeats == 2
+    assert space.grid() == [
+        {"layers": 1},
+        {"layers": 2, "dropout": 0.1},
+        {"layers": 2, "dropout": 0.2},
+        {"layers": 3, "dropout": 0.1},
+        {"layers": 3, "dropout": 0.2},
+    ]
+
+
+def test_a_grid_needs_values_of_what_has_no_steps(tmp_path: Path) -> None:
+    space = written(tmp_path, CONDITION.format("layers = [2, 3]"))
+    with pytest.raises(InputError, match=r"give them as grid\.values\.dropout"):
+        space.grid()

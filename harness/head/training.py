@@ -21,6 +21,10 @@ EVALUATION_BATCH = {"cuda": 4096, "cpu": 256}
 OPTIMISERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
 
 
+class UndefinedScoreError(ValueError):
+    """What a head predicts has no correlation: it is constant or not finite."""
+
+
 @dataclass(frozen=True)
 class Tensors:
     """A split on the device: features (clips, time, dim), lengths (clips,), targets."""
@@ -124,9 +128,9 @@ class Training:
         return result
 
     def restore_best(self) -> None:
-        """Puts the best epoch's weights back. Raises ValueError if no epoch had a score."""
+        """Puts the best epoch's weights back. UndefinedScoreError if no epoch had a score."""
         if self.best is None:
-            raise ValueError(
+            raise UndefinedScoreError(
                 f"no epoch of {len(self.curve)} had a defined score: "
                 "a predicted intensity was constant or not finite"
             )

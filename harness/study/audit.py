@@ -7,29 +7,27 @@ from optuna.trial import FrozenTrial
 
 from harness.errors import InputError
 from harness.predictions import ClipIndex, read_predictions
-from harness.study.storage import RETRY_OF, VOID, StudyFolder, complete
+from harness.study.driver import Driver
+from harness.study.storage import VOID, StudyFolder, complete
 
 _READERS = 4
 
 
-def audit(study: optuna.Study, folder: StudyFolder, index: ClipIndex) -> list[str]:
+def audit(study: optuna.Study, folder: StudyFolder, index: ClipIndex, driver: Driver) -> list[str]:
     """Reads the predictions of every complete trial and compares their score with the study's.
 
-    A trial whose file is missing, damaged, or of another score no longer counts, and its
-    configuration is queued again with its seed. Returns a line for each.
+    A trial whose file is missing, damaged, or of another score no longer counts, so that its
+    configuration is trained again with its seed. Returns a line for each. Trials whose files lie
+    in the results folder of another search are left to that one.
     """
-    trials = complete(study)
+    trials = [trial for trial in complete(study) if driver.owns_files_of(trial)]
     with ThreadPoolExecutor(_READERS) as readers:
         reasons = list(readers.map(lambda trial: _reason(trial, folder, index), trials))
     lost = {str(t.number): why for t, why in zip(trials, reasons, strict=True) if why}
     if not lost:
         return []
     study.set_user_attr(VOID, study.user_attrs.get(VOID, {}) | lost)
-    for trial in trials:
-        if str(trial.number) in lost:
-            root = trial.user_attrs.get(RETRY_OF, trial.number)
-            study.enqueue_trial(trial.params, user_attrs={RETRY_OF: root})
-    return [f"trial {number} no longer counts and is queued again: {why}"
+    return [f"trial {number} no longer counts and is trained again: {why}"
             for number, why in lost.items()]  # fmt: skip
 
 

@@ -1,9 +1,7 @@
 """The live table of a search; one plain line a finished trial where no terminal is watching."""
 
-import shlex
 import time
 from dataclasses import dataclass, field
-from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -13,7 +11,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from harness.study.storage import StudyFolder, complete, finished
+from harness.study.storage import complete
 
 _BARS = "▁▂▃▄▅▆▇█"
 _CURVE = 24
@@ -33,11 +31,12 @@ class _Row:
 
 
 class Board:
-    """Shows a search; use as a context manager and give it to `tuning.search` as the watcher."""
+    """Shows a search; use as a context manager and give it to the ledger as the watcher."""
 
-    def __init__(self, console: Console, total: int, study: optuna.Study) -> None:
+    def __init__(self, console: Console, total: int, done: int, study: optuna.Study) -> None:
+        """total, done: finished trials, in the end and now."""
         self.console, self.total = console, total
-        self.before = self.done = len(finished(study))
+        self.before = self.done = done
         self.best = max((t.value for t in complete(study) if t.value is not None), default=None)
         self.rows: dict[int, _Row] = {}
         self.counts = {"COMPLETE": 0, "PRUNED": 0, "FAIL": 0}
@@ -66,10 +65,10 @@ class Board:
     def started(self, number: int, params: dict[str, Any]) -> None:
         self.rows[number] = _Row(number, params)
 
-    def epoch(self, number: int, epoch: int, score: float) -> None:
+    def epochs(self, number: int, scores: list[tuple[int, float]]) -> None:
         row = self.rows[number]
-        row.curve.append(score)
-        row.score = score
+        row.curve.extend(score for _, score in scores)
+        row.score = row.curve[-1] if row.curve else None
 
     def ended(self, number: int, state: str, score: float | None, reason: str) -> None:
         row = self.rows[number]
@@ -89,7 +88,7 @@ class Board:
         style = _STYLES[row.state]
         score = "" if row.score is None else f"  mean PCC {row.score:.4f}"
         epochs = f"  {len(row.curve)} epochs"
-        text = f"trial {row.number:>4}  {row.state:<8}{score}{epochs}  {_settings(row.params)}"
+        text = f"trial {row.number:>4}  {row.state:<8}{score}{epochs}  {settings(row.params)}"
         return Text(text + (f"  {reason}" if reason else ""), style=style)
 
     def _render(self) -> Group:
@@ -111,7 +110,7 @@ class Board:
                 str(len(row.curve)),
                 score,
                 sparkline(row.curve[-_CURVE:]),
-                _settings(row.params),
+                settings(row.params),
             )
         return Group(head, table)
 
@@ -122,30 +121,6 @@ class Board:
             return "time left unknown yet"
         seconds = (time.monotonic() - self.begun) / ran * (self.total - self.done)
         return f"about {seconds / 60:.1f} min left"
-
-
-def closing_lines(
-    study: optuna.Study, folder: StudyFolder, oracle: dict[str, float], url: str | None
-) -> list[str]:
-    """What is said at the end: the best trial, the oracle, and what to do next."""
-    lines = []
-    if trials := complete(study):
-        best = max(trials, key=lambda trial: trial.value or -1.0)
-        lines.append(f"Best single trial: {best.number}, mean PCC {best.value:.4f} on val")
-        lines.append(f"  {_settings(best.params)}")
-    if "val" in oracle:
-        lines.append(
-            f"Oracle (best prediction from the true curves): mean PCC {oracle['val']:.4f} on val"
-        )
-    results = folder.path.parent
-    elsewhere = "" if results == Path("results") else f" --results {shlex.quote(str(results))}"
-    storage = "the --storage URL" if url else folder.journal.path
-    return [
-        *lines,
-        f"Study: {folder.path}",
-        f"Next: python -m harness.ensemble --top 5 --study {folder.name}{elsewhere}",
-        f"Look: optuna-dashboard --host 127.0.0.1 {storage}",
-    ]
 
 
 def sparkline(values: list[float]) -> str:
@@ -159,7 +134,8 @@ def sparkline(values: list[float]) -> str:
     return "".join(_BARS[round((v - low) / span * top)] if v == v else " " for v in values)
 
 
-def _settings(params: dict[str, Any]) -> str:
+def settings(params: dict[str, Any]) -> str:
+    """Hyperparameters on one line, those that are compared first."""
     names = [n for n in _FIRST if n in params] + sorted(n for n in params if n not in _FIRST)
     return " ".join(f"{name}={_short(params[name])}" for name in names)
 

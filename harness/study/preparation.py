@@ -126,7 +126,7 @@ class Prepared:
         counts = np.diff(self.data.frames.offsets)
         return tuple(i for i, n in zip(self.index.clip_ids, counts, strict=True) if n == 0)
 
-    def manifest(self, name: str, seed: int) -> Manifest:
+    def manifest(self, name: str, seed: int, storage: str) -> Manifest:
         """What the study's folder says about it."""
         return Manifest(
             name=name,
@@ -137,6 +137,7 @@ class Prepared:
             recipe=self.recipe,
             early_stop_split=self.data.early_stop_split,
             held_out=fingerprint(self.data),
+            storage=storage,
             strides=self.space.strides(),
             targets=self.index.target_names,
             synthetic=self.index.synthetic,

@@ -1,198 +1,158 @@
-"""search_spaces/*.toml -> Optuna distributions, checked against TrialConfig."""
+"""A search space: which hyperparameters a study searches, where, and under which conditions."""
 
-import dataclasses
-import tomllib
-import typing
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Any
 
+import optuna
 from optuna.distributions import (
     BaseDistribution,
     CategoricalDistribution,
     FloatDistribution,
     IntDistribution,
 )
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-import harness
 from harness.errors import InputError
 from harness.study.config import TrialConfig
 
-#: The spaces that come with the project.
-SPACES = Path(harness.__file__).parent.parent / "search_spaces"
-FIELDS = {field.name: field for field in dataclasses.fields(TrialConfig)}
-_TYPES = typing.get_type_hints(TrialConfig)
+#: Hyperparameters by name.
+Point = dict[str, Any]
+#: Of a hyperparameter: the values of others under which it is searched.
+Condition = dict[str, tuple[Any, ...]]
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-
-
-class _Float(_Strict):
-    type: Literal["float"]
-    low: float
-    high: float
-    log: bool = False
-    step: float | None = None
-
-    @model_validator(mode="after")
-    def _ordered(self) -> "_Float":
-        return _ordered(self)
-
-    def distribution(self) -> BaseDistribution:
-        return FloatDistribution(self.low, self.high, log=self.log, step=self.step)
-
-
-class _Int(_Strict):
-    type: Literal["int"]
-    low: int
-    high: int
-    log: bool = False
-    step: int = 1
-
-    @model_validator(mode="after")
-    def _ordered(self) -> "_Int":
-        return _ordered(self)
-
-    def distribution(self) -> BaseDistribution:
-        return IntDistribution(self.low, self.high, log=self.log, step=self.step)
-
-
-class _Categorical(_Strict):
-    type: Literal["categorical"]
-    choices: list[str | int | float | bool] = Field(min_length=1)
-
-    def distribution(self) -> BaseDistribution:
-        return CategoricalDistribution(self.choices)
-
-
-_Parameter = Annotated[_Float | _Int | _Categorical, Field(discriminator="type")]
-
-
-class Budget(_Strict):
+@dataclass(frozen=True)
+class Budget:
     """trials: finished ones in all. epochs: of a trial at most. grace: epochs before a trial may
-    be pruned. reduction: one trial in so many survives a rung of ASHA."""
+    be pruned. reduction: one trial in so many survives a rung."""
 
-    trials: int = Field(ge=1)
-    epochs: int = Field(ge=1)
-    grace: int = Field(default=5, ge=1)
-    reduction: int = Field(default=3, ge=2)
-
-
-class _File(_Strict):
-    budget: Budget
-    fixed: dict[str, str | int | float | bool] = {}
-    start: list[dict[str, str | int | float | bool]] = []
-    parameters: dict[str, _Parameter]
+    trials: int
+    epochs: int
+    grace: int = 5
+    reduction: int = 3
 
 
 @dataclass(frozen=True)
 class SearchSpace:
     """What a study searches.
 
-    distributions: of the searched hyperparameters, by name. fixed: values of others; the rest
-    keep TrialConfig's defaults. start: points that are tried first.
+    distributions: of the searched hyperparameters, by name, each after those it depends on.
+    fixed: values of others; the rest keep TrialConfig's defaults. start: points that are tried
+    first. only_if: of hyperparameters that are searched under a condition alone. grid_values: of
+    hyperparameters, for a full grid; those with a step need none. repeats: of each grid point,
+    each with a seed of its own.
     """
 
     path: Path
     distributions: dict[str, BaseDistribution]
-    fixed: dict[str, Any]
-    start: tuple[dict[str, Any], ...]
+    fixed: Point
+    start: tuple[Point, ...]
     budget: Budget
+    only_if: dict[str, Condition] = field(default_factory=dict)
+    grid_values: dict[str, tuple[Any, ...]] = field(default_factory=dict)
+    repeats: int = 1
+
+    def suggest(self, trial: optuna.Trial) -> Point:
+        """Draws the hyperparameters of a trial: those whose conditions hold."""
+        point: Point = {}
+        for name, distribution in self.distributions.items():
+            if self.active(name, point):
+                point[name] = _suggest(trial, name, distribution)
+        return point
+
+    def active(self, name: str, point: Point) -> bool:
+        """Whether a hyperparameter is searched, given those that it depends on."""
+        conditions = self.only_if.get(name, {})
+        return all(point.get(other) in values for other, values in conditions.items())
+
+    def grid(self) -> list[Point]:
+        """Every point of the full grid, once, in the order of the file.
+
+        Raises:
+            InputError: a hyperparameter has infinitely many values.
+        """
+        return list(self._grid(list(self.distributions), {}))
+
+    def _grid(self, names: list[str], point: Point) -> Iterator[Point]:
+        if not names:
+            yield dict(point)
+        elif not self.active(names[0], point):
+            yield from self._grid(names[1:], point)
+        else:
+            for value in self._values(names[0]):
+                yield from self._grid(names[1:], point | {names[0]: value})
+
+    def _values(self, name: str) -> tuple[Any, ...]:
+        if name in self.grid_values:
+            return self.grid_values[name]
+        found = steps(self.distributions[name])
+        if found is None:
+            raise InputError(
+                f"{self.path}, parameters.{name}: a grid needs its values; give them as "
+                f"grid.values.{name} = [...], or give it a step"
+            )
+        return found
 
     def without(self, name: str, value: Any) -> "SearchSpace":
-        """The same space with one hyperparameter fixed."""
-        distributions = {n: d for n, d in self.distributions.items() if n != name}
-        start = tuple({n: v for n, v in point.items() if n != name} for point in self.start)
-        fixed = self.fixed | {name: value}
-        return replace(self, distributions=distributions, fixed=fixed, start=start)
+        """The same space with one hyperparameter fixed.
+
+        A hyperparameter that depends on it is searched if the value fulfils the condition, and
+        keeps its default if not.
+        """
+        barred = {n for n, c in self.only_if.items() if name in c and value not in c[name]}
+        gone = barred | {name}
+        kept = {n: d for n, d in self.distributions.items() if n not in gone}
+        start = tuple({n: v for n, v in point.items() if n not in gone} for point in self.start)
+        only_if = {
+            n: rest
+            for n, condition in self.only_if.items()
+            if n not in gone and (rest := {o: v for o, v in condition.items() if o != name})
+        }
+        grid = {n: v for n, v in self.grid_values.items() if n not in gone}
+        return replace(
+            self,
+            distributions=kept,
+            start=start,
+            only_if=only_if,
+            grid_values=grid,
+            fixed=self.fixed | {name: value},
+        )
 
     def features(self) -> tuple[str, ...]:
         """Every kind of features that a trial may ask for."""
-        distribution = self.distributions.get("features")
-        if distribution is None:
-            return (str(self.fixed.get("features", TrialConfig.features)),)
-        assert isinstance(distribution, CategoricalDistribution)  # read_space lets no other pass
-        return tuple(str(choice) for choice in distribution.choices)
+        return tuple(map(str, self._all("features")))
 
     def strides(self) -> tuple[int, ...]:
         """Every stride that a trial may ask for, ascending."""
-        distribution = self.distributions.get("stride")
+        found = {int(value) for value in self._all("stride")}
+        if "stride" in self.only_if:
+            found.add(TrialConfig.stride)
+        return tuple(sorted(found))
+
+    def _all(self, name: str) -> tuple[Any, ...]:
+        distribution = self.distributions.get(name)
         if distribution is None:
-            return (int(self.fixed.get("stride", TrialConfig.stride)),)
-        if isinstance(distribution, CategoricalDistribution):
-            return tuple(sorted({int(choice) for choice in distribution.choices}))  # type: ignore[arg-type]
-        assert isinstance(distribution, IntDistribution)  # read_space lets no other pass
+            return (self.fixed.get(name, getattr(TrialConfig, name)),)
+        found = steps(distribution)
+        assert found is not None  # read_space lets no other pass
+        return found
+
+
+def steps(distribution: BaseDistribution) -> tuple[Any, ...] | None:
+    """The values of a distribution, or None where there are too many to name."""
+    if isinstance(distribution, CategoricalDistribution):
+        return tuple(distribution.choices)
+    if isinstance(distribution, IntDistribution) and not distribution.log:
         return tuple(range(distribution.low, distribution.high + 1, distribution.step))
+    if isinstance(distribution, FloatDistribution) and distribution.step:
+        count = round((distribution.high - distribution.low) / distribution.step) + 1
+        return tuple(distribution.low + i * distribution.step for i in range(count))
+    return (distribution.low,) if distribution.single() else None  # type: ignore[attr-defined]
 
 
-def read_space(path: Path, epochs: int | None = None) -> SearchSpace:
-    """Reads and checks a search-space file; `epochs` overrides the budget's.
-
-    Raises:
-        InputError: one line that names file and field and gives the choices.
-    """
-    try:
-        raw = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        others = ", ".join(sorted(str(p) for p in SPACES.glob("*.toml"))) or "none"
-        raise InputError(f"{path}: no such search space; here are: {others}") from error
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise InputError(f"{path}: not readable as TOML: {error}") from error
-    try:
-        file = _File.model_validate(raw)
-    except ValidationError as error:
-        raise InputError(f"{path}: {_first(error)}") from error
-    for name, parameter in file.parameters.items():
-        _check_parameter(path, name, parameter)
-    budget = file.budget if epochs is None else file.budget.model_copy(update={"epochs": epochs})
-    fixed = dict(file.fixed) | {"epochs": budget.epochs}
-    for name, value in file.fixed.items():
-        _check_fixed(path, name, value, file.parameters)
-    distributions = {name: p.distribution() for name, p in file.parameters.items()}
-    for number, point in enumerate(file.start):
-        _check_start(path, number, point, distributions)
-    return SearchSpace(path, distributions, fixed, tuple(file.start), budget)
-
-
-def _check_parameter(path: Path, name: str, parameter: _Float | _Int | _Categorical) -> None:
-    _known(path, f"parameters.{name}", name)
-    if isinstance(parameter, _Categorical):
-        values: list[Any] = list(parameter.choices)
-    else:
-        values = [parameter.low, parameter.high]
-        expected = _TYPES[name]
-        if (expected is int and parameter.type != "int") or expected not in (int, float):
-            raise InputError(
-                f'{path}, parameters.{name}: type = "{parameter.type}" does not fit {expected}'
-            )
-    for value in values:
-        _check_value(path, f"parameters.{name}", name, value)
-
-
-def _check_fixed(path: Path, name: str, value: Any, searched: dict[str, Any]) -> None:
-    _known(path, f"fixed.{name}", name)
-    if name in searched:
-        raise InputError(f"{path}, fixed.{name}: stands in [parameters] too; keep one of the two")
-    if name == "epochs":
-        raise InputError(f"{path}, fixed.epochs: give it as budget.epochs")
-    _check_value(path, f"fixed.{name}", name, value)
-
-
-def _check_start(
-    path: Path, number: int, point: dict[str, Any], distributions: dict[str, BaseDistribution]
-) -> None:
-    for name, value in point.items():
-        where = f"start[{number}].{name}"
-        if name not in distributions:
-            _known(path, where, name)
-            raise InputError(f"{path}, {where}: {name} is not searched; give it in [fixed]")
-        if not _contains(distributions[name], value):
-            raise InputError(f"{path}, {where}: {value!r} is outside {distributions[name]}")
-
-
-def _contains(distribution: BaseDistribution, value: Any) -> bool:
+def contains(distribution: BaseDistribution, value: Any) -> bool:
+    """Whether a value may be drawn."""
     if isinstance(distribution, CategoricalDistribution):
         return value in distribution.choices
     assert isinstance(distribution, FloatDistribution | IntDistribution)  # there are no others
@@ -200,42 +160,14 @@ def _contains(distribution: BaseDistribution, value: Any) -> bool:
     return number and distribution.low <= value <= distribution.high
 
 
-def _known(path: Path, where: str, name: str) -> None:
-    if name == "seed":
-        raise InputError(f"{path}, {where}: seeds follow from --seed and the trial's number")
-    if name not in FIELDS:
-        raise InputError(f"{path}, {where}: no such hyperparameter; choose of {', '.join(FIELDS)}")
-
-
-def _check_value(path: Path, where: str, name: str, value: Any) -> None:
-    expected = _TYPES[name]
-    choices = typing.get_args(expected)
-    if choices:
-        if value not in choices:
-            raise InputError(f"{path}, {where}: {value!r} is none of {', '.join(choices)}")
-        return
-    accepted: tuple[type, ...] = (int, float) if expected is float else (expected,)
-    if type(value) not in accepted:
-        raise InputError(f"{path}, {where}: expected {expected.__name__}, got {value!r}")
-    try:
-        TrialConfig(**{name: value})
-    except ValueError as error:
-        raise InputError(f"{path}, {where}: {error}") from error
-
-
-_Range = TypeVar("_Range", _Float, _Int)
-
-
-def _ordered(parameter: _Range) -> _Range:
-    if parameter.low > parameter.high:
-        raise ValueError(f"low = {parameter.low} is above high = {parameter.high}")
-    if parameter.log and parameter.low <= 0:
-        raise ValueError(f"log = true needs low above 0, got {parameter.low}")
-    return parameter
-
-
-def _first(error: ValidationError) -> str:
-    first = error.errors()[0]
-    where = ".".join(str(part) for part in first["loc"])
-    more = error.error_count() - 1
-    return f"{where}: {first['msg']}" + (f" ({more} more errors)" if more else "")
+def _suggest(trial: optuna.Trial, name: str, distribution: BaseDistribution) -> Any:
+    if isinstance(distribution, CategoricalDistribution):
+        return trial.suggest_categorical(name, distribution.choices)
+    if isinstance(distribution, IntDistribution):
+        return trial.suggest_int(
+            name, distribution.low, distribution.high, step=distribution.step, log=distribution.log
+        )
+    assert isinstance(distribution, FloatDistribution)  # there are no others
+    return trial.suggest_float(
+        name, distribution.low, distribution.high, step=distribution.step, log=distribution.log
+    )

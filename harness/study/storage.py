@@ -7,6 +7,7 @@ search writes here.
 
 import fcntl
 import json
+import secrets
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,11 +17,11 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-from optuna.storages import BaseStorage, JournalStorage, RDBStorage
-from optuna.storages.journal import JournalFileBackend
+from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
 import harness
+from harness.atomic import write_text
 from harness.errors import InputError
 from harness.predictions import (
     ClipIndex,
@@ -30,17 +31,19 @@ from harness.predictions import (
     write_predictions,
 )
 from harness.sealed import MANIFEST, read_sealed, write_sealed
+from harness.study.dashboard import Artifacts
 from harness.study.heads import Head, write_head
-from harness.study.journal import Journal
 from harness.study.trial import TrialResult
 
 #: Trials that count against the budget.
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
 RETRY_OF = "retry_of"
+#: Of the study: what it is about, as in its manifest.
+ABOUT = "about"
+#: Of a manifest: what makes another study of it.
+DECISIVE = ("data", "features", "targets", "seed", "early_stop_split", "held_out", "storage")
 #: Of the study: numbers of trials whose files were lost, with the reason. They do not count.
 VOID = "void"
-# A point that killed its worker this often is the cause, not its victim.
-MAX_RETRIES = 2
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,7 @@ class Manifest:
 
     data: sha256 of clip ids, splits, ratings and files. features: fingerprint of the recipe.
     early_stop_split: what stops heads. held_out: how many parts of train do, and their fingerprint.
+    storage: where the study is kept: its name, without user, password and options of a database.
     recipe: how features are computed, None where the clips bring theirs.
     oracle: best possible mean PCC per split, known for synthetic clips alone.
     problems: clips that gave nothing or not all, with the reason; empty: those that gave nothing,
@@ -63,6 +67,7 @@ class Manifest:
     recipe: dict[str, Any] | None
     early_stop_split: str
     held_out: str
+    storage: str
     strides: tuple[int, ...]
     targets: tuple[str, ...]
     synthetic: bool
@@ -80,7 +85,6 @@ class StudyFolder:
             raise InputError(f"--study {name!r}: expected a plain folder name")
         self.path = results / name
         self.name = name
-        self.journal = Journal(self.path / "study.log")
 
     def prediction_file(self, number: int) -> Path:
         return self.path / "predictions" / f"{trial_name(number)}.parquet"
@@ -88,13 +92,23 @@ class StudyFolder:
     def head_file(self, number: int) -> Path:
         return self.path / "heads" / f"{trial_name(number)}.safetensors"
 
+    def identity(self) -> str:
+        """A name of the folder that goes with it where it is moved; made at the first call."""
+        file = self.path / ".identity"
+        if not file.exists():
+            write_text(file, secrets.token_hex(8))
+        return file.read_text()
+
     @contextmanager
-    def locked(self) -> Iterator[None]:
-        """Keeps a second search out of the folder; the lock ends with the process."""
+    def locked(self, shared: bool = False) -> Iterator[None]:
+        """Keeps a second search out of the folder, but for one of those that share a database.
+
+        The lock ends with the process.
+        """
         self.path.mkdir(parents=True, exist_ok=True)
         with (self.path / ".lock").open("w") as file:
             try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
             except BlockingIOError as error:
                 raise InputError(
                     f"{self.path}: another search works on this study; "
@@ -115,7 +129,7 @@ class StudyFolder:
             write_sealed(file, MANIFEST, asdict(manifest))
             return
         old, new = self.manifest(), json.loads(json.dumps(asdict(manifest)))
-        for field in ("data", "features", "targets", "seed", "early_stop_split", "held_out"):
+        for field in DECISIVE:
             if old[field] != new[field]:
                 raise InputError(
                     f"{file}, {field}: this study was begun with {_short(old[field])}, "
@@ -126,23 +140,46 @@ class StudyFolder:
         """The manifest as plain values."""
         return read_sealed(self.path / "study.json", MANIFEST)
 
-    def storage(self, url: str | None = None) -> BaseStorage:
-        """The Optuna storage: the journal file, or a database by its URL."""
-        if url is None:
-            try:
-                return JournalStorage(JournalFileBackend(str(self.journal.path)))
-            except (ValueError, KeyError, TypeError, AttributeError) as error:
-                raise InputError(f"{self.journal.path}: not readable: {error!r}") from error
-        try:
-            return RDBStorage(url)
-        except Exception as error:  # SQLAlchemy's and the drivers' own kinds
-            raise InputError(f"--storage: cannot be opened ({type(error).__name__})") from error
-
     def study(self, storage: BaseStorage) -> optuna.Study:
         """Opens the study, which may be new."""
         return optuna.create_study(
             storage=storage, study_name=self.name, direction="maximize", load_if_exists=True
         )
+
+    @property
+    def artifacts_path(self) -> Path:
+        """Where the dashboard looks for files."""
+        return self.path / "artifacts"
+
+    def artifacts(self) -> Artifacts:
+        """The files that the dashboard offers."""
+        return Artifacts(self.artifacts_path)
+
+    def agree(self, study: optuna.Study) -> None:
+        """Checks that this folder and the storage's study are about the same.
+
+        A database's study may have been begun from another results folder.
+
+        Raises:
+            InputError: they are not, or the storage has lost the study.
+        """
+        mine = {name: self.manifest()[name] for name in DECISIVE}
+        known = study.user_attrs.get(ABOUT)
+        if known is None:
+            files = len(list((self.path / "predictions").glob("[0-9]*.parquet")))
+            if files:
+                raise InputError(
+                    f"{self.path}: holds predictions of {files} trials, but the storage knows of "
+                    "no trial; put the storage back, or choose another --study"
+                )
+            study.set_user_attr(ABOUT, mine)
+            return
+        for name, value in mine.items():
+            if known[name] != value:
+                raise InputError(
+                    f"--storage: its study {self.name}, {name}: was begun with "
+                    f"{_short(known[name])}, now it is {_short(value)}; choose another --study"
+                )
 
     def save(self, number: int, result: TrialResult, index: ClipIndex) -> None:
         """Writes a trial's head and then its predictions; both are complete on return."""
@@ -179,6 +216,8 @@ def quiet_optuna() -> None:
     """Leaves the terminal to the harness: no log lines, no notes on experimental samplers."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
+    # The ledger asks and tells, and gives the signs of life itself.
+    warnings.filterwarnings("ignore", message="Heartbeat of storage is supposed")
 
 
 def finished(study: optuna.Study) -> list[FrozenTrial]:
@@ -191,23 +230,6 @@ def finished(study: optuna.Study) -> list[FrozenTrial]:
 def complete(study: optuna.Study) -> list[FrozenTrial]:
     """The trials that have a score and the files that go with it."""
     return [trial for trial in finished(study) if trial.state == TrialState.COMPLETE]
-
-
-def close_unfinished(study: optuna.Study) -> int:
-    """Closes trials that a dead search left running as FAIL and queues their points again.
-
-    Call it under the study's lock: a living search's trials must not be closed. Returns how many.
-    """
-    running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-    for trial in running:
-        storage_id = trial._trial_id
-        study._storage.set_trial_user_attr(storage_id, "reason", "the search was cut off")
-        study.tell(trial.number, state=TrialState.FAIL)
-        retries = int(trial.user_attrs.get("retries", 0))
-        if trial.params and retries < MAX_RETRIES:
-            root = trial.user_attrs.get(RETRY_OF, trial.number)
-            study.enqueue_trial(trial.params, user_attrs={RETRY_OF: root, "retries": retries + 1})
-    return len(running)
 
 
 def _short(value: Any) -> str:

@@ -14,7 +14,14 @@ from numpy.typing import NDArray
 from harness.features.sequences import FrameFeatures, sequences
 from harness.head.losses import reduced_loss
 from harness.head.model import LSTMHead
-from harness.head.training import Epoch, Recipe, Tensors, Training, predict
+from harness.head.training import (
+    Epoch,
+    Recipe,
+    Tensors,
+    Training,
+    UndefinedScoreError,
+    predict,
+)
 from harness.metrics import pcc
 from harness.study.config import TrialConfig
 
@@ -118,8 +125,8 @@ class Trial:
         return all(training.finished for training in self.trainings)
 
     def result(self) -> TrialResult:
-        """The best epochs' weights and predictions. ValueError if a head had no score, or what it
-        predicts has none."""
+        """The best epochs' weights and predictions. UndefinedScoreError if a head had no score, or
+        what it predicts has none."""
         for training in self.trainings:
             training.restore_best()
         splits = {k: v for k, v in self.data.rows.items() if k != "train" and len(v)}
@@ -130,7 +137,9 @@ class Trial:
         rated = ~np.isnan(self.data.targets[val]).any(axis=1)
         per_target = pcc(self.data.targets[val[rated]], predictions["val"][rated])
         if not np.isfinite(per_target).all():
-            raise ValueError("the score on val is undefined: a predicted intensity is constant")
+            raise UndefinedScoreError(
+                "the score on val is undefined: a predicted intensity is constant"
+            )
         scored = [epoch for epoch in self.curve if np.isfinite(epoch.score)]
         return TrialResult(
             config=self.config,

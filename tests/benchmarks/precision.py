@@ -39,7 +39,7 @@ from harness.metrics import mean_pcc
 from harness.progress import Steps
 from harness.study.config import TrialConfig
 from harness.study.preparation import Machines, Prepared, demo_sources, prepare
-from harness.study.space import SPACES, read_space
+from harness.study.space_file import SPACES, read_space
 from harness.study.trial import run_trial
 
 CONFIG = TrialConfig(

@@ -22,7 +22,7 @@ from harness.clips.layouts import read_clips, read_new_clips
 from harness.errors import InputError
 from harness.predictions import read_clips as read_study_clips
 from harness.study.heads import read_head
-from harness.study.space import SPACES, read_space
+from harness.study.space_file import SPACES, read_space
 from tests.faults import models
 from tests.faults.commands import command
 from tests.faults.fault import fault

@@ -12,6 +12,7 @@ from safetensors import safe_open
 
 from harness.atomic import TEMPORARY_PREFIX
 from harness.predictions import read_clips, read_predictions
+from harness.study.backend import open_backend
 from harness.study.storage import StudyFolder, complete, finished, quiet_optuna
 
 
@@ -41,7 +42,7 @@ def check_study(results: Path, name: str, budget: int) -> list[optuna.trial.Froz
     """
     quiet_optuna()
     folder = StudyFolder(results, name)
-    study = folder.study(folder.storage())
+    study = folder.study(open_backend(folder.path).storage)
     trials = study.get_trials(deepcopy=False)
     assert [trial.number for trial in trials] == list(range(len(trials)))
     assert TrialState.RUNNING not in {trial.state for trial in trials}

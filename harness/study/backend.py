@@ -1,0 +1,131 @@
+"""Where the study is kept: a journal file, or a database that several searches may share."""
+
+import sqlite3
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from optuna.storages import BaseStorage, RDBStorage
+from sqlalchemy import event
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError, IntegrityError, ProgrammingError
+
+from harness.errors import InputError
+from harness.study.journal import Journal
+
+#: Seconds between two signs of life of a running trial, and until one without is given up.
+HEARTBEAT, GRACE = 10, 60
+# A reader such as the dashboard may hold SQLite's lock for long.
+_SQLITE_WAIT = 60
+# Of making the tables, where several searches begin at once.
+_TRIES = 5
+# What the extra `databases` brings, where SQLAlchemy would look for something else.
+_DRIVERS = {"postgresql": "postgresql+psycopg", "mysql": "mysql+pymysql"}
+
+
+@dataclass(frozen=True)
+class Backend:
+    """An opened storage. journal: its file, or None of a database. name: as it may be shown and
+    written down, without user, password and options. url: of a database, with all of them."""
+
+    storage: BaseStorage
+    journal: Journal | None
+    name: str
+    url: str | None = None
+
+    @property
+    def shared(self) -> bool:
+        """Whether several searches may work on the study at once."""
+        return self.journal is None
+
+    def seal(self) -> None:
+        """Notes what the journal holds, against damage."""
+        if self.journal:
+            self.journal.seal()
+
+
+def open_backend(folder: Path, given: str | None = None) -> Backend:
+    """Opens a study's storage.
+
+    Args:
+        folder: of the study, where its journal lies by default.
+        given: the path of another journal, or the URL of a database.
+
+    Raises:
+        InputError: it cannot be opened, or the journal was damaged. No part of a URL that may be
+            secret is in the message.
+    """
+    if given is None or "://" not in given:
+        journal = Journal(Path(given) if given else folder / "study.log")
+        name = str(journal.path.resolve()) if given else "study.log"
+        return Backend(journal.open(), journal, name)
+    url = _url(given)
+    name = f"{url.get_backend_name()}://{_place(url)}/{url.database or ''}"
+    try:
+        storage = _open(url)
+    except ImportError as error:
+        raise InputError(
+            f"--storage {name}: its driver is missing ({error.name}): "
+            "pip install 'reaction-harness[databases]'"
+        ) from error
+    except Exception as error:  # SQLAlchemy's and the drivers' own kinds
+        raise InputError(
+            f"--storage {name}: cannot be opened ({type(error).__name__}); is it running, and "
+            "does the database exist?"
+        ) from error
+    if url.get_backend_name() == "sqlite":
+        event.listen(storage.engine, "connect", _write_ahead)
+        storage.engine.dispose()  # the connection so far was made without
+    return Backend(storage, None, name, given)
+
+
+def _open(url: URL) -> RDBStorage:
+    for again in range(_TRIES):
+        try:
+            return RDBStorage(
+                url.render_as_string(hide_password=False),
+                engine_kwargs={"connect_args": _arguments(url), "pool_pre_ping": True},
+                heartbeat_interval=HEARTBEAT,
+                grace_period=GRACE,
+            )
+        except (IntegrityError, ProgrammingError):
+            # Another search makes the tables at this moment.
+            if again == _TRIES - 1:
+                raise
+            time.sleep(1)
+    raise AssertionError("unreachable")
+
+
+def _url(given: str) -> URL:
+    try:
+        url = make_url(given)
+        if url.drivername in _DRIVERS:
+            url = url.set(drivername=_DRIVERS[url.drivername])
+        url.get_dialect()
+    except ImportError as error:
+        raise InputError(
+            f"--storage: the driver of {given.partition(':')[0]} is missing ({error.name}): "
+            "pip install 'reaction-harness[databases]'"
+        ) from error
+    except (ArgumentError, ValueError) as error:
+        raise InputError(
+            "--storage: expected the path of a journal file or the URL of a database: "
+            "sqlite:///FILE, postgresql://USER@HOST/NAME, mysql://USER@HOST/NAME"
+        ) from error
+    return url
+
+
+def _place(url: URL) -> str:
+    port = f":{url.port}" if url.port else ""
+    return f"{url.host or ''}{port}"
+
+
+def _arguments(url: URL) -> dict[str, Any]:
+    return {"timeout": _SQLITE_WAIT} if url.get_backend_name() == "sqlite" else {}
+
+
+def _write_ahead(connection: sqlite3.Connection, _: Any) -> None:
+    """Readers do not stop the writer, and a commit is one flush."""
+    connection.execute("PRAGMA journal_mode=WAL")
+    connection.execute("PRAGMA synchronous=NORMAL")

@@ -1,0 +1,63 @@
+"""What a search says at its end: the best trial, what was confirmed, and what to do next."""
+
+import shlex
+from pathlib import Path
+
+from rich.table import Table
+
+from harness.study.board import settings
+from harness.study.confirmation import Confirmed
+from harness.study.session import STORAGE_VARIABLE, Session
+from harness.study.storage import complete
+
+
+def closing_lines(session: Session) -> list[str]:
+    """The last lines, each as it is printed."""
+    lines = []
+    if trials := complete(session.study):
+        best = max(trials, key=lambda trial: trial.value or -1.0)
+        lines.append(f"Best single trial: {best.number}, mean PCC {best.value:.4f} on val")
+        lines.append(f"  {settings(best.params)}")
+    oracle = session.prepared.oracle
+    if "val" in oracle:
+        lines.append(
+            f"Oracle (best prediction from the true curves): mean PCC {oracle['val']:.4f} on val"
+        )
+    folder, backend = session.folder, session.backend
+    results = folder.path.parent
+    elsewhere = "" if results == Path("results") else f" --results {shlex.quote(str(results))}"
+    storage = backend.journal.path if backend.journal else f'"${STORAGE_VARIABLE}"'
+    if backend.url and "@" not in backend.url and "?" not in backend.url:
+        storage = shlex.quote(backend.url)
+    return [
+        *lines,
+        f"Study: {folder.path}",
+        f"Log: {session.log}",
+        f"Next: python -m harness.ensemble --top 5 --study {folder.name}{elsewhere}",
+        f"Look: optuna-dashboard --host 127.0.0.1 --artifact-dir {folder.artifacts_path} {storage}",
+    ]
+
+
+def confirmed_table(rows: list[Confirmed]) -> Table:
+    """Configurations under new seeds, the best mean first."""
+    table = Table(
+        title="Confirmed under new seeds: mean PCC on val",
+        caption="first: the score by which it was chosen, which is optimistic",
+        title_justify="left",
+        caption_justify="left",
+        box=None,
+        pad_edge=False,
+    )
+    for name in ("trial", "mean", "sd", "seeds", "first"):
+        table.add_column(name, justify="right")
+    table.add_column("configuration", overflow="fold")
+    for row in rows:
+        table.add_row(
+            str(row.number),
+            f"{row.mean:.4f}",
+            f"{row.deviation:.4f}" if len(row.scores) > 1 else "",
+            str(len(row.scores)),
+            f"{row.first:.4f}",
+            settings(row.params),
+        )
+    return table

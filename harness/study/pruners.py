@@ -1,0 +1,55 @@
+"""Which trials are stopped early: Optuna's pruners, by name.
+
+A pruner reads the study alone. So what it decides survives a restart, and several searches of one
+study decide by the trials of all.
+"""
+
+from collections.abc import Callable
+
+from optuna.pruners import (
+    BasePruner,
+    HyperbandPruner,
+    MedianPruner,
+    NopPruner,
+    SuccessiveHalvingPruner,
+)
+
+from harness.errors import InputError
+from harness.study.space import Budget
+
+#: asha: asynchronous successive halving (Li et al., 2020). hyperband: several of it, of which the
+#: later ones spare trials for longer. median: those below the median of the trials before.
+SCHEDULERS = ("asha", "hyperband", "median", "none")
+DEFAULT_SCHEDULER = "asha"
+
+
+def make_pruner(name: str, budget: Budget) -> BasePruner:
+    """The pruner of a scheduler's name. InputError: no such scheduler."""
+    if name not in SCHEDULERS:
+        raise InputError(f"--scheduler {name}: choose of {', '.join(SCHEDULERS)}")
+    makers: dict[str, Callable[[], BasePruner]] = {
+        "asha": lambda: SuccessiveHalvingPruner(
+            min_resource=budget.grace, reduction_factor=budget.reduction
+        ),
+        "hyperband": lambda: HyperbandPruner(
+            min_resource=budget.grace,
+            max_resource=max(budget.epochs, budget.grace),
+            reduction_factor=budget.reduction,
+        ),
+        "median": lambda: MedianPruner(n_warmup_steps=budget.grace),
+        "none": NopPruner,
+    }
+    return makers[name]()
+
+
+def decisions(name: str, budget: Budget) -> frozenset[int]:
+    """The epochs after which a trial may be stopped: it waits there for the word to go on."""
+    if name == "none":
+        return frozenset()
+    if name == "median":
+        return frozenset(range(budget.grace, budget.epochs + 1))
+    rungs, rung = set(), budget.grace
+    while rung < budget.epochs:
+        rungs.add(rung)
+        rung *= budget.reduction
+    return frozenset(rungs)

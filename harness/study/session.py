@@ -1,0 +1,304 @@
+"""One run of a search: opens a study, runs what is left of its budget, and leaves it told."""
+
+import logging
+import shlex
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import optuna
+import torch
+from rich.console import Console
+
+from harness.progress import Steps
+from harness.study import confirmation
+from harness.study.agenda import Agenda, SearchAgenda
+from harness.study.audit import audit
+from harness.study.backend import Backend, open_backend
+from harness.study.board import Board
+from harness.study.dashboard import Dashboard, attach, describe
+from harness.study.driver import Driver
+from harness.study.folds import hold_out
+from harness.study.ledger import Ledger, Rules, done
+from harness.study.log import logged
+from harness.study.preparation import (
+    Machines,
+    Prepared,
+    Sources,
+    demo_sources,
+    prepare,
+    real_sources,
+)
+from harness.study.pruners import DEFAULT_SCHEDULER, decisions, make_pruner
+from harness.study.samplers import DEFAULT_SAMPLER, check_sampler, make_sampler
+from harness.study.sharing import fraction, measured_need
+from harness.study.space import SearchSpace
+from harness.study.space_file import SPACES, read_space
+from harness.study.storage import StudyFolder, quiet_optuna
+from harness.study.trial import TrialResult
+
+_log = logging.getLogger(__name__)
+#: The variable that holds a database's URL, where it shall not stand on a command line.
+STORAGE_VARIABLE = "HARNESS_STORAGE"
+
+
+@dataclass(frozen=True)
+class Clips:
+    """Which clips, and how features come out of them; as the options of the command."""
+
+    data: Path | None = None
+    weights: Path | None = None
+    layout: str | None = None
+    features: str | None = None
+    crop: str | None = None
+    precision: str = "float32"
+    strict: bool = False
+    folds: int | None = None
+    early_stop_fraction: float | None = None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is searched and how; as the options of the command."""
+
+    space: Path | None = None
+    trials: int | None = None
+    epochs: int | None = None
+    sampler: str = DEFAULT_SAMPLER
+    scheduler: str = DEFAULT_SCHEDULER
+    confirm: int | None = None
+    seeds: int = 5
+    deterministic: bool = False
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Means:
+    """Where it runs and where it is kept; as the options of the command."""
+
+    results: Path = Path("results")
+    study: str | None = None
+    storage: str | None = None
+    concurrency: int | None = None
+    cpus_per_trial: float = 1.0
+    gpus_per_trial: float | None = None
+    address: str | None = None
+    dashboard: bool = False
+
+
+@dataclass
+class Session:
+    """A study that is open for one search, under its folder's lock."""
+
+    folder: StudyFolder
+    backend: Backend
+    study: optuna.Study
+    prepared: Prepared
+    driver: Driver
+    plan: Plan
+    means: Means
+    out: Console
+    log: Path
+    dashboard: Dashboard | None = None
+    counts: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def command(self) -> str:
+        """The command that continues this search, without secrets."""
+        return continuing(sys.argv[1:], self.means.storage)
+
+    def search(self) -> None:
+        """Runs what is left of the search's budget, and of the confirmations."""
+        space = self.prepared.space
+        agenda = SearchAgenda(space, self.plan.trials, self.plan.sampler == "grid")
+        if done(self.study, agenda) >= agenda.total:
+            self.out.print(
+                f"The study is complete: {agenda.total} trials; a larger --trials continues it."
+            )
+        else:
+            self._run(agenda, "search")
+        if self.plan.confirm:
+            again = confirmation.agenda(self.study, self.plan.confirm, self.plan.seeds)
+            if done(self.study, again) < again.total:
+                self._run(again, "confirmation")
+
+    def _run(self, agenda: Agenda, what: str) -> None:
+        # Ray takes seconds to import, which a complete study need not wait for.
+        from harness.study.tuning import Resources, run_trials
+
+        means, plan = self.means, self.plan
+        resources = Resources(means.concurrency, means.cpus_per_trial, self._gpus(), means.address)
+
+        def kept() -> str:
+            ended = done(self.study, agenda)
+            return (
+                f"{ended} of {agenda.total} trials of the {what} are kept. Continue: {self.command}"
+            )
+
+        with Board(self.out, agenda.total, done(self.study, agenda), self.study) as board:
+            ledger = Ledger(self.study, self.driver, self._rules(agenda), board)
+            try:
+                run_trials(
+                    ledger,
+                    self.prepared.data,
+                    resources,
+                    deterministic=plan.deterministic,
+                    last_words=kept,
+                )
+            except KeyboardInterrupt:
+                self.out.print(
+                    f"Interrupted; {kept()}", markup=False, highlight=False, soft_wrap=True
+                )
+                raise
+        self.out.print(f"This {what}: {board.summary()}")
+
+    def _rules(self, agenda: Agenda) -> Rules:
+        plan, space = self.plan, self.prepared.space
+        # What is stopped early depends on what has ended by then, which is never twice the same.
+        scheduler = "none" if plan.deterministic else plan.scheduler
+        return Rules(
+            space=space,
+            agenda=agenda,
+            seed=plan.seed,
+            sampler=lambda trials: make_sampler(
+                plan.sampler, plan.seed, trials, bool(space.only_if)
+            ),
+            pruner=make_pruner(scheduler, space.budget),
+            decisions=decisions(scheduler, space.budget),
+            targets=self.prepared.index.target_names,
+            keep=self._keep,
+            seal=self.backend.seal,
+        )
+
+    def _keep(self, trial: optuna.Trial, result: TrialResult) -> None:
+        self.folder.save(trial.number, result, self.prepared.index)
+        attach(trial, self.folder.prediction_file(trial.number), self.folder.artifacts())
+
+    def _gpus(self) -> float:
+        """Of a GPU, for each trial."""
+        if self.means.gpus_per_trial is not None or not torch.cuda.is_available():
+            return self.means.gpus_per_trial or 0.0
+        need = measured_need(self.prepared.space, self.prepared.data)
+        total = torch.cuda.get_device_properties("cuda").total_memory
+        share, why = fraction(need, total)
+        self.out.print(why, highlight=False, soft_wrap=True)
+        return share
+
+
+@contextmanager
+def opened(clips: Clips, plan: Plan, means: Means, out: Console) -> Iterator[Session]:
+    """Prepares clips and study; the study is locked, and logged to its folder, until the end.
+
+    Raises:
+        InputError: of anything that a person can mend, before anything is written where possible.
+    """
+    quiet_optuna()
+    check_sampler(plan.sampler)
+    space = _space(clips, plan)
+    name = means.study or (clips.data.resolve().name if clips.data else "demo")
+    folder = StudyFolder(means.results, name)
+    shared = means.storage is not None and "://" in means.storage
+    with ExitStack() as stack:
+        stack.enter_context(folder.locked(shared))
+        log = stack.enter_context(logged(folder.path / "log", (means.storage or "",)))
+        _log.info("command: %s", continuing(sys.argv[1:], means.storage))
+        given, prepared = _prepare(clips, plan, means, space, out)
+        backend = open_backend(folder.path, means.storage)
+        folder.settle(prepared.manifest(folder.name, plan.seed, backend.name), prepared.index)
+        for line in (*given.clips.notes, *prepared.summary()):
+            out.print(line, style="yellow", markup=False, soft_wrap=True)
+        if given.clips.synthetic:
+            out.print("[yellow]SYNTHETIC demo clips: no score here is a result on Hume-Reaction.")
+        study = folder.study(backend.storage)
+        folder.agree(study)
+        driver = stack.enter_context(Driver(folder, backend))
+        for line in audit(study, folder, prepared.index, driver):
+            out.print(line, style="red", markup=False, soft_wrap=True)
+        session = Session(folder, backend, study, prepared, driver, plan, means, out, log)
+        describe(study, _note(session))
+        backend.seal()
+        if means.dashboard:
+            session.dashboard = stack.enter_context(Dashboard(backend, folder.artifacts_path))
+            out.print(f"Dashboard: {session.dashboard.address}", highlight=False)
+        yield session
+        backend.seal()
+
+
+def continuing(arguments: list[str], storage: str | None) -> str:
+    """A command line that runs this search again; a URL that may hold a password is left out."""
+    shown = [
+        f'"{argument.replace(storage, f"${STORAGE_VARIABLE}")}"'
+        if storage and storage in argument and _is_secret(storage)
+        else shlex.quote(argument)
+        for argument in arguments
+    ]
+    return " ".join(["python", "-m", "harness.search", *shown])
+
+
+def _is_secret(storage: str) -> bool:
+    return "://" in storage and ("@" in storage or "?" in storage)
+
+
+def _space(clips: Clips, plan: Plan) -> SearchSpace:
+    default = SPACES / ("paper.toml" if clips.data else "demo.toml")
+    space = read_space(plan.space or default, plan.epochs)
+    make_pruner(plan.scheduler, space.budget)
+    return space
+
+
+def _prepare(
+    clips: Clips, plan: Plan, means: Means, space: SearchSpace, out: Console
+) -> tuple[Sources, Prepared]:
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    cache = means.results / ".cache"
+    with Steps(out) as steps:
+        if clips.data:
+            given = real_sources(
+                clips.data,
+                clips.weights,
+                clips.layout,
+                clips.features,
+                clips.crop,
+                clips.precision,
+                clips.strict,
+            )
+        else:
+            given = demo_sources(cache, steps)
+        machines = Machines(device, means.address)
+        prepared = prepare(given, cache, space, machines, steps, clips.strict)
+    if plan.sampler == "grid":
+        prepared.space.grid()  # complains where it is infinite
+    held = hold_out(
+        prepared.data,
+        given.clips.groups,
+        given.clips.folds,
+        folds=clips.folds,
+        fraction=clips.early_stop_fraction,
+        seed=plan.seed,
+    )
+    return given, replace(prepared, data=held)
+
+
+def _note(session: Session) -> str:
+    """What the dashboard says of the study."""
+    prepared = session.prepared
+    splits = ", ".join(f"{len(r)} {split}" for split, r in prepared.data.rows.items())
+    synthetic = (
+        "\n**Synthetic clips: no score here is a result on Hume-Reaction.**\n"
+        if prepared.index.synthetic
+        else ""
+    )
+    name = session.folder.name
+    return f"""# {name}
+{synthetic}
+Mean PCC on val over {", ".join(prepared.index.target_names)}; clips: {splits}.
+Search space: `{prepared.space.path.name}`, sampler `{session.plan.sampler}`, scheduler
+`{session.plan.scheduler}`, seed {session.plan.seed}; `{prepared.data.early_stop_split}` stops the
+heads.
+
+Continue: `{session.command}`
+
+Combine: `python -m harness.ensemble --top 5 --study {name}`
+"""

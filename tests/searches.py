@@ -1,0 +1,122 @@
+"""Searches without Ray: a ledger on a real study, its trials done at once."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from harness.head.training import Epoch
+from harness.metrics import pcc
+from harness.predictions import write_clips
+from harness.study.agenda import Agenda, SearchAgenda
+from harness.study.backend import open_backend
+from harness.study.config import TrialConfig
+from harness.study.driver import Driver
+from harness.study.ledger import Ledger, Rules
+from harness.study.pruners import decisions, make_pruner
+from harness.study.samplers import make_sampler
+from harness.study.space import SearchSpace
+from harness.study.space_file import read_space
+from harness.study.storage import StudyFolder
+from harness.study.trial import TrialResult
+from tests.studies import make_index, make_predictions, write_manifest
+
+INDEX = make_index()
+SPACE = """
+[budget]
+trials = 8
+epochs = 4
+grace = 1
+reduction = 2
+[parameters.loss]
+type = "categorical"
+choices = ["ccc", "pcc"]
+[parameters.layers]
+type = "int"
+low = 1
+high = 3
+[[start]]
+loss = "pcc"
+layers = 3
+"""
+
+
+class Silent:
+    """Watches and says nothing."""
+
+    def started(self, number: int, params: dict[str, Any]) -> None: ...
+    def epochs(self, number: int, scores: list[tuple[int, float]]) -> None: ...
+    def ended(self, number: int, state: str, score: float | None, reason: str) -> None: ...
+
+
+def make_space(folder: Path, text: str = SPACE) -> SearchSpace:
+    path = folder / "space.toml"
+    path.write_text(text)
+    return read_space(path)
+
+
+def make_result(config: dict[str, Any]) -> TrialResult:
+    """As a trial leaves it: predictions that depend on the seed alone."""
+    predictions = make_predictions(INDEX, config["seed"] % 7)
+    per_target = pcc(INDEX.targets[INDEX.rows("val")], predictions["val"])
+    score = float(per_target.mean())
+    return TrialResult(
+        config=TrialConfig.from_dict(config),
+        score=score,
+        best=Epoch(1, 0.5, score),
+        curve=(Epoch(1, 0.5, score),),
+        per_target=per_target,
+        predictions=predictions,
+        weights={"bias": np.zeros(2, np.float32)},
+        fill=np.zeros(len(INDEX.target_names), np.float32),
+        seconds=0.1,
+        steps=3,
+        filled={},
+    )
+
+
+@contextmanager
+def opened(
+    results: Path,
+    agenda: Agenda | None = None,
+    *,
+    space: SearchSpace | None = None,
+    storage: str | None = None,
+    sampler: str = "random",
+    scheduler: str = "none",
+) -> Iterator[Ledger]:
+    """A search of study `s`, as the command opens one."""
+    folder = StudyFolder(results, "s")
+    folder.path.mkdir(parents=True, exist_ok=True)
+    space = space or make_space(results)
+    backend = open_backend(folder.path, storage)
+    if not (folder.path / "study.json").exists():
+        write_clips(folder.path / "clips.parquet", INDEX)
+        about = {"data": "d", "features": "f", "early_stop_split": "val"}
+        write_manifest(folder.path, **about)
+    study = folder.study(backend.storage)
+    rules = Rules(
+        space=space,
+        agenda=agenda or SearchAgenda(space, None, sampler == "grid"),
+        seed=0,
+        sampler=lambda trials: make_sampler(sampler, 0, trials, bool(space.only_if)),
+        pruner=make_pruner(scheduler, space.budget),
+        decisions=decisions(scheduler, space.budget),
+        targets=INDEX.target_names,
+        keep=lambda trial, result: folder.save(trial.number, result, INDEX),
+        seal=backend.seal,
+    )
+    with Driver(folder, backend) as driver:
+        yield Ledger(study, driver, rules, Silent())
+
+
+def finish(ledger: Ledger, at_most: int = 1000) -> list[dict[str, Any]]:
+    """Completes trials one after another until none is left; their configurations."""
+    configs: list[dict[str, Any]] = []
+    while len(configs) < at_most and (asked := ledger.ask()):
+        number, config = asked
+        configs.append(config)
+        ledger.complete(number, make_result(config))
+    return configs

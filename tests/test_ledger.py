@@ -1,0 +1,209 @@
+"""The ledger of a study: one budget, whatever dies, fails or works beside it."""
+
+import threading
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from optuna.exceptions import UpdateFinishedTrialError
+from optuna.trial import FrozenTrial, TrialState
+
+from harness.study.agenda import CONFIRMS
+from harness.study.audit import audit
+from harness.study.confirmation import agenda, confirmed
+from harness.study.ledger import CUT_OFF, GIVEN_BACK, MAX_RETRIES, Ledger, done
+from harness.study.storage import StudyFolder
+from tests.searches import INDEX, SPACE, finish, make_result, make_space, opened
+
+FAIL, COMPLETE, PRUNED = TrialState.FAIL, TrialState.COMPLETE, TrialState.PRUNED
+
+
+def states(ledger: Ledger) -> Counter[TrialState]:
+    return Counter(trial.state for trial in trials(ledger))
+
+
+def trials(ledger: Ledger) -> list[FrozenTrial]:
+    return ledger.study.get_trials(deepcopy=False)
+
+
+def test_the_budget_is_what_is_finished(tmp_path: Path) -> None:
+    with opened(tmp_path) as ledger:
+        assert len(finish(ledger)) == 8
+        assert states(ledger) == {COMPLETE: 8}
+        assert ledger.ask() is None
+    with opened(tmp_path) as again:
+        assert again.ask() is None
+
+
+def test_start_points_come_first_and_once(tmp_path: Path) -> None:
+    with opened(tmp_path) as ledger:
+        first, *_ = finish(ledger, at_most=2)
+    assert (first["loss"], first["layers"]) == ("pcc", 3)
+    with opened(tmp_path) as again:
+        finish(again)
+        assert [t.user_attrs.get("item") for t in trials(again)].count("start 0") == 1
+
+
+def test_trials_in_work_are_counted_as_budget(tmp_path: Path) -> None:
+    with opened(tmp_path) as ledger:
+        asked = [ledger.ask() for _ in range(9)]
+    assert asked[-1] is None
+    assert None not in asked[:-1]
+
+
+def test_what_a_killed_search_left_is_tried_again_with_its_seed(tmp_path: Path) -> None:
+    with opened(tmp_path) as killed:
+        number, config = killed.ask() or (0, {})
+        killed.ask()  # neither of them ends
+    with opened(tmp_path) as again:
+        configs = finish(again)
+        assert len(configs) == 8
+        assert config in configs
+        assert states(again) == {COMPLETE: 8, FAIL: 2}
+        assert trials(again)[number].user_attrs["reason"] == CUT_OFF
+
+
+def test_a_point_that_always_fails_is_given_up(tmp_path: Path) -> None:
+    with opened(tmp_path) as ledger:
+        tried = Counter[int]()
+        while asked := ledger.ask():
+            number, config = asked
+            if (config["loss"], config["layers"]) == ("pcc", 3):
+                tried[config["seed"]] += 1
+                ledger.fail(number, "out of memory")
+            else:
+                ledger.complete(number, make_result(config))
+        assert set(tried.values()) == {1 + MAX_RETRIES}
+        assert states(ledger)[COMPLETE] == 8
+
+
+def test_a_failure_that_would_come_again_is_not_tried_again(tmp_path: Path) -> None:
+    with opened(tmp_path) as ledger:
+        number, config = ledger.ask() or (0, {})
+        ledger.fail(number, "the output is constant", lasting=True)
+        assert config["seed"] not in [later["seed"] for later in finish(ledger)]
+
+
+def test_a_hopeless_search_is_known_as_such(tmp_path: Path) -> None:
+    with opened(tmp_path) as ledger:
+        while not ledger.hopeless:
+            number, _ = ledger.ask() or (0, {})
+            ledger.fail(number, "no such device")
+        assert len(trials(ledger)) <= 5 * (1 + MAX_RETRIES)
+
+
+def test_a_trial_that_lost_its_predictions_is_trained_again(tmp_path: Path) -> None:
+    folder = StudyFolder(tmp_path, "s")
+    with opened(tmp_path) as ledger:
+        finish(ledger)
+        seed = trials(ledger)[3].user_attrs["seed"]
+        folder.prediction_file(3).unlink()
+        (line,) = audit(ledger.study, folder, INDEX, ledger.driver)
+        assert "trial 3 no longer counts" in line
+        (config,) = finish(ledger)
+        assert config["seed"] == seed
+        assert not audit(ledger.study, folder, INDEX, ledger.driver)
+
+
+def test_halving_stops_the_worse_half(tmp_path: Path) -> None:
+    with opened(tmp_path, scheduler="asha") as ledger:
+        stopped = []
+        for score in (0.5, 0.1, 0.2, 0.6):
+            number, _ = ledger.ask() or (0, {})
+            stopped.append(ledger.report(number, [(1, score)]))
+            if stopped[-1]:
+                ledger.prune(number)
+        assert stopped == [False, True, True, False]
+    with opened(tmp_path, scheduler="asha") as again:
+        number, _ = again.ask() or (0, {})
+        assert again.report(number, [(1, 0.4)]), "it knows the trials of the search before"
+
+
+GRID = SPACE + "[grid]\nrepeats = 2\n"
+
+
+def test_a_grid_is_covered_once_for_each_repeat_even_when_killed(tmp_path: Path) -> None:
+    space = make_space(tmp_path, GRID)
+    with opened(tmp_path, space=space, sampler="grid") as killed:
+        finish(killed, at_most=3)
+        killed.ask()
+    with opened(tmp_path, space=space, sampler="grid") as again:
+        finish(again)
+        ended = [t for t in trials(again) if t.state == COMPLETE]
+    points = Counter((t.params["loss"], t.params["layers"]) for t in ended)
+    assert points == {(loss, layers): 2 for loss in ("ccc", "pcc") for layers in (1, 2, 3)}
+    assert len({t.user_attrs["seed"] for t in ended}) == 12
+
+
+def test_confirmation_trains_the_best_under_new_seeds_outside_the_budget(tmp_path: Path) -> None:
+    with opened(tmp_path) as ledger:
+        seeds = {config["seed"] for config in finish(ledger)}
+        study = ledger.study
+    with opened(tmp_path, agenda(study, 2, 3)) as again:
+        configs = finish(again)
+        assert len(configs) == 6
+        assert len({config["seed"] for config in configs} | seeds) == 8 + 6
+        assert len(finish(again)) == 0, "a second call trains nothing"
+    rows = confirmed(study)
+    assert [len(row.scores) for row in rows] == [3, 3]
+    chosen = {row.number for row in rows}
+    best = sorted((t for t in study.trials[:8]), key=lambda t: -(t.value or 0))
+    assert best[0].number in chosen
+    with opened(tmp_path) as later:
+        assert later.ask() is None, "the search's own budget is full, and nothing more"
+        counted = [t for t in trials(later) if CONFIRMS not in t.user_attrs]
+        assert done(study, later.rules.agenda) == len(counted) == 8
+
+
+def test_several_searches_of_one_database_keep_one_budget(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/study.db"
+    space = make_space(tmp_path)
+
+    def work(name: str) -> None:
+        with opened(tmp_path / name, space=space, storage=url) as ledger:
+            finish(ledger)
+
+    threads = [threading.Thread(target=work, args=(name,)) for name in "abc"]
+    with opened(tmp_path / "a", space=space, storage=url) as ledger:  # the tables are there
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        found = trials(ledger)
+    counted = [t for t in found if t.user_attrs.get("reason") != GIVEN_BACK]
+    assert [t.state for t in counted] == [COMPLETE] * 8
+    assert [t.user_attrs.get("item") for t in counted].count("start 0") == 1
+    files = [p.name for p in tmp_path.glob("?/s/predictions/*.parquet")]
+    assert sorted(files) == sorted(f"{t.number:05d}.parquet" for t in counted)
+
+
+def test_a_living_search_is_not_taken_for_dead(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/study.db"
+    with opened(tmp_path, storage=url) as first:
+        number, _ = first.ask() or (0, {})
+        with opened(tmp_path, storage=url) as second:
+            second.ask()
+            assert trials(second)[number].state == TrialState.RUNNING
+    with opened(tmp_path, storage=url) as third:
+        third.close_dead()
+        assert trials(third)[number].state == FAIL
+
+
+ENDS: dict[str, Callable[[Ledger, int], None]] = {
+    "complete": lambda ledger, number: ledger.complete(number, make_result({"seed": 1})),
+    "prune": lambda ledger, number: ledger.prune(number),
+    "fail": lambda ledger, number: ledger.fail(number, "late"),
+}
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_a_trial_that_another_search_gave_up_stays_given_up(tmp_path: Path, end: str) -> None:
+    with opened(tmp_path) as ledger:
+        number, _ = ledger.ask() or (0, {})
+        ledger.study.tell(number, state=FAIL)
+        with pytest.raises(UpdateFinishedTrialError):
+            ENDS[end](ledger, number)
+        ledger.lost(number)
+        assert not ledger.open
+        assert not list(tmp_path.glob("s/predictions/*"))

@@ -1,0 +1,136 @@
+"""Where a study is kept: journal, SQLite, PostgreSQL; the commands on each."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+
+from harness.errors import InputError
+from harness.study.backend import Backend, open_backend
+from harness.study.ledger import GIVEN_BACK
+from harness.study.session import STORAGE_VARIABLE, continuing
+from harness.study.space_file import SPACES
+from harness.study.storage import StudyFolder
+from tests.databases import postgresql
+from tests.searches import finish, opened
+from tests.trees import plain_tree
+
+
+@pytest.fixture(scope="module")
+def database() -> Iterator[str]:
+    with postgresql() as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return plain_tree(tmp_path_factory.mktemp("data"), "features")
+
+
+def line(data: Path, results: Path, trials: int) -> list[str]:
+    arguments = ["--data", data, "--space", SPACES / "smoke.toml", "--scheduler", "none"]
+    arguments += ["--trials", trials, "--results", results, "--study", "s"]
+    return [sys.executable, "-m", "harness.search", *map(str, arguments)]
+
+
+def command(arguments: list[str], storage: str | None = None) -> subprocess.CompletedProcess[str]:
+    environment = os.environ | ({STORAGE_VARIABLE: storage} if storage else {})
+    return subprocess.run(
+        arguments, env=environment, capture_output=True, text=True, check=False, timeout=180
+    )
+
+
+def study_of(backend: Backend) -> optuna.Study:
+    return optuna.load_study(study_name="s", storage=backend.storage)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["journal", "sqlite"])
+def test_a_study_lies_where_it_is_told_to(tmp_path: Path, data: Path, kind: str) -> None:
+    storage = {"journal": f"{tmp_path}/elsewhere/my.log", "sqlite": f"sqlite:///{tmp_path}/my.db"}
+    search = [*line(data, tmp_path, 2), "--storage", storage[kind]]
+    done = command(search)
+    assert done.returncode == 0, done.stderr
+    assert not (tmp_path / "s" / "study.log").exists()
+    found = study_of(open_backend(tmp_path / "s", storage[kind])).trials
+    assert [trial.state for trial in found] == [TrialState.COMPLETE] * 2
+    assert "The study is complete" in command(search).stdout
+    other = command(line(data, tmp_path, 3))
+    assert other.returncode == 1
+    assert "storage: this study was begun with" in other.stderr, "numbers would begin anew"
+
+
+@pytest.mark.slow
+def test_two_searches_share_a_study_in_postgresql(
+    tmp_path: Path, data: Path, database: str
+) -> None:
+    environment = os.environ | {STORAGE_VARIABLE: database}
+    running = [
+        subprocess.Popen(
+            [*line(data, tmp_path / name, 10), "--concurrency", "1"],
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for name in "ab"
+    ]
+    for process in running:
+        out, err = process.communicate(timeout=240)
+        assert process.returncode == 0, err + out
+        secret = urlsplit(database).password or ""
+        assert secret not in out + err
+    backend = open_backend(tmp_path / "a" / "s", database)
+    found = [t for t in study_of(backend).trials if t.user_attrs.get("reason") != GIVEN_BACK]
+    assert [trial.state for trial in found] == [TrialState.COMPLETE] * 10
+    for name in "ab":
+        home = StudyFolder(tmp_path / name, "s")
+        mine = [t for t in found if t.user_attrs["home"] == home.identity()]
+        files = {path.stem for path in (home.path / "predictions").glob("*.parquet")}
+        assert files == {f"{trial.number:05d}" for trial in mine}
+        for path in home.path.rglob("*"):
+            assert not path.is_file() or secret.encode() not in path.read_bytes(), path
+
+
+def test_the_ledger_keeps_its_word_in_postgresql(tmp_path: Path, database: str) -> None:
+    with opened(tmp_path, storage=database.replace("/postgres", "/template1")) as killed:
+        finish(killed, at_most=3)
+        killed.ask()
+    with opened(tmp_path, storage=database.replace("/postgres", "/template1")) as again:
+        finish(again)
+        states = [trial.state for trial in again.study.trials]
+    assert states.count(TrialState.COMPLETE) == 8
+    assert states.count(TrialState.FAIL) == 1
+
+
+BAD = [
+    ("postgresql://someone:hush@127.0.0.1:1/none", "postgresql://127.0.0.1:1/none: cannot be"),
+    ("mysql://someone:hush@127.0.0.1:1/none", "mysql://127.0.0.1:1/none: cannot be opened"),
+    ("nonsense://someone:hush@host/none", "expected the path of a journal file or the URL"),
+    ("://", "expected the path of a journal file or the URL"),
+    ("sqlite:////nowhere/at/all.db", "sqlite:////nowhere/at/all.db: cannot be opened"),
+]
+
+
+@pytest.mark.parametrize(("url", "message"), BAD)
+def test_what_cannot_be_opened_is_said_without_its_password(
+    tmp_path: Path, url: str, message: str
+) -> None:
+    with pytest.raises(InputError) as error:
+        open_backend(tmp_path, url)
+    assert message in str(error.value)
+    assert "hush" not in str(error.value)
+
+
+def test_the_line_that_continues_has_no_password() -> None:
+    url = "postgresql://someone:hush@host/studies"
+    said = continuing(["--storage", url, "--trials", "9"], url)
+    assert said == 'python -m harness.search --storage "$HARNESS_STORAGE" --trials 9'
+    assert continuing(["--storage=" + url], url).endswith('"--storage=$HARNESS_STORAGE"')
+    assert continuing(["--storage", "sqlite:///a.db"], "sqlite:///a.db").endswith("sqlite:///a.db")
