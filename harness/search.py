@@ -8,12 +8,14 @@ import typer
 from harness.backbone.fused import PRECISIONS
 from harness.clips.layouts import LAYOUTS
 from harness.console import console, run
+from harness.study.backend import STORAGE_VARIABLE
 from harness.study.closing import closing_lines, confirmed_table
 from harness.study.confirmation import confirmed
 from harness.study.dashboard import show_figures
+from harness.study.options import Clips, Means, Plan
 from harness.study.pruners import DEFAULT_SCHEDULER, SCHEDULERS
 from harness.study.samplers import DEFAULT_SAMPLER, SAMPLERS
-from harness.study.session import STORAGE_VARIABLE, Clips, Means, Plan, opened
+from harness.study.session import opened
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 

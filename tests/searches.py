@@ -9,7 +9,7 @@ import numpy as np
 
 from harness.head.training import Epoch
 from harness.metrics import pcc
-from harness.predictions import write_clips
+from harness.predictions import ClipIndex, write_clips
 from harness.study.agenda import Agenda, SearchAgenda
 from harness.study.backend import open_backend
 from harness.study.config import TrialConfig
@@ -41,6 +41,26 @@ high = 3
 loss = "pcc"
 layers = 3
 """
+
+
+def slow_space(folder: Path, epochs: int = 120) -> Path:
+    """Of trials on features that take long enough to be killed: about half a second."""
+    path = folder / "slow.toml"
+    path.write_text(f"""
+[budget]
+trials = 8
+epochs = {epochs}
+[fixed]
+stride = 1
+batch_size = 4
+hidden = 32
+patience = {epochs}
+[parameters.lr]
+type = "float"
+low = 0.0001
+high = 0.001
+""")
+    return path
 
 
 class Silent:
@@ -86,6 +106,7 @@ def opened(
     storage: str | None = None,
     sampler: str = "random",
     scheduler: str = "none",
+    index: ClipIndex = INDEX,
 ) -> Iterator[Ledger]:
     """A search of study `s`, as the command opens one."""
     folder = StudyFolder(results, "s")
@@ -93,7 +114,7 @@ def opened(
     space = space or make_space(results)
     backend = open_backend(folder.path, storage)
     if not (folder.path / "study.json").exists():
-        write_clips(folder.path / "clips.parquet", INDEX)
+        write_clips(folder.path / "clips.parquet", index)
         about = {"data": "d", "features": "f", "early_stop_split": "val"}
         write_manifest(folder.path, **about)
     study = folder.study(backend.storage)
@@ -104,8 +125,8 @@ def opened(
         sampler=lambda trials: make_sampler(sampler, 0, trials, bool(space.only_if)),
         pruner=make_pruner(scheduler, space.budget),
         decisions=decisions(scheduler, space.budget),
-        targets=INDEX.target_names,
-        keep=lambda trial, result: folder.save(trial.number, result, INDEX),
+        targets=index.target_names,
+        keep=lambda trial, result: folder.save(trial.number, result, index),
         seal=backend.seal,
     )
     with Driver(folder, backend) as driver:

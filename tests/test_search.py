@@ -255,3 +255,18 @@ def test_mistakes_are_one_line(
     assert done.stderr.count("\n") == 1
     assert message in done.stderr
     assert not list(results.glob("*/study.json")), "nothing half-written"
+
+
+@pytest.mark.slow
+def test_a_deterministic_search_is_the_same_again(tmp_path: Path) -> None:
+    data = plain_tree(tmp_path, "features")
+    found = []
+    for name in ("first", "second"):
+        done = command(
+            "search", "--data", data, "--space", SMOKE, "--trials", 14, "--results", tmp_path,
+            "--study", name, "--deterministic", "--concurrency", 2,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        found.append([(t.params, t.value) for t in trials(tmp_path, name)])
+    assert found[0] == found[1]
+    assert len(found[0]) == 14

@@ -12,9 +12,9 @@ import pytest
 from optuna.trial import TrialState
 
 from harness.errors import InputError
-from harness.study.backend import Backend, open_backend
+from harness.study.backend import STORAGE_VARIABLE, Backend, open_backend
 from harness.study.ledger import GIVEN_BACK
-from harness.study.session import STORAGE_VARIABLE, continuing
+from harness.study.session import continuing
 from harness.study.space_file import SPACES
 from harness.study.storage import StudyFolder
 from tests.databases import postgresql

@@ -1,12 +1,17 @@
 """Random changes of training pictures that keep their labels."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
-from torchvision.transforms import v2
 
 from harness.backbone.preprocessing import MEAN
+
+if TYPE_CHECKING:
+    from torchvision.transforms import v2
 
 # An erased rectangle becomes ImageNet's mean colour, which is zero for the network.
 _ERASED = tuple(round(255 * value) for value in MEAN)
@@ -30,6 +35,9 @@ class Augmentation:
 
     def transforms(self, size: int) -> tuple[v2.Transform, ...]:
         """What is done in order, on (3, size, size) uint8."""
+        # torchvision takes a second to import, which what is stored need not wait for.
+        from torchvision.transforms import v2
+
         steps: list[v2.Transform] = []
         if self.crop < 1:
             crop = v2.RandomResizedCrop(size, (self.crop, 1.0), _CROP_SHAPE, antialias=True)

@@ -8,7 +8,6 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torchvision.models import resnet18
 
 #: Width of the trunk's feature map and of every head's output.
 WIDTH = 512
@@ -95,6 +94,9 @@ class DAN(nn.Module):
 
     def __init__(self, num_heads: int) -> None:
         super().__init__()
+        # torchvision takes a second to import, which what is stored need not wait for.
+        from torchvision.models import resnet18
+
         trunk = resnet18(weights=None)
         self.features = nn.Sequential(*list(trunk.children())[:-2])
         for head in range(num_heads):

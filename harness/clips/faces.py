@@ -14,8 +14,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torchvision.ops import box_iou, nms
-from torchvision.transforms.v2.functional import resize
 
 from harness.errors import InputError
 
@@ -80,6 +78,9 @@ class Track:
         sides = faces[:, 2:] - faces[:, :2]
         chosen = int(np.argmax(sides.prod(axis=1)))
         if self._last is not None:
+            # torchvision takes a second to import; only what looks for faces waits for it.
+            from torchvision.ops import box_iou
+
             last = torch.from_numpy(self._last[None])
             overlaps = box_iou(torch.from_numpy(faces), last)[:, 0].numpy()
             if overlaps.max() >= _SAME_PERSON:
@@ -108,6 +109,7 @@ def load_detector() -> Detector:
     """
     path = _weights()
     import onnxruntime  # type: ignore[import-untyped]
+    from torchvision.transforms.v2.functional import resize
 
     options = onnxruntime.SessionOptions()
     # A clip a thread keeps the cores busy; a second level of threads only costs.
@@ -141,6 +143,8 @@ def _boxes(
     centre = (np.stack([rows, columns]) + offset[:, rows, columns] + 0.5) * _CELL
     low, high = centre - half, centre + half
     boxes = np.stack([low[1], low[0], high[1], high[0]], axis=1).astype(np.float32)
+    from torchvision.ops import nms
+
     kept = nms(torch.from_numpy(boxes), torch.from_numpy(heat[rows, columns]), _SAME_BOX)
     return np.asarray(boxes[kept.numpy()])
 

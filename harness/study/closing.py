@@ -5,9 +5,10 @@ from pathlib import Path
 
 from rich.table import Table
 
+from harness.study.backend import STORAGE_VARIABLE
 from harness.study.board import settings
 from harness.study.confirmation import Confirmed
-from harness.study.session import STORAGE_VARIABLE, Session
+from harness.study.session import Session
 from harness.study.storage import complete
 
 

@@ -5,7 +5,7 @@ import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import optuna
@@ -16,13 +16,14 @@ from harness.progress import Steps
 from harness.study import confirmation
 from harness.study.agenda import Agenda, SearchAgenda
 from harness.study.audit import audit
-from harness.study.backend import Backend, open_backend
+from harness.study.backend import STORAGE_VARIABLE, Backend, open_backend
 from harness.study.board import Board
 from harness.study.dashboard import Dashboard, attach, describe
 from harness.study.driver import Driver
 from harness.study.folds import hold_out
 from harness.study.ledger import Ledger, Rules, done
 from harness.study.log import logged
+from harness.study.options import Clips, Means, Plan
 from harness.study.preparation import (
     Machines,
     Prepared,
@@ -31,8 +32,8 @@ from harness.study.preparation import (
     prepare,
     real_sources,
 )
-from harness.study.pruners import DEFAULT_SCHEDULER, decisions, make_pruner
-from harness.study.samplers import DEFAULT_SAMPLER, check_sampler, make_sampler
+from harness.study.pruners import decisions, make_pruner
+from harness.study.samplers import check_sampler, make_sampler
 from harness.study.sharing import fraction, measured_need
 from harness.study.space import SearchSpace
 from harness.study.space_file import SPACES, read_space
@@ -40,52 +41,8 @@ from harness.study.storage import StudyFolder, quiet_optuna
 from harness.study.trial import TrialResult
 
 _log = logging.getLogger(__name__)
-#: The variable that holds a database's URL, where it shall not stand on a command line.
-STORAGE_VARIABLE = "HARNESS_STORAGE"
-
-
-@dataclass(frozen=True)
-class Clips:
-    """Which clips, and how features come out of them; as the options of the command."""
-
-    data: Path | None = None
-    weights: Path | None = None
-    layout: str | None = None
-    features: str | None = None
-    crop: str | None = None
-    precision: str = "float32"
-    strict: bool = False
-    folds: int | None = None
-    early_stop_fraction: float | None = None
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What is searched and how; as the options of the command."""
-
-    space: Path | None = None
-    trials: int | None = None
-    epochs: int | None = None
-    sampler: str = DEFAULT_SAMPLER
-    scheduler: str = DEFAULT_SCHEDULER
-    confirm: int | None = None
-    seeds: int = 5
-    deterministic: bool = False
-    seed: int = 0
-
-
-@dataclass(frozen=True)
-class Means:
-    """Where it runs and where it is kept; as the options of the command."""
-
-    results: Path = Path("results")
-    study: str | None = None
-    storage: str | None = None
-    concurrency: int | None = None
-    cpus_per_trial: float = 1.0
-    gpus_per_trial: float | None = None
-    address: str | None = None
-    dashboard: bool = False
+#: Of the study: the command lines that searched it.
+COMMANDS = "commands"
 
 
 @dataclass
@@ -102,7 +59,6 @@ class Session:
     out: Console
     log: Path
     dashboard: Dashboard | None = None
-    counts: dict[str, int] = field(default_factory=dict)
 
     @property
     def command(self) -> str:
@@ -216,6 +172,9 @@ def opened(clips: Clips, plan: Plan, means: Means, out: Console) -> Iterator[Ses
         driver = stack.enter_context(Driver(folder, backend))
         for line in audit(study, folder, prepared.index, driver):
             out.print(line, style="red", markup=False, soft_wrap=True)
+        said = continuing(sys.argv[1:], means.storage)
+        if said not in (known := study.user_attrs.get(COMMANDS, [])):
+            study.set_user_attr(COMMANDS, [*known, said])
         session = Session(folder, backend, study, prepared, driver, plan, means, out, log)
         describe(study, _note(session))
         backend.seal()

@@ -18,7 +18,7 @@ SECRET = "tell-nobody-53c2"
 def listening(group: int) -> set[str]:
     """Addresses at which processes of a process group, and their children, listen."""
     inodes = set()
-    for pid in _family(group):
+    for pid in family(group):
         try:
             links = [str(link.readlink()) for link in Path(f"/proc/{pid}/fd").iterdir()]
         except OSError:
@@ -33,7 +33,7 @@ def listening(group: int) -> set[str]:
     return found
 
 
-def _family(leader: int) -> set[int]:
+def family(leader: int) -> set[int]:
     parents = {}
     for status in Path("/proc").glob("[0-9]*/stat"):
         try:

@@ -3,6 +3,7 @@
 import atexit
 import shutil
 import tempfile
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
@@ -24,6 +25,11 @@ def home() -> Path:
     path = Path(tempfile.mkdtemp(prefix="faults-"))
     atexit.register(shutil.rmtree, path, ignore_errors=True)
     return path
+
+
+def at_the_end(act: Callable[[], object]) -> None:
+    """Does something before the process ends."""
+    atexit.register(act)
 
 
 @cache

@@ -13,7 +13,7 @@ from safetensors import safe_open
 from harness.atomic import TEMPORARY_PREFIX
 from harness.predictions import read_clips, read_predictions
 from harness.study.backend import open_backend
-from harness.study.storage import StudyFolder, complete, finished, quiet_optuna
+from harness.study.storage import RETRY_OF, StudyFolder, complete, finished, quiet_optuna
 
 
 def check_whole(root: Path) -> None:
@@ -47,6 +47,8 @@ def check_study(results: Path, name: str, budget: int) -> list[optuna.trial.Froz
     assert [trial.number for trial in trials] == list(range(len(trials)))
     assert TrialState.RUNNING not in {trial.state for trial in trials}
     assert len(finished(study)) == budget, f"{len(finished(study))} of {budget}"
+    roots = [trial.user_attrs.get(RETRY_OF, trial.number) for trial in finished(study)]
+    assert len(set(roots)) == len(roots), "a trial was finished twice"
     index = read_clips(folder.path / "clips.parquet")
     assert complete(study)
     for trial in complete(study):

@@ -1,0 +1,170 @@
+"""Parts of a search are killed at random moments: its driver, its workers, nodes of its cluster.
+
+All kills of a kind hit one study, so that each resumption goes on from what the kill before left.
+"""
+
+import os
+import random
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+
+from ray.cluster_utils import Cluster
+
+from tests.faults import models
+from tests.faults.commands import Running, command, start
+from tests.faults.exposure import family
+from tests.faults.fault import fault
+from tests.faults.whole import check_study, check_whole, contents
+from tests.searches import slow_space
+
+KILLS = 20
+# More than are done before the last kill; then the search is interrupted, and ended with less.
+ENDLESS = 100_000
+
+
+def searching(results: Path, trials: int, *more: object) -> list[object]:
+    line = ["--data", models.given_features(), "--space", _space(), "--trials", trials]
+    line += ["--scheduler", "none"]  # so that every finished trial has files
+    return [*line, "--results", results, "--study", "s", *more]
+
+
+@cache
+def _space() -> Path:
+    return slow_space(models.home())
+
+
+def kept(results: Path) -> dict[str, bytes]:
+    """What a search has finished: predictions and heads."""
+    found = contents(results) if results.exists() else {}
+    return {k: v for k, v in found.items() if "predictions/" in k or "heads/" in k}
+
+
+def check_kept(before: dict[str, bytes], results: Path) -> None:
+    after = kept(results)
+    for name, content in before.items():
+        assert after.get(name) == content, f"{name} was lost or written anew"
+
+
+@dataclass
+class Hunted:
+    """One study and what happens to it."""
+
+    name: str
+    kills: int = 0
+    running: Running | None = None
+    before: dict[str, bytes] = field(default_factory=dict)
+
+    @property
+    def folder(self) -> Path:
+        path = models.home() / f"hunted-{self.name}"
+        path.mkdir(exist_ok=True)
+        return path
+
+    @property
+    def results(self) -> Path:
+        return self.folder / "results"
+
+    def check(self) -> None:
+        if self.results.exists():
+            check_whole(self.results)
+        check_kept(self.before, self.results)
+        self.before = kept(self.results)
+
+    def kill_one_of_a_running_search(
+        self, victim: Callable[[Running], None], *more: object
+    ) -> None:
+        """Starts the search at the first kill, and ends and checks it after the last."""
+        if self.running is None:
+            self.running = start(
+                self.folder / "said.txt", "search", *searching(self.results, ENDLESS, *more)
+            )
+        self.wait_for_trials()
+        victim(self.running)
+        self.kills += 1
+        self.wait_for_trials()
+        assert self.running.process.exitcode is None, self.running.wait()
+        check_kept(self.before, self.results)
+        if self.kills == KILLS:
+            os.kill(self.running.process.pid, signal.SIGINT)
+            done = self.running.wait()
+            assert done.code == 130, done
+            self.end(*more)
+
+    def wait_for_trials(self) -> None:
+        """Until another one was finished."""
+        deadline = time.monotonic() + 120
+        files = len(kept(self.results))
+        while len(kept(self.results)) == files:
+            assert self.running is not None
+            assert self.running.process.exitcode is None, self.running.wait()
+            assert time.monotonic() < deadline, "no trial is finished any more"
+            time.sleep(0.1)
+        self.before |= kept(self.results)
+
+    def end(self, *more: object) -> None:
+        """The same command with a budget that it can reach: the rules of a whole study hold."""
+        self.check()
+        budget = len(list(self.results.glob("s/predictions/[0-9]*"))) + 3
+        done = command(self.folder, "search", *searching(self.results, budget, *more))
+        assert done.code == 0, done.said
+        self.check()
+        check_study(self.results, "s", budget)
+
+
+_driver, _workers, _nodes = Hunted("driver"), Hunted("workers"), Hunted("nodes")
+
+
+@fault("crash", "search: its driver is killed at a random moment", KILLS)
+def _(folder: Path, rng: random.Random) -> None:
+    running = start(_driver.folder / "said.txt", "search", *searching(_driver.results, ENDLESS))
+    time.sleep(rng.uniform(0, 9))
+    assert running.process.exitcode is None, running.wait()
+    os.kill(running.process.pid, signal.SIGKILL)
+    running.wait()
+    _driver.check()
+    _driver.kills += 1
+    if _driver.kills == KILLS:
+        _driver.end()
+
+
+@fault("crash", "search: a worker is killed at a random moment", KILLS)
+def _(folder: Path, rng: random.Random) -> None:
+    def kill(running: Running) -> None:
+        time.sleep(rng.uniform(0, 0.6))
+        pids = [pid for pid in family(running.process.pid) if "HeadTrainable" in _line(pid)]
+        if pids:
+            os.kill(rng.choice(pids), signal.SIGKILL)
+
+    _workers.kill_one_of_a_running_search(kill)
+
+
+@cache
+def cluster() -> Cluster:
+    """A head that runs no trials, and two nodes that do."""
+    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
+    models.at_the_end(made.shutdown)
+    for _ in range(2):
+        made.add_node(num_cpus=1)
+    return made
+
+
+@fault("crash", "search: a node of its cluster is killed at a random moment", KILLS)
+def _(folder: Path, rng: random.Random) -> None:
+    def kill(running: Running) -> None:
+        time.sleep(rng.uniform(0, 0.6))
+        node = rng.choice(sorted(cluster().worker_nodes, key=lambda node: node.node_id))
+        cluster().remove_node(node, allow_graceful=False)
+        cluster().add_node(num_cpus=1)
+
+    _nodes.kill_one_of_a_running_search(kill, "--address", cluster().address)
+
+
+def _line(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text()
+    except OSError:
+        return ""

@@ -1,0 +1,53 @@
+"""A search on a Ray cluster of several nodes: it is joined, and a node is lost in the middle."""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from optuna.trial import TrialState
+from ray.cluster_utils import Cluster
+
+from harness.study.backend import open_backend
+from harness.study.storage import StudyFolder
+from tests.faults.whole import check_study
+from tests.searches import slow_space
+from tests.trees import plain_tree
+
+
+@pytest.fixture
+def cluster() -> Iterator[Cluster]:
+    """A head without CPUs, so that trials run on other nodes, and two of those."""
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
+    for _ in range(2):
+        cluster.add_node(num_cpus=1)
+    yield cluster
+    cluster.shutdown()
+
+
+@pytest.mark.slow
+def test_a_node_is_lost_and_the_budget_kept(tmp_path: Path, cluster: Cluster) -> None:
+    data = plain_tree(tmp_path, "features")
+    arguments = ["--data", data, "--space", slow_space(tmp_path), "--trials", 12]
+    arguments += ["--results", tmp_path, "--study", "s", "--address", cluster.address]
+    line = [sys.executable, "-m", "harness.search", *map(str, arguments)]
+    process = subprocess.Popen(
+        line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ
+    )
+    predictions = tmp_path / "s" / "predictions"
+    deadline = time.monotonic() + 120
+    while len(list(predictions.glob("[0-9]*"))) < 3 and time.monotonic() < deadline:
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.1)
+    cluster.remove_node(next(iter(cluster.worker_nodes)), allow_graceful=False)
+    out, err = process.communicate(timeout=240)
+    assert process.returncode == 0, err + out
+    check_study(tmp_path, "s", 12)
+    folder = StudyFolder(tmp_path, "s")
+    trials = folder.study(open_backend(folder.path).storage).trials
+    lost = [trial for trial in trials if trial.state == TrialState.FAIL]
+    assert lost, "a trial was on the node"
+    assert {trial.user_attrs["reason"] for trial in lost} == {"the worker process died"}
