@@ -120,7 +120,11 @@ def main(
         )
         prepared = replace(prepared, data=held)
         folder.settle(prepared.manifest(folder.name, seed), prepared.index)
-        for line in (*given.clips.notes, *prepared.summary()):
+        if prepared.extraction:
+            out.print(f"Features: {prepared.extraction}", highlight=False)
+        lines = prepared.gaps.lines(" and are predicted by train's mean")
+        lines += prepared.gaps.write(folder.path / "clips-with-gaps.csv")
+        for line in (*given.clips.notes, *lines):
             out.print(line, style="yellow", markup=False, soft_wrap=True)
         if given.clips.synthetic:
             out.print("[yellow]SYNTHETIC demo clips: no score here is a result on Hume-Reaction.")

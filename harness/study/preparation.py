@@ -22,7 +22,7 @@ from harness.backbone.pretraining import pretrain
 from harness.clips.demo import Demo, ensure_demo
 from harness.clips.faces import crop_recipe, load_detector
 from harness.clips.layouts import read_clips
-from harness.clips.table import ClipTable, some
+from harness.clips.table import ClipTable
 from harness.errors import InputError
 from harness.features.extraction import Compute, Extraction, Extractor, extract, sources
 from harness.features.foreign import read_foreign
@@ -30,6 +30,7 @@ from harness.features.sequences import FrameFeatures
 from harness.features.store import FeatureStore, Recipe
 from harness.predictions import ClipIndex
 from harness.study.folds import fingerprint
+from harness.study.gaps import Gaps
 from harness.study.space import SearchSpace
 from harness.study.storage import Manifest
 from harness.study.trial import TrialData
@@ -88,15 +89,14 @@ class Machines:
 @dataclass(frozen=True)
 class ClipFeatures:
     """frames: of every clip. fingerprint, recipe: of the way they were computed; the recipe is None
-    where the clips bring them. columns: of each kind, where there are several. problems, faceless:
-    as in Prepared. extraction: what was computed now."""
+    where the clips bring them. columns: of each kind, where there are several. gaps: as in
+    Prepared. extraction: what was computed now."""
 
     frames: FrameFeatures
     fingerprint: str
     recipe: dict[str, Any] | None
     columns: dict[str, slice]
-    problems: dict[str, str]
-    faceless: dict[str, int]
+    gaps: Gaps
     extraction: Extraction | None
 
 
@@ -104,8 +104,7 @@ class ClipFeatures:
 class Prepared:
     """data and index agree row by row; the fingerprints tell one study from another.
 
-    problems: clips that gave nothing or not all, with the reason. faceless: how many frames of a
-    clip show no face, where some do not. space: of the search, its
+    gaps: clips that did not give all. extraction: what was computed now. space: of the search, its
     stride fixed where the clips bring their features.
     """
 
@@ -115,8 +114,7 @@ class Prepared:
     data_fingerprint: str
     feature_fingerprint: str
     recipe: dict[str, Any] | None
-    problems: dict[str, str]
-    faceless: dict[str, int]
+    gaps: Gaps
     extraction: Extraction | None
     oracle: dict[str, float]
 
@@ -141,31 +139,9 @@ class Prepared:
             targets=self.index.target_names,
             synthetic=self.index.synthetic,
             oracle=self.oracle,
-            problems=self.problems,
+            problems={gap.clip_id: gap.problem for gap in self.gaps.clips if gap.problem},
             empty=self.empty,
         )
-
-    def summary(self) -> list[str]:
-        """What a person should know of the clips, a line each."""
-        empty = set(self.empty)
-        broken = [f"{i} ({why})" for i, why in self.problems.items() if i not in empty]
-        lines = faceless_line(self.faceless)
-        if empty:
-            told = [f"{i} ({self.problems.get(i, 'no frame')})" for i in sorted(empty)]
-            lines.append(
-                f"{len(empty)} clips gave nothing and are predicted by train's mean: {some(told)}"
-            )
-        if broken:
-            lines.append(f"{len(broken)} clips gave a part of their frames: {some(broken)}")
-        return lines
-
-
-def faceless_line(faceless: dict[str, int]) -> list[str]:
-    """The line that counts frames without a face, if there are some."""
-    if not faceless:
-        return []
-    return [f"{sum(faceless.values())} frames of {len(faceless)} clips show no face and are "
-            f"skipped: {some([f'{i} ({n})' for i, n in faceless.items()])}"]  # fmt: skip
 
 
 def real_sources(
@@ -242,9 +218,8 @@ def prepare(
         # Steps of somebody else's making: there are no frames between them to choose.
         space = space.without("stride", 1).without("features", "outputs")
     found = features_of(given, cache, space.strides(), _outputs(space), machines, progress)
-    problems = found.problems
-    if strict and problems:
-        raise InputError(f"{some([f'{i}: {why}' for i, why in problems.items()])} (--strict)")
+    if strict:
+        found.gaps.refuse()
     index = ClipIndex(
         clip_ids=clips.clip_ids,
         splits=clips.splits,
@@ -261,8 +236,7 @@ def prepare(
         data_fingerprint=_data_fingerprint(clips, sources(clips)),
         feature_fingerprint=found.fingerprint,
         recipe=found.recipe,
-        problems=problems,
-        faceless=found.faceless,
+        gaps=found.gaps,
         extraction=found.extraction,
         oracle=given.oracle,
     )
@@ -281,17 +255,19 @@ def features_of(
     if given.weights is None:
         frames, problems = read_foreign(clips)
         fingerprint = hashlib.sha256(frames.features.tobytes()).hexdigest()
-        return ClipFeatures(frames, fingerprint, None, {}, problems, {}, None)
+        gaps = Gaps.of(clips.clip_ids, np.diff(frames.offsets).tolist(), problems, {})
+        return ClipFeatures(frames, fingerprint, None, {}, gaps, None)
     store = feature_store(given, cache, outputs)
     extraction = _extract(given, store, strides, machines, progress)
     keys = list(zip(clips.clip_ids, sources(clips), strict=True))
+    frames = store.load(keys, strides)
+    counts = np.diff(frames.offsets).tolist()
     return ClipFeatures(
-        frames=store.load(keys, strides),
+        frames=frames,
         fingerprint=store.recipe.fingerprint(),
         recipe=vars(store.recipe),
         columns=COLUMNS if outputs == "both" else {},
-        problems=store.problems(keys),
-        faceless=store.faceless(keys, strides),
+        gaps=Gaps.of(clips.clip_ids, counts, store.problems(keys), store.faceless(keys, strides)),
         extraction=extraction,
     )
 
@@ -303,26 +279,26 @@ def extract_features(
     outputs: str,
     machines: Machines,
     progress: Progress,
-) -> tuple[Extraction, list[str]]:
-    """Fills the store for some strides; gives what was done, and a line of what gave nothing.
+) -> tuple[Extraction, Gaps]:
+    """Fills the store for some strides; gives what was done, and what clips did not give.
+
+    Features that clips bring are read, so that their gaps are known; there is nothing to store.
 
     Raises:
-        InputError: the clips bring features, so that there is nothing to extract, or no such
-            outputs.
+        InputError: no such outputs.
     """
-    if given.weights is None:
-        raise InputError("these clips bring their features; there is nothing to extract")
     if outputs not in COLUMNS:
         raise InputError(f"--features {outputs}: choose of {', '.join(COLUMNS)}")
+    clips = given.clips
+    if given.weights is None:
+        found = features_of(given, cache, (1,), outputs, machines, progress)
+        return Extraction(0, 0, len(clips), 0.0), found.gaps
     store = feature_store(given, cache, outputs)
     done = _extract(given, store, tuple(sorted(set(strides))), machines, progress)
-    keys = list(zip(given.clips.clip_ids, sources(given.clips), strict=True))
-    problems = [f"{i} ({why})" for i, why in store.problems(keys).items()]
-    lines = faceless_line(store.faceless(keys, strides))
-    if problems:
-        lines.append(f"{len(problems)} clips gave nothing or a part of their frames: "
-                     f"{some(problems)}")  # fmt: skip
-    return done, lines
+    keys = list(zip(clips.clip_ids, sources(clips), strict=True))
+    counts = [len(store.known_frames(*key)) for key in keys]
+    faceless = store.faceless(keys, strides)
+    return done, Gaps.of(clips.clip_ids, counts, store.problems(keys), faceless)
 
 
 def feature_store(given: Sources, cache: Path, outputs: str) -> FeatureStore:
