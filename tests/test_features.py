@@ -1,6 +1,8 @@
 """From video files to stored features: each frame once, nothing lost, nothing stale."""
 
 import dataclasses
+import time
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
@@ -14,8 +16,8 @@ from harness.clips.demo import Demo
 from harness.clips.layouts import ClipTable, read_clips
 from harness.clips.video import sampled_frames
 from harness.errors import InputError
-from harness.features import workers
-from harness.features.extraction import Extraction, Extractor, extract, sources
+from harness.features import extraction, workers
+from harness.features.extraction import Extraction, Extractor, Work, extract, sources
 from harness.features.store import ClipFrames, FeatureStore, Recipe
 
 SIZE = 16
@@ -83,6 +85,41 @@ def test_batching_changes_nothing(
     run(clips, other, [5], **options)
     a, b = one.load(keys(clips), [5]), other.load(keys(clips), [5])
     np.testing.assert_allclose(a.features, b.features, atol=1e-6)
+
+
+class Slow(Means):
+    """Waits at each batch; knows how many images had been decoded by then and not yet seen."""
+
+    def __init__(self, decoded: list[int]) -> None:
+        super().__init__()
+        self.decoded, self.ahead = decoded, 0
+
+    def forward(self, images: Tensor) -> Tensor:
+        time.sleep(0.003)
+        self.ahead = max(self.ahead, len(self.decoded) - self.images)
+        return super().forward(images)
+
+
+@pytest.mark.parametrize("length", [500, 4000])
+def test_images_in_memory_are_bounded_whatever_the_length_of_a_clip(
+    clips: ClipTable, monkeypatch: pytest.MonkeyPatch, length: int
+) -> None:
+    decoded: list[int] = []
+
+    def frames(*_: object) -> Iterator[tuple[int, np.ndarray]]:
+        for index in range(length):
+            decoded.append(index)
+            yield index, np.zeros((8, 8, 3), np.uint8)
+
+    monkeypatch.setattr(extraction, "sampled_frames", frames)
+    network = Slow(decoded)
+    extractor = Extractor(network, SIZE, torch.device("cpu"), batch_size=32, decoders=2)
+    work = [Work(clips.clip_ids[row], row, "", (1,), frozenset()) for row in range(2)]
+    results = list(extractor(clips, work))
+    assert [len(result.frames) for result in results] == [length] * 2
+    # What waits between the threads, one chunk in the hands of each, and the batch itself.
+    most = (8 * 2 + 2) * extraction.CHUNK + 32 + extraction.CHUNK
+    assert 100 < network.ahead <= most
 
 
 def test_a_second_run_does_nothing(tmp_path: Path, clips: ClipTable) -> None:
