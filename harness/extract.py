@@ -11,7 +11,7 @@ from harness.clips.layouts import LAYOUTS
 from harness.console import console, run
 from harness.progress import Steps
 from harness.study.config import TrialConfig
-from harness.study.preparation import Machines, extract_features, feature_store, real_sources
+from harness.study.preparation import Machines, extract_features, real_sources
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
@@ -81,7 +81,7 @@ def main(
     for line in (*given.clips.notes, *lines):
         out.print(line, style="yellow", markup=False, soft_wrap=True)
     if given.weights is not None:
-        out.print(f"Store: {feature_store(given, cache, kind).folder}", soft_wrap=True)
+        out.print(f"Store: {cache / 'features'}", markup=False, soft_wrap=True)
 
 
 if __name__ == "__main__":

@@ -81,7 +81,7 @@ class FeatureStore:
 
     def __init__(self, root: Path, recipe: Recipe) -> None:
         self.recipe = recipe
-        self.folder = root / recipe.fingerprint()[:16]
+        self.folder = _folder(root, recipe)
         self._clips: dict[str, _Stored] = {}
         self._shards = 0
         description = self.folder / "recipe.json"
@@ -243,6 +243,15 @@ class FeatureStore:
             if len(clip.frames):
                 stored.frames.append(clip.frames)
                 stored.features.append(clip.features)
+
+
+def is_there(root: Path, recipe: Recipe) -> bool:
+    """Whether something was ever stored for a recipe under `root`."""
+    return _folder(root, recipe).is_dir()
+
+
+def _folder(root: Path, recipe: Recipe) -> Path:
+    return root / recipe.fingerprint()[:16]
 
 
 def source_fingerprint(path: Path | None) -> str:

@@ -1,8 +1,8 @@
 """Clips and weights -> what a study's trials read."""
 
 import hashlib
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ from harness.errors import InputError
 from harness.features.extraction import Compute, Extraction, Extractor, extract, sources
 from harness.features.foreign import read_foreign
 from harness.features.sequences import FrameFeatures
-from harness.features.store import FeatureStore, Recipe
+from harness.features.store import FeatureStore, Recipe, is_there
 from harness.predictions import ClipIndex
 from harness.study.folds import fingerprint
 from harness.study.gaps import Gaps
@@ -257,15 +257,19 @@ def features_of(
         fingerprint = hashlib.sha256(frames.features.tobytes()).hexdigest()
         gaps = Gaps.of(clips.clip_ids, np.diff(frames.offsets).tolist(), problems, {})
         return ClipFeatures(frames, fingerprint, None, {}, gaps, None)
-    store = feature_store(given, cache, outputs)
-    extraction = _extract(given, store, strides, machines, progress)
     keys = list(zip(clips.clip_ids, sources(clips), strict=True))
+    store = _holding(given, cache, outputs, keys, strides)
+    extraction = _extract(given, store, strides, machines, progress)
     frames = store.load(keys, strides)
+    if store.recipe.outputs != outputs:
+        own = np.ascontiguousarray(frames.features[:, COLUMNS[outputs]])
+        frames = replace(frames, features=own)
+    recipe = replace(store.recipe, outputs=outputs)
     counts = np.diff(frames.offsets).tolist()
     return ClipFeatures(
         frames=frames,
-        fingerprint=store.recipe.fingerprint(),
-        recipe=vars(store.recipe),
+        fingerprint=recipe.fingerprint(),
+        recipe=vars(recipe),
         columns=COLUMNS if outputs == "both" else {},
         gaps=Gaps.of(clips.clip_ids, counts, store.problems(keys), store.faceless(keys, strides)),
         extraction=extraction,
@@ -293,9 +297,9 @@ def extract_features(
     if given.weights is None:
         found = features_of(given, cache, (1,), outputs, machines, progress)
         return Extraction(0, 0, len(clips), 0.0), found.gaps
-    store = feature_store(given, cache, outputs)
-    done = _extract(given, store, tuple(sorted(set(strides))), machines, progress)
     keys = list(zip(clips.clip_ids, sources(clips), strict=True))
+    store = _holding(given, cache, outputs, keys, strides)
+    done = _extract(given, store, tuple(sorted(set(strides))), machines, progress)
     counts = [len(store.known_frames(*key)) for key in keys]
     faceless = store.faceless(keys, strides)
     return done, Gaps.of(clips.clip_ids, counts, store.problems(keys), faceless)
@@ -303,8 +307,12 @@ def extract_features(
 
 def feature_store(given: Sources, cache: Path, outputs: str) -> FeatureStore:
     """The store of what the clips' network gives, in the way the sources say."""
-    assert given.weights is not None  # clips that bring features have no store
-    recipe = Recipe(
+    return FeatureStore(cache / "features", _recipe(given, outputs))
+
+
+def _recipe(given: Sources, outputs: str) -> Recipe:
+    assert given.weights is not None  # clips that bring features have no recipe
+    return Recipe(
         weights_fingerprint(given.weights),
         PREPROCESSING,
         _input_size(given.weights),
@@ -312,7 +320,24 @@ def feature_store(given: Sources, cache: Path, outputs: str) -> FeatureStore:
         precision=given.precision,
         crop=crop_recipe() if given.crop else "none",
     )
-    return FeatureStore(cache / "features", recipe)
+
+
+def _holding(
+    given: Sources,
+    cache: Path,
+    outputs: str,
+    keys: Sequence[tuple[str, str]],
+    strides: tuple[int, ...],
+) -> FeatureStore:
+    """The store of some outputs; that of `both`, where it has every frame and need be read alone.
+
+    keys: (clip id, state of its file) of all clips.
+    """
+    if outputs != "both" and is_there(cache / "features", _recipe(given, "both")):
+        both = feature_store(given, cache, "both")
+        if not any(both.missing_strides(*key, strides) for key in keys):
+            return both
+    return feature_store(given, cache, outputs)
 
 
 def _outputs(space: SearchSpace) -> str:
