@@ -23,6 +23,9 @@ _FAMILY = (
     "At most so many trials of each family, its best, may be members. A family is one combination "
     "of loss, reduction, stride, sequence and layers, and of features where studies differ in them."
 )
+_GROUPS = (
+    "Hold out and draw the clips of a person together. Default: where the data has a group column."
+)
 _STUDY = "May be given several times, for studies of the same clips. Default: the newest study."
 
 
@@ -35,6 +38,7 @@ def main(
         bool, typer.Option("--per-target", help="Weights of each target's own; seldom better.")
     ] = False,
     seed: Annotated[int, typer.Option(min=0, help="Of folds, bootstrap and bags.")] = 0,
+    groups: Annotated[bool | None, typer.Option("--groups/--no-groups", help=_GROUPS)] = None,
     study: Annotated[list[str] | None, typer.Option(help=_STUDY)] = None,
     name: Annotated[str | None, typer.Option(help="Of the ensemble. Default: mean-top5.")] = None,
     results: Annotated[Path, typer.Option(help="Where studies are kept.")] = Path("results"),
@@ -54,7 +58,7 @@ def main(
         for value in values:
             if not value or value.startswith(".") or Path(value).name != value:
                 raise InputError(f"{option} {value!r}: expected a plain folder name")
-    recipe = Recipe(method, top, per_family, per_target, seed)
+    recipe = Recipe(method, top, per_family, per_target, seed, groups)
     folders = [results / each for each in study] if study else [newest_study(results)]
     library = load_library(*folders)
     built = construct(library, recipe, name)

@@ -6,12 +6,12 @@ from typing import Annotated
 import torch
 import typer
 
-from harness.backbone.fused import PRECISIONS
+from harness.backbone.fused import COLUMNS, PRECISIONS
 from harness.clips.layouts import LAYOUTS
 from harness.console import console, run
-from harness.errors import InputError
 from harness.progress import Steps
-from harness.study.preparation import Machines, extract_features, feature_store, real_sources
+from harness.study.config import TrialConfig
+from harness.study.preparation import Machines, extract_features, real_sources
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
@@ -19,7 +19,12 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None)
 @app.command()
 def main(
     data: Annotated[Path, typer.Option(help="Folder of clips.")],
-    weights: Annotated[Path, typer.Option(help="MTL-DAN weights: checkpoint or safetensors.")],
+    weights: Annotated[
+        Path | None,
+        typer.Option(
+            help="MTL-DAN weights: checkpoint or safetensors. Not where clips bring features."
+        ),
+    ] = None,
     stride: Annotated[
         list[int], typer.Option(min=1, help="Keep the first of so many frames; may be repeated.")
     ] = [30],  # noqa: B006 - typer reads the default and never changes it
@@ -31,9 +36,12 @@ def main(
         typer.Option(help="detect or none. Default: faces are found in videos, not in images."),
     ] = None,
     features: Annotated[
-        str,
-        typer.Option(help="The network's 22 outputs, its shared 512 numbers, or both of them."),
-    ] = "outputs",
+        str | None,
+        typer.Option(
+            help="The network's 22 outputs, its shared 512 numbers, or both of them; of the muse "
+            "layout its feature set. Default: outputs."
+        ),
+    ] = None,
     precision: Annotated[
         str, typer.Option(help=f"Of the network's convolutions: {', '.join(PRECISIONS)}.")
     ] = "float32",
@@ -51,22 +59,29 @@ def main(
 ) -> None:
     """Run the frozen network over sampled frames; what is stored is not computed again.
 
-    Example: python -m harness.extract --data DIR --weights FILE --stride 30 --stride 10
+    Features that clips bring are read and checked. Example: python -m harness.extract --data DIR
+    --weights FILE --stride 30 --stride 10
     """
     out = console(quiet)
-    if any(value < 1 for value in stride):
-        raise InputError("--stride counts frames and is at least 1")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     machines = Machines(device, address, workers)
     cache = results / ".cache"
+    # One word for two things that no layout has both of.
+    outputs = features if features in COLUMNS else None
+    chosen = None if outputs else features
     with Steps(out) as steps:
-        given = real_sources(data, weights, layout, None, crop, precision, strict)
-        done, problems = extract_features(given, cache, tuple(stride), features, machines, steps)
-    speed = f", {done.frames / done.seconds:.0f} frames a second" if done.frames else ""
-    out.print(f"{done.clips} clips computed ({done.frames} frames{speed}), {done.kept} were stored")
-    for line in (*given.clips.notes, *problems):
+        given = real_sources(data, weights, layout, chosen, crop, precision, strict)
+        kind = outputs or TrialConfig.features
+        done, gaps = extract_features(given, cache, tuple(stride), kind, machines, steps)
+    if strict:
+        gaps.refuse()
+    brought = f"{done.kept} clips bring their features; nothing is computed"
+    out.print(brought if given.weights is None else str(done), highlight=False)
+    lines = gaps.lines() + gaps.write(cache / f"{data.resolve().name}-gaps.csv")
+    for line in (*given.clips.notes, *lines):
         out.print(line, style="yellow", markup=False, soft_wrap=True)
-    out.print(f"Store: {feature_store(given, cache, features).folder}", soft_wrap=True)
+    if given.weights is not None:
+        out.print(f"Store: {cache / 'features'}", markup=False, soft_wrap=True)
 
 
 if __name__ == "__main__":

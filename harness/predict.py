@@ -23,6 +23,7 @@ from harness.ensembles.files import read_ensemble, submission
 from harness.errors import InputError
 from harness.features.store import Recipe
 from harness.progress import Steps
+from harness.study.gaps import Gap, Gaps
 from harness.study.heads import Head, read_head
 from harness.study.preparation import ClipFeatures, Machines, Sources, features_of
 from harness.study.storage import StudyFolder
@@ -91,8 +92,10 @@ class Predictor:
         strict: bool = False,
         cache: Path = Path("results/.cache"),
         progress: Progress = lambda what, done, total: None,
+        on_gaps: Callable[[Gaps], None] = lambda gaps: None,
     ) -> pd.DataFrame:
-        """The same of a table of clips."""
+        """The same of a table of clips; `on_gaps` is told which did not give all, for each kind of
+        features that the members read."""
         self._check(clips, weights)
         rows = np.arange(len(clips))
         targets = np.full((len(clips), len(self.ensemble.targets)), np.nan, np.float32)
@@ -102,10 +105,10 @@ class Predictor:
         for member in self.members:
             if member.recipe not in known:
                 known[member.recipe] = self._features(clips, weights, member, cache, progress)
+                if strict:
+                    known[member.recipe].gaps.refuse()
+                on_gaps(known[member.recipe].gaps)
             found = known[member.recipe]
-            if strict and found.problems:
-                clip, why = next(iter(found.problems.items()))
-                raise InputError(f"{clip}: {why} (--strict)")
             data = TrialData(found.frames, targets, {"test": rows}, found.columns)
             try:
                 part, seen = predict_clips(
@@ -250,21 +253,21 @@ def main(
     printer = console(quiet)
     predictor = load(ensemble)
     clips = read_new_clips(data, layout, features=features, strict=strict)
+    gaps: dict[str, Gap] = {}
     with Steps(printer) as steps:
         table = predictor.predict(
-            clips, weights, strict=strict, cache=results / ".cache", progress=steps
-        )
-    filled = table.pop("filled")
+            clips, weights, strict=strict, cache=results / ".cache", progress=steps,
+            on_gaps=lambda found: gaps.update((gap.clip_id, gap) for gap in found.clips),
+        )  # fmt: skip
+    del table["filled"]
     write_text(out, submission(list(table.index), list(table.columns), table.to_numpy()))
     members = len(predictor.members)
     printer.print(f"{len(table)} clips predicted by {members} trials", highlight=False)
-    for note in clips.notes:
-        printer.print(note, style="yellow", markup=False, soft_wrap=True)
-    if filled.any():
-        printer.print(
-            f"{int(filled.sum())} clips gave nothing and are predicted by train's mean: "
-            f"{', '.join(table.index[filled][:3])}", style="yellow", markup=False, soft_wrap=True,
-        )  # fmt: skip
+    found = Gaps(tuple(gaps.values()))
+    lines = found.lines(" and are predicted by train's mean")
+    lines += found.write(out.with_suffix(".gaps.csv"))
+    for line in (*clips.notes, *lines):
+        printer.print(line, style="yellow", markup=False, soft_wrap=True)
     if predictor.synthetic:
         printer.print("[yellow]The ensemble was trained on SYNTHETIC demo clips.")
     printer.print(f"Written: {out}", highlight=False, markup=False, soft_wrap=True)

@@ -17,9 +17,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from harness.atomic import replacing
 from harness.errors import InputError
 from harness.metrics import mean_pcc
+from harness.parquet import sealed_content, writing
 
 SCHEMA_VERSION = "1"
 #: The order of row groups; val first, since selection reads nothing else.
@@ -112,9 +112,9 @@ def write_clips(path: Path, index: ClipIndex) -> None:
     for column, name in enumerate(index.target_names):
         columns[name] = pa.array(index.targets[:, column], pa.float32())
     notes = {"targets": list(index.target_names), "synthetic": index.synthetic}
-    table = pa.table(columns).replace_schema_metadata(_sealed(notes))
-    with replacing(path) as temporary:
-        pq.write_table(table, temporary, compression="zstd", write_page_checksum=True)
+    table = pa.table(columns).replace_schema_metadata(_metadata(notes))
+    with writing(path, table.schema) as writer:
+        writer.write_table(table)
 
 
 def read_clips(path: Path) -> ClipIndex:
@@ -147,19 +147,14 @@ def write_predictions(
     splits = [split for split in SPLIT_ORDER if split in predictions]
     _check_complete(index, predictions, splits)
     digests = {split: index.digest(split) for split in splits}
-    schema = _schema(index.target_names, _sealed(_notes(info) | {"clips": digests}))
-    with (
-        replacing(path) as temporary,
-        pq.ParquetWriter(
-            temporary,
-            schema,
-            compression="zstd",
-            compression_level=3,
-            use_dictionary=["split"],
-            use_byte_stream_split=list(index.target_names),
-            write_page_checksum=True,
-        ) as writer,
-    ):
+    schema = _schema(index.target_names, _metadata(_notes(info) | {"clips": digests}))
+    with writing(
+        path,
+        schema,
+        compression_level=3,
+        use_dictionary=["split"],
+        use_byte_stream_split=list(index.target_names),
+    ) as writer:
         for split in splits:
             writer.write_table(_split_table(schema, index, split, predictions[split]))
 
@@ -209,30 +204,27 @@ def _notes(info: PredictionInfo) -> dict[str, Any]:
     return asdict(info) | {"config_sha256": hashlib.sha256(config.encode()).hexdigest()}
 
 
-def _sealed(notes: Mapping[str, Any]) -> dict[bytes, bytes]:
-    """Schema metadata with its own checksum: Parquet guards its pages, but not its footer."""
+def _metadata(notes: Mapping[str, Any]) -> dict[bytes, bytes]:
+    """What stands in the schema, each value as JSON."""
     values = {"schema_version": SCHEMA_VERSION, **notes}
-    texts = {_PREFIX + name: json.dumps(value, sort_keys=True) for name, value in values.items()}
-    texts[_PREFIX + "seal"] = _seal(texts)
-    return {name.encode(): text.encode() for name, text in texts.items()}
-
-
-def _seal(texts: Mapping[str, str]) -> str:
-    return hashlib.sha256(json.dumps(sorted(texts.items())).encode()).hexdigest()
+    return {
+        (_PREFIX + name).encode(): json.dumps(value, sort_keys=True).encode()
+        for name, value in values.items()
+    }
 
 
 def _opened(path: Path, split: str | None = None) -> tuple[pa.Table, dict[str, Any]]:
     if not path.is_file():
         raise InputError(f"{path}: no such file")
     try:
-        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+        with pq.ParquetFile(sealed_content(path), page_checksum_verification=True) as file:
             metadata = file.schema_arrow.metadata or {}
-            texts = {k.decode(): v.decode() for k, v in metadata.items()}
-            texts = {k: v for k, v in texts.items() if k.startswith(_PREFIX)}
-            seal = texts.pop(_PREFIX + "seal", None)
-            if seal != _seal(texts):
-                raise InputError(f"{path}: its metadata is damaged or no harness wrote it")
-            notes = {k.removeprefix(_PREFIX): json.loads(v) for k, v in texts.items()}
+            texts = {k.decode(): v for k, v in metadata.items()}
+            notes = {
+                k.removeprefix(_PREFIX): json.loads(v)
+                for k, v in texts.items()
+                if k.startswith(_PREFIX)
+            }
             if notes.get("schema_version") != SCHEMA_VERSION:
                 raise InputError(
                     f"{path}: schema {notes.get('schema_version')}, this harness reads "

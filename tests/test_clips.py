@@ -162,6 +162,7 @@ def test_raw_ratings_are_divided_by_their_largest(tmp_path: Path) -> None:
 
     clips = read_clips(make_release(tmp_path, raw))
     assert clips.targets[0, [0, 1, 6]].tolist() == [0.25, 1.0, 0.5]
+    assert "above 1 in 3 of 4 rows: [00000], [00001], [00002]" in clips.notes[0]
     assert "divided by its largest" in clips.notes[0]
 
 

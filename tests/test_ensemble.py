@@ -241,13 +241,34 @@ def test_too_few_clips_give_no_estimate(tmp_path: Path) -> None:
         construct(library, Recipe("auto"))
 
 
-def test_persons_are_kept_together(tmp_path: Path) -> None:
+def study_of_persons(folder: Path) -> None:
     index = make_index(val=40)
     groups = tuple(f"person {row // 4}" for row in range(len(index.clip_ids)))
-    make_study(tmp_path / "s", 4, dataclasses.replace(index, groups=groups))
+    make_study(folder, 4, dataclasses.replace(index, groups=groups))
+
+
+def test_persons_are_kept_together(tmp_path: Path) -> None:
+    study_of_persons(tmp_path / "s")
     estimate = average_top(load_library(tmp_path / "s"), 2).estimate
     assert estimate is not None
     assert estimate.grouped
+
+
+def test_groups_are_a_choice_where_they_are_known(tmp_path: Path) -> None:
+    study_of_persons(tmp_path / "known")
+    small_study(tmp_path / "unknown")
+    line = ("--top", "2", "--study", "known")
+    told = {
+        option: json.loads(command(tmp_path, *line, *option, "--json").stdout)["estimate"]
+        for option in ((), ("--groups",), ("--no-groups",))
+    }
+    assert told[()] == told["--groups",]
+    assert [found["grouped"] for found in told.values()] == [True, True, False]
+    assert told[()]["fold_hash"] != told["--no-groups",]["fold_hash"]
+    assert "independent (--no-groups)" in command(tmp_path, *line, "--no-groups").stdout
+    refused = command(tmp_path, "--study", "unknown", "--groups")
+    assert refused.returncode == 1
+    assert "does not say whose clips they are; --groups needs a column group" in refused.stderr
 
 
 def test_starting_needs_neither_torch_nor_ray() -> None:

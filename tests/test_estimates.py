@@ -111,11 +111,15 @@ def test_intervals_cover_and_nested_is_unbiased(scenario: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("short")
-@pytest.mark.parametrize("scenario", ["families", "near-equal"])
-def test_auto_is_nested_in_itself(scenario: str) -> None:
-    found = simulate(SCENARIOS[scenario](), CLIPS[scenario], 30, ("auto",))
-    assert abs(found.nested.mean()) < BIAS
-    assert (found.naive - found.nested).mean() > BIAS
+def test_auto_is_nested_in_itself() -> None:
+    covered = []
+    for scenario, make in SCENARIOS.items():
+        found = simulate(make(), CLIPS[scenario], 40, ("auto",))
+        assert abs(found.nested.mean()) < BIAS, scenario
+        assert (found.naive - found.nested).mean() > BIAS, scenario
+        covered.append(found.covered)
+    # Together, since an interval of auto costs ten times as much as one of the others.
+    assert 0.9 <= np.mean(covered) <= 0.99
 
 
 @pytest.mark.slow

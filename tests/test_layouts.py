@@ -34,6 +34,42 @@ def test_the_authors_features_and_folds(tmp_path: Path) -> None:
     assert not clips.folds[~in_train].any()
 
 
+def test_files_in_the_folds_that_are_no_training_clips_are_told(tmp_path: Path) -> None:
+    root = authors_tree(tmp_path, "features")
+    folds = root / "MTL_features" / "5_fold_train"
+    (root / "MTL_features" / "val" / "00010.npy").rename(folds / "fold1" / "00010.npy")
+    np.save(folds / "fold2" / "99999.npy", np.ones((12, 22)))
+    clips = read_clips(root)
+    assert clips.paths[10] is None, "a clip of val is not read from a fold of train"
+    assert clips.folds is not None
+    assert clips.folds[10] == 0
+    assert "1 of 20 clips of the labels have no file: [00010]" in clips.notes[0]
+    strangers = "fold1/00010.npy, MTL_features/5_fold_train/fold2/99999.npy"
+    assert "2 files belong to no clip of the labels" in clips.notes[1]
+    assert strangers in clips.notes[1]
+    with pytest.raises(InputError, match=r"have no file: \[00010\] \(--strict\)"):
+        read_clips(root, strict=True)
+    np.save(folds / "fold3" / "00000.npy", np.ones((12, 22)))
+    with pytest.raises(InputError, match=r"fold3/00000\.npy: the clip is in fold 1, too"):
+        read_clips(root)
+
+
+def test_clips_that_name_no_person_count_as_one_each(tmp_path: Path) -> None:
+    file = plain_tree(tmp_path, "features") / "clips.csv"
+    table = pd.read_csv(file)
+    table.loc[[2, 3], "group"] = ["", " "]
+    table.to_csv(file, index=False)
+    clips = read_clips(tmp_path)
+    assert clips.groups is not None
+    assert clips.groups[:2] == ("person0", "person0")
+    assert len({*clips.groups[1:4]}) == 3
+    assert (
+        "clips.csv, group: 2 clips name no person and count as one each: c2, c3" in clips.notes[0]
+    )
+    with pytest.raises(InputError, match=r"name no person .* \(--strict\)"):
+        read_clips(tmp_path, strict=True)
+
+
 def test_both_of_the_authors_need_a_choice(tmp_path: Path) -> None:
     authors_tree(authors_tree(tmp_path, "crops"), "features")
     with pytest.raises(InputError, match="choose --layout of authors-crops, authors-features"):

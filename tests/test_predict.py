@@ -1,6 +1,7 @@
 """New clips through stored heads: the same numbers as in the study, and refusals by name."""
 
 import csv
+import dataclasses
 import json
 import shutil
 import subprocess
@@ -11,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+import harness.predict
 from harness.clips.demo import Demo
 from harness.errors import InputError
 from harness.predict import load
@@ -83,6 +85,57 @@ def test_other_weights_are_refused(built: Path, tmp_path: Path, tiny_demo: Demo)
         load(built)(tiny_demo.root, other, cache=tmp_path)
     with pytest.raises(InputError, match="--weights FILE is needed"):
         load(built)(tiny_demo.root, cache=tmp_path)
+
+
+@pytest.mark.slow
+def test_other_preprocessing_is_refused(
+    built: Path, tmp_path: Path, tiny_demo: Demo, weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    predictor = load(built)
+    monkeypatch.setattr(harness.predict, "PREPROCESSING", "another/1")
+    with pytest.raises(InputError, match=r"were preprocessed by 'resize.*this harness has 'anoth"):
+        predictor(tiny_demo.root, weights, cache=tmp_path)
+    monkeypatch.undo()
+    members = [
+        dataclasses.replace(member, recipe=dataclasses.replace(member.recipe, crop="other/160"))
+        for member in predictor.members
+        if member.recipe
+    ]
+    cropped = dataclasses.replace(predictor, members=tuple(members))
+    with pytest.raises(InputError, match="faces were cut out by 'other/160', this harness has 'ce"):
+        cropped(tiny_demo.root, weights, cache=tmp_path)
+    assert not list(tmp_path.iterdir()), "nothing is computed before"
+
+
+@pytest.mark.slow
+def test_every_kind_of_features_is_searched_combined_and_predicted(
+    tmp_path: Path, tiny_demo: Demo, weights: Path
+) -> None:
+    space = tmp_path / "space.toml"
+    kinds = ("outputs", "shared", "both")
+    space.write_text(
+        "[budget]\ntrials = 3\nepochs = 2\n[fixed]\nhidden = 8\nhead_width = 8\nstride = 10\n"
+        '[parameters.features]\ntype = "categorical"\nchoices = ["outputs", "shared", "both"]\n'
+        + "".join(f'[[start]]\nfeatures = "{kind}"\n' for kind in kinds)
+    )
+    base = ["--results", tmp_path, "--study", "s"]
+    data = ["--data", tiny_demo.root, "--weights", weights]
+    extracted = command("extract", *data, "--results", tmp_path, "--features", "both",
+                        "--stride", 10)  # fmt: skip
+    assert "20 clips computed (80 frames" in extracted.stdout, extracted.stderr
+    done = command("search", *base, *data, "--space", space, "--scheduler", "none")
+    assert done.returncode == 0, done.stderr
+    assert "0 clips computed (0 frames), 20 were stored" in done.stdout
+    heads = [read_head(file) for file in sorted((tmp_path / "s" / "heads").iterdir())]
+    assert {head.config.features for head in heads} == set(kinds)
+    assert command("ensemble", *base, "--top", 3).returncode == 0
+    folder, out = tmp_path / "s" / "ensembles" / "mean-top3", tmp_path / "new.csv"
+    done = command("predict", "--ensemble", folder, *data, "--out", out, "--results", tmp_path)
+    assert done.returncode == 0, done.stderr
+    found, stored = (
+        pd.read_csv(file, index_col="File_ID") for file in (out, folder / "predictions.csv")
+    )
+    np.testing.assert_allclose(found.loc[stored.index], stored, atol=2e-5)
 
 
 @pytest.mark.slow

@@ -190,6 +190,7 @@ LAYOUTS: dict[str, tuple[Callable[[Path], Path], str, list[str]]] = {
     "own-frames": (lambda root: plain_tree(root, "frames"), "frames", []),
     "own-clips": (lambda root: plain_tree(root, "clips"), "frames", ["--crop", "none"]),
     "own-features": (lambda root: plain_tree(root, "features"), "features", []),
+    "one-target": (lambda root: plain_tree(root, "features", ("joy",)), "features", []),
 }
 
 
@@ -199,17 +200,23 @@ def test_every_layout_goes_all_the_way(tmp_path: Path, weights: Path, name: str)
     make, brings, options = LAYOUTS[name]
     (tmp_path / "data").mkdir()
     line = ["--data", make(tmp_path / "data"), *options, "--results", tmp_path]
+    stored = ["--stride", 5, "--stride", 10]
     if brings == "frames":
         line += ["--weights", weights]
-        extracted = command("extract", *line, "--stride", 5, "--stride", 10)
-        assert extracted.returncode == 0, extracted.stderr
-        assert "20 clips computed" in extracted.stdout
+    extracted = command("extract", *line, *stored)
+    assert extracted.returncode == 0, extracted.stderr
+    assert {"frames": "20 clips computed", "features": "20 clips bring their features"}[
+        brings
+    ] in extracted.stdout
     line += ["--space", SMOKE, "--study", "s", "--trials", 2, "--scheduler", "none"]
     done = command("search", *line)
     assert done.returncode == 0, done.stderr
     assert "SYNTHETIC" not in done.stdout
     nobody = "1 clips gave nothing and are predicted by train's mean: [00019] (no face in any"
     assert (nobody in done.stdout) is (name == "release")
+    assert ("Features: 0 clips computed (0 frames), 20 were stored" in done.stdout) is (
+        brings == "frames"
+    )
     combined = command("ensemble", "--results", tmp_path, "--top", 2)
     assert combined.returncode == 0, combined.stderr
     with (tmp_path / "s" / "ensembles" / "mean-top2" / "predictions.csv").open() as file:
@@ -218,6 +225,10 @@ def test_every_layout_goes_all_the_way(tmp_path: Path, weights: Path, name: str)
     assert header == ["File_ID", *index.target_names]
     assert [row[0] for row in rows] == sorted(index.ids("test"))
     if name == "release":
+        with (tmp_path / "s" / "clips-with-gaps.csv").open() as file:
+            gaps = {row["clip_id"]: row for row in csv.DictReader(file)}
+        assert list(gaps) == ["[00019]"]
+        assert gaps["[00019]"]["problem"] == "no face in any of its 3 frames"
         train = np.nanmean(index.targets[index.rows("train")], axis=0)
         np.testing.assert_allclose([float(v) for v in rows[-1][1:]], train, atol=1e-5)
 
@@ -228,6 +239,39 @@ def test_extract_then_extract_again(tmp_path: Path, tiny_demo: Demo, weights: Pa
     assert "20 clips computed (60 frames" in first.stdout, first.stderr
     second = command("extract", *line, "--stride", 15)
     assert "0 clips computed (0 frames), 20 were stored" in second.stdout
+    more = command("extract", *line, "--stride", 15, "--stride", 10)
+    assert "20 clips computed (40 frames" in more.stdout, "10 and 20; 0, 15 and 30 were there"
+
+
+def test_clips_that_give_nothing_are_all_listed_and_strictly_an_error(
+    tmp_path: Path, weights: Path
+) -> None:
+    (tmp_path / "data").mkdir()
+    root = plain_tree(tmp_path / "data", "clips")
+    broken = [root / "clips" / f"c{number}.mp4" for number in (1, 4, 6, 11, 17)]
+    for path in broken:
+        path.write_bytes(b"nothing, with a comma")
+    line = ["--data", root, "--weights", weights, "--results", tmp_path, "--crop", "none"]
+    done = command("extract", *line, "--stride", 5)
+    assert done.returncode == 0, done.stderr
+    assert "5 clips gave nothing: c1 (" in done.stdout
+    assert "and 2 more" in done.stdout
+    file = tmp_path / ".cache" / "data-gaps.csv"
+    assert f"All of these clips: {file}" in done.stdout
+    listed = pd.read_csv(file)
+    assert list(listed.columns) == ["clip_id", "frames", "frames_without_face", "problem"]
+    assert listed["clip_id"].tolist() == [path.stem for path in broken]
+    assert listed["problem"].str.contains("cannot be opened").all()
+
+    strictly = command("extract", *line, "--stride", 5, "--strict")
+    assert strictly.returncode == 1
+    assert strictly.stderr.startswith("error: c1: ")
+    assert strictly.stderr.rstrip().endswith("and 2 more (--strict)")
+    for path in broken:
+        shutil.copy(root / "clips" / "c0.mp4", path)
+    mended = command("extract", *line, "--stride", 5, "--strict")
+    assert "5 clips computed (15 frames" in mended.stdout, "what was well is kept"
+    assert not file.exists()
 
 
 BAD = [

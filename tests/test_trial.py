@@ -204,3 +204,17 @@ def test_an_epoch_counts_from_one() -> None:
     first = run_trial(CONFIG, make_data()).curve[0]
     assert isinstance(first, Epoch)
     assert first.number == 1
+
+
+def test_unlabelled_clips_change_no_weight_and_no_score() -> None:
+    data = make_data()
+    for clip in (4, 33):  # of train and of val
+        data.targets[clip] = np.nan
+    without = {
+        split: rows[~np.isin(rows, [4, 33])] for split, rows in data.rows.items() if len(rows)
+    }
+    one, two = run_trial(CONFIG, data), run_trial(CONFIG, dataclasses.replace(data, rows=without))
+    assert one.curve == two.curve
+    assert one.score == two.score
+    np.testing.assert_array_equal(np.delete(one.predictions["val"], 3, 0), two.predictions["val"])
+    assert np.isfinite(one.predictions["val"][3]).all(), "predicted all the same"

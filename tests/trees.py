@@ -69,14 +69,15 @@ def muse_tree(root: Path) -> Path:
     return root
 
 
-def plain_tree(root: Path, folder: str) -> Path:
-    """`clips.csv` with two targets and groups, beside `clips/`, `frames/` or `features/`."""
+def plain_tree(root: Path, folder: str, targets: tuple[str, ...] = ("joy", "awe")) -> Path:
+    """`clips.csv` with targets and groups, beside `clips/`, `frames/` or `features/`."""
     rng = np.random.default_rng(0)
     (root / folder).mkdir(exist_ok=True)
     table = pd.DataFrame({"clip_id": [f"c{n}" for n in range(len(SPLITS))]})
     table["split"] = SPLITS
     table["group"] = [f"person{n // 2}" for n in range(len(SPLITS))]
-    table["joy"], table["awe"] = rng.random((2, len(SPLITS)))
+    for name in targets:
+        table[name] = rng.random(len(SPLITS))
     table.to_csv(root / "clips.csv", index=False)
     for clip_id in table["clip_id"]:
         if folder == "clips":

@@ -4,7 +4,8 @@ In `eval` a batch norm is an affine map and folds into its convolution. The thre
 convolutions of a spatial unit are linear in one input and sum to one 3x3. The first convolutions
 of all heads become one, all channel units two batched products, and a head's product with the
 feature map followed by pooling is an inner product over positions. What was measured and did not
-pay stands in tests/benchmarks/extraction.py.
+pay stands in tests/benchmarks/extraction.py; memory formats, batches, threads and compiling are
+measured by tests/benchmarks/variants.py.
 """
 
 import copy

@@ -85,21 +85,32 @@ def labels_of(
             )
     stems = _stems(file, table[id_column])
     targets = _targets(file, table, target_names, RAW_SCALE if raw_ratings else 1.0)
-    notes: tuple[str, ...] = ()
+    notes: list[str] = []
     with np.errstate(invalid="ignore"):
-        raw = bool((targets > 1).any())
-    if raw:
+        raw = np.flatnonzero((targets > 1).any(axis=1))
+    if raw.size:
         targets = _by_largest(file, targets)
-        notes = (f"{file}: ratings are raw (above 1); each row was divided by its largest",)
-    groups = table[group_column] if group_column in table.columns else None
+        notes.append(
+            f"{file}: ratings are raw (above 1 in {raw.size} of {len(table)} rows: "
+            f"{some([str(table[id_column].iloc[row]) for row in raw])}); each row was divided by "
+            "its largest"
+        )
+    groups = None
+    if group_column in table.columns:
+        groups, alone = _groups(table[id_column], table[group_column])
+        if alone:
+            notes.append(
+                f"{file}, {group_column}: {len(alone)} clips name no person and count as one each: "
+                f"{some(alone)}"
+            )
     return Labels(
         ids=tuple(table[id_column]),
         stems=tuple(stems),
         splits=_splits(file, table[split_column]),
         targets=targets.astype(np.float32),
         target_names=tuple(target_names),
-        groups=None if groups is None else tuple(groups),
-        notes=notes,
+        groups=groups,
+        notes=tuple(notes),
     )
 
 
@@ -136,6 +147,16 @@ def _stems(file: Path, ids: "pd.Series[str]") -> list[str]:
             f"{file}, {ids.name}: {len(repeated)} ids stand there more than once: {some(repeated)}"
         )
     return stems
+
+
+def _groups(
+    ids: "pd.Series[str]", column: "pd.Series[str]"
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The person of each clip, and the clips that name none: taken for one person, unknown ones
+    would all be held out together."""
+    named = [(clip, value.strip()) for clip, value in zip(ids, column, strict=True)]
+    alone = tuple(clip for clip, value in named if not value)
+    return tuple(value or f"nobody but {clip}" for clip, value in named), alone
 
 
 def _splits(file: Path, column: "pd.Series[str]") -> tuple[str, ...]:

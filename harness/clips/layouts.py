@@ -77,7 +77,10 @@ def _read(root: Path, layout: str | None, features: str | None) -> ClipTable:
     if name not in LAYOUTS:
         raise InputError(f"--layout {name}: choose of {', '.join(LAYOUTS)}")
     if features is not None and name != "muse":
-        raise InputError(f"--features {features}: only the muse layout has feature sets")
+        raise InputError(
+            f"--features {features}: only the muse layout has feature sets (a network's features "
+            "are outputs, shared or both: of extract, and of a search space)"
+        )
     clips = LAYOUTS[name](root, features)
     return dataclasses.replace(clips, synthetic=(root / SYNTHETIC_MARK).is_file())
 
@@ -98,8 +101,12 @@ def _authors_features(root: Path, _: str | None) -> ClipTable:
     labels = _hume_labels(root / "Data" / "data_info.csv")
     base = root / "MTL_features"
     folders = {split: base / split for split in ("train", "val", "test")}
-    folds = _folds(base / "5_fold_train", labels)
-    clips = _table(root, labels, folders, "features", (".npy",), fallback=folds)
+    there = _folds(base / "5_fold_train")
+    train = {s for s, split in zip(labels.stems, labels.splits, strict=True) if split == "train"}
+    folds = {stem: found for stem, found in there.items() if stem in train}
+    strangers = [path for stem, (_, path) in there.items() if stem not in train]
+    spare = {stem: path for stem, (_, path) in folds.items()}
+    clips = _table(root, labels, folders, "features", (".npy",), spare, strangers)
     numbers = np.array([folds.get(stem, (0, None))[0] for stem in labels.stems])
     return dataclasses.replace(clips, folds=numbers if folds else None)
 
@@ -220,14 +227,15 @@ def _muse_labels(home: Path) -> Labels:
     )
 
 
-def _folds(base: Path, labels: Labels) -> dict[str, tuple[int, Path]]:
+def _folds(base: Path) -> dict[str, tuple[int, Path]]:
+    """The fold and the file of each clip, by the file's stem."""
     found: dict[str, tuple[int, Path]] = {}
     for number in range(1, FOLDS + 1):
         for path in sorted((base / f"fold{number}").glob("*.npy")):
             other = found.setdefault(path.stem, (number, path))
             if other[1] != path:
                 raise InputError(f"{path}: the clip is in fold {other[0]}, too")
-    return {stem: found[stem] for stem in labels.stems if stem in found}
+    return found
 
 
 def _table(
@@ -236,14 +244,17 @@ def _table(
     folders: dict[str, Path],
     kind: Kind,
     suffixes: Sequence[str] | None,
-    fallback: dict[str, tuple[int, Path]] | None = None,
+    spare: dict[str, Path] | None = None,
+    strangers: Sequence[Path] = (),
 ) -> ClipTable:
-    """Joins labels with what lies in a folder a split; suffixes None: a folder a clip."""
+    """Joins labels with what lies in a folder a split; suffixes None: a folder a clip.
+
+    spare: by stem, for clips that the folders lack. strangers: files elsewhere that are no clip's.
+    """
     there = {split: _entries(folder, suffixes) for split, folder in folders.items()}
     paths: list[Path | None] = []
     for stem, split in zip(labels.stems, labels.splits, strict=True):
-        other = fallback.get(stem) if fallback else None
-        paths.append(there[split].get(stem) or (other[1] if other else None))
+        paths.append(there[split].get(stem) or (spare or {}).get(stem))
     notes = [*labels.notes]
     missing = [i for i, path in zip(labels.ids, paths, strict=True) if path is None]
     if missing:
@@ -252,8 +263,8 @@ def _table(
             f"{some(missing)}"
         )
     used = {path for path in paths if path}
-    extra = sorted({str(p.relative_to(root)) for e in there.values() for p in e.values()
-                    if p not in used})  # fmt: skip
+    here = [path for entries in there.values() for path in entries.values()]
+    extra = sorted({str(p.relative_to(root)) for p in (*here, *strangers) if p not in used})
     if extra:
         notes.append(f"{root}: {len(extra)} files belong to no clip of the labels: {some(extra)}")
     return ClipTable(

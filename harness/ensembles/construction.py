@@ -54,7 +54,8 @@ def construct(library: Library, recipe: Recipe, name: str | None = None) -> Cons
     """Chooses members on val, estimates what the choice is worth, and scores test once.
 
     Raises:
-        InputError: too few eligible trials, or too few clips with ratings in val.
+        InputError: too few eligible trials, too few clips with ratings in val, or groups that are
+            asked for and not known.
     """
     chooser, groups = _chooser(library, recipe)
     matrix, moments = library.matrix, chooser.moments
@@ -114,7 +115,8 @@ def _chooser(library: Library, recipe: Recipe) -> tuple[Chooser, NDArray[np.intp
     file = library.home / "clips.parquet"
     if rows.sum() < 2:
         raise InputError(f"{file}: val has {rows.sum()} clips with ratings; choosing needs 2")
-    persons = None if matrix.groups is None else np.array(matrix.groups)[rows].tolist()
+    known = _groups(library, recipe)
+    persons = None if known is None else np.array(known)[rows].tolist()
     groups = group_numbers(persons, int(rows.sum()))
     if recipe.method == "auto" and groups.max() + 1 < MIN_GROUPS:
         raise InputError(
@@ -127,6 +129,17 @@ def _chooser(library: Library, recipe: Recipe) -> tuple[Chooser, NDArray[np.intp
     return Chooser(moments, recipe, [trial.family for trial in matrix.trials]), groups
 
 
+def _groups(library: Library, recipe: Recipe) -> tuple[str, ...] | None:
+    """The person of each clip of val; None where clips are to count each for itself."""
+    groups = library.matrix.groups
+    if recipe.groups and groups is None:
+        raise InputError(
+            f"{library.home / 'clips.parquet'}: does not say whose clips they are; --groups needs "
+            "a column group in the data's clips.csv when the search begins"
+        )
+    return None if recipe.groups is False else groups
+
+
 def _estimate(library: Library, chooser: Chooser, groups: NDArray[np.intp]) -> Estimate:
     matrix = library.matrix
     ids = [
@@ -136,7 +149,7 @@ def _estimate(library: Library, chooser: Chooser, groups: NDArray[np.intp]) -> E
         chooser,
         matrix.target_names,
         groups,
-        grouped=matrix.groups is not None,
+        grouped=_groups(library, chooser.recipe) is not None,
         hashed=fold_hash(ids, assign_folds(groups, chooser.recipe.seed)),
     )
 

@@ -36,7 +36,8 @@ class Recipe:
 
     top: members or picks, see `TOP`, None for its defaults. per_family: at most so many trials of
     each family, its best, may be members. per_target: weights of each target's own. seed: of the
-    halves that `bagged` draws.
+    folds, the bootstrap and the halves that `bagged` draws. groups: whether the clips of a person
+    are held out and drawn together; None: where the data says whose they are.
     """
 
     method: str = "mean"
@@ -44,6 +45,7 @@ class Recipe:
     per_family: int | None = None
     per_target: bool = False
     seed: int = 0
+    groups: bool | None = None
 
     def __post_init__(self) -> None:
         if self.method not in (*METHODS, "auto"):

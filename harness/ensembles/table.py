@@ -38,8 +38,9 @@ def show(out: Console, library: Library, ensemble: Ensemble) -> None:
     else:
         out.print(targets_table(ensemble, ensemble.estimate))
         if not ensemble.estimate.grouped:
-            _say(out, "Intervals treat clips as independent: the data does not say who is seen, so "
-                      "they are probably too narrow", "yellow")  # fmt: skip
+            why = "--no-groups" if ensemble.recipe.groups is False else "not known whose they are"
+            _say(out, f"Intervals treat clips as independent ({why}), so they are probably too "
+                      "narrow", "yellow")  # fmt: skip
     if ensemble.early_stopped:
         _say(out, "Training stopped by the score on val, the split that chose: all scores on val "
                   "are a little too high (.004 to .007 in simulations)", "yellow")  # fmt: skip

@@ -36,6 +36,10 @@ class Extraction:
     kept: int
     seconds: float
 
+    def __str__(self) -> str:
+        speed = f", {self.frames / self.seconds:.0f} frames a second" if self.frames else ""
+        return f"{self.clips} clips computed ({self.frames} frames{speed}), {self.kept} were stored"
+
 
 @dataclass(frozen=True)
 class Work:

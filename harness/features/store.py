@@ -16,13 +16,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from harness.atomic import replacing, write_text
+from harness.atomic import write_text
 from harness.errors import InputError
 from harness.features.sequences import FrameFeatures
+from harness.parquet import sealed_content, writing
 
-_SCHEMA_VERSION = "3"
+_SCHEMA_VERSION = "4"
 _METADATA_KEY = b"harness.clips"
-_SEAL_KEY = b"harness.seal"
 # Enough of a file to tell it from any other: a video's index lies at its begin or end.
 _SAMPLE = 1 << 16
 
@@ -81,7 +81,7 @@ class FeatureStore:
 
     def __init__(self, root: Path, recipe: Recipe) -> None:
         self.recipe = recipe
-        self.folder = root / recipe.fingerprint()[:16]
+        self.folder = _folder(root, recipe)
         self._clips: dict[str, _Stored] = {}
         self._shards = 0
         description = self.folder / "recipe.json"
@@ -158,10 +158,9 @@ class FeatureStore:
             for c in clips
         }
         text = json.dumps(notes).encode()
-        seal = {_METADATA_KEY: text, _SEAL_KEY: _seal(table, text)}
-        table = table.replace_schema_metadata(seal)
-        with replacing(path) as temporary:
-            pq.write_table(table, temporary, compression="zstd", write_page_checksum=True)
+        table = table.replace_schema_metadata({_METADATA_KEY: text})
+        with writing(path, table.schema) as writer:
+            writer.write_table(table)
         self._take(clips)
         self._shards += 1
 
@@ -203,11 +202,8 @@ class FeatureStore:
 
     def _read(self, shard: Path) -> None:
         try:
-            table = pq.read_table(shard, page_checksum_verification=True)
-            text = table.schema.metadata[_METADATA_KEY]
-            if _seal(table, text) != table.schema.metadata[_SEAL_KEY]:
-                raise ValueError("its checksum does not fit")
-            notes = json.loads(text)
+            table = pq.read_table(sealed_content(shard), page_checksum_verification=True)
+            notes = json.loads(table.schema.metadata[_METADATA_KEY])
         except (OSError, pa.ArrowException, KeyError, TypeError, ValueError) as error:
             raise InputError(
                 f"{shard}: a damaged feature shard ({error}); delete this file and run again, "
@@ -249,13 +245,13 @@ class FeatureStore:
                 stored.features.append(clip.features)
 
 
-def _seal(table: pa.Table, notes: bytes) -> bytes:
-    """Checksum of rows and notes: Parquet's own guards pages, but neither headers nor footer."""
-    digest = hashlib.sha256(notes)
-    digest.update(json.dumps(table["clip_id"].to_pylist()).encode())
-    digest.update(table["frame"].to_numpy().tobytes())
-    digest.update(table["features"].combine_chunks().flatten().to_numpy().tobytes())
-    return digest.hexdigest().encode()
+def is_there(root: Path, recipe: Recipe) -> bool:
+    """Whether something was ever stored for a recipe under `root`."""
+    return _folder(root, recipe).is_dir()
+
+
+def _folder(root: Path, recipe: Recipe) -> Path:
+    return root / recipe.fingerprint()[:16]
 
 
 def source_fingerprint(path: Path | None) -> str:

@@ -2,7 +2,7 @@
 
 Actors and not Ray Data's stages: between stages of decoding and computing every image (150 kB at
 224 pixels a side) would pass through the object store, while between an actor and the driver only
-a path goes one way and 88 bytes an image the other.
+a path goes one way and 88 bytes an image the other. tests/benchmarks/sharing.py runs both.
 """
 
 import dataclasses

@@ -1,8 +1,8 @@
 """Clips and weights -> what a study's trials read."""
 
 import hashlib
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,14 +22,15 @@ from harness.backbone.pretraining import pretrain
 from harness.clips.demo import Demo, ensure_demo
 from harness.clips.faces import crop_recipe, load_detector
 from harness.clips.layouts import read_clips
-from harness.clips.table import ClipTable, some
+from harness.clips.table import ClipTable
 from harness.errors import InputError
 from harness.features.extraction import Compute, Extraction, Extractor, extract, sources
 from harness.features.foreign import read_foreign
 from harness.features.sequences import FrameFeatures
-from harness.features.store import FeatureStore, Recipe
+from harness.features.store import FeatureStore, Recipe, is_there
 from harness.predictions import ClipIndex
 from harness.study.folds import fingerprint
+from harness.study.gaps import Gaps
 from harness.study.space import SearchSpace
 from harness.study.storage import Manifest
 from harness.study.trial import TrialData
@@ -88,15 +89,14 @@ class Machines:
 @dataclass(frozen=True)
 class ClipFeatures:
     """frames: of every clip. fingerprint, recipe: of the way they were computed; the recipe is None
-    where the clips bring them. columns: of each kind, where there are several. problems, faceless:
-    as in Prepared. extraction: what was computed now."""
+    where the clips bring them. columns: of each kind, where there are several. gaps: as in
+    Prepared. extraction: what was computed now."""
 
     frames: FrameFeatures
     fingerprint: str
     recipe: dict[str, Any] | None
     columns: dict[str, slice]
-    problems: dict[str, str]
-    faceless: dict[str, int]
+    gaps: Gaps
     extraction: Extraction | None
 
 
@@ -104,9 +104,8 @@ class ClipFeatures:
 class Prepared:
     """data and index agree row by row; the fingerprints tell one study from another.
 
-    problems: clips that gave nothing or not all, with the reason. faceless: how many frames of a
-    clip show no face, where some do not. space: of the search, its
-    stride fixed where the clips bring their features.
+    gaps: clips that did not give all. extraction: what was computed now. space: of the search, its
+    stride fixed where the clips bring their features. notes: what was settled for the user.
     """
 
     data: TrialData
@@ -115,10 +114,10 @@ class Prepared:
     data_fingerprint: str
     feature_fingerprint: str
     recipe: dict[str, Any] | None
-    problems: dict[str, str]
-    faceless: dict[str, int]
+    gaps: Gaps
     extraction: Extraction | None
     oracle: dict[str, float]
+    notes: tuple[str, ...] = ()
 
     @property
     def empty(self) -> tuple[str, ...]:
@@ -142,31 +141,9 @@ class Prepared:
             targets=self.index.target_names,
             synthetic=self.index.synthetic,
             oracle=self.oracle,
-            problems=self.problems,
+            problems={gap.clip_id: gap.problem for gap in self.gaps.clips if gap.problem},
             empty=self.empty,
         )
-
-    def summary(self) -> list[str]:
-        """What a person should know of the clips, a line each."""
-        empty = set(self.empty)
-        broken = [f"{i} ({why})" for i, why in self.problems.items() if i not in empty]
-        lines = faceless_line(self.faceless)
-        if empty:
-            told = [f"{i} ({self.problems.get(i, 'no frame')})" for i in sorted(empty)]
-            lines.append(
-                f"{len(empty)} clips gave nothing and are predicted by train's mean: {some(told)}"
-            )
-        if broken:
-            lines.append(f"{len(broken)} clips gave a part of their frames: {some(broken)}")
-        return lines
-
-
-def faceless_line(faceless: dict[str, int]) -> list[str]:
-    """The line that counts frames without a face, if there are some."""
-    if not faceless:
-        return []
-    return [f"{sum(faceless.values())} frames of {len(faceless)} clips show no face and are "
-            f"skipped: {some([f'{i} ({n})' for i, n in faceless.items()])}"]  # fmt: skip
 
 
 def real_sources(
@@ -239,13 +216,16 @@ def prepare(
         InputError: no clip gave a frame, or, with `strict`, one gave none or not all.
     """
     clips = given.clips
+    notes: tuple[str, ...] = ()
     if given.weights is None:
         # Steps of somebody else's making: there are no frames between them to choose.
+        if space.strides() != (1,) or space.features() != ("outputs",):
+            notes = (f"{space.path}: stride and features are not searched, since the clips bring "
+                     "features, of which each row is a step",)  # fmt: skip
         space = space.without("stride", 1).without("features", "outputs")
     found = features_of(given, cache, space.strides(), _outputs(space), machines, progress)
-    problems = found.problems
-    if strict and problems:
-        raise InputError(f"{some([f'{i}: {why}' for i, why in problems.items()])} (--strict)")
+    if strict:
+        found.gaps.refuse()
     index = ClipIndex(
         clip_ids=clips.clip_ids,
         splits=clips.splits,
@@ -262,10 +242,10 @@ def prepare(
         data_fingerprint=_data_fingerprint(clips, sources(clips)),
         feature_fingerprint=found.fingerprint,
         recipe=found.recipe,
-        problems=problems,
-        faceless=found.faceless,
+        gaps=found.gaps,
         extraction=found.extraction,
         oracle=given.oracle,
+        notes=notes,
     )
 
 
@@ -282,17 +262,23 @@ def features_of(
     if given.weights is None:
         frames, problems = read_foreign(clips)
         fingerprint = hashlib.sha256(frames.features.tobytes()).hexdigest()
-        return ClipFeatures(frames, fingerprint, None, {}, problems, {}, None)
-    store = feature_store(given, cache, outputs)
-    extraction = _extract(given, store, strides, machines, progress)
+        gaps = Gaps.of(clips.clip_ids, np.diff(frames.offsets).tolist(), problems, {})
+        return ClipFeatures(frames, fingerprint, None, {}, gaps, None)
     keys = list(zip(clips.clip_ids, sources(clips), strict=True))
+    store = _holding(given, cache, outputs, keys, strides)
+    extraction = _extract(given, store, strides, machines, progress)
+    frames = store.load(keys, strides)
+    if store.recipe.outputs != outputs:
+        own = np.ascontiguousarray(frames.features[:, COLUMNS[outputs]])
+        frames = replace(frames, features=own)
+    recipe = replace(store.recipe, outputs=outputs)
+    counts = np.diff(frames.offsets).tolist()
     return ClipFeatures(
-        frames=store.load(keys, strides),
-        fingerprint=store.recipe.fingerprint(),
-        recipe=vars(store.recipe),
+        frames=frames,
+        fingerprint=recipe.fingerprint(),
+        recipe=vars(recipe),
         columns=COLUMNS if outputs == "both" else {},
-        problems=store.problems(keys),
-        faceless=store.faceless(keys, strides),
+        gaps=Gaps.of(clips.clip_ids, counts, store.problems(keys), store.faceless(keys, strides)),
         extraction=extraction,
     )
 
@@ -304,32 +290,36 @@ def extract_features(
     outputs: str,
     machines: Machines,
     progress: Progress,
-) -> tuple[Extraction, list[str]]:
-    """Fills the store for some strides; gives what was done, and a line of what gave nothing.
+) -> tuple[Extraction, Gaps]:
+    """Fills the store for some strides; gives what was done, and what clips did not give.
+
+    Features that clips bring are read, so that their gaps are known; there is nothing to store.
 
     Raises:
-        InputError: the clips bring features, so that there is nothing to extract, or no such
-            outputs.
+        InputError: no such outputs.
     """
-    if given.weights is None:
-        raise InputError("these clips bring their features; there is nothing to extract")
     if outputs not in COLUMNS:
         raise InputError(f"--features {outputs}: choose of {', '.join(COLUMNS)}")
-    store = feature_store(given, cache, outputs)
+    clips = given.clips
+    if given.weights is None:
+        found = features_of(given, cache, (1,), outputs, machines, progress)
+        return Extraction(0, 0, len(clips), 0.0), found.gaps
+    keys = list(zip(clips.clip_ids, sources(clips), strict=True))
+    store = _holding(given, cache, outputs, keys, strides)
     done = _extract(given, store, tuple(sorted(set(strides))), machines, progress)
-    keys = list(zip(given.clips.clip_ids, sources(given.clips), strict=True))
-    problems = [f"{i} ({why})" for i, why in store.problems(keys).items()]
-    lines = faceless_line(store.faceless(keys, strides))
-    if problems:
-        lines.append(f"{len(problems)} clips gave nothing or a part of their frames: "
-                     f"{some(problems)}")  # fmt: skip
-    return done, lines
+    counts = [len(store.known_frames(*key)) for key in keys]
+    faceless = store.faceless(keys, strides)
+    return done, Gaps.of(clips.clip_ids, counts, store.problems(keys), faceless)
 
 
 def feature_store(given: Sources, cache: Path, outputs: str) -> FeatureStore:
     """The store of what the clips' network gives, in the way the sources say."""
-    assert given.weights is not None  # clips that bring features have no store
-    recipe = Recipe(
+    return FeatureStore(cache / "features", _recipe(given, outputs))
+
+
+def _recipe(given: Sources, outputs: str) -> Recipe:
+    assert given.weights is not None  # clips that bring features have no recipe
+    return Recipe(
         weights_fingerprint(given.weights),
         PREPROCESSING,
         _input_size(given.weights),
@@ -337,7 +327,24 @@ def feature_store(given: Sources, cache: Path, outputs: str) -> FeatureStore:
         precision=given.precision,
         crop=crop_recipe() if given.crop else "none",
     )
-    return FeatureStore(cache / "features", recipe)
+
+
+def _holding(
+    given: Sources,
+    cache: Path,
+    outputs: str,
+    keys: Sequence[tuple[str, str]],
+    strides: tuple[int, ...],
+) -> FeatureStore:
+    """The store of some outputs; that of `both`, where it has every frame and need be read alone.
+
+    keys: (clip id, state of its file) of all clips.
+    """
+    if outputs != "both" and is_there(cache / "features", _recipe(given, "both")):
+        both = feature_store(given, cache, "both")
+        if not any(both.missing_strides(*key, strides) for key in keys):
+            return both
+    return feature_store(given, cache, outputs)
 
 
 def _outputs(space: SearchSpace) -> str:

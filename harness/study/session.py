@@ -163,7 +163,11 @@ def opened(clips: Clips, plan: Plan, means: Means, out: Console) -> Iterator[Ses
         given, prepared = _prepare(clips, plan, means, space, out)
         backend = open_backend(folder.path, means.storage)
         folder.settle(prepared.manifest(folder.name, plan.seed, backend.name), prepared.index)
-        for line in (*given.clips.notes, *prepared.summary()):
+        if prepared.extraction:
+            out.print(f"Features: {prepared.extraction}", highlight=False)
+        lines = prepared.gaps.lines(" and are predicted by train's mean")
+        lines += prepared.gaps.write(folder.path / "clips-with-gaps.csv")
+        for line in (*given.clips.notes, *prepared.notes, *lines):
             out.print(line, style="yellow", markup=False, soft_wrap=True)
         if given.clips.synthetic:
             out.print("[yellow]SYNTHETIC demo clips: no score here is a result on Hume-Reaction.")

@@ -9,7 +9,7 @@ The pipeline has two sides, which work at the same time: threads that decode, de
 the network. Each side is measured apart with the cores that it has together: on a CPU half of
 them, and on a machine with a GPU the network has that. A pipeline is as fast as its slower side;
 `pipeline_over_slowest` is how near ours comes to that. Where both sides want the same cores, what
-is gained by overlap is lost to sharing; the last line says what the cores' time allows.
+is gained by overlap is lost to sharing: `allowed by the cores` is what their time suffices for.
 """
 
 import argparse
@@ -47,14 +47,20 @@ def threads(count: int) -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-def rate(run: Callable[[], int], rounds: int) -> float:
-    """Frames a second of the best round; `run` gives how many frames it did."""
-    run()
-    best = 0.0
-    for _ in range(rounds):
-        begun = time.perf_counter()
-        frames = run()
-        best = max(best, frames / (time.perf_counter() - begun))
+def rates(runs: dict[str, tuple[int, Callable[[], int]]], rounds: int) -> dict[str, float]:
+    """Frames a second of each run's best round; all run in turn, so that noise meets all.
+
+    runs: how many threads torch has, and what to run, which gives how many frames it did.
+    """
+    best = dict.fromkeys(runs, 0.0)
+    for number in range(rounds + 1):
+        for name, (count, run) in runs.items():
+            with threads(count):
+                begun = time.perf_counter()
+                frames = run()
+                taken = time.perf_counter() - begun
+            if number:  # the first round warms up
+                best[name] = max(best[name], frames / taken)
     return best
 
 
@@ -89,19 +95,23 @@ def measure(clips: ClipTable, rounds: int) -> dict[str, float]:
         work = [Work(c, row, "", STRIDES, frozenset()) for row, c in enumerate(clips.clip_ids)]
         return sum(len(result.frames) for result in extractor(clips, work))
 
-    with threads(1):
-        figures = {
-            "decode": rate(lambda: sum(1 for _ in sampled_frames(path, STRIDES)), rounds),
-            "detect": rate(lambda: len([detector(frame) for frame in frames]), rounds),
-            "crop": rate(cropped, rounds),
-        }
+    figures = rates(
+        {
+            "decode": (1, lambda: sum(1 for _ in sampled_frames(path, STRIDES))),
+            "detect": (1, lambda: len([detector(frame) for frame in frames])),
+            "crop": (1, cropped),
+            "network": (side, computed),
+            "together": (side, together),
+        },
+        rounds,
+    )
     reading = side / sum(1 / figures[name] for name in ("decode", "detect", "crop"))
-    with threads(side):
-        figures["read (decode, detect, crop)"] = reading
-        figures["network"] = rate(computed, rounds)
-        figures["together"] = rate(together, max(1, rounds // 2))
-    slowest = min(reading, figures["network"])
-    figures["pipeline_over_slowest"] = figures["together"] / slowest
+    figures["read (decode, detect, crop)"] = reading
+    # A core's seconds for a frame, over all stages; the network has `side` cores while it runs.
+    busy = sum(1 / figures[name] for name in ("decode", "detect", "crop"))
+    if device.type == "cpu":
+        figures["allowed by the cores"] = cores / (busy + side / figures["network"])
+    figures["pipeline_over_slowest"] = figures["together"] / min(reading, figures["network"])
     return figures
 
 

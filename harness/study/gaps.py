@@ -1,0 +1,88 @@
+"""What clips did not give: counted and exemplified on the terminal, all of it in a csv."""
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.atomic import remove, write_text
+from harness.clips.table import some
+from harness.errors import InputError
+
+
+@dataclass(frozen=True)
+class Gap:
+    """A clip that did not give all. frames: with features. faceless: frames that show no face.
+    problem: why the clip gave nothing or broke off; empty where only faces are missing."""
+
+    clip_id: str
+    frames: int
+    faceless: int
+    problem: str
+
+
+@dataclass(frozen=True)
+class Gaps:
+    """Every clip that did not give all, in the order of the clips."""
+
+    clips: tuple[Gap, ...]
+
+    @classmethod
+    def of(
+        cls,
+        clip_ids: Sequence[str],
+        frames: Sequence[int],
+        problems: Mapping[str, str],
+        faceless: Mapping[str, int],
+    ) -> "Gaps":
+        """Gathers them.
+
+        Args:
+            frames: of each clip, how many have features.
+            problems, faceless: by clip, of those that have some.
+        """
+        found = (
+            Gap(clip, count, faceless.get(clip, 0), problems.get(clip, "" if count else "no frame"))
+            for clip, count in zip(clip_ids, frames, strict=True)
+        )
+        return cls(tuple(gap for gap in found if gap.problem or gap.faceless))
+
+    def lines(self, fate: str = "") -> list[str]:
+        """What a person should know, a line each kind. fate: of the clips that gave nothing."""
+        unseen = [gap for gap in self.clips if gap.faceless]
+        nothing = [gap for gap in self.clips if not gap.frames]
+        broken = [gap for gap in self.clips if gap.frames and gap.problem]
+        lines = []
+        if unseen:
+            lines.append(
+                f"{sum(gap.faceless for gap in unseen)} frames of {len(unseen)} clips show no face "
+                f"and are skipped: {some([f'{gap.clip_id} ({gap.faceless})' for gap in unseen])}"
+            )
+        for gaps, what in (
+            (nothing, f"gave nothing{fate}"),
+            (broken, "gave a part of their frames"),
+        ):
+            if gaps:
+                told = some([f"{gap.clip_id} ({gap.problem})" for gap in gaps])
+                lines.append(f"{len(gaps)} clips {what}: {told}")
+        return lines
+
+    def write(self, file: Path) -> list[str]:
+        """Lists every one in a csv; gives a line that names it. A list of no clip is removed."""
+        if not self.clips:
+            remove(file)
+            return []
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(["clip_id", "frames", "frames_without_face", "problem"])
+        for gap in self.clips:
+            writer.writerow([gap.clip_id, gap.frames, gap.faceless, " ".join(gap.problem.split())])
+        write_text(file, text.getvalue())
+        return [f"All of these clips: {file}"]
+
+    def refuse(self) -> None:
+        """Raises InputError if a clip gave nothing or not all, as `--strict` asks."""
+        problems = [f"{gap.clip_id}: {gap.problem}" for gap in self.clips if gap.problem]
+        if problems:
+            raise InputError(f"{some(problems)} (--strict)")
