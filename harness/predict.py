@@ -225,13 +225,15 @@ def main(
     ensemble: Annotated[Path, typer.Option(help="Folder of the ensemble, with ensemble.json.")],
     data: Annotated[Path, typer.Option(help="Folder of clips in any layout, or of videos alone.")],
     weights: Annotated[
-        Path | None, typer.Option(help="MTL-DAN weights that the ensemble was built on.")
+        Path | None,
+        typer.Option(help="Those of the ensemble. Default: none, where clips bring features."),
     ] = None,
     layout: Annotated[
         str | None, typer.Option(help=f"Of --data: {', '.join(LAYOUTS)}. Default: recognised.")
     ] = None,
     features: Annotated[
-        str | None, typer.Option(help="Feature set of the muse layout, such as FAUs.")
+        str | None,
+        typer.Option(help="Of the muse layout, such as FAUs. Default: the only one."),
     ] = None,
     out: Annotated[Path, typer.Option(help="The csv to be written.")] = Path("predictions.csv"),
     strict: Annotated[

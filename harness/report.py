@@ -25,7 +25,9 @@ def main(
     ] = None,
     data: Annotated[
         Path | None,
-        typer.Option(help="The study's clips, to show frames of some. Synthetic ones are found."),
+        typer.Option(
+            help="The study's clips, to show some. Default: only synthetic ones are found."
+        ),
     ] = None,
     storage: Annotated[
         str | None, typer.Option(help="Database URL of the study. Default: its journal file.")

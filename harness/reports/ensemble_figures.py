@@ -109,7 +109,7 @@ def _published(evidence: Evidence, built: Construction, spread: Floats | None) -
         alt += ", which is OTHER DATA than these synthetic clips." if evidence.synthetic else "."
     figure = styled(figure, "mean PCC on val", "", 130 + 28 * len(drawn))
     title = "Mean PCC beside the published ones" if len(table) > len(rows) else "Mean PCC"
-    return Drawing("published", title, alt, figure, table.fillna(""))
+    return Drawing("published", title, alt, figure, table.astype(object).fillna(""))
 
 
 def _per_target(built: Construction, spread: Floats) -> Drawing:
