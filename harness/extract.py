@@ -55,7 +55,7 @@ def main(
     """
     out = console(quiet)
     if any(value < 1 for value in stride):
-        raise InputError("--stride counts frames and is at least 1")
+        raise InputError("--stride counts frames: expected 1 or more, such as 30")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     machines = Machines(device, address, workers)
     cache = results / ".cache"

@@ -105,7 +105,7 @@ class Predictor:
             found = known[member.recipe]
             if strict and found.problems:
                 clip, why = next(iter(found.problems.items()))
-                raise InputError(f"{clip}: {why} (--strict)")
+                raise InputError(f"{clip}: {why} (--strict; leave it out to bear that)")
             data = TrialData(found.frames, targets, {"test": rows}, found.columns)
             try:
                 part, seen = predict_clips(
@@ -132,16 +132,20 @@ class Predictor:
                     "with frames and --weights"
                 )
             if weights is not None:
-                raise InputError("the clips bring features, for which there is no use of --weights")
+                raise InputError(
+                    "the clips bring features, for which there is no use of --weights; leave it out"
+                )
             return
         if not all(recipes):
             raise InputError(
                 f"ensemble {self.ensemble.name}: was built on features that clips bring; give such"
             )
         if weights is None:
-            raise InputError("--weights FILE is needed: those that the ensemble was built on")
+            raise InputError("--weights FILE is needed: give those that the ensemble was built on")
         if not weights.is_file():
-            raise InputError(f"{weights}: no such weight file")
+            raise InputError(
+                f"{weights}: no such weight file; give the one that the ensemble was built on"
+            )
         given = weights_fingerprint(weights)
         for member, recipe in zip(self.members, recipes, strict=True):
             assert recipe is not None  # checked above

@@ -26,6 +26,9 @@ class Browser:
         self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": media})
         size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 500}
         self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+        # The page before may miss a server that has ended since; that is not this page's fault.
+        self.driver.get("about:blank")
+        self.complaints()
         self.driver.get(url)
         self.wait(drawn)
 
@@ -38,7 +41,8 @@ class Browser:
         return self.driver.execute_script(script)
 
     def complaints(self) -> list[str]:
-        """Errors of the console since the last call, requests that were refused among them."""
+        """Errors of the console since the page was opened, or since the last call; requests that
+        were refused are among them."""
         return [e["message"] for e in self.driver.get_log("browser") if e["level"] == "SEVERE"]
 
     def picture(self, name: str, height: int | None = None) -> Path:

@@ -217,8 +217,8 @@ def test_a_browser_draws_it(
     study, path = written
     browser.open(path.resolve().as_uri(), width=width, dark=dark, drawn=DRAWN)
     drawn, wanted, overflow = browser.ask(SEEN)
-    # Of the search; with an ensemble its own, seven scatters and four clips besides.
-    assert drawn == wanted >= (18 if study == "journal" else 5)
+    # Of the search; with an ensemble its own four, seven scatters and four clips besides.
+    assert drawn == wanted >= (19 if study == "journal" else 4)
     assert overflow <= 0, "the page is wider than the window"
     assert min(browser.ask(CONTRASTS)) >= 4.5
     browser.picture(f"report-{study}-{width}{'-dark' * dark}", browser.ask(HEIGHT))

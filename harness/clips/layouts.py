@@ -66,9 +66,11 @@ def read_new_clips(
         )
     clips = _read(root, layout, features)
     if strict and clips.notes:
-        raise InputError(f"{clips.notes[0]} (--strict)")
+        raise InputError(f"{clips.notes[0]} (--strict; leave it out to bear that)")
     if not any(clips.paths):
-        raise InputError(f"{root}: none of {len(clips)} clips has a file")
+        raise InputError(
+            f"{root}: none of {len(clips)} clips has a file; are names and ids the same?"
+        )
     return clips
 
 
@@ -77,7 +79,9 @@ def _read(root: Path, layout: str | None, features: str | None) -> ClipTable:
     if name not in LAYOUTS:
         raise InputError(f"--layout {name}: choose of {', '.join(LAYOUTS)}")
     if features is not None and name != "muse":
-        raise InputError(f"--features {features}: only the muse layout has feature sets")
+        raise InputError(
+            f"--features {features}: only the muse layout has feature sets; leave it out"
+        )
     clips = LAYOUTS[name](root, features)
     return dataclasses.replace(clips, synthetic=(root / SYNTHETIC_MARK).is_file())
 
@@ -126,7 +130,9 @@ def _plain(root: Path, _: str | None) -> ClipTable:
     own = ("clip_id", "split", "group")
     names = [str(column) for column in table.columns if column not in own]
     if not names:
-        raise InputError(f"{file}: no target column beside {', '.join(own)}")
+        raise InputError(
+            f"{file}: no target column beside {', '.join(own)}; add one for each target"
+        )
     labels = labels_of(
         file,
         table,
@@ -205,7 +211,9 @@ def _muse_labels(home: Path) -> Labels:
         )
     if ratings[own].duplicated().any():
         twice = sorted(set(ratings[own][ratings[own].duplicated()]))
-        raise InputError(f"{home / 'labels.csv'}, {own}: ids stand there twice: {some(twice)}")
+        raise InputError(
+            f"{home / 'labels.csv'}, {own}: ids stand there twice: {some(twice)}; keep one row each"
+        )
     merged = pd.DataFrame({"id": parts[first], "split": parts[last]})
     by_id = ratings.set_index(own)
     for name in names:
@@ -226,7 +234,9 @@ def _folds(base: Path, labels: Labels) -> dict[str, tuple[int, Path]]:
         for path in sorted((base / f"fold{number}").glob("*.npy")):
             other = found.setdefault(path.stem, (number, path))
             if other[1] != path:
-                raise InputError(f"{path}: the clip is in fold {other[0]}, too")
+                raise InputError(
+                    f"{path}: the clip is in fold {other[0]}, too; keep it in one of them"
+                )
     return {stem: found[stem] for stem in labels.stems if stem in found}
 
 
