@@ -21,11 +21,13 @@ _TOP = "Members of mean and zscore (default 5), picks of greedy and bagged (defa
 _METHOD = "mean, zscore, greedy, bagged, ridge, or auto: the best of them by its nested score."
 _FAMILY = (
     "At most so many trials of each family, its best, may be members. A family is one combination "
-    "of loss, reduction, stride, sequence and layers, and of features where studies differ in them."
+    "of loss, reduction, stride, sequence and layers, and of features where studies differ in "
+    "them. Default: any number."
 )
 _GROUPS = (
     "Hold out and draw the clips of a person together. Default: where the data has a group column."
 )
+_NAME = "Of the ensemble. Default: what it is, such as mean-top5."
 _STUDY = "May be given several times, for studies of the same clips. Default: the newest study."
 
 
@@ -40,7 +42,7 @@ def main(
     seed: Annotated[int, typer.Option(min=0, help="Of folds, bootstrap and bags.")] = 0,
     groups: Annotated[bool | None, typer.Option("--groups/--no-groups", help=_GROUPS)] = None,
     study: Annotated[list[str] | None, typer.Option(help=_STUDY)] = None,
-    name: Annotated[str | None, typer.Option(help="Of the ensemble. Default: mean-top5.")] = None,
+    name: Annotated[str | None, typer.Option(help=_NAME)] = None,
     results: Annotated[Path, typer.Option(help="Where studies are kept.")] = Path("results"),
     explain: Annotated[
         bool, typer.Option("--explain", help="Print the score over K and the correlations, too.")

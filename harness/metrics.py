@@ -38,7 +38,8 @@ def pcc(y_true: ArrayLike, y_pred: ArrayLike) -> NDArray[np.float64]:
 
 
 def mean_pcc(y_true: ArrayLike, y_pred: ArrayLike) -> float:
-    """Mean over the targets of `pcc`: the score of the Emotional Reaction Intensity task.
+    """Mean over the targets of `pcc`: the score of the Emotional Reaction Intensity task, as the
+    MuSe-2022 and ABAW 5 challenges define it. Shapes and errors as for `pcc`.
 
     NaN if any target's correlation is undefined: a target is never silently left out.
     """

@@ -135,16 +135,20 @@ class Predictor:
                     "with frames and --weights"
                 )
             if weights is not None:
-                raise InputError("the clips bring features, for which there is no use of --weights")
+                raise InputError(
+                    "the clips bring features, for which there is no use of --weights; leave it out"
+                )
             return
         if not all(recipes):
             raise InputError(
                 f"ensemble {self.ensemble.name}: was built on features that clips bring; give such"
             )
         if weights is None:
-            raise InputError("--weights FILE is needed: those that the ensemble was built on")
+            raise InputError("--weights FILE is needed: give those that the ensemble was built on")
         if not weights.is_file():
-            raise InputError(f"{weights}: no such weight file")
+            raise InputError(
+                f"{weights}: no such weight file; give the one that the ensemble was built on"
+            )
         given = weights_fingerprint(weights)
         for member, recipe in zip(self.members, recipes, strict=True):
             assert recipe is not None  # checked above
@@ -228,13 +232,15 @@ def main(
     ensemble: Annotated[Path, typer.Option(help="Folder of the ensemble, with ensemble.json.")],
     data: Annotated[Path, typer.Option(help="Folder of clips in any layout, or of videos alone.")],
     weights: Annotated[
-        Path | None, typer.Option(help="MTL-DAN weights that the ensemble was built on.")
+        Path | None,
+        typer.Option(help="Those of the ensemble. Default: none, where clips bring features."),
     ] = None,
     layout: Annotated[
         str | None, typer.Option(help=f"Of --data: {', '.join(LAYOUTS)}. Default: recognised.")
     ] = None,
     features: Annotated[
-        str | None, typer.Option(help="Feature set of the muse layout, such as FAUs.")
+        str | None,
+        typer.Option(help="Of the muse layout, such as FAUs. Default: the only one."),
     ] = None,
     out: Annotated[Path, typer.Option(help="The csv to be written.")] = Path("predictions.csv"),
     strict: Annotated[

@@ -36,7 +36,7 @@ def main(
     ] = None,
     input_size: Annotated[int, typer.Option(min=32, help="Pixels a side.")] = _SETTINGS.input_size,
     heads: Annotated[int, typer.Option(min=1, help="Of each branch.")] = _SETTINGS.heads,
-    epochs: Annotated[int, typer.Option(min=1)] = _SETTINGS.epochs,
+    epochs: Annotated[int, typer.Option(min=1, help="Over all faces of train.")] = _SETTINGS.epochs,
     batch_size: Annotated[
         int, typer.Option(min=2, help="Faces a step, over all processes together.")
     ] = _SETTINGS.batch_size,
@@ -91,7 +91,7 @@ def main(
     workers: Annotated[
         int, typer.Option(min=0, help="Processes that decode, for each training process.")
     ] = 2,
-    seed: Annotated[int, typer.Option(min=0)] = _SETTINGS.seed,
+    seed: Annotated[int, typer.Option(min=0, help="Of weights and order.")] = _SETTINGS.seed,
     strict: Annotated[bool, typer.Option(help="Make an error of missing images.")] = False,
     quiet: Annotated[bool, typer.Option(help="Print errors alone.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON alone.")] = False,

@@ -25,7 +25,9 @@ def main(
     ] = None,
     data: Annotated[
         Path | None,
-        typer.Option(help="The study's clips, to show frames of some. Synthetic ones are found."),
+        typer.Option(
+            help="The study's clips, to show some. Default: only synthetic ones are found."
+        ),
     ] = None,
     storage: Annotated[
         str | None, typer.Option(help="Database URL of the study. Default: its journal file.")
@@ -51,9 +53,13 @@ def _opened(name: str, url: str) -> optuna.Study:
     try:
         return optuna.load_study(study_name=name, storage=url)
     except KeyError as error:
-        raise InputError(f"--storage: holds no study {name!r}") from error
+        raise InputError(
+            f"--storage: holds no study {name!r}; give the URL that the search was given"
+        ) from error
     except Exception as error:  # SQLAlchemy's and the drivers' own kinds
-        raise InputError(f"--storage: cannot be opened ({type(error).__name__})") from error
+        raise InputError(
+            f"--storage: cannot be opened ({type(error).__name__}); expected a URL such as sqlite:///studies.db"
+        ) from error
 
 
 if __name__ == "__main__":

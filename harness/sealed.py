@@ -32,7 +32,7 @@ def read_sealed(path: Path, schema: str) -> dict[str, Any]:
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such file") from error
     except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"{path}: not readable as JSON: {error}") from error
+        raise InputError(f"{path}: not readable as JSON: {error}; restore it") from error
     if not isinstance(content, dict) or content.get(_SCHEMA) != schema:
         found = content.get(_SCHEMA) if isinstance(content, dict) else None
         raise InputError(
@@ -41,7 +41,7 @@ def read_sealed(path: Path, schema: str) -> dict[str, Any]:
         )
     seal = content.pop(_SEAL, None)
     if seal != _seal(content):
-        raise InputError(f"{path}: it was damaged or edited, its checksum does not fit")
+        raise InputError(f"{path}: it was damaged or edited, its checksum does not fit; restore it")
     del content[_SCHEMA]
     return content
 

@@ -1,16 +1,25 @@
-"""Shared fixtures: tiny synthetic clips, made once a run."""
+"""Shared fixtures: tiny synthetic clips and a study of them, made once a run; a browser."""
 
+import os
 import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from harness.clips.demo import Demo, Plan, ensure_demo
+from tests.browser import Browser, or_skipped, started
+from tests.networks import save_tiny
 
 # A shell's background job ignores Ctrl-C, and so would the commands that the tests interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 TINY = Plan(clips=(10, 6, 4), faces=(64, 24), frames=31)
+#: Enough clips of val for every figure of a report.
+FEW = Plan(clips=(20, 20, 4), faces=(8, 8), frames=31)
 
 
 @pytest.fixture(scope="session")
@@ -23,3 +32,52 @@ def tiny_demo(tmp_path_factory: pytest.TempPathFactory) -> Demo:
 def tiny_demo_faces(tiny_demo: Demo) -> Path:
     """88 annotated faces in the s-Aff-Wild2 form."""
     return tiny_demo.annotations
+
+
+@dataclass(frozen=True)
+class Searched:
+    """Two studies of one search space, each by the command: `journal`, with an ensemble, whose
+    trials stand in its journal file, and `database`, whose trials stand in an SQLite file."""
+
+    results: Path
+    data: Path
+    weights: Path
+    database: str
+
+    def storage(self, study: str) -> str:
+        """What Optuna's dashboard is told to open."""
+        return self.database if study == "database" else str(self.results / study / "study.log")
+
+
+@pytest.fixture(scope="session")
+def searched(tmp_path_factory: pytest.TempPathFactory) -> Searched:
+    """Real studies, small ones; do not change them."""
+    results = tmp_path_factory.mktemp("searched") / "results"
+    demo = ensure_demo(results / ".cache", FEW, processes=1)
+    made = Searched(
+        results,
+        demo.root,
+        save_tiny(results.parent / "net.safetensors"),
+        f"sqlite:///{results.parent / 'studies.db'}",
+    )
+    line = ["search", "--data", made.data, "--weights", made.weights, "--results", results]
+    line += ["--space", "search_spaces/smoke.toml", "--trials", 8, "--epochs", 4]
+    for study, more in (("database", ["--storage", made.database]), ("journal", [])):
+        _run(*line, "--study", study, *more)
+    _run("ensemble", "--results", results, "--study", "journal", "--top", 3)
+    return made
+
+
+def _run(command: str, *arguments: object) -> None:
+    root = Path(__file__).parent.parent
+    line = [sys.executable, "-m", f"harness.{command}", *map(str, arguments)]
+    done = subprocess.run(line, capture_output=True, text=True, check=False, cwd=root, timeout=300)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.fixture(scope="session")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    """Chromium; what it sees is kept in $TEST_ARTEFACTS, by default among pytest's own folders."""
+    folder = os.environ.get("TEST_ARTEFACTS")
+    artefacts = Path(folder) if folder else tmp_path_factory.mktemp("artefacts")
+    yield from or_skipped(lambda: started(artefacts))

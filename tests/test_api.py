@@ -11,6 +11,8 @@ import harness
 from harness.errors import InputError
 from tests.studies import TARGETS, make_study
 
+ROOT = Path(__file__).parent.parent
+
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory: pytest.TempPathFactory) -> harness.StudyResults:
@@ -23,6 +25,31 @@ def test_every_name_is_there_and_documented() -> None:
     for name in harness.__all__:
         assert getattr(harness, name).__doc__
         assert name in dir(harness)
+
+
+def test_every_method_is_documented() -> None:
+    for name in ("StudyResults", "Ensemble", "PredictionMatrix"):
+        for method in set(vars(getattr(harness, name))) - set(dir(object)):
+            if not method.startswith("_") and callable(getattr(getattr(harness, name), method)):
+                assert getattr(getattr(harness, name), method).__doc__, f"{name}.{method}"
+
+
+@pytest.mark.slow
+def test_types_are_shipped(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import harness\n"
+        "study = harness.load_study('results/demo')\n"
+        "reveal_type(study.trials())\n"
+        "reveal_type(study.ensemble(top=5))\n"
+        "study.predictions(5)\n"
+    )
+    line = [sys.executable, "-m", "mypy", "--strict", str(script)]
+    told = subprocess.run(line, capture_output=True, text=True, check=False, cwd=ROOT).stdout
+    assert 'Revealed type is "pandas.' in told
+    assert 'Revealed type is "harness.ensembles.ensemble.Ensemble"' in told
+    assert 'incompatible type "int"; expected "str | Ensemble"' in told
+    assert (Path(harness.__file__).parent / "py.typed").is_file()
 
 
 def test_no_other_name() -> None:

@@ -1,47 +1,299 @@
-"""Every example in Python of the README and of docs/ runs; every command explains itself."""
+"""Every fenced command and example of README.md and docs/ runs; every link leads somewhere.
+
+Commands run as they stand, in order, each document's in a folder of its own. Where they need
+licensed data, the names DIR, FILE, CLIPS, OWN and HEAD stand for small things of the same form.
+"""
 
 import os
 import re
+import shutil
+import signal
+import socket
 import subprocess
 import sys
+import time
+import tomllib
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import click
+import pandas as pd
 import pytest
+import torch
+import typer
 
+from harness import ensemble, extract, predict, pretrain, report
+from harness.clips.demo import Demo
+from tests.browser import Browser
+from tests.networks import save_tiny
 from tests.studies import make_study
+from tests.test_initial import make_dan
+from tests.trees import plain_tree, release_tree
 
 ROOT = Path(__file__).parent.parent
-DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-PYTHON = [pytest.param(path, id=path.name) for path in DOCUMENTS]
+README = ROOT / "README.md"
+DOCUMENTS = [README, ROOT / "CONTRIBUTING.md", ROOT / "results" / "README.md"]
+DOCUMENTS += sorted((ROOT / "docs").glob("*.md"))
+COMMANDS = ("search", "ensemble", "extract", "pretrain", "predict", "report")
+# Nine heads at 224 pixels train for hours on a CPU.
+SMALLER = " --heads 1 --input-size 32 --batch-size 16 --epochs 1"
 
 
 def blocks(path: Path, language: str) -> list[str]:
-    """The fenced blocks of one language."""
-    return re.findall(rf"^```{language}\n(.*?)^```", path.read_text(), re.DOTALL | re.MULTILINE)
+    """The fenced blocks of one language, which may stand in a list."""
+    found = re.findall(rf"^( *)```{language}\n(.*?)^ *```", path.read_text(), re.DOTALL | re.M)
+    return [re.sub(rf"^{indent}", "", block, flags=re.M) for indent, block in found]
+
+
+def lines(path: Path) -> list[str]:
+    """The fenced commands of a document, in order."""
+    return [line for block in blocks(path, "bash") for line in block.splitlines() if line]
+
+
+def having(kind: str) -> list[object]:
+    return [pytest.param(p, id=str(p.relative_to(ROOT))) for p in DOCUMENTS if blocks(p, kind)]
+
+
+def environment() -> dict[str, str]:
+    """As in an activated virtual environment where the harness is installed."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    more = {"PYTHONPATH": str(ROOT), "COLUMNS": "100", "PYTHONWARNINGS": "ignore", "PATH": path}
+    return os.environ | more
+
+
+def run(line: str, folder: Path, timeout: int = 300) -> str:
+    done = subprocess.run(
+        ["bash", "-euc", line], cwd=folder, capture_output=True, text=True, check=False,
+        env=environment(), timeout=timeout,
+    )  # fmt: skip
+    assert done.returncode == 0, f"{line}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
+    return done.stdout
+
+
+# --- The first hour.
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """A folder in which the README's first command has run, and what it printed."""
+    folder = tmp_path_factory.mktemp("first")
+    first = lines(README)[0]
+    install, *rest = first.split(" && ")
+    assert install == "pip install -e ."
+    return folder, run(" && ".join(rest), folder, timeout=1800)
+
+
+def form(text: str) -> str:
+    """A text whose numbers are all the same."""
+    return re.sub(r"\d+(\.\d+)?", "N", text)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("path", PYTHON)
+def test_the_first_command_ends_as_the_readme_says(demo: tuple[Path, str]) -> None:
+    promised = next(b for b in blocks(README, "") if "To be expected" in b).splitlines()
+    printed = [line for line in demo[1].splitlines() if not line.startswith("Written: ")]
+    assert [form(line) for line in printed[-len(promised) :]] == [form(line) for line in promised]
+    said = next(re.search(r"([\d.]+) on val; best", line) for line in printed if "best" in line)
+    assert said is None or float(said[1]) > 0.5, "the demo learns"
+    assert (demo[0] / "results" / "demo" / "report.html").is_file()
+
+
+@pytest.mark.slow
+def test_the_dashboard_starts(demo: tuple[Path, str]) -> None:
+    line = next(line for line in lines(README) if line.startswith("optuna-dashboard"))
+    port = free_port()
+    with group(f"{line} --port {port}", folder=demo[0]):
+        pass  # it listens
+
+
+@pytest.mark.slow
+def test_commands_on_ensembles_run(demo: tuple[Path, str]) -> None:
+    for line in lines(ROOT / "docs" / "ensembles.md"):
+        assert run(line, demo[0])
+
+
+@pytest.mark.slow
+def test_the_reference_run_is_remade(
+    demo: tuple[Path, str], browser: Browser, tmp_path: Path
+) -> None:
+    first, second = lines(ROOT / "results" / "README.md")
+    assert lines(README)[0].endswith(first)
+    run(f"{second} --out {tmp_path}", demo[0])
+    committed = {path.name for path in (ROOT / "results" / "reference").iterdir()}
+    assert {path.name for path in tmp_path.iterdir()} == committed
+    for name in sorted(committed):
+        assert (ROOT / "results" / "reference" / name).stat().st_size < 500_000, name
+        if name.endswith(".csv"):
+            ours, theirs = (pd.read_csv(f / name) for f in (tmp_path, ROOT / "results/reference"))
+            assert list(ours.columns) == list(theirs.columns)
+            assert set(theirs["data"]) == {"SYNTHETIC demo clips"}
+
+
+# --- Licensed data, own data, a cluster.
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with DIR, FILE, OWN and CLIPS, as a user would have them."""
+    folder = tmp_path_factory.mktemp("place")
+    (folder / "search_spaces").symlink_to(ROOT / "search_spaces")
+    for name in ("DIR", "OWN", "CLIPS"):
+        (folder / name).mkdir()
+    release_tree(folder / "DIR")
+    plain_tree(folder / "OWN", "frames")
+    for video in sorted((folder / "DIR" / "test" / "mp4").iterdir())[:3]:
+        shutil.copy(video, folder / "CLIPS")
+    save_tiny(folder / "FILE.safetensors")
+    (folder / "FILE.safetensors").rename(folder / "FILE")
+    return folder
+
+
+@pytest.mark.slow
+def test_commands_of_the_readme_run_in_order(place: Path) -> None:
+    port = free_port()
+    of_demo, tests, *rest = lines(README)
+    assert of_demo.endswith("harness.ensemble --top 5")
+    assert tests == "pip install -e '.[test]' && pytest", "CI runs it as it stands"
+    rest = [line.replace("HEAD:6379", f"127.0.0.1:{port}") for line in rest]
+    with group(*(f"{each.replace('6379', str(port))} --block" for each in rest
+                 if each.startswith("ray start")), folder=place):  # fmt: skip
+        for line in rest:
+            if line.startswith("python -m harness."):
+                run(line, place)
+            else:
+                assert line.startswith(("pip install", "ray start", "optuna-dashboard")), line
+    submission = pd.read_csv(place / "results/paper/ensembles/mean-top5/predictions.csv")
+    assert list(submission["File_ID"]) == [f"[{n:05d}]" for n in range(16, 20)]
+    assert len(pd.read_csv(place / "new.csv")) == 3
+    assert "Frame 0 of clip" in (place / "results/paper/report.html").read_text()
+
+
+@pytest.mark.slow
+def test_commands_on_pretraining_run(tmp_path: Path, tiny_demo: Demo) -> None:
+    (tmp_path / "DIR").symlink_to(tiny_demo.annotations)
+    state = {"model_state_dict": make_dan(1).state_dict()}
+    torch.save(state, tmp_path / "dan_affectnet8.pth")
+    for line in lines(ROOT / "docs" / "pretraining.md"):
+        if not line.startswith("pip install"):
+            assert "P_MTL" in run(line + SMALLER, tmp_path)
+    assert (tmp_path / "weights" / "mtl_dan.safetensors").is_file()
+
+
+@pytest.mark.parametrize("path", having("bash"))
+def test_every_command_is_known(path: Path) -> None:
+    ran = (README, *(ROOT / "docs" / f"{name}.md" for name in ("ensembles", "pretraining")),
+           ROOT / "results" / "README.md")  # fmt: skip
+    # The checks of a checkout are what runs this test.
+    checks = ("pip install", "python -m venv", "ruff check", "pytest")
+    for line in lines(path):
+        if line.startswith(checks):
+            continue
+        assert path in ran, f"{path}: no test runs {line!r}"
+        module = re.match(r"python -m harness\.(\w+)", line)
+        assert module is None or module[1] in COMMANDS, line
+
+
+def test_what_is_installed_exists() -> None:
+    declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    for path in DOCUMENTS:
+        for extra in re.findall(r"pip install -e '\.\[(\w+)\]'", path.read_text()):
+            assert extra in declared["optional-dependencies"], f"{path}: {extra}"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", having("python"))
 def test_examples_run(path: Path, tmp_path: Path) -> None:
     make_study(tmp_path / "results" / "demo", 6)
     for example in blocks(path, "python"):
         done = subprocess.run(
             [sys.executable, "-c", example], cwd=tmp_path, capture_output=True, text=True,
-            check=False, env=_environment(), timeout=120,
+            check=False, env=environment(), timeout=120,
         )  # fmt: skip
         assert done.returncode == 0, f"{example}\n{done.stderr}"
         assert done.stdout
 
 
-def test_help_shows_an_example_and_defaults() -> None:
-    for name in ("search", "ensemble", "extract", "pretrain", "predict", "report"):
+# --- Words.
+
+
+@pytest.mark.parametrize("path", [pytest.param(p, id=str(p.relative_to(ROOT))) for p in DOCUMENTS])
+def test_links_lead_somewhere(path: Path) -> None:
+    text = path.read_text()
+    anchors = {re.sub(r"[^\w -]", "", h).lower().replace(" ", "-")
+               for h in re.findall(r"^#+ (.*)$", text, re.M)}  # fmt: skip
+    for target in re.findall(r"\]\(([^)]+)\)", text):
+        file, _, anchor = target.partition("#")
+        assert not file or (path.parent / file).exists(), target
+        assert not anchor or file or anchor in anchors, target
+
+
+def test_files_that_are_named_exist() -> None:
+    written_by_a_run = ("results/demo", "results/paper", "results/.cache", "results/<study>")
+    for path in DOCUMENTS:
+        text = path.read_text()
+        for name in re.findall(r"`((?:harness|docs|tests|search_spaces|results)/[^`\s]+)`", text):
+            if not name.startswith(written_by_a_run):
+                assert (ROOT / name).exists(), f"{path}: {name}"
+
+
+def test_help_shows_an_example() -> None:
+    for name in COMMANDS:
         done = subprocess.run(
             [sys.executable, "-m", f"harness.{name}", "--help"], capture_output=True, text=True,
-            check=True, env=_environment(),
+            check=True, env=environment(),
         )  # fmt: skip
         assert f"Example: python -m harness.{name}" in " ".join(done.stdout.split()), name
-        assert "default" in done.stdout.lower(), name
 
 
-def _environment() -> dict[str, str]:
-    return os.environ | {"PYTHONPATH": str(ROOT), "COLUMNS": "100", "PYTHONWARNINGS": "ignore"}
+@pytest.mark.parametrize("module", [ensemble, extract, predict, pretrain, report])
+def test_help_explains_every_option_and_its_default(module: object) -> None:
+    command = typer.main.get_command(module.app)  # type: ignore[attr-defined]
+    for option in command.params:
+        assert isinstance(option, click.Option | typer.core.TyperOption)
+        assert option.help, option.opts
+        told = option.required or option.is_flag or option.default not in (None, ())
+        assert told or "efault" in option.help, f"{option.opts}: what holds without it?"
+
+
+# --- Processes.
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
+def listens(port: int) -> None:
+    """Waits until something listens on a port."""
+    deadline = time.monotonic() + 60
+    while socket.socket().connect_ex(("127.0.0.1", port)) != 0:
+        assert time.monotonic() < deadline, f"nothing listens on {port}"
+        time.sleep(0.2)
+
+
+@contextmanager
+def group(*commands: str, folder: Path) -> Iterator[None]:
+    """Runs commands that go on until they are ended, with all that they started; each begins once
+    the one before it listens."""
+    started = []
+    try:
+        for line in commands:
+            started.append(
+                subprocess.Popen(
+                    ["bash", "-c", f"exec {line}"], cwd=folder, env=environment(),
+                    stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
+                )
+            )  # fmt: skip
+            port = re.search(r"(?:--port |:)(\d+)", line)
+            assert port is not None, line
+            listens(int(port[1]))
+        yield
+    finally:
+        for process in reversed(started):
+            # Ray ends its servants when it is asked to, and not when it is killed.
+            process.terminate()
+            process.wait(60)
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)

@@ -1,19 +1,22 @@
 """The report: whole without a network, drawn by a real browser without an error."""
 
 import json
-import os
 import re
 import shutil
-from collections.abc import Iterator
+import subprocess
+import sys
+from itertools import combinations
 from pathlib import Path
 
+import numpy as np
 import optuna
 import pytest
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState, create_trial
-from selenium import webdriver
-from selenium.webdriver.support.ui import WebDriverWait
+from selenium.webdriver.common.action_chains import ActionChains
+from selenium.webdriver.common.keys import Keys
+from skimage.color import rgb2lab
 
 from harness.ensembles.construction import construct
 from harness.ensembles.files import write_ensemble
@@ -21,11 +24,13 @@ from harness.ensembles.library import load_library
 from harness.ensembles.selection import Recipe
 from harness.errors import InputError
 from harness.predictions import write_clips
+from harness.reports.drawing import COLOURS, DASHES, SYMBOLS
 from harness.reports.evidence import gather
+from harness.reports.frames import strips
 from harness.reports.page import write_report
+from tests.browser import Browser
+from tests.conftest import Searched
 from tests.studies import make_index, make_study, write_manifest
-
-CHROMIUM = shutil.which("chromium")
 
 
 def log(folder: Path, *states: TrialState) -> None:
@@ -77,7 +82,7 @@ def test_all_parts_are_there(study: Path) -> None:
 
 
 def test_nothing_is_fetched(study: Path) -> None:
-    assert not re.search(r'(src|href)="(?!data:)', page(study))
+    assert not re.search(r'(src|href)="(?!data:|#)', page(study))
 
 
 def test_every_figure_has_words_and_numbers(study: Path) -> None:
@@ -133,48 +138,144 @@ def test_no_such_ensemble(study: Path) -> None:
         gather(study, ensemble="x")
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[webdriver.Chrome]:
-    if CHROMIUM is None:
-        if os.environ.get("CI"):
-            pytest.fail("no Chromium, which CI installs")
-        pytest.skip("no Chromium on this machine: apt-get install chromium chromium-driver")
-    options = webdriver.ChromeOptions()
-    options.binary_location = CHROMIUM
-    for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"):
-        options.add_argument(argument)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    service = webdriver.ChromeService(shutil.which("chromedriver"))
-    driver = webdriver.Chrome(options, service)
-    yield driver
-    driver.quit()
+# What is left of linear RGB without one kind of cones (Machado et al., 2009, severity 1).
+COLOUR_VISION = {
+    "all": np.eye(3),
+    "protanopia": np.array(
+        [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216],
+         [-0.003882, -0.048116, 1.051998]]
+    ),
+    "deuteranopia": np.array(
+        [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413],
+         [-0.011820, 0.042940, 0.968881]]
+    ),
+    "tritanopia": np.array(
+        [[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602],
+         [0.004733, 0.691367, 0.303900]]
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("vision", COLOUR_VISION)
+def test_colours_are_told_apart_by_every_colour_vision(vision: str) -> None:
+    codes = np.array([[int(c[i : i + 2], 16) / 255 for i in (1, 3, 5)] for c in COLOURS])
+    linear = np.where(codes <= 0.04045, codes / 12.92, ((codes + 0.055) / 1.055) ** 2.4)
+    seen = np.clip(linear @ COLOUR_VISION[vision].T, 0, 1)
+    shown = np.where(seen <= 0.0031308, 12.92 * seen, 1.055 * seen ** (1 / 2.4) - 0.055)
+    distances = [np.linalg.norm(a - b) for a, b in combinations(rgb2lab(shown), 2)]
+    # A difference of 2.3 is just seen side by side.
+    assert min(distances) > 10
+
+
+def test_nothing_is_told_by_colour_alone() -> None:
+    assert len(set(DASHES)) == len(set(SYMBOLS)) == len(COLOURS)
+
+
+# --- A real study, in a real browser.
+
+HEIGHT = "return document.documentElement.scrollHeight"
+DRAWN = "return document.body.dataset.drawn"
+#: Plots with something in them, all plots, and how far the page leaves the window.
+SEEN = (
+    "const plots = [...document.querySelectorAll('.plot')];"
+    "const drawn = plots.filter((p) => p.querySelector('.trace, .heatmaplayer image'));"
+    "return [drawn.length, plots.length,"
+    " document.documentElement.scrollWidth - window.innerWidth]"
+)
+#: Contrast of texts with the page, by the definition of WCAG 2.2.
+CONTRASTS = """
+const channels = (colour) => colour.match(/[0-9.]+/g).slice(0, 3).map((c) => c / 255);
+const light = (colour) => channels(colour)
+  .map((c) => c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4)
+  .reduce((sum, c, i) => sum + c * [0.2126, 0.7152, 0.0722][i], 0);
+const page = light(getComputedStyle(document.body).backgroundColor);
+return ["body", "nav a", "figcaption", "th", "summary", ".gtitle, .xtick text"].map((which) => {
+  const style = getComputedStyle(document.querySelector(which));
+  const text = light(which.includes("xtick") ? style.fill : style.color);
+  return (Math.max(text, page) + 0.05) / (Math.min(text, page) + 0.05);
+});
+"""
+
+
+@pytest.fixture(scope="module", params=["journal", "database"])
+def written(request: pytest.FixtureRequest, searched: Searched) -> tuple[str, Path]:
+    """A study's name and the page that the command writes of it."""
+    line = [sys.executable, "-m", "harness.report", "--results", str(searched.results)]
+    line += ["--study", request.param, "--data", str(searched.data)]
+    if request.param == "database":
+        line += ["--storage", searched.database]
+    done = subprocess.run(line, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0, done.stderr
+    return request.param, searched.results / request.param / "report.html"
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("width", "dark"), [(1200, False), (390, False), (1200, True)])
 def test_a_browser_draws_it(
-    study: Path, browser: webdriver.Chrome, width: int, dark: bool, tmp_path: Path
+    written: tuple[str, Path], browser: Browser, width: int, dark: bool
 ) -> None:
-    path = write_report(gather(study))
-    media = [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]
-    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": media})
-    size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 500}
-    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
-    browser.execute_cdp_cmd("Network.enable", {})
-    browser.execute_cdp_cmd("Network.setBlockedURLs", {"urls": ["http://*", "https://*"]})
-    browser.get(path.resolve().as_uri())
-    WebDriverWait(browser, 60).until(
-        lambda b: b.execute_script("return document.body.dataset.drawn")
-    )
-    drawn, wanted, overflow = browser.execute_script(
-        "const plots = [...document.querySelectorAll('.plot')];"
-        "const drawn = plots.filter((p) => p.querySelector('.trace, .heatmaplayer image'));"
-        "return [drawn.length, plots.length,"
-        " document.documentElement.scrollWidth - window.innerWidth]"
-    )
-    assert drawn == wanted >= 9
+    study, path = written
+    browser.open(path.resolve().as_uri(), width=width, dark=dark, drawn=DRAWN)
+    drawn, wanted, overflow = browser.ask(SEEN)
+    # Of the search; with an ensemble its own four, seven scatters and four clips besides.
+    assert drawn == wanted >= (19 if study == "journal" else 4)
     assert overflow <= 0, "the page is wider than the window"
-    assert [e for e in browser.get_log("browser") if e["level"] == "SEVERE"] == []
-    artefacts = Path(os.environ.get("TEST_ARTEFACTS", tmp_path))
-    artefacts.mkdir(parents=True, exist_ok=True)
-    assert browser.save_screenshot(str(artefacts / f"report-{width}{'-dark' * dark}.png"))
+    assert min(browser.ask(CONTRASTS)) >= 4.5
+    browser.picture(f"report-{study}-{width}{'-dark' * dark}", browser.ask(HEIGHT))
+    assert browser.complaints() == []
+
+
+@pytest.mark.slow
+def test_everything_is_reached_by_keys(written: tuple[str, Path], browser: Browser) -> None:
+    browser.open(written[1].resolve().as_uri(), drawn=DRAWN)
+    shown = "a, summary, [tabindex='0']"
+    ways = browser.ask(f"return [...document.querySelectorAll(\"{shown}\")]"
+                       ".filter((e) => e.checkVisibility()).length")  # fmt: skip
+    keys = ActionChains(browser.driver)
+    reached = set()
+    for _ in range(ways):
+        keys.send_keys(Keys.TAB).perform()
+        active = browser.driver.switch_to.active_element
+        reached.add(active.id)
+        if active.tag_name == "summary":
+            opened = active
+    assert len(reached) == ways, "every link, every table and every figure's numbers"
+    opened.send_keys(Keys.ENTER)
+    table = "return arguments[0].parentElement.querySelector('table').checkVisibility()"
+    assert browser.driver.execute_script(table, opened)
+
+
+@pytest.mark.slow
+def test_it_fits_on_paper(written: tuple[str, Path], browser: Browser) -> None:
+    study, path = written
+    browser.open(path.resolve().as_uri(), drawn=DRAWN)
+    browser.ask("dispatchEvent(new Event('beforeprint'))")
+    widest = browser.ask("return Math.max(...[...document.querySelectorAll('.main-svg')]"
+                         ".map((svg) => svg.getBoundingClientRect().width))")  # fmt: skip
+    assert widest <= 688, "A4 less two margins of 14 mm, at 96 pixels an inch"
+    browser.ask("dispatchEvent(new Event('afterprint'))")
+    assert browser.print(f"report-{study}").stat().st_size > 50_000
+
+
+@pytest.mark.slow
+def test_curves_of_a_clip_end_where_its_prediction_is(searched: Searched) -> None:
+    evidence = gather(searched.results / "journal")
+    shown = strips(evidence, searched.data)
+    assert len(shown) == 4
+    for strip in shown:
+        assert len(strip.pictures) >= 3
+        assert strip.unfolding is not None
+        assert np.allclose(strip.unfolding.predicted[-1], strip.predicted, atol=1e-5)
+        assert np.ptp(strip.unfolding.predicted, axis=0).max() > 0, "later frames count"
+
+
+@pytest.mark.slow
+def test_clips_whose_features_are_gone_have_frames_alone(
+    searched: Searched, tmp_path: Path
+) -> None:
+    ignored = shutil.ignore_patterns(".cache")
+    shutil.copytree(searched.results, tmp_path / "results", ignore=ignored)
+    found = gather(tmp_path / "results" / "journal")
+    text = write_report(found, searched.data).read_text(encoding="utf-8")
+    assert "Frame 0 of clip" in text
+    assert "python -m harness.extract computes them again" in text

@@ -103,7 +103,7 @@ def read_annotated_faces(folder: Path, *, strict: bool = False) -> AnnotatedFace
             notes.append(note)
         splits.append(read)
     if strict and notes:
-        raise InputError(f"{notes[0]} (--strict)")
+        raise InputError(f"{notes[0]} (--strict; leave it out to bear that)")
     return AnnotatedFaces(splits[0], splits[1], tuple(notes))
 
 
@@ -124,7 +124,9 @@ def read_annotations(file: Path, images: Path) -> Annotations:
     labelled = ~np.isnan(values[:, :2]).all(axis=1) | (values[:, 2] >= 0)
     labelled |= ~np.isnan(values[:, 3:]).all(axis=1)
     if not labelled.any():
-        raise InputError(f"{file}: holds no face with a valid label")
+        raise InputError(
+            f"{file}: holds no face with a valid label; expected rows that are not all -5 and -1"
+        )
     names = [_name(file, n, row[0], images) for n, row in zip(numbers, rows, strict=True)]
     sizes = [
         _size(images / name) if keep else 0 for name, keep in zip(names, labelled, strict=True)

@@ -144,7 +144,9 @@ def some(items: Sequence[str]) -> str:
 
 def _read(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
-        raise InputError(f"{path}: no such weight file")
+        raise InputError(
+            f"{path}: no such weight file; give a checkpoint or the --out of harness.pretrain"
+        )
     if path.suffix != ".safetensors":
         return _state_dict(path, read_torch(path))
     try:

@@ -107,11 +107,15 @@ class DAN(nn.Module):
 
 
 class MTLDAN(nn.Module):
-    """The frozen network of the paper: (batch, 3, height, width) -> (batch, 22).
+    """The frozen network of the paper (arXiv 2303.09240): (batch, 3, height, width) -> (batch, 22).
 
     Input is float32, RGB, ImageNet-normalised, at least 32 pixels a side (224 in the paper).
     Output: 8 expression logits, 12 action units in [0, 1], valence and arousal in [-1, 1].
-    With 9 heads it has 50,175,402 parameters.
+    With 9 heads it has 50,175,402 parameters. Weights are random until a file is read:
+    `harness.backbone.checkpoints.load_mtl_dan` gives the network of one, in eval.
+
+    Raises:
+        ValueError: fewer heads than 1.
     """
 
     def __init__(self, num_heads: int = 9) -> None:

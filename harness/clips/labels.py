@@ -51,7 +51,7 @@ def read_csv(file: Path) -> pd.DataFrame:
     except (ValueError, OSError) as error:  # pandas' parser errors are ValueErrors
         raise InputError(f"{file}: not a readable csv: {error}") from error
     if table.empty:
-        raise InputError(f"{file}: has no rows")
+        raise InputError(f"{file}: has no rows; expected one a clip")
     return table
 
 

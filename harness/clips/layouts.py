@@ -66,9 +66,11 @@ def read_new_clips(
         )
     clips = _read(root, layout, features)
     if strict and clips.notes:
-        raise InputError(f"{clips.notes[0]} (--strict)")
+        raise InputError(f"{clips.notes[0]} (--strict; leave it out to bear that)")
     if not any(clips.paths):
-        raise InputError(f"{root}: none of {len(clips)} clips has a file")
+        raise InputError(
+            f"{root}: none of {len(clips)} clips has a file; are names and ids the same?"
+        )
     return clips
 
 
@@ -133,7 +135,9 @@ def _plain(root: Path, _: str | None) -> ClipTable:
     own = ("clip_id", "split", "group")
     names = [str(column) for column in table.columns if column not in own]
     if not names:
-        raise InputError(f"{file}: no target column beside {', '.join(own)}")
+        raise InputError(
+            f"{file}: no target column beside {', '.join(own)}; add one for each target"
+        )
     labels = labels_of(
         file,
         table,
@@ -212,7 +216,9 @@ def _muse_labels(home: Path) -> Labels:
         )
     if ratings[own].duplicated().any():
         twice = sorted(set(ratings[own][ratings[own].duplicated()]))
-        raise InputError(f"{home / 'labels.csv'}, {own}: ids stand there twice: {some(twice)}")
+        raise InputError(
+            f"{home / 'labels.csv'}, {own}: ids stand there twice: {some(twice)}; keep one row each"
+        )
     merged = pd.DataFrame({"id": parts[first], "split": parts[last]})
     by_id = ratings.set_index(own)
     for name in names:
@@ -234,7 +240,9 @@ def _folds(base: Path) -> dict[str, tuple[int, Path]]:
         for path in sorted((base / f"fold{number}").glob("*.npy")):
             other = found.setdefault(path.stem, (number, path))
             if other[1] != path:
-                raise InputError(f"{path}: the clip is in fold {other[0]}, too")
+                raise InputError(
+                    f"{path}: the clip is in fold {other[0]}, too; keep it in one of them"
+                )
     return found
 
 

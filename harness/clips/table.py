@@ -52,7 +52,7 @@ def check_usable(file: Path, clips: ClipTable, strict: bool) -> ClipTable:
             `strict`, the first of the notes.
     """
     if strict and clips.notes:
-        raise InputError(f"{clips.notes[0]} (--strict)")
+        raise InputError(f"{clips.notes[0]} (--strict; leave it out to bear that)")
     labelled = [not np.isnan(row).any() for row in clips.targets]
     for split in ("train", "val"):
         rows = [row for row, name in enumerate(clips.splits) if name == split]
@@ -61,7 +61,10 @@ def check_usable(file: Path, clips: ClipTable, strict: bool) -> ClipTable:
         if not any(labelled[row] for row in rows):
             raise InputError(f"{file}: no clip of {split} is labelled; the search needs some")
         if not any(clips.paths[row] for row in rows):
-            raise InputError(f"{file}: none of the {len(rows)} clips of {split} has a file")
+            raise InputError(
+                f"{file}: none of the {len(rows)} clips of {split} has a file; "
+                "are names and ids the same?"
+            )
     return clips
 
 

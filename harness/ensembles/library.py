@@ -164,7 +164,9 @@ def load_library(*folders: Path) -> Library:
     if not read_slots:
         reason = f"; the first of {len(refused)} refused: {refused[0].reason}" if refused else ""
         where = ", ".join(map(str, folders))
-        raise InputError(f"{where}: no eligible prediction file{reason}")
+        raise InputError(
+            f"{where}: no eligible prediction file{reason}; python -m harness.search makes some"
+        )
     several = len({item[0].feature_fingerprint for item in found if isinstance(item, tuple)}) > 1
     trials: dict[str, Trial] = {}
     kept, duplicates = [], []
@@ -216,7 +218,9 @@ def _studies(folders: Sequence[Path]) -> tuple[Study, ...]:
     studies: list[Study] = []
     for folder in folders:
         if not folder.is_dir():
-            raise InputError(f"{folder}: no such study")
+            raise InputError(
+                f"{folder}: no such study; run python -m harness.search first, or give --results"
+            )
         index = read_clips(folder / "clips.parquet")
         first = studies[0] if studies else None
         order = {split: _order(folder, index, first, split) for split in ("val", "test")}

@@ -66,7 +66,9 @@ class StudyResults:
         by_id = {trial.id: trial for trial in self.matrix.trials}
         missing = [name for name in wanted if name not in by_id]
         if missing:
-            raise InputError(f"{self.library.home}: no eligible trial {missing[0]}")
+            raise InputError(
+                f"{self.library.home}: no eligible trial {missing[0]}; trials() lists them"
+            )
         found = load_members(self.library, [by_id[name] for name in wanted], split).predictions
         values = of.combine(found) if isinstance(of, Ensemble) else found[:, 0].T
         return self._frame(np.asarray(values, np.float64), split)
@@ -91,7 +93,7 @@ class StudyResults:
 
     def _check(self, split: str) -> None:
         if not self.library.index.ids(split):
-            raise InputError(f"{self.library.home}: no clip in split {split!r}")
+            raise InputError(f"{self.library.home}: no clip in split {split!r}; choose val or test")
 
     def _frame(self, values: np.ndarray, split: str) -> pd.DataFrame:
         index = self.library.index

@@ -193,7 +193,10 @@ class FeatureStore:
             features.append(np.concatenate(stored.features)[first[wanted]])
             counts.append(int(wanted.sum()))
         if not features:
-            raise InputError(f"{self.folder}: none of {len(clips)} clips gave a frame")
+            raise InputError(
+                f"{self.folder}: none of {len(clips)} clips gave a frame; "
+                "do the files play, and do they show faces?"
+            )
         return FrameFeatures(
             features=np.ascontiguousarray(np.concatenate(features), dtype=np.float32),
             frames=np.concatenate(frames).astype(np.int32),

@@ -17,17 +17,28 @@ from harness.reports.evidence import REPLICATES, Evidence
 _POINTS = 600
 # Members whose correlations can be read in a heatmap.
 _MEMBERS = 25
-#: Mean PCC on Hume-Reaction's val as published: MuSe-2022 (eGeMAPS, DeepSpectrum, VGGFace2, FAU),
-#: the MTL-DAN paper, and two teams of ABAW 5 with video alone.
-PUBLISHED = {
-    "eGeMAPS baseline (audio)": 0.0583,
-    "DeepSpectrum baseline (audio)": 0.1087,
-    "ResNet50-VGGFace2 baseline": 0.2488,
-    "ResNet50-FAU baseline": 0.2840,
-    "MTL-DAN + LSTM, as published": 0.3254,
-    "USTC dual branch (video)": 0.3500,
-    "HKUST-NISL (video)": 0.362,
-}
+# Of those, so many that their numbers can be written into it.
+_WRITTEN = 10
+#: What was published on Hume-Reaction: who, what is seen and heard, mean PCC on val and on test.
+#: MuSe-2022 (arXiv 2207.05691) and its winner, the MTL-DAN paper (arXiv 2303.09240), ABAW 5.
+PUBLISHED = pd.DataFrame(
+    [
+        ("eGeMAPS baseline", "audio", 0.0583, None),
+        ("DeepSpectrum baseline", "audio", 0.1087, None),
+        ("ResNet50-VGGFace2 baseline", "video", 0.2488, None),
+        ("ResNet50-FAU baseline", "video", 0.2840, None),
+        ("MuSe-2022, best baseline", "any", None, 0.2801),
+        ("MTL-DAN + LSTM", "video", 0.3254, None),
+        ("USTC dual branch", "video", 0.3500, None),
+        ("HKUST-NISL", "video", 0.362, None),
+        ("TEMMA + GRU", "both", None, 0.3879),
+        ("Qian et al.", "video", None, 0.4080),
+        ("USTC dual branch", "both", 0.4429, 0.4380),
+        ("HKUST-NISL", "both", 0.455, 0.4547),
+    ],
+    columns=["what", "from", "val", "test"],
+)
+Floats = NDArray[np.float64]
 
 
 def ensemble_drawings(evidence: Evidence) -> list[Drawing]:
@@ -35,9 +46,11 @@ def ensemble_drawings(evidence: Evidence) -> list[Drawing]:
     built = evidence.built
     if built is None or evidence.library is None:
         return []
-    drawings = [_published(evidence, built)]
-    if evidence.groups().max() + 1 >= MIN_GROUPS:
-        drawings.append(_per_target(evidence, built))
+    nested = evidence.groups().max() + 1 >= MIN_GROUPS
+    spread = _spread(evidence, built) if nested else None
+    drawings = [_published(evidence, built, spread)]
+    if spread is not None:
+        drawings.append(_per_target(built, spread))
     if built.curve is not None:
         drawings.append(_curve(built))
     if len(built.ensemble.members) > 1:
@@ -45,42 +58,63 @@ def ensemble_drawings(evidence: Evidence) -> list[Drawing]:
     return drawings + _scatters(built, evidence.library.matrix)
 
 
-def _published(evidence: Evidence, built: Construction) -> Drawing:
-    ours = built.ensemble
-    rows = list(PUBLISHED.items()) if evidence.index.target_names == EMOTIONS else []
-    where = "synthetic clips" if evidence.synthetic else "this study"
-    rows.append((f"best single trial, naive ({where})", ours.best_single_naive))
-    rows.append((f"ensemble, naive ({where})", ours.naive))
-    if ours.estimate:
-        rows.append((f"best single trial, nested ({where})", ours.estimate.single))
-        rows.append((f"ensemble, nested ({where})", ours.estimate.nested))
-    table = pd.DataFrame(rows[::-1], columns=["what", "score"])
-    here = table["what"].str.contains(where, regex=False)
-    figure = go.Figure()
-    for name, part, colour in (("published", ~here, COLOURS[6]), (where, here, COLOURS[0])):
-        figure.add_bar(
-            x=table["score"][part], y=table["what"][part], orientation="h", name=name,
-            marker_color=colour, marker_pattern_shape="/" if name == "published" else "",
-        )  # fmt: skip
-    figure.update_yaxes(categoryorder="array", categoryarray=table["what"].tolist())
-    alt = f"Ensemble {ours.naive:.4f} naive"
-    if ours.estimate:
-        alt += f", {ours.estimate.nested:.4f} nested"
-    if len(rows) > len(table[here]):
-        alt += "; beside it what was published on Hume-Reaction's val"
-        alt += ", which is OTHER data than these clips." if evidence.synthetic else "."
-    height = 130 + 28 * len(table)
-    figure = styled(figure, "mean PCC on val", "", height)
-    return Drawing("published", "Mean PCC beside the published ones", alt, figure, table)
-
-
-def _per_target(evidence: Evidence, built: Construction) -> Drawing:
-    """Nested PCC of each target with its own interval, of ensemble and best single trial."""
+def _spread(evidence: Evidence, built: Construction) -> Floats:
+    """(replicates, 2, targets): bootstrapped nested PCC of ensemble and best single trial."""
     chooser, moments = built.chooser, built.chooser.moments
     pooled = np.stack([chooser.out_of_fold(chooser.recipe.method), chooser.out_of_fold("single")])
     groups = evidence.groups()[moments.order]
-    drawn = replicates(moments.truth, pooled, groups, REPLICATES, chooser.recipe.seed)
-    low, high = np.quantile(drawn, [0.025, 0.975], axis=0)
+    return replicates(moments.truth, pooled, groups, REPLICATES, chooser.recipe.seed)
+
+
+def _published(evidence: Evidence, built: Construction, spread: Floats | None) -> Drawing:
+    """Ours above what was published, if the targets are those of Hume-Reaction."""
+    ours, where = built.ensemble, "synthetic" if evidence.synthetic else "here"
+    rows = [
+        ("best single trial, naive", where, ours.best_single_naive, None, None, None),
+        ("ensemble, naive", where, ours.naive, None, None, ours.test),
+    ]
+    if ours.estimate and spread is not None:
+        low, high = np.quantile(spread.mean(axis=2), [0.025, 0.975], axis=0)
+        rows.append(("best single trial, nested", where, ours.estimate.single, low[1], high[1],
+                     None))  # fmt: skip
+        rows.append(("ensemble, nested", where, ours.estimate.nested, low[0], high[0], None))
+    columns = ["what", "on", "val", "95 % from", "to", "test"]
+    table = pd.DataFrame(rows[::-1], columns=columns).astype({"test": float})
+    if evidence.index.target_names == EMOTIONS:
+        known = PUBLISHED.dropna(subset="val").sort_values("val", ascending=False)
+        others = PUBLISHED[PUBLISHED["val"].isna()]
+        published = pd.concat([known, others]).assign(on="Hume-Reaction, published")
+        published["what"] += " (" + published.pop("from") + ")"
+        table = pd.concat([table, published.astype({"test": float})], ignore_index=True)
+    figure = go.Figure()
+    drawn = table.dropna(subset="val").iloc[::-1]
+    for on, part in drawn.groupby("on", sort=False):
+        is_ours = on == where
+        name = {"synthetic": "synthetic clips", "here": "this study"}.get(str(on), str(on))
+        figure.add_bar(
+            x=part["val"], y=part["what"], orientation="h", name=name,
+            marker_color=COLOURS[0] if is_ours else COLOURS[6],
+            error_x={"type": "data", "symmetric": False, "array": part["to"] - part["val"],
+                     "arrayminus": part["val"] - part["95 % from"]} if is_ours else None,
+            text=part["val"].map(" {:.3f} ".format), textangle=0, insidetextanchor="start",
+            textposition="inside" if is_ours else "outside", cliponaxis=False,
+        )  # fmt: skip
+    figure.update_yaxes(categoryorder="array", categoryarray=drawn["what"].tolist())
+    alt = f"Ensemble {ours.naive:.4f} naive"
+    if ours.estimate:
+        alt += f", {ours.estimate.nested:.4f} nested"
+    alt += " on val"
+    if len(table) > len(rows):
+        alt += "; under it what was published on Hume-Reaction's val"
+        alt += ", which is OTHER DATA than these synthetic clips." if evidence.synthetic else "."
+    figure = styled(figure, "mean PCC on val", "", 130 + 28 * len(drawn))
+    title = "Mean PCC beside the published ones" if len(table) > len(rows) else "Mean PCC"
+    return Drawing("published", title, alt, figure, table.astype(object).fillna(""))
+
+
+def _per_target(built: Construction, spread: Floats) -> Drawing:
+    """Nested PCC of each target with its own interval, of ensemble and best single trial."""
+    low, high = np.quantile(spread, [0.025, 0.975], axis=0)
     estimate = built.ensemble.estimate
     assert estimate is not None  # there are enough groups
     scores = np.array([[t.nested for t in estimate.targets], [t.single for t in estimate.targets]])
@@ -134,8 +168,11 @@ def _curve(built: Construction) -> Drawing:
 def _correlations(built: Construction) -> Drawing:
     names = list(built.ensemble.members[:_MEMBERS])
     values: NDArray[np.float64] = built.correlations[: len(names), : len(names)]
-    heat = go.Heatmap(z=values, x=names, y=names, colorscale="Cividis", zmax=1.0,
-                      colorbar={"title": "r"})  # fmt: skip
+    heat = go.Heatmap(
+        z=values, x=names, y=names, colorscale="Cividis", zmax=1.0, colorbar={"title": "r"},
+        # More of them would not fit into their cells.
+        texttemplate="%{z:.2f}" if len(names) <= _WRITTEN else None,
+    )  # fmt: skip
     off = values[~np.eye(len(names), dtype=bool)]
     alt = (
         f"Correlations of {len(names)} members' predictions, mean over the targets: between "

@@ -23,6 +23,8 @@ from harness.sealed import MANIFEST, read_sealed
 
 # The study's attribute that names trials whose files were lost; its own module needs torch.
 _VOID = "void"
+# The same, of the command lines that searched.
+_COMMANDS = "commands"
 #: Bootstrap replicates of the intervals that only the report shows.
 REPLICATES = 2000
 
@@ -55,6 +57,11 @@ class Evidence:
         if self.built is not None:
             return self.built.ensemble
         return self.ensembles[0] if self.ensembles else None
+
+    @property
+    def commands(self) -> tuple[str, ...]:
+        """The searches that made the study, as they were typed."""
+        return tuple(self.study.user_attrs.get(_COMMANDS, ())) if self.study else ()
 
     def trials(self, *states: TrialState) -> list[FrozenTrial]:
         """Trials of some states, without those whose files were lost."""

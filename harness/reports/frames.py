@@ -5,6 +5,7 @@ import io
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,20 +18,37 @@ from harness.clips.video import sampled_frames
 from harness.errors import InputError
 from harness.reports.evidence import Evidence
 
+if TYPE_CHECKING:
+    from harness.reports.unfolding import Unfolding
+
 # Pixels of a frame's height: enough to see an expression, some kB each.
-_HEIGHT = 96
-_FRAMES = 6
+_HEIGHT = 112
+_FRAMES = 8
 _CLIPS = 4
+# Half a second of a film; images were sampled before.
+_STRIDES = {"video": 15, "images": 1}
+# Frames that are looked at to choose from: three minutes of film.
+_AT_MOST = 360
+
+
+@dataclass(frozen=True)
+class Picture:
+    """frame: its index among the clip's decoded frames. url: of a JPEG, as data."""
+
+    frame: int
+    url: str
 
 
 @dataclass(frozen=True)
 class Strip:
-    """A clip of val. pictures: data URLs in order of time. rated, predicted: (targets,)."""
+    """A clip of val. pictures: in order of time, spread over the clip. rated, predicted:
+    (targets,). unfolding: what is predicted as the clip goes on; None where features are gone."""
 
     clip_id: str
-    pictures: tuple[str, ...]
+    pictures: tuple[Picture, ...]
     rated: NDArray[np.float64]
     predicted: NDArray[np.float64]
+    unfolding: "Unfolding | None"
 
 
 def strips(evidence: Evidence, data: Path | None = None) -> tuple[Strip, ...]:
@@ -60,14 +78,25 @@ def strips(evidence: Evidence, data: Path | None = None) -> tuple[Strip, ...]:
     error = np.abs(predicted - matrix.truth)[rated].mean(axis=1)
     order = rated[np.argsort(error, kind="stable")]
     picks = order[np.linspace(0, len(order) - 1, min(_CLIPS, len(order))).astype(int)]
-    found = []
-    for row in picks:
-        clip = matrix.clip_ids[row]
-        pictures = _pictures(clips, place[clip])
-        if pictures:
-            truth = matrix.truth[row].astype(np.float64)
-            found.append(Strip(clip, pictures, truth, predicted[row]))
-    return tuple(found)
+    shown = [(row, _pictures(clips, place[matrix.clip_ids[row]])) for row in picks]
+    shown = [(row, pictures) for row, pictures in shown if pictures]
+    if not shown:
+        return ()
+    # The one part of a report that needs torch, which takes seconds to import.
+    from harness.reports.unfolding import unfoldings
+
+    rows = [place[matrix.clip_ids[row]] for row, _ in shown]
+    curves = unfoldings(evidence.folder.parent, evidence.built.ensemble, clips, rows)
+    return tuple(
+        Strip(
+            matrix.clip_ids[row],
+            pictures,
+            matrix.truth[row].astype(np.float64),
+            predicted[row],
+            curve,
+        )
+        for (row, pictures), curve in zip(shown, curves, strict=True)
+    )
 
 
 def _synthetic(evidence: Evidence) -> ClipTable | None:
@@ -81,22 +110,30 @@ def _synthetic(evidence: Evidence) -> ClipTable | None:
     return None
 
 
-def _pictures(clips: ClipTable, row: int) -> tuple[str, ...]:
+def _pictures(clips: ClipTable, row: int) -> tuple[Picture, ...]:
     path = clips.paths[row]
     if path is None or clips.kind == "features":
         return ()
     read = sampled_images if clips.kind == "images" else sampled_frames
-    stride = 1 if clips.kind == "images" else 15
+    found = []
     try:
-        return tuple(_picture(frame) for _, frame in islice(read(path, (stride,)), _FRAMES))
+        for index, frame in islice(read(path, (_STRIDES[clips.kind],)), _AT_MOST):
+            found.append((index, _small(frame)))
     except InputError:
-        # The study has named it already: a clip that gives nothing has nothing to show.
+        # The study has named it already: what it gave before it broke off is shown.
+        pass
+    if not found:
         return ()
+    picks = np.unique(np.linspace(0, len(found) - 1, min(_FRAMES, len(found))).astype(int))
+    return tuple(Picture(found[i][0], _url(found[i][1])) for i in picks)
 
 
-def _picture(frame: NDArray[np.uint8]) -> str:
+def _small(frame: NDArray[np.uint8]) -> Image.Image:
     image = Image.fromarray(frame)
-    image = image.resize((max(1, image.width * _HEIGHT // image.height), _HEIGHT))
+    return image.resize((max(1, image.width * _HEIGHT // image.height), _HEIGHT))
+
+
+def _url(image: Image.Image) -> str:
     content = io.BytesIO()
     image.save(content, "JPEG", quality=80)
     return "data:image/jpeg;base64," + base64.b64encode(content.getvalue()).decode()

@@ -2,7 +2,8 @@
 
 import html
 import json
-from collections.abc import Sequence
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from plotly.offline import get_plotlyjs
 
 from harness.atomic import write_text
 from harness.reports import tables
+from harness.reports.clip_figures import clip_drawing
 from harness.reports.drawing import Drawing
 from harness.reports.ensemble_figures import ensemble_drawings
 from harness.reports.evidence import Evidence
@@ -21,6 +23,8 @@ from harness.reports.search_figures import search_drawings
 
 #: The file's name in the study's folder.
 REPORT = "report.html"
+# Of a figure's numbers; more are in the study's files.
+_ROWS = 200
 _SYNTHETIC = "SYNTHETIC demo clips: no score here is a result on Hume-Reaction."
 
 
@@ -34,15 +38,18 @@ def write_report(evidence: Evidence, data: Path | None = None) -> Path:
 def page(evidence: Evidence, shown: Sequence[Strip] = ()) -> str:
     """The report as html text."""
     of_search, of_ensemble = search_drawings(evidence), ensemble_drawings(evidence)
-    leaders = tables.leaderboard(evidence)
-    body = [_head(evidence)]
-    body.append(_section("Leaderboard", _leaders(leaders)))
-    body.append(_section("The search", _drawings(of_search) or _p("No trial has a curve yet.")))
-    body.append(_section("The ensemble", _ensemble(evidence, of_ensemble)))
-    if shown:
-        body.append(_section("A few clips", _strips(evidence, shown)))
-    body.append(_section("What was run", _run(evidence)))
-    figures = {d.key: json.loads(plotly.io.to_json(d.figure)) for d in (*of_search, *of_ensemble)}
+    of_clips = {s.clip_id: clip_drawing(evidence, n, s) for n, s in enumerate(shown)}
+    sections = {
+        "Leaderboard": _leaders(tables.leaderboard(evidence)),
+        "The search": _drawings(of_search) or _p("No trial has a curve yet."),
+        "The ensemble": _ensemble(evidence, of_ensemble),
+        "A few clips": _strips(evidence, shown, of_clips),
+        "What was run": _run(evidence),
+    }
+    drawn = [*of_search, *of_ensemble, *(each for each in of_clips.values() if each)]
+    figures = {each.key: json.loads(plotly.io.to_json(each.figure)) for each in drawn}
+    body = [_head(evidence), _contents(sections)]
+    body += [_section(title, content) for title, content in sections.items()]
     here = files("harness.reports")
     return (
         (here / "page.html").read_text(encoding="utf-8")
@@ -63,21 +70,31 @@ def _head(evidence: Evidence) -> str:
     if evidence.study is None:
         told = "the study's log lies elsewhere (--storage); the figures of the search need it"
     lines.append(_p(f"Trials: {told or 'none yet'}."))
-    found = evidence.shown
-    if found is not None:
-        text = f"Ensemble {found.name}: mean PCC {found.naive:.4f} on val (naive, optimistic)"
-        if found.estimate:
-            bounds = found.estimate.interval
-            text += (f"; to be expected: {found.estimate.nested:.4f}, 95 % {bounds.low:.4f} to "
-                     f"{bounds.high:.4f} (nested)")  # fmt: skip
-        if found.test is not None:
-            text += f"; test {found.test:.4f}, scored once"
-        lines.append(_p(text + "."))
-    oracle = evidence.manifest.get("oracle") or {}
-    if oracle:
-        told = ", ".join(f"{value:.4f} on {split}" for split, value in oracle.items())
-        lines.append(_p(f"Oracle, the best prediction that the true curves allow: {told}."))
+    lines.append(_facts(evidence))
     return "\n".join(lines)
+
+
+def _facts(evidence: Evidence) -> str:
+    """The scores that a reader looks for first, each with what it is."""
+    facts: list[tuple[str, float, str]] = []
+    found, oracle = evidence.shown, evidence.manifest.get("oracle") or {}
+    if found is not None:
+        if found.estimate:
+            low, high = found.estimate.interval.low, found.estimate.interval.high
+            facts.append(("To be expected of new clips", found.estimate.nested,
+                          f"{found.name}, nested; 95 % {low:.4f} to {high:.4f}"))  # fmt: skip
+        facts.append(("Ensemble on val", found.naive, "naive: optimistic"))
+        facts.append(("Best single trial on val", found.best_single_naive, "naive: optimistic"))
+        if found.test is not None:
+            facts.append(("Ensemble on test", found.test, "scored once"))
+    if "val" in oracle:
+        facts.append(("Oracle on val", oracle["val"], "the best that the true curves allow"))
+    told = "".join(
+        f"<div><dt>{html.escape(name)}</dt><dd>{value:.4f}<small>{html.escape(note)}</small></dd>"
+        "</div>"
+        for name, value, note in facts
+    )
+    return f'{_p("Mean PCC:")}<dl class="facts">{told}</dl>' if facts else ""
 
 
 def _leaders(leaders: pd.DataFrame) -> str:
@@ -107,38 +124,62 @@ def _ensemble(evidence: Evidence, drawings: Sequence[Drawing]) -> str:
     return "".join(parts) + _drawings(drawings)
 
 
-def _strips(evidence: Evidence, shown: Sequence[Strip]) -> str:
-    parts = [_p("Clips of val, from the one predicted best to the worst.")]
+def _strips(
+    evidence: Evidence, shown: Sequence[Strip], drawings: Mapping[str, Drawing | None]
+) -> str:
+    if not shown:
+        name = shlex.quote(evidence.folder.name)
+        return _p("Frames and curves of a few clips need the clips and an ensemble: "
+                  f"python -m harness.report --study {name} --data DIR")  # fmt: skip
+    parts = [_p("Clips of val, from the one predicted best to the worst: frames, and what the "
+                "ensemble predicts after each, of the frames up to it.")]  # fmt: skip
+    if not evidence.synthetic:
+        parts.append(_p("These frames show people: the data's licence says who may see them."))
     for strip in shown:
-        pictures = "".join(
-            f'<img src="{url}" alt="frame {number} of {html.escape(strip.clip_id)}">'
-            for number, url in enumerate(strip.pictures, start=1)
-        )
-        table = pd.DataFrame(
-            {
-                "": ["rated", "predicted"],
-                **{
-                    name: [f"{strip.rated[c]:.2f}", f"{strip.predicted[c]:.2f}"]
-                    for c, name in enumerate(evidence.index.target_names)
-                },
-            }
-        )
-        parts.append(f'<div class="strip">{pictures}</div>{_table(table, strip.clip_id)}')
+        parts.append(f'<div class="clip">{_pictures(strip)}')
+        drawing = drawings[strip.clip_id]
+        if drawing is None:
+            parts.append(_p("Its features are not stored any more, which its curves need: "
+                            "python -m harness.extract computes them again."))  # fmt: skip
+            parts.append(_table(_rated(evidence, strip), f"Clip {strip.clip_id}"))
+        else:
+            parts.append(_figure(drawing))
+        parts.append("</div>")
     return "".join(parts)
 
 
+def _pictures(strip: Strip) -> str:
+    clip = html.escape(strip.clip_id)
+    pictures = "".join(
+        f'<img src="{each.url}" alt="Frame {each.frame} of clip {clip}">' for each in strip.pictures
+    )
+    return f'<div class="strip">{pictures}</div>'
+
+
+def _rated(evidence: Evidence, strip: Strip) -> pd.DataFrame:
+    rows = {"rated": strip.rated, "predicted": strip.predicted}
+    table = pd.DataFrame(rows, index=list(evidence.index.target_names)).T.map("{:.2f}".format)
+    return table.rename_axis("of").reset_index()
+
+
 def _run(evidence: Evidence) -> str:
-    name = evidence.folder.name
-    results = evidence.folder.parent
+    name, results = shlex.quote(evidence.folder.name), shlex.quote(str(evidence.folder.parent))
+    where = f"--study {name} --results {results}"
     commands = [
-        f"python -m harness.search --study {name} --results {results} ...",
-        *(f"python -m harness.ensemble --study {name} --results {results} --method "
-          f"{each.recipe.method}" + (f" --top {each.recipe.top}" if each.recipe.top else "")
+        # As they were typed; a study of an older harness has noted none.
+        *(evidence.commands or (f"python -m harness.search {where} ...",)),
+        *(f"python -m harness.ensemble {where} --method {each.recipe.method}"
+          + (f" --top {each.recipe.top}" if each.recipe.top else "")
+          + (f" --per-family {each.recipe.per_family}" if each.recipe.per_family else "")
+          + (" --per-target" if each.recipe.per_target else "")
+          + (f" --seed {each.recipe.seed}" if each.recipe.seed else "")
           for each in evidence.ensembles),
-        f"python -m harness.report --study {name} --results {results}",
+        f"python -m harness.report {where}",
     ]  # fmt: skip
     code = html.escape("\n".join(commands))
-    return _table(tables.provenance(evidence), "Data, weights, versions") + f"<pre>{code}</pre>"
+    return (_table(tables.provenance(evidence), "Data, weights, versions")
+            + f'<h3>Commands</h3><pre tabindex="0" role="region" aria-label="Commands">{code}</pre>'
+            )  # fmt: skip
 
 
 def _drawings(drawings: Sequence[Drawing]) -> str:
@@ -161,12 +202,14 @@ def _figure(drawing: Drawing) -> str:
         f'style="min-height:{drawing.figure.layout.height}px"></div>'
         f"<figcaption>{alt}</figcaption>"
         f"<details><summary>Numbers: {title}</summary>"
-        f"{_table(_rounded(drawing.table), drawing.title)}</details></figure>"
+        f"{_numbers(drawing.table, drawing.title)}</details></figure>"
     )
 
 
-def _rounded(table: pd.DataFrame) -> pd.DataFrame:
-    return table.head(200).map(lambda v: f"{v:.4g}" if isinstance(v, float) else str(v))
+def _numbers(table: pd.DataFrame, title: str) -> str:
+    rounded = table.head(_ROWS).map(lambda v: f"{v:.4g}" if isinstance(v, float) else str(v))
+    cut = f", the first {_ROWS} of {len(table)} rows" if len(table) > _ROWS else ""
+    return _table(rounded, title + cut)
 
 
 def _table(table: pd.DataFrame, caption: str) -> str:
@@ -184,7 +227,16 @@ def _table(table: pd.DataFrame, caption: str) -> str:
 
 
 def _section(title: str, content: str) -> str:
-    return f"<section><h2>{html.escape(title)}</h2>{content}</section>"
+    return f'<section><h2 id="{_anchor(title)}">{html.escape(title)}</h2>{content}</section>'
+
+
+def _contents(titles: Iterable[str]) -> str:
+    links = "".join(f'<a href="#{_anchor(each)}">{html.escape(each)}</a>' for each in titles)
+    return f'<nav aria-label="Contents">{links}</nav>'
+
+
+def _anchor(title: str) -> str:
+    return title.lower().replace(" ", "-")
 
 
 def _p(text: str) -> str:

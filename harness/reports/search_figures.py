@@ -5,10 +5,15 @@ import math
 import optuna
 import pandas as pd
 import plotly.graph_objects as go
-from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
+from optuna.importance import PedAnovaImportanceEvaluator
 from optuna.trial import FrozenTrial, TrialState
+from optuna.visualization import (
+    plot_intermediate_values,
+    plot_optimization_history,
+    plot_param_importances,
+)
 
-from harness.reports.drawing import COLOURS, Drawing, styled
+from harness.reports.drawing import COLOURS, SYMBOLS, Drawing, styled
 from harness.reports.evidence import Evidence
 
 _SCORE = "mean PCC on val"
@@ -27,30 +32,47 @@ def search_drawings(evidence: Evidence) -> list[Drawing]:
     drawings: list[Drawing] = []
     if complete:
         drawings += [_best_so_far(complete), _over_time(complete)]
-    importance = _importance(evidence.study, complete)
+    importance = _importance(complete)
     drawings += [importance] if importance else []
     drawings += _slices(complete)
     curves = _curves(evidence.trials(TrialState.COMPLETE, TrialState.PRUNED))
     return drawings + ([curves] if curves else [])
 
 
+def _study(trials: list[FrozenTrial]) -> optuna.Study:
+    """These trials as a study of their own, for optuna's figures: the real one also has trials
+    whose files were lost, and may hold thousands."""
+    study = optuna.create_study(direction="maximize")
+    study.add_trials(trials)
+    return study
+
+
 def _best_so_far(trials: list[FrozenTrial]) -> Drawing:
     table = pd.DataFrame({"trial": [t.number for t in trials], "score": [t.value for t in trials]})
     table["best so far"] = table["score"].cummax()
-    figure = go.Figure()
-    figure.add_scatter(
-        x=table["trial"], y=table["score"], mode="markers", name="trial", marker_color=COLOURS[4]
-    )
-    figure.add_scatter(
-        x=table["trial"], y=table["best so far"], mode="lines", name="best so far",
-        line={"shape": "hv", "color": COLOURS[0]},
-    )  # fmt: skip
+    figure = plot_optimization_history(_study(trials), target_name=_SCORE)
+    # Numbers of the real study, which also counts the trials that are not shown.
+    figure.data = figure.data[:2]
+    figure.update_traces(x=table["trial"])
+    _as_history(figure)
     best = table.sort_values("score", kind="stable").iloc[-1]
     alt = (
         f"Scores of {len(table)} complete trials by number; the best, {best['score']:.4f}, "
         f"is trial {best['trial']:.0f}."
     )
     return Drawing("best", "Best so far, over trials", alt, styled(figure, "trial", _SCORE), table)
+
+
+def _as_history(figure: go.Figure) -> None:
+    """Points faint, and the best so far as a staircase above them."""
+    figure.update_traces(
+        selector={"mode": "markers"}, name="a trial",
+        marker={"color": COLOURS[4], "size": 7, "line": {"width": 1, "color": COLOURS[0]}},
+    )  # fmt: skip
+    figure.update_traces(
+        selector={"mode": "lines"}, name="best so far",
+        line={"shape": "hv", "color": COLOURS[0], "width": 2},
+    )  # fmt: skip
 
 
 def _over_time(trials: list[FrozenTrial]) -> Drawing:
@@ -64,32 +86,30 @@ def _over_time(trials: list[FrozenTrial]) -> Drawing:
     table = pd.DataFrame(sorted(rows), columns=["minutes", "score"])
     table["best so far"] = table["score"].cummax()
     figure = go.Figure()
-    figure.add_scatter(
-        x=table["minutes"], y=table["score"], mode="markers", name="trial", marker_color=COLOURS[4]
-    )
-    figure.add_scatter(
-        x=table["minutes"], y=table["best so far"], mode="lines", name="best so far",
-        line={"shape": "hv", "color": COLOURS[0]},
-    )  # fmt: skip
+    figure.add_scatter(x=table["minutes"], y=table["score"], mode="markers")
+    figure.add_scatter(x=table["minutes"], y=table["best so far"], mode="lines")
+    _as_history(figure)
     alt = f"The same over {table['minutes'].max():.1f} minutes since the first trial began."
     figure = styled(figure, "minutes since the first trial began", _SCORE)
     return Drawing("time", "Best so far, over time", alt, figure, table)
 
 
-def _importance(study: optuna.Study | None, trials: list[FrozenTrial]) -> Drawing | None:
+def _importance(trials: list[FrozenTrial]) -> Drawing | None:
     varied = {k for t in trials for k in t.params if any(o.params.get(k) != t.params[k]
                                                          for o in trials)}  # fmt: skip
-    if study is None or len(trials) < 4 or not varied:
+    if len(trials) < 4 or not varied:
         return None
-    found = get_param_importances(study, evaluator=PedAnovaImportanceEvaluator())
-    table = pd.DataFrame({"name": list(found), "share": list(found.values())})
-    table = table.sort_values("share", kind="stable")
-    bar = go.Bar(x=table["share"], y=table["name"], orientation="h", marker_color=COLOURS[0])
-    largest = table.iloc[-1]
-    alt = f"Share of each hyperparameter; {largest['name']} has the largest, {largest['share']:.2f}"
-    alt += f". Of {len(trials)} trials: a hint, not a finding."
+    figure = plot_param_importances(_study(trials), evaluator=PedAnovaImportanceEvaluator())
+    figure.update_traces(marker_color=COLOURS[0], cliponaxis=False, hovertemplate="%{y}: %{x:.3f}")
+    bars = figure.data[0]
+    table = pd.DataFrame({"name": bars.y, "share": bars.x}).iloc[::-1]
+    largest = table.iloc[0]
+    alt = (
+        f"Share of each hyperparameter; {largest['name']} has the largest, {largest['share']:.2f}. "
+        f"Of {len(trials)} trials: a hint, not a finding."
+    )
     height = 120 + 26 * len(table)
-    figure = styled(go.Figure(bar), "importance (PED-ANOVA)", "", height)
+    figure = styled(figure, "importance (PED-ANOVA)", "", height)
     return Drawing("importance", "Importance of each hyperparameter", alt, figure, table)
 
 
@@ -103,15 +123,20 @@ def _slices(trials: list[FrozenTrial]) -> list[Drawing]:
     drawings = []
     for depth, part in table.groupby("layers"):
         figure = go.Figure()
-        for colour, (loss, points) in zip(COLOURS, part.groupby("loss"), strict=False):
+        for number, (loss, points) in enumerate(part.groupby("loss")):
             ordered = points.sort_values("stride", key=lambda s: s.astype(str).str.zfill(6))
             figure.add_scatter(
                 x=ordered["stride"].astype(str), y=ordered["score"], mode="markers",
-                name=str(loss), marker={"color": colour, "size": 8},
+                name=str(loss),
+                marker={"color": COLOURS[number], "symbol": SYMBOLS[number], "size": 9},
             )  # fmt: skip
         figure = styled(figure, "stride", _SCORE, 280)
         strides = sorted(table["stride"].astype(str).unique(), key=lambda s: s.zfill(6))
-        figure.update_xaxes(type="category", categoryorder="array", categoryarray=strides)
+        # The same axes in each, also where no trial had a stride.
+        figure.update_xaxes(
+            type="category", categoryorder="array", categoryarray=strides,
+            tickvals=strides, range=[-0.5, len(strides) - 0.5],
+        )  # fmt: skip
         figure.update_yaxes(range=bounds)
         figure.update_layout(showlegend=True)
         best = part.sort_values("score", kind="stable").iloc[-1]
@@ -128,20 +153,21 @@ def _curves(trials: list[FrozenTrial]) -> Drawing | None:
     with_curve = [t for t in trials if t.intermediate_values]
     if not with_curve:
         return None
-    best = {t.number: max(v for v in t.intermediate_values.values()) for t in with_curve}
+    best = {
+        t.number: max((v for v in t.intermediate_values.values() if math.isfinite(v)), default=-1.0)
+        for t in with_curve
+    }
     shown = sorted(with_curve, key=lambda t: -best[t.number])[:_CURVES]
-    figure = go.Figure()
-    for trial in reversed(shown):
-        steps = sorted(trial.intermediate_values.items())
+    # The best ones are drawn last, above the others.
+    shown.sort(key=lambda t: (t.state == TrialState.COMPLETE, best[t.number]))
+    figure = plot_intermediate_values(_study(shown))
+    for line, trial in zip(figure.data, shown, strict=True):
         pruned = trial.state == TrialState.PRUNED
-        figure.add_scatter(
-            x=[step for step, _ in steps],
-            y=[value if math.isfinite(value) else None for _, value in steps],
-            mode="lines+markers" if len(steps) == 1 else "lines",
+        line.update(
+            mode="lines+markers" if len(trial.intermediate_values) == 1 else "lines",
             name=f"trial {trial.number}" + (" (pruned)" if pruned else ""),
-            line={"color": COLOURS[6] if pruned else COLOURS[0], "width": 1},
-            opacity=0.35 if pruned else 0.8,
-            showlegend=False,
+            line={"color": COLOURS[6] if pruned else COLOURS[0], "width": 1 if pruned else 1.5},
+            opacity=0.4 if pruned else 0.9,
         )
     pruned_count = sum(t.state == TrialState.PRUNED for t in with_curve)
     alt = (
@@ -150,6 +176,6 @@ def _curves(trials: list[FrozenTrial]) -> Drawing | None:
     )
     table = pd.DataFrame(
         [(t.number, t.state.name.lower(), len(t.intermediate_values), best[t.number])
-         for t in shown], columns=["trial", "state", "epochs", "best score"],
+         for t in reversed(shown)], columns=["trial", "state", "epochs", "best score"],
     )  # fmt: skip
     return Drawing("curves", "Learning curves", alt, styled(figure, "epoch", _SCORE), table)

@@ -1,5 +1,7 @@
 """The tables of a report, as pandas frames."""
 
+from importlib.metadata import PackageNotFoundError, version
+
 import numpy as np
 import pandas as pd
 from optuna.trial import TrialState
@@ -9,6 +11,8 @@ from harness.reports.evidence import Evidence
 
 #: Rows of the leaderboard; the dashboard has them all.
 LEADERS = 20
+# Of the manifest: what other parts of the page show, and what is too long for a row.
+_ELSEWHERE = frozenset({"oracle", "problems", "empty", "recipe", "synthetic"})
 
 
 def leaderboard(evidence: Evidence, rows: int = LEADERS) -> pd.DataFrame:
@@ -84,18 +88,35 @@ def ensembles(evidence: Evidence) -> pd.DataFrame:
 
 
 def provenance(evidence: Evidence) -> pd.DataFrame:
-    """What was run: data, weights, versions."""
+    """What was run: data, weights, settings, versions."""
     manifest = evidence.manifest
-    names = ("name", "space", "seed", "data", "features", "early_stop_split", "strides",
-             "code_version")  # fmt: skip
-    rows = {name: manifest[name] for name in names if name in manifest}
-    rows |= {f"recipe: {name}": value for name, value in (manifest.get("recipe") or {}).items()}
+    rows = {k: v for k, v in manifest.items() if k not in _ELSEWHERE and v not in (None, "", [])}
+    recipe = manifest.get("recipe") or {}
+    rows |= {f"features: {name}": value for name, value in recipe.items()}
+    if "weights" in recipe:
+        rows["features: weights"] = f"sha256 {recipe['weights']}"
     counts = {split: len(evidence.index.rows(split)) for split in ("train", "val", "test")}
     rows["clips"] = ", ".join(f"{count} {split}" for split, count in counts.items())
-    rows["targets"] = ", ".join(evidence.index.target_names)
+    rows["clips that gave nothing"] = len(manifest.get("empty") or ())
     if evidence.shown is not None:
         rows |= {f"version of {k}": v for k, v in evidence.shown.versions.items()}
-    return pd.DataFrame([{"what": k, "value": str(v)} for k, v in rows.items()])
+    rows["versions when this page was written"] = ", ".join(_installed())
+    return pd.DataFrame([{"what": k, "value": _said(v)} for k, v in rows.items()])
+
+
+def _installed() -> list[str]:
+    """Of what a search runs on, without importing it."""
+    found = []
+    for name in ("torch", "ray", "optuna", "numpy", "pyarrow", "av", "plotly"):
+        try:
+            found.append(f"{name} {version(name)}")
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _said(value: object) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def _short(value: object) -> str:
