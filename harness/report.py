@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import Annotated
 
-import optuna
 import typer
 
 from harness.console import console, run
@@ -43,23 +42,8 @@ def main(
     if study is not None and (not study or study.startswith(".") or Path(study).name != study):
         raise InputError(f"--study {study!r}: expected a plain folder name")
     folder = results / study if study else newest_study(results)
-    opened = _opened(folder.name, storage) if storage else None
-    path = write_report(gather(folder, ensemble=ensemble, study=opened), data)
+    path = write_report(gather(folder, ensemble=ensemble, storage=storage), data)
     out.print(f"Written: {path}", highlight=False, markup=False, soft_wrap=True)
-
-
-def _opened(name: str, url: str) -> optuna.Study:
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    try:
-        return optuna.load_study(study_name=name, storage=url)
-    except KeyError as error:
-        raise InputError(
-            f"--storage: holds no study {name!r}; give the URL that the search was given"
-        ) from error
-    except Exception as error:  # SQLAlchemy's and the drivers' own kinds
-        raise InputError(
-            f"--storage: cannot be opened ({type(error).__name__}); expected a URL such as sqlite:///studies.db"
-        ) from error
 
 
 if __name__ == "__main__":

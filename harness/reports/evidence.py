@@ -1,5 +1,6 @@
 """A study's folder -> everything that its report shows. Reads, and writes nothing."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -7,8 +8,6 @@ from typing import Any
 import numpy as np
 import optuna
 from numpy.typing import NDArray
-from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 
 from harness.ensembles.bootstrap import replicates
@@ -20,6 +19,7 @@ from harness.ensembles.library import Library, load_library, prediction_files
 from harness.errors import InputError
 from harness.predictions import ClipIndex, read_clips
 from harness.sealed import MANIFEST, read_sealed
+from harness.study.backend import STORAGE_VARIABLE, read_storage
 
 # The study's attribute that names trials whose files were lost; its own module needs torch.
 _VOID = "void"
@@ -94,14 +94,16 @@ def gather(
     *,
     ensemble: str | None = None,
     study: optuna.Study | None = None,
+    storage: str | None = None,
     library: Library | None = None,
     built: Construction | None = None,
 ) -> Evidence:
     """Reads a study's folder.
 
     Args:
-        ensemble: the one to be shown; None: the newest. study: where it is not in the folder.
-        library, built: what an ensemble command has at hand already.
+        ensemble: the one to be shown; None: the newest. study: where it is open already.
+        storage: of the study, where it is a database with users. library, built: what an ensemble
+        command has at hand already.
 
     Raises:
         InputError: no such study or ensemble, or a damaged file.
@@ -116,7 +118,7 @@ def gather(
         library, built, stale = _rebuilt(folder, ensembles[0])
     if library is None and prediction_files(folder):
         library = load_library(folder)
-    study = study or _study(folder)
+    study = study or _study(folder, manifest, storage)
     return Evidence(folder, manifest, index, study, library, ensembles, built, stale)
 
 
@@ -142,13 +144,15 @@ def _rebuilt(folder: Path, wanted: Ensemble) -> tuple[Library | None, Constructi
     return library, built, ""
 
 
-def _study(folder: Path) -> optuna.Study | None:
-    log = folder / "study.log"
-    if not log.is_file():
-        return None
+def _study(folder: Path, manifest: dict[str, Any], given: str | None) -> optuna.Study | None:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
+    name = manifest.get("storage", "study.log")
+    storage = read_storage(folder, name, given or os.environ.get(STORAGE_VARIABLE))
+    if storage is None:
+        if given:
+            raise InputError(f"--storage: is not that of this study, which is {name}")
+        return None
     try:
-        storage = JournalStorage(JournalFileBackend(str(log)))
         return optuna.load_study(study_name=folder.name, storage=storage)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"{log}: not readable: {error!r}") from error
+    except KeyError as error:
+        raise InputError(f"{name}: holds no study {folder.name!r}") from error

@@ -82,6 +82,20 @@ def open_backend(folder: Path, given: str | None = None) -> Backend:
     return Backend(storage, None, name, given)
 
 
+def read_storage(folder: Path, name: str, given: str | None) -> BaseStorage | None:
+    """The storage of a study for those who only read it, or None where it is out of reach.
+
+    Args:
+        name: as the study's manifest has it. given: the URL, needed for a database that has users.
+    """
+    if "://" in name:
+        given = given or (name if name.startswith("sqlite:///") else None)
+        backend = open_backend(folder, given) if given and "://" in given else None
+        return backend.storage if backend and backend.name == name else None
+    journal = Journal(folder / name)  # an absolute path stays what it is
+    return journal.read() if journal.path.is_file() else None
+
+
 def _open(url: URL) -> RDBStorage:
     for again in range(_TRIES):
         try:

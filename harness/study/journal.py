@@ -37,8 +37,12 @@ class Journal:
         self._digest = hashlib.sha256()
 
     def open(self) -> JournalStorage:
-        """The log as a storage of Optuna. InputError if it is no log."""
+        """The log as a storage of Optuna, for a search. InputError if it was damaged."""
         self.check()
+        return self.read()
+
+    def read(self) -> JournalStorage:
+        """The same for those who only read, even while it is written. InputError: no log."""
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             lock = JournalFileSymlinkLock(str(self.path), grace_period=_LOCK_GRACE)
