@@ -166,8 +166,9 @@ class Training:
 
     def _advance(self, score: float) -> None:
         if isinstance(self.scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau):
-            # An undefined score is no progress; NaN would compare as neither better nor worse.
-            self.scheduler.step(score if np.isfinite(score) else -1.0)
+            # An undefined score is no progress, nor is one below zero: torch asks for a share more
+            # than the best one, and a share more than a negative number is less.
+            self.scheduler.step(float(np.fmax(score, 0.0)))
         elif self.scheduler is not None:
             self.scheduler.step()
 

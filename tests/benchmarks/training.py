@@ -225,8 +225,9 @@ class Workers:
         for _ in range(count):
             ours, theirs = context.Pipe()
             self.pipes.append(ours)
-            self.processes.append(context.Process(target=serve, args=(data, device, theirs)))
-            self.processes[-1].start()
+            process = context.Process(target=serve, args=(data, device, theirs), daemon=True)
+            process.start()
+            self.processes.append(process)
 
     def ask(self, what: str, *values: Any, only: int | None = None) -> list[Any]:
         """All at once, or the first few `only`: one answer each."""
