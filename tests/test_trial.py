@@ -177,6 +177,7 @@ def test_patience_ends_a_trial() -> None:
         {"label_transform": "range"},
         {"batch_size": 8},
         {"normalise": False},
+        {"precision": "bf16"},
         {"seed": 5},
     ],
     ids=str,

@@ -32,8 +32,10 @@ class LSTMHead(nn.Module):
         pooling: str = "last",
         head_width: int = 128,
         root: bool = False,
+        precision: str = "float32",
     ) -> None:
-        """root: what is learnt are square roots of ratings."""
+        """root: what is learnt are square roots of ratings. precision: of the LSTM's large
+        products, `float32` or `bf16`; weights, a CPU's states, and all behind it are float32."""
         super().__init__()
         directions = 2 if bidirectional else 1
         # One single-layer LSTM a layer and direction, so that each direction is a causal pass.
@@ -52,7 +54,7 @@ class LSTMHead(nn.Module):
         self.out = nn.Linear(head_width, targets)
         self.register_buffer("mean", torch.zeros(features))
         self.register_buffer("scale", torch.ones(features))
-        self.root = root
+        self.root, self.precision = root, precision
         self.register_buffer("lowest", torch.zeros(targets))
         self.register_buffer("span", torch.ones(targets))
 
@@ -96,9 +98,10 @@ class LSTMHead(nn.Module):
         for layer, lstm in enumerate(self.forwards):
             if layer:
                 x = self.dropout(x)
-            ahead = packed_lstm(x, lstm, packing)  # type: ignore[arg-type]
+            ahead = packed_lstm(x, lstm, packing, self.precision)  # type: ignore[arg-type]
             if len(self.backwards):
-                back = packed_lstm(x[packing.reverse], self.backwards[layer], packing)  # type: ignore[arg-type]
+                behind = self.backwards[layer]
+                back = packed_lstm(x[packing.reverse], behind, packing, self.precision)  # type: ignore[arg-type]
                 ahead = torch.cat([ahead, back[packing.reverse]], dim=-1)
             x = ahead
         return self._rated(packing.unsorted(self._pool_packed(x, packing)))
@@ -108,15 +111,16 @@ class LSTMHead(nn.Module):
         x = (features - self.mean) * self.scale
         last = (lengths - 1).clamp_min(0)
         reverse = _reversed_steps(last, x.shape[1]) if len(self.backwards) else None
-        for layer, lstm in enumerate(self.forwards):
-            if layer:
-                x = self.dropout(x)
-            ahead, _ = lstm(x)
-            if reverse is not None:
-                back, _ = self.backwards[layer](_take_steps(x, reverse))
-                ahead = torch.cat([ahead, _take_steps(back, reverse)], dim=-1)
-            x = ahead
-        return self._rated(self._pool(x, last))
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
+            for layer, lstm in enumerate(self.forwards):
+                if layer:
+                    x = self.dropout(x)
+                ahead, _ = lstm(x)
+                if reverse is not None:
+                    back, _ = self.backwards[layer](_take_steps(x, reverse))
+                    ahead = torch.cat([ahead, _take_steps(back, reverse)], dim=-1)
+                x = ahead
+        return self._rated(self._pool(x.float(), last))
 
     def _rated(self, pooled: Tensor) -> Tensor:
         pooled = self.dropout(torch.relu(pooled))

@@ -4,13 +4,11 @@ import copy
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from harness.head.model import LSTMHead
 from harness.metrics import mean_pcc
@@ -83,6 +81,9 @@ class Training:
         if not len(train):
             raise ValueError("no labelled training clip")
         self.head, self.train, self.val, self.recipe = head, train, val, recipe
+        if train.features.is_cuda:
+            # float32 is float32: cuDNN would take TF32 for recurrent layers by itself.
+            torch.backends.cudnn.rnn.fp32_precision = "ieee"  # type: ignore[attr-defined]
         targets = val.targets.cpu().numpy()
         self.fill: NDArray[np.float32] = train.targets.mean(0).cpu().numpy()
         unseen = targets[:0] if unseen is None else unseen
@@ -96,9 +97,8 @@ class Training:
         #: What is scored and kept: the head, or the average of its weights.
         self.scored_head = head
         if recipe.ema:
-            average = get_ema_multi_avg_fn(recipe.ema)  # type: ignore[no-untyped-call]
-            self.averaged = AveragedModel(head, multi_avg_fn=average)
-            self.scored_head = cast(LSTMHead, self.averaged.module)
+            self.scored_head = _twin(head)
+        self.steps = 0
         self.curve: list[Epoch] = []
         self.best: Epoch | None = None
         self.best_weights: dict[str, Tensor] = {}
@@ -116,7 +116,7 @@ class Training:
         devices = [self.train.features.device] if self.train.features.is_cuda else []
         with torch.random.fork_rng(devices=devices):
             torch.manual_seed(_epoch_seed(self.recipe.seed, number))
-            loss = self._pass_over_train()
+            loss = float(self.pass_over_train()) / len(self.train)
         score = _score(self.truth, self.scored())
         result = Epoch(number, loss, score)
         self.curve.append(result)
@@ -140,7 +140,9 @@ class Training:
         """The predictions that `truth` is compared with, row for row."""
         return np.concatenate([predict(self.scored_head, self.val), self._filled])
 
-    def _pass_over_train(self) -> float:
+    def pass_over_train(self) -> Tensor:
+        """A step for each batch of an epoch; the sum of the clips' losses, left on the device: on a
+        GPU nothing here waits for it."""
         self.head.train()
         order = torch.randperm(len(self.train), device=self.train.features.device)
         total = torch.zeros((), device=order.device)
@@ -154,14 +156,23 @@ class Training:
                 nn.utils.clip_grad_norm_(self.head.parameters(), self.recipe.clip_norm)
             self.optimiser.step()
             if self.recipe.ema:
-                self.averaged.update_parameters(self.head)
+                self._average()
             total += loss.detach() * len(rows)
-        return float(total) / len(self.train)
+        return total
+
+    @torch.no_grad()
+    def _average(self) -> None:
+        """The moving average of the weights, which begins with the first step's."""
+        averages, weights = (tuple(h.parameters()) for h in (self.scored_head, self.head))
+        self.steps += 1
+        share = 1 - self.recipe.ema if self.steps > 1 else 1.0
+        torch._foreach_lerp_(averages, weights, share)
 
     def _advance(self, score: float) -> None:
         if isinstance(self.scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau):
-            # An undefined score is no progress; NaN would compare as neither better nor worse.
-            self.scheduler.step(score if np.isfinite(score) else -1.0)
+            # An undefined score is no progress, nor is one below zero: torch asks for a share more
+            # than the best one, and a share more than a negative number is less.
+            self.scheduler.step(float(np.fmax(score, 0.0)))
         elif self.scheduler is not None:
             self.scheduler.step()
 
@@ -182,6 +193,14 @@ def predict(head: LSTMHead, split: Tensors) -> NDArray[np.float32]:
     out = torch.empty_like(rated)
     out[order] = rated
     return out.float().cpu().numpy()
+
+
+def _twin(head: LSTMHead) -> LSTMHead:
+    twin = copy.deepcopy(head)
+    for layer in twin.modules():
+        if isinstance(layer, nn.LSTM):
+            layer.flatten_parameters()  # cuDNN wants a layer's weights in one piece
+    return twin
 
 
 def _scheduler(

@@ -37,6 +37,8 @@ class TrialConfig:
         scored and kept; 0: the weights themselves.
     batch_size: clips. epochs: at most. patience: epochs without a better score before stopping.
     normalise: features to zero mean and unit deviation of the training split.
+    precision: of the LSTM's large matrix products, `float32` or `bf16`; never of the loss, weights
+        or sums. bf16 is faster on processors that have it and much slower on others.
     seed: of initial weights, shuffling and dropout.
     """
 
@@ -62,6 +64,7 @@ class TrialConfig:
     epochs: int = 50
     patience: int = 15
     normalise: bool = True
+    precision: Literal["float32", "bf16"] = "float32"
     seed: int = 0
 
     def __post_init__(self) -> None:

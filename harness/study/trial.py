@@ -237,6 +237,7 @@ def build_head(config: TrialConfig, features: int, targets: int) -> LSTMHead:
         pooling=config.pooling,
         head_width=config.head_width,
         root=config.label_transform == "sqrt",
+        precision=config.precision,
     )
 
 

@@ -24,6 +24,7 @@ No figure of a GPU was measured.
 import argparse
 import json
 import multiprocessing
+import os
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -41,7 +42,7 @@ from harness.features.sequences import FrameFeatures
 from harness.head.losses import reduced_loss
 from harness.metrics import mean_pcc
 from harness.study.config import TrialConfig
-from harness.study.trial import Trial, TrialData
+from harness.study.trial import Trial, TrialData, run_trial
 
 CLIPS = {"train": 15806, "val": 4657, "test": 4604}
 FEATURES, TARGETS = 22, 7
@@ -49,6 +50,10 @@ STEPS = (2, 23)
 #: Trials that share a GPU. A trial is so many epochs.
 SHARING = (1, 4, 8, 16)
 TRIAL_EPOCHS = 50
+#: Trials that wait longer for a processor than this share of the time were disturbed.
+QUIET = 0.03
+#: What bf16 does to the score: so many seeds, on this share of the clips, for so many epochs.
+SEEDS, SCORED, SCORED_EPOCHS = 8, 0.2, 12
 CONFIG = TrialConfig(stride=1, layers=2, hidden=128, batch_size=128, epochs=100, patience=100)
 
 
@@ -140,7 +145,7 @@ def conventional(data: TrialData, config: TrialConfig, device: str = "cpu") -> C
     return epoch
 
 
-def seconds(act: Callable[[], Any], times: int) -> float:
+def seconds(act: Callable[[], Any], times: int = 1) -> float:
     """The least of several times."""
     best = float("inf")
     for _ in range(times):
@@ -150,36 +155,26 @@ def seconds(act: Callable[[], Any], times: int) -> float:
     return best
 
 
-def conventional_at_best(
-    data: TrialData, config: TrialConfig, threads: tuple[int, ...], rounds: int
-) -> float:
-    """Seconds of its epoch with the thread count that suits it best: where other work disturbs,
-    threads that wait for each other can make it many times slower than one."""
-    best = float("inf")
-    for count in threads:
-        torch.set_num_threads(count)
-        best = min(best, seconds(conventional(data, config), rounds))
-    return best
-
-
 def operations(data: TrialData, config: TrialConfig) -> float:
-    """Multiply-adds x 2 of an epoch's matrix products over true steps: forward, twice that
-    backward on train; forward on val."""
+    """Multiply-adds x 2 of an epoch's matrix products over true steps: forward on train and val,
+    and backward on train, which is as much for the weights and, but for the features, for what
+    went in. A first step has no state to multiply."""
     lengths = np.diff(data.frames.offsets)
-    train, val = (float(lengths[data.rows[k]].sum()) for k in ("train", "val"))
-    width, total = FEATURES, 0
-    for _ in range(config.layers):
-        total += 4 * config.hidden * (width + config.hidden)
+    clips = {split: len(data.rows[split]) for split in ("train", "val")}
+    steps = {split: float(lengths[data.rows[split]].sum()) for split in clips}
+    total, width, hidden = 0.0, FEATURES, 4 * config.hidden
+    for layer in range(config.layers):
+        total += hidden * width * ((3 if layer else 2) * steps["train"] + steps["val"])
+        later = {split: steps[split] - clips[split] for split in clips}
+        total += hidden * config.hidden * (3 * later["train"] + later["val"])
         width = config.hidden
-    clips = config.hidden * config.head_width + config.head_width * TARGETS
-    a, b = len(data.rows["train"]), len(data.rows["val"])
-    return 2.0 * (total * (3 * train + val) + clips * (3 * a + b))
+    head = config.hidden * config.head_width + config.head_width * TARGETS
+    return 2.0 * (total + head * (3 * clips["train"] + clips["val"]))
 
 
 def peak(config: TrialConfig, device: str = "cpu") -> float:
     """Operations a second of one thread's, or a GPU's, matrix products at the LSTM's shapes: the
-    recurrent one of a step (batch x hidden by hidden x 4 hidden)."""
-    torch.set_num_threads(1)
+    recurrent one of a step (batch x hidden by hidden x 4 hidden), in float32."""
     a = torch.randn(config.batch_size, config.hidden, device=device)
     b = torch.randn(config.hidden, 4 * config.hidden, device=device)
     out = torch.empty(config.batch_size, 4 * config.hidden, device=device)
@@ -193,71 +188,131 @@ def peak(config: TrialConfig, device: str = "cpu") -> float:
     return 200 * 2.0 * config.batch_size * config.hidden * 4 * config.hidden / seconds(products, 5)
 
 
-def one_thread_trial(
-    data: TrialData, config: TrialConfig, epochs: int, device: str, ready: Any, out: Any
-) -> None:
-    """A worker of the search: seconds to the first epoch, and of each epoch."""
+def serve(data: TrialData, device: str, pipe: Any) -> None:
+    """A worker of the search, with one thread: does what is asked until the pipe says None."""
     torch.set_num_threads(1)
     # Imports much, and opens the GPU, once a worker: not of a trial.
     torch.optim.Adam([torch.zeros(1, device=device)])
-    ready.wait()
-    begun = time.perf_counter()
-    trial = Trial(config, data, torch.device(device))
-    startup = time.perf_counter() - begun
-    times = []
-    for _ in range(epochs):
-        begun = time.perf_counter()
-        trial.step()
-        times.append(time.perf_counter() - begun)
-    out.put((startup, times))
+    trials: dict[TrialConfig, Trial] = {}
+
+    def build(config: TrialConfig) -> float:
+        return seconds(lambda: trials.update({config: Trial(config, data, torch.device(device))}))
+
+    def epochs(config: TrialConfig, count: int) -> tuple[float, float]:
+        """Seconds an epoch, and of the processor."""
+        begun, busy = time.perf_counter(), time.process_time()
+        for _ in range(count):
+            trials[config].step()
+        return (time.perf_counter() - begun) / count, (time.process_time() - busy) / count
+
+    def score(config: TrialConfig) -> float:
+        return run_trial(config, make_data(SCORED), device=torch.device(device)).score
+
+    can: dict[str, Callable[..., Any]] = {
+        "build": build, "epochs": epochs, "score": score, "end": lambda _: trials.clear(),
+        "peak": lambda config: peak(config, device),
+    }  # fmt: skip
+    while (asked := pipe.recv()) is not None:
+        pipe.send(can[asked[0]](*asked[1:]))
 
 
-def beside_each_other(
-    data: TrialData, config: TrialConfig, trials: int, epochs: int, device: str = "cpu"
-) -> list[Any]:
-    """(startup, each epoch) of so many trials at once, a process each."""
-    context: Any = multiprocessing.get_context("spawn" if device == "cuda" else "fork")
-    out, ready = context.Queue(), context.Barrier(trials)
-    many = [
-        context.Process(target=one_thread_trial, args=(data, config, epochs, device, ready, out))
-        for _ in range(trials)
-    ]
-    for process in many:
-        process.start()
-    results = [out.get() for _ in many]
-    for process in many:
-        process.join()
-    return results
+class Workers:
+    """Processes that train beside each other."""
+
+    def __init__(self, data: TrialData, count: int, device: str = "cpu") -> None:
+        context: Any = multiprocessing.get_context("spawn" if device == "cuda" else "fork")
+        self.pipes, self.processes = [], []
+        for _ in range(count):
+            ours, theirs = context.Pipe()
+            self.pipes.append(ours)
+            process = context.Process(target=serve, args=(data, device, theirs), daemon=True)
+            process.start()
+            self.processes.append(process)
+
+    def ask(self, what: str, *values: Any, only: int | None = None) -> list[Any]:
+        """All at once, or the first few `only`: one answer each."""
+        asked = self.pipes[:only]
+        for pipe in asked:
+            pipe.send((what, *values))
+        return [pipe.recv() for pipe in asked]
+
+    def close(self) -> None:
+        for pipe, process in zip(self.pipes, self.processes, strict=True):
+            pipe.send(None)
+            process.join()
+
+
+def measure_shape(
+    data: TrialData, workers: Workers, config: TrialConfig, rounds: int
+) -> dict[str, Any]:
+    """A row of the table. In each round each side runs once, so that what disturbs the machine
+    disturbs both; the least of each side counts."""
+    low = replace(config, precision="bf16")
+    cores = os.cpu_count() or 1
+    usual = conventional(data, config)
+    row: dict[str, Any] = {"layers": config.layers, "hidden": config.hidden}
+    row["startup_s"] = min(workers.ask("build", config))
+    workers.ask("build", low)
+    found: dict[str, list[float]] = {}
+
+    def note(name: str, value: float) -> None:
+        found.setdefault(name, []).append(value)
+
+    for _ in range(rounds):
+        # With the thread count that suits it best: where other work disturbs, threads that wait
+        # for each other can make it many times slower than one.
+        for threads in {1, cores}:
+            torch.set_num_threads(threads)
+            note("conventional_s", seconds(usual))
+        for name, each in (("two_s", config), ("two_bf16_s", low)):
+            times = workers.ask("epochs", each, 1)
+            note(name, max(wall for wall, _ in times))
+            note("idle", 1 - min(cpu / wall for wall, cpu in times))
+        ((alone, _),) = workers.ask("epochs", config, 1, only=1)
+        note("ours_s", alone)
+        note("second_per_operation", 1 / workers.ask("peak", config, only=1)[0])
+    workers.ask("end", config)
+    best = {name: min(values) for name, values in found.items()}
+    row |= {name: best[name] for name in ("conventional_s", "two_s", "two_bf16_s", "ours_s")}
+    row["throughput_ratio"] = 2 * best["conventional_s"] / best["two_s"]
+    row["throughput_ratio_bf16"] = 2 * best["conventional_s"] / best["two_bf16_s"]
+    row["share_of_peak"] = operations(data, config) * best["second_per_operation"] / best["ours_s"]
+    row["clips_per_s"] = (len(data.rows["train"]) + len(data.rows["val"])) / best["ours_s"]
+    #: Of the quietest round, how much of a processor our trials waited for others.
+    row["disturbed"] = best["idle"]
+    return row
+
+
+def precision_effect(workers: Workers) -> dict[str, float]:
+    """Mean PCC on val of bf16 less that of float32, over seeds: mean, and its standard error."""
+    differences: list[float] = []
+    for seed in range(SEEDS):
+        config = replace(CONFIG, seed=seed, epochs=SCORED_EPOCHS)
+        for pipe, precision in zip(workers.pipes, ("float32", "bf16"), strict=True):
+            pipe.send(("score", replace(config, precision=precision)))
+        plain, low = (pipe.recv() for pipe in workers.pipes)
+        differences.append(low - plain)
+    error = float(np.std(differences, ddof=1) / SEEDS**0.5)
+    return {"bf16_less_float32": float(np.mean(differences)), "standard_error": error}
 
 
 def measure(quick: bool) -> dict[str, Any]:
     data = make_data()
-    rounds = 1 if quick else 2
     shapes = [(2, 128)] if quick else [(n, h) for n in (1, 2, 3) for h in (64, 128, 256)]
-    clips = len(data.rows["train"]) + len(data.rows["val"])
-    table = []
     # The processes of ours are forked first: threads of the usual loop would not survive it.
-    for layers, hidden in shapes:
-        config = replace(CONFIG, layers=layers, hidden=hidden)
-        ((startup, ours),) = beside_each_other(data, config, 1, 2 + rounds)
-        two = beside_each_other(data, config, 2, 2 + rounds)
-        table.append(
-            {
-                "layers": layers, "hidden": hidden, "startup_s": startup, "ours_s": min(ours),
-                # Without the last epoch, which the slower of the two may train alone.
-                "two_s": max(min(times[:-1]) for _, times in two),
-            }
-        )  # fmt: skip
-    cores = torch.get_num_threads()
-    for row in table:
-        config = replace(CONFIG, layers=row["layers"], hidden=row["hidden"])
-        row["conventional_s"] = conventional_at_best(data, config, (1, cores), rounds)
-        row["throughput_ratio"] = 2 * row["conventional_s"] / row["two_s"]
-        row["share_of_peak"] = operations(data, config) / row["ours_s"] / peak(config)
-        row["clips_per_s"] = clips / row["ours_s"]
+    workers = Workers(data, 2)
+    table = [
+        measure_shape(
+            data, workers, replace(CONFIG, layers=layers, hidden=hidden), 2 if quick else 3
+        )
+        for layers, hidden in shapes
+    ]
+    effect = {} if quick else precision_effect(workers)
+    workers.close()
     chosen = next(r for r in table if (r["layers"], r["hidden"]) == (2, 128))
-    names = ("throughput_ratio", "share_of_peak", "startup_s")
-    return {name: chosen[name] for name in names} | {"table": table, "gpu": on_gpu(data, shapes)}
+    names = ("throughput_ratio", "throughput_ratio_bf16", "share_of_peak", "startup_s")
+    figures = {name: chosen[name] for name in names}
+    return figures | {"table": table, "precision": effect, "gpu": on_gpu(data, shapes)}
 
 
 def on_gpu(data: TrialData, shapes: list[tuple[int, int]]) -> dict[str, Any]:
@@ -265,37 +320,50 @@ def on_gpu(data: TrialData, shapes: list[tuple[int, int]]) -> dict[str, Any]:
     if not torch.cuda.is_available():
         return {}
     table = []
+    workers = Workers(data, max(SHARING), "cuda")
     for layers, hidden in shapes:
         config = replace(CONFIG, layers=layers, hidden=hidden)
-        ((startup, times),) = beside_each_other(data, config, 1, 4, "cuda")
-        ours = min(times)
+        (startup,) = workers.ask("build", config, only=1)
+        ours = min(workers.ask("epochs", config, 1, only=1)[0][0] for _ in range(4))
         usual = seconds(conventional(data, config, "cuda"), 2)
+        (rate,) = workers.ask("peak", config, only=1)
         table.append(
             {
                 "layers": layers, "hidden": hidden, "startup_s": startup, "ours_s": ours,
                 "conventional_s": usual, "throughput_ratio": usual / ours,
-                "share_of_peak": operations(data, config) / ours / peak(config, "cuda"),
+                "share_of_peak": operations(data, config) / ours / rate,
             }
         )  # fmt: skip
+    workers.ask("build", CONFIG)
     an_hour = {}
     for trials in SHARING:
-        slowest = max(sum(t) for _, t in beside_each_other(data, CONFIG, trials, 10, "cuda"))
-        an_hour[trials] = trials * 3600 / (slowest / 10 * TRIAL_EPOCHS)
+        slowest = max(wall for wall, _ in workers.ask("epochs", CONFIG, 10, only=trials))
+        an_hour[trials] = trials * 3600 / (slowest * TRIAL_EPOCHS)
+    workers.close()
     return {"table": table, "trials_an_hour": an_hour}
 
 
 def show(figures: dict[str, Any]) -> None:
     table = Table(
         "layers", "hidden", "conventional, s/epoch", "ours, one core", "two trials", "throughput",
-        "of peak", "start-up, s", title="train 15,806 + val 4,657 clips", title_justify="left",
+        "bf16", "of peak", "start-up, s", "disturbed",
+        title="train 15,806 + val 4,657 clips", title_justify="left",
     )  # fmt: skip
     for row in figures["table"]:
         table.add_row(
             str(row["layers"]), str(row["hidden"]), f"{row['conventional_s']:.2f}",
             f"{row['ours_s']:.2f}", f"{row['two_s']:.2f}", f"{row['throughput_ratio']:.1f} x",
-            f"{row['share_of_peak']:.2f}", f"{row['startup_s']:.2f}",
+            f"{row['throughput_ratio_bf16']:.1f} x", f"{row['share_of_peak']:.2f}",
+            f"{row['startup_s']:.2f}", f"{row['disturbed']:.0%}",
         )  # fmt: skip
     Console().print(table)
+    if any(row["disturbed"] > QUIET for row in figures["table"]):
+        Console().print("Other work disturbed our trials: run it again on a quiet machine.")
+    if effect := figures["precision"]:
+        Console().print(
+            f"mean PCC, bf16 less float32, {SEEDS} seeds: {effect['bf16_less_float32']:+.4f} "
+            f"± {effect['standard_error']:.4f}"
+        )
     if not figures["gpu"]:
         return
     gpu = Table("layers", "hidden", "conventional, s/epoch", "ours", "throughput", "of peak",

@@ -1,0 +1,69 @@
+"""What only a GPU can show."""
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+import torch
+
+from harness.clips.demo import Demo
+from harness.head.losses import reduced_loss
+from harness.head.model import LSTMHead
+from harness.study.trial import Trial, run_trial
+from tests.test_search import SMOKE, command, trials, weights
+from tests.test_trial import CONFIG, make_data
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here"),
+]
+__all__ = ["weights"]  # a fixture
+
+
+@pytest.mark.parametrize("pooling", ["last", "mean", "attention"])
+@pytest.mark.parametrize("bidirectional", [False, True])
+def test_dense_on_the_gpu_is_packed_on_the_cpu(pooling: str, bidirectional: bool) -> None:
+    torch.backends.cudnn.rnn.fp32_precision = "ieee"  # as a trial sets it
+    torch.manual_seed(0)
+    head = LSTMHead(5, 3, layers=2, hidden=16, bidirectional=bidirectional, pooling=pooling)
+    lengths, features = torch.tensor([4, 1, 9, 4, 2, 9, 6, 3]), torch.randn(8, 9, 5)
+    targets = torch.rand(8, 3)
+    found = []
+    for device in ("cpu", "cuda"):
+        head.to(device).zero_grad()
+        predicted = head(features.to(device), lengths.to(device))
+        value = reduced_loss("ccc", "both")(predicted, targets.to(device))
+        value.backward()  # type: ignore[no-untyped-call]
+        gradients = [p.grad for p in head.parameters() if p.grad is not None]
+        gradient = torch.cat([part.flatten() for part in gradients])
+        found.append([each.detach().cpu() for each in (predicted, value, gradient)])
+    for packed, dense in zip(*found, strict=True):
+        assert (packed - dense).norm() <= 1e-5 * packed.norm()
+
+
+@pytest.mark.parametrize("precision", ["float32", "bf16"])
+def test_no_batch_of_an_epoch_waits_for_the_gpu(precision: str) -> None:
+    config = dataclasses.replace(CONFIG, ema=0.9, dropout=0.1, layers=2, precision=precision)
+    training = Trial(config, make_data(), torch.device("cuda")).trainings[0]
+    training.pass_over_train()  # the libraries' first calls may wait
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        training.pass_over_train()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+def test_a_trial_on_the_gpu_learns_as_on_the_cpu() -> None:
+    config = dataclasses.replace(CONFIG, epochs=20, patience=20)
+    data = make_data(600)
+    scores = [run_trial(config, data, device=torch.device(d)).score for d in ("cpu", "cuda")]
+    assert scores[0] == pytest.approx(scores[1], abs=0.03)
+
+
+@pytest.mark.slow
+def test_trials_share_the_gpu(tmp_path: Path, tiny_demo: Demo, weights: Path) -> None:
+    data = ["--data", tiny_demo.root, "--weights", weights, "--space", SMOKE]
+    share = ["--gpus-per-trial", 0.25, "--concurrency", 3]
+    done = command("search", "--results", tmp_path, "--study", "s", *data, *share)
+    assert done.returncode == 0, done.stderr
+    assert len(trials(tmp_path, "s")) == 3

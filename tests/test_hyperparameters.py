@@ -1,0 +1,207 @@
+"""Each hyperparameter does what it says. That each changes the result is in test_trial.py."""
+
+import dataclasses
+import itertools
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from harness.head.losses import reduced_loss
+from harness.head.model import LSTMHead
+from harness.head.training import Training, predict
+from harness.study.config import TrialConfig
+from harness.study.trial import Trial, TrialData, build_head, run_trial
+from tests.test_trial import CONFIG, make_data
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> None:
+    torch.set_num_threads(1)  # as in a worker
+
+
+def changed(**values: Any) -> TrialConfig:
+    return dataclasses.replace(CONFIG, **values)
+
+
+def training(data: TrialData | None = None, **values: Any) -> Training:
+    """Of a trial that has not begun."""
+    return Trial(changed(**values), data or make_data()).trainings[0]
+
+
+def weights(head: LSTMHead) -> torch.Tensor:
+    return torch.cat([p.detach().flatten().clone() for p in head.parameters()])
+
+
+def test_the_shape_of_the_head() -> None:
+    config = changed(layers=3, hidden=6, bidirectional=True, head_width=9, pooling="attention")
+    head = build_head(config, 4, 7)
+    assert len(head.forwards) == len(head.backwards) == 3
+    assert head.forwards[0].weight_hh_l0.shape == (24, 6)
+    assert head.forwards[1].weight_ih_l0.shape == (24, 12)
+    assert head.widen.weight.shape == (9, 12)
+    assert head.out.weight.shape == (7, 9)
+    assert head.attention is not None
+    assert not len(build_head(changed(), 4, 7).backwards)
+
+
+@pytest.mark.parametrize(
+    ("pooling", "expected"),
+    [("last", lambda x: x[:, -1]), ("mean", lambda x: x.mean(1)), ("attention", None)],
+)
+def test_pooling_over_time(pooling: str, expected: Any) -> None:
+    head = LSTMHead(4, 3, layers=1, hidden=5, pooling=pooling).eval()
+    x = torch.randn(2, 6, 4)
+    steps = head.forwards[0](x)[0]
+    if head.attention is None:
+        pooled = expected(steps)
+    else:
+        pooled = (head.attention(steps).softmax(1) * steps).sum(1)
+    rated = torch.sigmoid(head.out(torch.relu(head.widen(torch.relu(pooled)))))
+    torch.testing.assert_close(head(x, torch.tensor([6, 6])), rated)
+
+
+def test_dropout_is_of_training_alone() -> None:
+    head = build_head(changed(dropout=0.5, layers=2), 4, 3)
+    x, lengths = torch.randn(5, 6, 4), torch.tensor([6, 2, 3, 6, 1])
+    head.train()
+    assert not torch.equal(head(x, lengths), head(x, lengths))
+    head.eval()
+    torch.testing.assert_close(head.packed(x, lengths), head.dense(x, lengths))
+
+
+def test_adam_moves_a_weight_by_the_learning_rate_at_first() -> None:
+    for lr in (0.01, 0.001):
+        each = training(lr=lr, batch_size=100, weight_decay=0.0)
+        before = weights(each.head)
+        each.epoch()
+        assert (weights(each.head) - before).abs().max().item() == pytest.approx(lr, rel=1e-3)
+
+
+def test_weight_decay_of_adamw_is_apart_from_the_gradient() -> None:
+    moved = {}
+    for decay in (0.0, 0.5):
+        each = training(optimiser="adamw", weight_decay=decay, batch_size=100, lr=0.01)
+        before = weights(each.head)
+        each.epoch()
+        moved[decay] = weights(each.head)
+    torch.testing.assert_close(moved[0.5], moved[0.0] - 0.01 * 0.5 * before)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "expected"),
+    [
+        ("constant", [1.0, 1.0, 1.0, 1.0]),
+        ("cosine", [(1 + np.cos(np.pi * done / 4)) / 2 for done in range(1, 5)]),
+    ],
+)
+def test_schedules(schedule: str, expected: list[float]) -> None:
+    each = training(schedule=schedule, epochs=4, lr=0.02)
+    rates = []
+    while not each.finished:
+        each.epoch()
+        rates.append(each.optimiser.param_groups[0]["lr"] / 0.02)
+    assert rates == pytest.approx(expected, abs=1e-9)
+
+
+def test_a_plateau_lowers_the_learning_rate() -> None:
+    data = make_data()
+    data.targets[data.rows["val"], 0] = 0.5  # no score is ever defined, and none is better
+    each = training(data, schedule="plateau", epochs=20, patience=20, lr=0.02)
+    for _ in range(8):
+        each.epoch()
+    assert each.optimiser.param_groups[0]["lr"] == pytest.approx(0.002)
+
+
+def test_clipping_bounds_the_gradient() -> None:
+    norms = {}
+    for most in (0.0, 1e-3):
+        each = training(clip_norm=most, batch_size=100)
+        each.epoch()
+        gradients = [p.grad for p in each.head.parameters() if p.grad is not None]
+        norms[most] = torch.cat([g.flatten() for g in gradients]).norm().item()
+    assert norms[0.0] > 2e-3
+    assert norms[1e-3] == pytest.approx(1e-3, rel=1e-2)
+
+
+def test_the_moving_average_of_weights_is_what_is_scored() -> None:
+    data = make_data()
+    each = training(data, ema=0.75, batch_size=100)
+    average = None
+    for _ in range(3):  # an epoch is one batch
+        each.epoch()
+        now = weights(each.head)
+        average = now if average is None else 0.75 * average + 0.25 * now
+    assert average is not None
+    torch.testing.assert_close(weights(each.scored_head), average)
+    np.testing.assert_array_equal(predict(each.scored_head, each.val), each.scored())
+    assert not torch.equal(weights(each.head), average)
+
+
+def test_a_batch_holds_so_many_clips(monkeypatch: pytest.MonkeyPatch) -> None:
+    each, sizes = training(batch_size=7), []
+    loss = each.recipe.loss
+    recipe = dataclasses.replace(
+        each.recipe, loss=lambda p, y: (sizes.append(len(p)), loss(p, y))[1]
+    )
+    monkeypatch.setattr(each, "recipe", recipe)
+    each.epoch()
+    assert sizes == [7, 7, 7, 7, 2]
+
+
+@pytest.mark.parametrize("transform", ["none", "sqrt", "range"])
+def test_what_is_learnt_becomes_ratings_again(transform: str) -> None:
+    each = training(label_transform=transform)
+    ratings = each.train.targets
+    torch.testing.assert_close(each.head.ratings(each.learnt), ratings)
+    low, high = ratings.amin(0), ratings.amax(0)
+    expected = {"none": ratings, "sqrt": ratings.sqrt(), "range": (ratings - low) / (high - low)}
+    torch.testing.assert_close(each.learnt, expected[transform])
+
+
+def test_features_are_normalised_by_the_training_split_alone() -> None:
+    data = make_data()
+    bounds = data.frames.offsets
+    train = data.frames.features[: bounds[len(data.rows["train"])]]
+    others = data.frames.features[bounds[len(data.rows["train"])] :]
+    others *= 100
+    head = training(data).head
+    np.testing.assert_allclose(head.mean, train.mean(0), rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(head.scale, 1 / train.std(0), rtol=1e-4)
+    plain = training(data, normalise=False).head
+    assert not plain.mean.any()
+    assert (plain.scale == 1).all()
+
+
+def test_stride_and_rule_make_the_sequences() -> None:
+    lengths = {
+        (stride, rule): training(stride=stride, sequence=rule).train.lengths.tolist()
+        for stride, rule in itertools.product((1, 2), ("full", "fixed-12"))
+    }
+    assert lengths[2, "full"] == [-(-n // 2) for n in lengths[1, "full"]]
+    assert set(lengths[1, "fixed-12"]) == set(lengths[2, "fixed-12"]) == {12}
+
+
+def test_the_loss_and_its_reduction_are_what_is_minimised() -> None:
+    for loss, reduction in itertools.product(("ccc", "pcc", "mse"), ("per_target", "flat", "both")):
+        each = training(loss=loss, reduction=reduction, batch_size=100, dropout=0.0)
+        predicted = each.head(each.train.features, each.train.lengths).detach()
+        expected = reduced_loss(loss, reduction)(predicted, each.learnt)
+        assert each.epoch().loss == pytest.approx(float(expected), rel=1e-4)
+
+
+@pytest.mark.parametrize("loss", ["ccc", "pcc", "mse"])
+def test_a_loss_of_half_precision_is_float32(loss: str) -> None:
+    p, y = torch.rand(20, 3, dtype=torch.bfloat16), torch.rand(20, 3)
+    found = reduced_loss(loss, "both")(p, y)
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found, reduced_loss(loss, "both")(p.float(), y))
+
+
+def test_a_constant_output_is_a_reason() -> None:
+    data = make_data()
+    data.frames.features[:] = 1.0
+    config = changed(sequence="fixed-12")  # as long as each other, and all alike
+    with pytest.raises(ValueError, match=r"no epoch of 6 had a defined score: .* constant"):
+        run_trial(config, data)
