@@ -95,8 +95,8 @@ def _over_time(trials: list[FrozenTrial]) -> Drawing:
 
 
 def _importance(trials: list[FrozenTrial]) -> Drawing | None:
-    varied = {k for t in trials for k in t.params if any(o.params.get(k) != t.params[k]
-                                                         for o in trials)}  # fmt: skip
+    first = trials[0].params if trials else {}
+    varied = any(trial.params != first for trial in trials)
     if len(trials) < 4 or not varied:
         return None
     figure = plot_param_importances(_study(trials), evaluator=PedAnovaImportanceEvaluator())
