@@ -1,8 +1,10 @@
 """Optuna's dashboard, in a real browser, on the studies that a search leaves."""
 
 import re
+import signal
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,8 +12,10 @@ from pathlib import Path
 import pytest
 from selenium.webdriver.common.by import By
 
+from harness.study.space_file import SPACES
 from tests.browser import Browser, or_skipped, started
 from tests.conftest import Searched
+from tests.trees import plain_tree
 
 pytestmark = pytest.mark.slow
 # How many traces each figure of the page has, by its id.
@@ -80,6 +84,42 @@ def test_it_lists_the_trials(served: tuple[str, str], searched: Searched, browse
     assert list(shown.values()).count("Complete") == finished_trials(searched, study)
     browser.picture(f"dashboard-{study}-trials")
     assert browser.complaints() == []
+
+
+def test_a_search_shows_its_study_until_it_is_interrupted(tmp_path: Path, browser: Browser) -> None:
+    data = plain_tree(tmp_path, "features")
+    line = [
+        sys.executable,
+        "-m",
+        "harness.search",
+        "--data",
+        data,
+        "--space",
+        SPACES / "smoke.toml",
+    ]
+    line += ["--scheduler", "none", "--results", tmp_path, "--study", "s", "--dashboard"]
+    process = subprocess.Popen(list(map(str, line)), stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    said = ""
+    while "(Ctrl-C ends it)" not in said:
+        line_of_it = process.stdout.readline()
+        assert line_of_it, said
+        said += line_of_it
+    found = re.search(r"Dashboard: http://127\.0\.0\.1:(\d+)/", said)
+    assert found is not None, "on loopback, and printed"
+    address = f"http://127.0.0.1:{found[1]}/dashboard/studies/0"
+    try:
+        browser.open(f"{address}/note", drawn=f"{TEXT}.includes('Continue:')")
+        assert "python -m harness.search --data" in browser.ask(TEXT)
+        browser.picture("dashboard-note")
+        browser.open(f"{address}/trials?numbers=0", drawn=f"{TEXT}.includes('00000.parquet')")
+        assert "best_epoch" in browser.ask(TEXT)
+        browser.picture("dashboard-trial")
+        assert browser.complaints() == []
+    finally:
+        process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=30) == 0
+    assert not _listens(int(found[1]))
 
 
 def test_a_browser_that_is_missing_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import socketserver
 import subprocess
 import sys
 import threading
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, cast
@@ -113,8 +114,9 @@ class Dashboard:
         self._process.wait()
 
     def wait(self) -> None:
-        """Until it ends, which Ctrl-C makes it."""
-        self._process.wait()
+        """Until Ctrl-C, which is how it is meant to end."""
+        with suppress(KeyboardInterrupt):
+            self._process.wait()
 
 
 def serve() -> None:
