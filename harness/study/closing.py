@@ -1,14 +1,13 @@
 """What a search says at its end: the best trial, what was confirmed, and what to do next."""
 
 import shlex
-from pathlib import Path
 
 from rich.table import Table
 
 from harness.study.backend import STORAGE_VARIABLE
 from harness.study.board import settings
 from harness.study.confirmation import Confirmed
-from harness.study.session import Session
+from harness.study.session import Session, combining
 from harness.study.storage import complete
 
 
@@ -25,8 +24,6 @@ def closing_lines(session: Session) -> list[str]:
             f"Oracle (best prediction from the true curves): mean PCC {oracle['val']:.4f} on val"
         )
     folder, backend = session.folder, session.backend
-    results = folder.path.parent
-    elsewhere = "" if results == Path("results") else f" --results {shlex.quote(str(results))}"
     storage = backend.journal.path if backend.journal else f'"${STORAGE_VARIABLE}"'
     if backend.url and "@" not in backend.url and "?" not in backend.url:
         storage = shlex.quote(backend.url)
@@ -34,7 +31,7 @@ def closing_lines(session: Session) -> list[str]:
         *lines,
         f"Study: {folder.path}",
         f"Log: {session.log}",
-        f"Next: python -m harness.ensemble --top 5 --study {folder.name}{elsewhere}",
+        f"Next: {combining(folder)}",
         f"Look: optuna-dashboard --host 127.0.0.1 --artifact-dir {folder.artifacts_path} {storage}",
     ]
 

@@ -200,6 +200,13 @@ def continuing(arguments: list[str], storage: str | None) -> str:
     return " ".join(["python", "-m", "harness.search", *shown])
 
 
+def combining(folder: StudyFolder) -> str:
+    """The command that makes an ensemble of a study."""
+    results = folder.path.parent
+    elsewhere = "" if results == Path("results") else f" --results {shlex.quote(str(results))}"
+    return f"python -m harness.ensemble --top 5 --study {folder.name}{elsewhere}"
+
+
 def _is_secret(storage: str) -> bool:
     return "://" in storage and ("@" in storage or "?" in storage)
 
@@ -263,5 +270,5 @@ heads.
 
 Continue: `{session.command}`
 
-Combine: `python -m harness.ensemble --top 5 --study {name}`
+Combine: `{combining(session.folder)}`
 """
