@@ -108,8 +108,9 @@ def test_the_dashboard_starts(demo: tuple[Path, str]) -> None:
 
 
 @pytest.mark.slow
-def test_commands_on_ensembles_run(demo: tuple[Path, str]) -> None:
-    for line in lines(ROOT / "docs" / "ensembles.md"):
+@pytest.mark.parametrize("name", ["ensembles", "search"])
+def test_commands_on_a_study_run(demo: tuple[Path, str], name: str) -> None:
+    for line in lines(ROOT / "docs" / f"{name}.md"):
         assert run(line, demo[0])
 
 
@@ -182,7 +183,7 @@ def test_commands_on_pretraining_run(tmp_path: Path, tiny_demo: Demo) -> None:
 
 @pytest.mark.parametrize("path", having("bash"))
 def test_every_command_is_known(path: Path) -> None:
-    ran = (README, *(ROOT / "docs" / f"{name}.md" for name in ("ensembles", "pretraining")),
+    ran = (README, *(ROOT / "docs" / f"{name}.md" for name in ("ensembles", "pretraining", "search")),
            ROOT / "results" / "README.md")  # fmt: skip
     # The checks of a checkout are what runs this test.
     checks = ("pip install", "python -m venv", "ruff check", "pytest")
