@@ -42,8 +42,9 @@ SMALLER = " --heads 1 --input-size 32 --batch-size 16 --epochs 1"
 
 def blocks(path: Path, language: str) -> list[str]:
     """The fenced blocks of one language, which may stand in a list."""
-    found = re.findall(rf"^( *)```{language}\n(.*?)^ *```", path.read_text(), re.DOTALL | re.M)
-    return [re.sub(rf"^{indent}", "", block, flags=re.M) for indent, block in found]
+    fences = re.findall(r"^( *)```(\w*)\n(.*?)^ *```$", path.read_text(), re.DOTALL | re.MULTILINE)
+    return [re.sub(rf"^{indent}", "", block, flags=re.M)
+            for indent, of, block in fences if of == language]  # fmt: skip
 
 
 def lines(path: Path) -> list[str]:
@@ -162,12 +163,14 @@ def test_commands_of_the_readme_run_in_order(place: Path) -> None:
         for line in rest:
             if line.startswith("python -m harness."):
                 run(line, place)
+                if line.startswith("python -m harness.report"):
+                    page = (place / "results/paper/report.html").read_text()
+                    assert "Frame 0 of clip" in page
             else:
                 assert line.startswith(("pip install", "ray start", "optuna-dashboard")), line
     submission = pd.read_csv(place / "results/paper/ensembles/mean-top5/predictions.csv")
     assert list(submission["File_ID"]) == [f"[{n:05d}]" for n in range(16, 20)]
     assert len(pd.read_csv(place / "new.csv")) == 3
-    assert "Frame 0 of clip" in (place / "results/paper/report.html").read_text()
 
 
 @pytest.mark.slow
@@ -235,7 +238,7 @@ def test_files_that_are_named_exist() -> None:
         text = path.read_text()
         for name in re.findall(r"`((?:harness|docs|tests|search_spaces|results)/[^`\s]+)`", text):
             if not name.startswith(written_by_a_run):
-                assert (ROOT / name).exists(), f"{path}: {name}"
+                assert any(ROOT.glob(name.rstrip("/"))), f"{path}: {name}"
 
 
 def test_help_shows_an_example() -> None:
