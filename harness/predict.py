@@ -111,7 +111,7 @@ class Predictor:
                 part, seen = predict_clips(
                     member.head.models(), member.head.config, data, rows, member.head.fill
                 )
-            except (RuntimeError, ValueError) as error:
+            except (KeyError, RuntimeError, ValueError) as error:
                 raise InputError(
                     f"trial {member.head.trial}: cannot read these features: {error}"
                 ) from error
@@ -178,7 +178,13 @@ def load(folder: Path) -> Predictor:
     folder = folder.resolve()
     ensemble = read_ensemble(folder)
     results = folder.parent.parent.parent
-    members = tuple(_member(results, ensemble, name) for name in ensemble.members)
+    try:
+        members = tuple(_member(results, ensemble, name) for name in ensemble.members)
+    except InputError:
+        raise
+    # Seals are checksums, which anyone can make: what is said may be anything.
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{folder}: names no heads of this harness ({error!r})") from error
     return Predictor(ensemble, members)
 
 

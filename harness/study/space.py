@@ -13,7 +13,14 @@ from optuna.distributions import (
     FloatDistribution,
     IntDistribution,
 )
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    FiniteFloat,
+    ValidationError,
+    model_validator,
+)
 
 import harness
 from harness.errors import InputError
@@ -31,10 +38,10 @@ class _Strict(BaseModel):
 
 class _Float(_Strict):
     type: Literal["float"]
-    low: float
-    high: float
+    low: FiniteFloat
+    high: FiniteFloat
     log: bool = False
-    step: float | None = None
+    step: FiniteFloat | None = Field(default=None, gt=0)
 
     @model_validator(mode="after")
     def _ordered(self) -> "_Float":
@@ -49,7 +56,7 @@ class _Int(_Strict):
     low: int
     high: int
     log: bool = False
-    step: int = 1
+    step: int = Field(default=1, ge=1)
 
     @model_validator(mode="after")
     def _ordered(self) -> "_Int":
@@ -138,7 +145,8 @@ def read_space(path: Path, epochs: int | None = None) -> SearchSpace:
     except FileNotFoundError as error:
         others = ", ".join(sorted(str(p) for p in SPACES.glob("*.toml"))) or "none"
         raise InputError(f"{path}: no such search space; here are: {others}") from error
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    # Beside its own errors: bytes that are no text, numbers of thousands of digits, and nests.
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path}: not readable as TOML: {error}") from error
     try:
         file = _File.model_validate(raw)
@@ -160,6 +168,8 @@ def _check_parameter(path: Path, name: str, parameter: _Float | _Int | _Categori
     _known(path, f"parameters.{name}", name)
     if isinstance(parameter, _Categorical):
         values: list[Any] = list(parameter.choices)
+        if len({(type(value), value) for value in values}) < len(values):
+            raise InputError(f"{path}, parameters.{name}: a choice stands there twice")
     else:
         values = [parameter.low, parameter.high]
         expected = _TYPES[name]
@@ -231,6 +241,8 @@ def _ordered(parameter: _Range) -> _Range:
         raise ValueError(f"low = {parameter.low} is above high = {parameter.high}")
     if parameter.log and parameter.low <= 0:
         raise ValueError(f"log = true needs low above 0, got {parameter.low}")
+    if parameter.log and parameter.step not in (None, 1):
+        raise ValueError("log = true allows no step")
     return parameter
 
 
