@@ -66,9 +66,8 @@ def main(
     out.print(f"{done.clips} clips computed ({done.frames} frames{speed}), {done.kept} were stored")
     for line in (*given.clips.notes, *problems):
         out.print(line, style="yellow", markup=False, soft_wrap=True)
-    out.print(
-        f"Store: {feature_store(given, cache, features).folder}", markup=False, soft_wrap=True
-    )
+    folder = feature_store(given, cache, features).folder
+    out.print(f"Store: {folder}", markup=False, soft_wrap=True)
 
 
 if __name__ == "__main__":

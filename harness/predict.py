@@ -272,7 +272,7 @@ def main(
             f"{', '.join(table.index[filled][:3])}", style="yellow", markup=False, soft_wrap=True,
         )  # fmt: skip
     if predictor.synthetic:
-        printer.print("[yellow]The ensemble was trained on SYNTHETIC demo clips.")
+        printer.print("The ensemble was trained on SYNTHETIC demo clips.", style="yellow")
     printer.print(f"Written: {out}", highlight=False, markup=False, soft_wrap=True)
 
 

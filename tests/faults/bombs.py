@@ -127,12 +127,12 @@ def _(folder: Path, rng: random.Random) -> None:
 def _(folder: Path, rng: random.Random) -> None:
     import av
 
-    file = folder / "film.mp4"
+    file = folder / "film.mkv"
     with av.open(str(file), "w") as container:
-        stream = container.add_stream("mpeg4", rate=1)
+        stream = container.add_stream("mjpeg", rate=1)
         stream.width = stream.height = 8448
-        stream.pix_fmt = "yuv420p"
-        container.mux(stream.encode(av.VideoFrame(8448, 8448, "yuv420p")))
+        stream.pix_fmt = "yuvj420p"
+        container.mux(stream.encode(av.VideoFrame(8448, 8448, "yuvj420p")))
         container.mux(stream.encode())
     assert file.stat().st_size < 1 << 22
     refused(lambda: list(sampled_frames(file, (1,))))
