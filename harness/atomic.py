@@ -4,6 +4,7 @@ Content goes to a temporary name in the same folder that no reader matches, is f
 disk, and is then renamed over the final name.
 """
 
+import fcntl
 import os
 import secrets
 from collections.abc import Iterator
@@ -44,6 +45,15 @@ def write_bytes(path: Path, content: bytes) -> None:
 def write_text(path: Path, content: str) -> None:
     """Writes `content` to `path` atomically, as UTF-8."""
     write_bytes(path, content.encode())
+
+
+@contextmanager
+def alone(path: Path) -> Iterator[None]:
+    """Waits until no other process holds the lock at `path`; it ends with the process."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def move(path: Path, target: Path) -> None:

@@ -7,7 +7,7 @@ import sys
 import typer
 from rich.console import Console
 
-from harness.errors import InputError
+from harness.errors import InputError, printable
 
 #: Exit code of a run that the user interrupted (128 + SIGINT).
 INTERRUPTED = 130
@@ -24,13 +24,17 @@ def run(app: typer.Typer) -> None:
         app()
     except InputError as error:
         # Plain text: a path in brackets is no markup. One line: programs read it, too.
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"error: {printable(str(error))}", file=sys.stderr)
+        sys.exit(1)
+    except MemoryError as error:
+        told = f"{error}; " if str(error) else ""
+        print(f"error: {printable(told)}this machine has not enough memory for it", file=sys.stderr)
         sys.exit(1)
     except Exception as error:
         surroundings = _surroundings(error)
         if surroundings is None:
             raise
-        print(f"error: {surroundings}", file=sys.stderr)
+        print(f"error: {printable(surroundings)}", file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)

@@ -1,4 +1,4 @@
-"""The error that a user can mend."""
+"""The error that a user can mend, and how text of others is told."""
 
 
 class InputError(ValueError):
@@ -6,3 +6,13 @@ class InputError(ValueError):
 
     Commands print the message on one line, without a traceback, and exit with 1.
     """
+
+
+def printable(text: str) -> str:
+    """Text on one line; what a terminal would obey, or would not show, stands as its escape.
+
+    Names of files and keys are made by others: they may hold sequences that clear a screen, or
+    marks that turn the direction of writing.
+    """
+    line = " ".join(text.split())
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in line)

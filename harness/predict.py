@@ -114,7 +114,7 @@ class Predictor:
                 part, seen = predict_clips(
                     member.head.models(), member.head.config, data, rows, member.head.fill
                 )
-            except (RuntimeError, ValueError) as error:
+            except (KeyError, RuntimeError, ValueError) as error:
                 raise InputError(
                     f"trial {member.head.trial}: cannot read these features: {error}"
                 ) from error
@@ -185,7 +185,13 @@ def load(folder: Path) -> Predictor:
     folder = folder.resolve()
     ensemble = read_ensemble(folder)
     results = folder.parent.parent.parent
-    members = tuple(_member(results, ensemble, name) for name in ensemble.members)
+    try:
+        members = tuple(_member(results, ensemble, name) for name in ensemble.members)
+    except InputError:
+        raise
+    # Seals are checksums, which anyone can make: what is said may be anything.
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{folder}: names no heads of this harness ({error!r})") from error
     return Predictor(ensemble, members)
 
 
@@ -275,7 +281,7 @@ def main(
     for line in (*clips.notes, *lines):
         printer.print(line, style="yellow", markup=False, soft_wrap=True)
     if predictor.synthetic:
-        printer.print("[yellow]The ensemble was trained on SYNTHETIC demo clips.")
+        printer.print("The ensemble was trained on SYNTHETIC demo clips.", style="yellow")
     printer.print(f"Written: {out}", highlight=False, markup=False, soft_wrap=True)
 
 

@@ -27,6 +27,10 @@ SPLIT_ORDER = ("val", "test", "train")
 # The recorded score is float64 of float32 predictions: a larger difference is another file.
 SCORE_TOLERANCE = 1e-6
 _PREFIX = "harness."
+#: Hume-Reaction has 25,067. A file that promises more is not read.
+MOST_CLIPS = 10_000_000
+# Of a cell on average: an id has at most 130 characters.
+_MOST_BYTES = 4096
 
 
 @dataclass(frozen=True)
@@ -230,12 +234,26 @@ def _opened(path: Path, split: str | None = None) -> tuple[pa.Table, dict[str, A
                     f"{path}: schema {notes.get('schema_version')}, this harness reads "
                     f"{SCHEMA_VERSION}"
                 )
+            _check_size(path, file.metadata)
             return _row_group(file, notes, split), notes
     except InputError:
         raise
     # A damaged file can trip pyarrow anywhere, so that the kinds of its errors are many.
     except (OSError, pa.ArrowException, ValueError, KeyError, TypeError, MemoryError) as error:
         raise InputError(f"{path}: damaged: {error}") from error
+
+
+def _check_size(path: Path, metadata: pq.FileMetaData) -> None:
+    """Before memory is taken: a row repeated without end compresses to nothing."""
+    groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
+    if metadata.num_rows > MOST_CLIPS or any(
+        group.total_byte_size > _MOST_BYTES * (group.num_rows + 1) * group.num_columns
+        for group in groups
+    ):
+        raise InputError(
+            f"{path}: {metadata.num_rows} rows of {sum(g.total_byte_size for g in groups)} bytes; "
+            f"the harness writes at most {MOST_CLIPS}, of ids and numbers"
+        )
 
 
 def _row_group(file: pq.ParquetFile, notes: dict[str, Any], split: str | None) -> pa.Table:

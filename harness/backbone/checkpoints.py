@@ -4,12 +4,14 @@ Nothing is ever unpickled but tensors and plain containers.
 """
 
 import hashlib
+import io
 import pickle
+import pickletools
 import re
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -24,6 +26,15 @@ _HEAD = re.compile(r"DAN\.cat_head(\d+)\.")
 _PARALLEL = "module."
 _HELD_UNDER = ("model_state_dict", "state_dict")
 _NAMED = 3
+# What tensors and plain containers are made of, in a pickle. PyTorch's own list is longer: with
+# `bytearray`, some bytes would ask for all memory.
+_MADE_OF = re.compile(
+    r"collections OrderedDict|torch (\w+Storage|Size|device|Tensor|[a-z]+[0-9]*)"
+    r"|torch\.nn\.parameter Parameter|torch\._tensor _rebuild_from_type_v2"
+    r"|torch\._utils _rebuild_(tensor(_v2|_v3)?|parameter(_with_state)?)"
+)
+# A file of before 2020 is this many pickles, and then the numbers.
+_OLD_PICKLES = 5
 
 
 def load_mtl_dan(path: Path) -> MTLDAN:
@@ -42,6 +53,9 @@ def load_mtl_dan(path: Path) -> MTLDAN:
         raise InputError(
             f"{path}: no MTL-DAN: no key DAN.cat_head0...; its keys begin {some(list(state))}"
         )
+    # A name alone must not ask for a billion heads.
+    if heads != set(range(len(heads))):
+        raise InputError(f"{path}: no MTL-DAN: its heads are numbered {some(sorted(heads))}")
     with torch.device("meta"):
         model = MTLDAN(max(heads) + 1)
     check_fit(path, state, model.state_dict(), "MTL-DAN")
@@ -110,18 +124,43 @@ def read_torch(path: Path) -> Any:
 
 
 def _check_stored(path: Path) -> None:
-    """torch.save compresses nothing; what is compressed may be far larger than its file."""
-    if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            for entry in archive.infolist():
+    """InputError if a torch file is more than it seems: compressed, or of more than tensors.
+
+    torch.save compresses nothing, and its entries lie side by side; others may hold far more than
+    their file's size.
+    """
+    with path.open("rb") as file:
+        if not zipfile.is_zipfile(file):
+            file.seek(0)
+            for _ in range(_OLD_PICKLES):
+                _check_pickle(path, file)
+            return
+        with zipfile.ZipFile(file) as archive:
+            entries = archive.infolist()
+            for entry in entries:
                 if entry.compress_type != zipfile.ZIP_STORED:
                     raise InputError(f"{path}: {entry.filename} in it is compressed: refused")
+            if sum(entry.file_size for entry in entries) > path.stat().st_size:
+                raise InputError(f"{path}: its entries overlap: refused")
+            for entry in entries:
+                if entry.filename.endswith("data.pkl"):
+                    _check_pickle(path, io.BytesIO(archive.read(entry)))
+
+
+def _check_pickle(path: Path, file: IO[bytes]) -> None:
+    for opcode, argument, _ in pickletools.genops(file):
+        if opcode.name == "GLOBAL" and not _MADE_OF.fullmatch(str(argument)):
+            raise InputError(
+                f"{path}: refused: it holds more than tensors ({argument}) and could run code; "
+                "give a file of a state_dict alone"
+            )
 
 
 def check_fit(
     path: Path, found: Mapping[str, Tensor], expected: Mapping[str, Tensor], what: str
 ) -> None:
-    """Raises InputError unless names and shapes agree; the message says which do not."""
+    """Raises InputError unless names, shapes and kinds of numbers agree; the message says which do
+    not."""
     shapes = [
         f"{name} is {list(found[name].shape)}, not {list(expected[name].shape)}"
         for name in expected
@@ -131,15 +170,22 @@ def check_fit(
         "missing": [name for name in expected if name not in found],
         "unexpected": [name for name in found if name not in expected],
         "of another shape": shapes,
+        "of other numbers": [
+            f"{name} is {found[name].dtype}"
+            for name in expected
+            if name in found
+            and expected[name].is_floating_point()
+            and not found[name].is_floating_point()
+        ],
     }
     parts = [f"{len(keys)} keys {how}: {some(keys)}" for how, keys in problems.items() if keys]
     if parts:
         raise InputError(f"{path}: does not fit {what}: {'; '.join(parts)}")
 
 
-def some(items: Sequence[str]) -> str:
+def some(items: Sequence[object]) -> str:
     """The first few of many, for a message."""
-    return ", ".join(items[:_NAMED]) + (", ..." if len(items) > _NAMED else "")
+    return ", ".join(map(str, items[:_NAMED])) + (", ..." if len(items) > _NAMED else "")
 
 
 def _read(path: Path) -> dict[str, Tensor]:
@@ -161,10 +207,19 @@ def _state_dict(path: Path, content: Any) -> dict[str, Tensor]:
         content = content if held is None else content[held]
     if not isinstance(content, Mapping) or not content:
         raise InputError(f"{path}: expected a state dict, found {type(content).__name__}")
-    odd = [str(name) for name, value in content.items() if not isinstance(value, Tensor)]
+    odd = [str(name) for name, value in content.items() if not _is_plain(value)]
     if odd:
         raise InputError(f"{path}: expected tensors, but {', '.join(odd[:_NAMED])} are none")
     return {str(name): value for name, value in content.items()}
+
+
+def _is_plain(value: object) -> bool:
+    """Whether it is a tensor with all of its numbers."""
+    return (
+        isinstance(value, Tensor)
+        and value.layout == torch.strided
+        and not (value.is_meta or value.is_quantized or value.is_nested)
+    )
 
 
 def _without_prefix(state: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -6,8 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
@@ -15,6 +13,7 @@ from harness.backbone import processes
 from harness.backbone.annotations import Annotations
 from harness.backbone.augmentation import Augmentation, augment
 from harness.errors import InputError
+from harness.pictures import read_picture
 
 
 @dataclass(frozen=True)
@@ -72,7 +71,7 @@ class Pictures(Dataset[tuple[Tensor, int, str]]):
         Raises:
             InputError: a file is no readable image.
         """
-        pictures = [_picture(file, self.size) for file in self.files]
+        pictures = [read_picture(file, self.size) for file in self.files]
         self.held = torch.from_numpy(np.stack(pictures))
 
     def __getitem__(self, place: int) -> tuple[Tensor, int, str]:
@@ -90,7 +89,7 @@ class Pictures(Dataset[tuple[Tensor, int, str]]):
     def _decoded(self, place: int) -> Tensor:
         if self.held is not None:
             return self.held[place]
-        return torch.from_numpy(_picture(self.files[place], self.size))
+        return torch.from_numpy(read_picture(self.files[place], self.size))
 
 
 Batches = DataLoader[tuple[Tensor, int, str]]
@@ -125,12 +124,3 @@ def once(pictures: Pictures, batch_size: int, workers: int, device: torch.device
     share = range(processes.rank(), len(pictures), processes.count())
     pin = device.type == "cuda"
     return DataLoader(pictures, batch_size, sampler=share, num_workers=workers, pin_memory=pin)
-
-
-def _picture(file: Path, size: int) -> NDArray[np.uint8]:
-    try:
-        with Image.open(file) as image:
-            resized = image.convert("RGB").resize((size, size), Image.Resampling.BILINEAR)
-            return np.array(resized, dtype=np.uint8)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise InputError(f"{file}: not a readable image: {error}") from error

@@ -62,7 +62,7 @@ class TrainingFolder:
         if not self.out.exists():
             return None
         metadata = read_metadata(self.out)
-        self._check(self.out, json.loads(metadata.get("identity", "{}")))
+        self._check(self.out, _identity(metadata))
         return metadata
 
     def read(self) -> dict[str, Any] | None:
@@ -106,3 +106,12 @@ class TrainingFolder:
                 f"{file}: exists and is of another pretraining ({'; '.join(other[:3])}); "
                 "give another --out"
             )
+
+
+def _identity(metadata: Mapping[str, str]) -> dict[str, str]:
+    """What a result says that it was made from; nothing where it is of others."""
+    try:
+        found = json.loads(metadata.get("identity", "{}"))
+    except (ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}

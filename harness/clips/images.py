@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from harness.errors import InputError
+from harness.pictures import read_picture
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
 _NUMBER = re.compile(r"(\d+)")
@@ -37,15 +37,7 @@ def sampled_images(
         raise InputError(f"{folder}: holds no image ({', '.join(IMAGE_SUFFIXES)})")
     for index, file in enumerate(files):
         if index not in skip and any(index % stride == 0 for stride in strides):
-            yield index, _picture(file)
-
-
-def _picture(file: Path) -> NDArray[np.uint8]:
-    try:
-        with Image.open(file) as image:
-            return np.array(image.convert("RGB"), dtype=np.uint8)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise InputError(f"{file}: not a readable image: {error}") from error
+            yield index, read_picture(file)
 
 
 def _natural(path: Path) -> list[tuple[int, str]]:

@@ -1,6 +1,9 @@
 """A csv of clips -> ids, splits, groups and ratings, every cell checked."""
 
+import csv
+import itertools
 import re
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +20,8 @@ SPLITS = {"train": "train", "val": "val", "devel": "val", "test": "test"}
 _SAFE_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 # Names that some file systems keep for themselves.
 _RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
+# Of features that others computed, the widest are some thousands.
+_MOST_COLUMNS = 20_000
 #: The highest raw rating.
 RAW_SCALE = 100.0
 
@@ -45,14 +50,31 @@ def read_csv(file: Path) -> pd.DataFrame:
     if not file.is_file():
         raise InputError(f"{file}: missing; expected a csv with a row a clip")
     try:
+        check_width(file)
         table = pd.read_csv(
             file, dtype=str, keep_default_na=False, encoding="utf-8-sig", skipinitialspace=True
         )
-    except (ValueError, OSError) as error:  # pandas' parser errors are ValueErrors
+    except InputError:
+        raise
+    # pandas' parser errors are ValueErrors.
+    except (ValueError, OSError, csv.Error, MemoryError) as error:
         raise InputError(f"{file}: not a readable csv: {error}") from error
     if table.empty:
         raise InputError(f"{file}: has no rows; expected one a clip")
+    if not isinstance(table.index, pd.RangeIndex):  # so pandas takes what has no heading
+        raise InputError(f"{file}: its rows have more cells than its header")
     return table
+
+
+def check_width(file: Path) -> None:
+    """InputError where the first rows of a csv have more cells than any table needs: pandas would
+    take minutes, or all memory, for them."""
+    with file.open(encoding="utf-8-sig", newline="") as text:
+        for row in itertools.islice(csv.reader(text), 2):
+            if len(row) > _MOST_COLUMNS:
+                raise InputError(
+                    f"{file}: a row has {len(row)} cells; expected at most {_MOST_COLUMNS}"
+                )
 
 
 def labels_of(
@@ -78,7 +100,9 @@ def labels_of(
     for name in target_names:
         if name.startswith("Unnamed: "):  # so pandas calls them
             raise InputError(f"{file}: column {name.removeprefix('Unnamed: ')} has no name")
-        if not name.isprintable() or not name.strip() or name[0] in "=+-@":
+        # Spreadsheets begin a formula with these, some also with those of full width.
+        plain = unicodedata.normalize("NFKC", name).strip()
+        if not name.isprintable() or not plain or plain[0] in "=+-@":
             raise InputError(
                 f"{file}: {name!r} is no name of a target: expected text that a spreadsheet does "
                 "not take for a formula"

@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.errors import InputError
+from harness.errors import InputError, printable
 
 #: What lies behind a clip's path: a video file, a folder of images, or a file of features.
 Kind = Literal["video", "images", "features"]
@@ -71,4 +71,4 @@ def check_usable(file: Path, clips: ClipTable, strict: bool) -> ClipTable:
 def some(items: Sequence[str]) -> str:
     """The first few of many, for a message."""
     more = f" and {len(items) - _EXAMPLES} more" if len(items) > _EXAMPLES else ""
-    return ", ".join(items[:_EXAMPLES]) + more
+    return ", ".join(map(printable, items[:_EXAMPLES])) + more

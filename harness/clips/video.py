@@ -18,11 +18,10 @@ from numpy.typing import NDArray
 
 from harness.atomic import replacing
 from harness.errors import InputError
+from harness.pictures import MAX_PIXELS
 
 # Files say themselves what they are: a playlist by the name of x.mp4 would open other files.
 _OPENING = {"format_whitelist": "mov,matroska,avi", "protocol_whitelist": "file"}
-# A few bytes can announce a picture of any size.
-_MAX_PIXELS = 8192 * 8192
 # Of a film's announced length; the last frame may stand for long, and sound may go on.
 _MISSING = 0.1
 # Frames of a film whose packets are held in memory together: minutes, not hours.
@@ -108,7 +107,7 @@ def _video_stream(path: Path, container: InputContainer) -> VideoStream:
         raise InputError(f"{path}: holds no video stream (audio only?)")
     # Threads within a clip cost half as much again as they give; every core has a clip of its own.
     moving[0].codec_context.thread_count = 1
-    moving[0].codec_context.options = {"max_pixels": str(_MAX_PIXELS)}
+    moving[0].codec_context.options = {"max_pixels": str(MAX_PIXELS)}
     return moving[0]
 
 

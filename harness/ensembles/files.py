@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 import harness
-from harness.atomic import remove, write_text
+from harness.atomic import alone, remove, write_text
 from harness.ensembles.ensemble import Ensemble
 from harness.ensembles.library import Library, load_members
+from harness.errors import InputError
 from harness.predictions import PredictionInfo, write_predictions
 from harness.sealed import ENSEMBLE, read_sealed, write_sealed
 
@@ -21,6 +22,12 @@ def write_ensemble(ensemble: Ensemble, library: Library) -> list[Path]:
     """Writes predictions as Parquet, `predictions.csv` where there is a test split, and
     `ensemble.json` last, so that a folder that has it is whole. Returns the paths."""
     folder = library.home / "ensembles" / ensemble.name
+    # Two at once would mix their files.
+    with alone(folder / ".lock"):
+        return _written(ensemble, library, folder)
+
+
+def _written(ensemble: Ensemble, library: Library, folder: Path) -> list[Path]:
     # An ensemble of the same name goes first: its members would stand beside others' predictions.
     remove(folder / "ensemble.json")
     by_id = {trial.id: trial for trial in library.matrix.trials}
@@ -45,7 +52,14 @@ def write_ensemble(ensemble: Ensemble, library: Library) -> list[Path]:
 
 def read_ensemble(folder: Path) -> Ensemble:
     """The ensemble in `ensembles/<name>/`. InputError if it is missing or damaged."""
-    return Ensemble.from_dict(read_sealed(folder / "ensemble.json", ENSEMBLE))
+    file = folder / "ensemble.json"
+    try:
+        return Ensemble.from_dict(read_sealed(file, ENSEMBLE))
+    except InputError:
+        raise
+    # Its seal is a checksum, which anyone can make: what it says may be anything.
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{file}: says not what an ensemble is ({error!r})") from error
 
 
 def _info(

@@ -262,8 +262,14 @@ def _order(folder: Path, index: ClipIndex, first: Study | None, split: str) -> N
 
 
 def _manifest(folder: Path) -> tuple[dict[str, float], frozenset[str]]:
-    content = read_sealed(folder / "study.json", MANIFEST)
-    return content["oracle"], frozenset(content["empty"])
+    file = folder / "study.json"
+    content = read_sealed(file, MANIFEST)
+    try:
+        oracle = {str(split): float(value) for split, value in content["oracle"].items()}
+        return oracle, frozenset(map(str, content["empty"]))
+    # Its seal is a checksum, which anyone can make: what it says may be anything.
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{file}: says not what a study is ({error!r})") from error
 
 
 def _family(info: PredictionInfo, with_features: bool) -> str:

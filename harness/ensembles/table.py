@@ -2,6 +2,7 @@
 
 from rich.box import SIMPLE
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from harness.ensembles.bootstrap import Interval
@@ -60,9 +61,10 @@ def show_details(out: Console, built: Construction) -> None:
             table.add_row(str(size), f"{naive:.4f}", f"{nested:.4f}")
         out.print(table)
     shown = built.ensemble.members[:_MATRIX]
-    table = _table("Correlations of the members, mean over the targets", "", *shown)
+    heads = map(escape, shown)
+    table = _table("Correlations of the members, mean over the targets", "", *heads)
     for member, row in zip(shown, built.correlations, strict=False):
-        table.add_row(member, *(f"{value:.2f}" for value in row[: len(shown)]))
+        table.add_row(escape(member), *(f"{value:.2f}" for value in row[: len(shown)]))
     out.print(table)
 
 
@@ -75,8 +77,9 @@ def members_table(ensemble: Ensemble) -> Table:
     for member in ensemble.member_reports[:_MEMBERS]:
         left_out = "" if member.left_out is None else f"{member.left_out:+.4f}"
         correlation = "" if member.correlation is None else f"{member.correlation:.2f}"
-        row = (f"{member.weight:.3f}", f"{member.pcc:.4f}", left_out, correlation, member.family)
-        table.add_row(member.trial, *row)
+        row = (f"{member.weight:.3f}", f"{member.pcc:.4f}", left_out, correlation)
+        # Names of studies and targets are no markup.
+        table.add_row(escape(member.trial), *row, escape(member.family))
     more = len(ensemble.members) - _MEMBERS
     if more > 0:
         table.add_row(f"{more} more in ensemble.json")
@@ -85,7 +88,9 @@ def members_table(ensemble: Ensemble) -> Table:
 
 def scores_table(ensemble: Ensemble) -> Table:
     """Naive and nested score, of the ensemble, of the best single trial, and the gain."""
-    table = _table("Mean PCC on val", "", "ensemble", f"trial {ensemble.best_single}", "gain")
+    table = _table(
+        "Mean PCC on val", "", "ensemble", f"trial {escape(ensemble.best_single)}", "gain"
+    )
     gain = ensemble.naive - ensemble.best_single_naive
     scores = map("{:.4f}".format, (ensemble.naive, ensemble.best_single_naive))
     table.add_row("naive (optimistic)", *scores, f"{gain:+.4f}")
@@ -105,7 +110,9 @@ def targets_table(ensemble: Ensemble, found: Estimate) -> Table:
     for naive, target in zip(ensemble.pcc, found.targets, strict=True):
         scores = map("{:.4f}".format, (naive, target.nested, target.single))
         gain = f"{target.nested - target.single:+.4f}"
-        table.add_row(target.target, *scores, gain, _range(target.gain, "+"), f"{target.p:.4f}")
+        table.add_row(
+            escape(target.target), *scores, gain, _range(target.gain, "+"), f"{target.p:.4f}"
+        )
     return table
 
 

@@ -4,9 +4,10 @@ import os
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -127,12 +128,13 @@ def extract(
     work = _missing(clips, store, strides)
     if not work:
         return Extraction(0, 0, len(clips), time.perf_counter() - begun)
+    paths = dict(zip(clips.clip_ids, clips.paths, strict=True))
     done = frames = 0
     pending: list[ClipFrames] = []
     flushed = time.perf_counter()
     try:
         for result in compute()(clips, work):
-            pending.append(result)
+            pending.append(_as_found(result, paths))
             frames += len(result.frames)
             done += 1
             progress(done, len(work), frames)
@@ -143,6 +145,14 @@ def extract(
         # Also when interrupted: what was computed is kept.
         store.append(pending)
     return Extraction(done, frames, len(clips) - len(work), time.perf_counter() - begun)
+
+
+def _as_found(result: ClipFrames, paths: Mapping[str, Path | None]) -> ClipFrames:
+    """A clip that gave nothing, or not all, is stored with the state that its file has now: one
+    that has vanished, or cannot be read for a while, is then looked for again."""
+    if not result.problem:
+        return result
+    return replace(result, source=source_fingerprint(paths[result.clip_id]))
 
 
 def _missing(clips: ClipTable, store: FeatureStore, strides: Sequence[int]) -> list[Work]:

@@ -1,5 +1,6 @@
 """Features that somebody else computed: a file a clip, one row a step."""
 
+import csv
 from pathlib import Path
 from tokenize import TokenError
 
@@ -7,6 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from harness.clips.labels import check_width
 from harness.clips.table import ClipTable, some
 from harness.errors import InputError
 from harness.features.sequences import FrameFeatures
@@ -55,11 +57,17 @@ def read_foreign(clips: ClipTable) -> tuple[FrameFeatures, dict[str, str]]:
 def _read(path: Path | None) -> NDArray[np.float32]:
     if path is None:
         raise InputError("no file")
+    if not path.is_file():
+        raise InputError(f"{path}: not a file")  # a pipe would be waited for
     try:
         # Mapped, a file that promises more than it holds is refused before memory is taken for it.
         values = np.load(path, "r", allow_pickle=False) if path.suffix == ".npy" else _csv(path)
+        if values.dtype.kind not in "iufb":  # a cast would drop what makes a number complex
+            raise ValueError(f"expected numbers, found {values.dtype}")
         with np.errstate(over="ignore"):  # told below, as infinity
             array = np.array(values, dtype=np.float32)
+    except InputError:
+        raise
     except (
         OSError,
         ValueError,
@@ -68,6 +76,9 @@ def _read(path: Path | None) -> NDArray[np.float32]:
         SyntaxError,
         OverflowError,
         TokenError,
+        AttributeError,
+        MemoryError,
+        csv.Error,
     ) as error:
         raise InputError(f"{path}: not readable as features: {error}") from error
     if array.ndim != 2 or 0 in array.shape:
@@ -79,7 +90,10 @@ def _read(path: Path | None) -> NDArray[np.float32]:
 
 
 def _csv(path: Path) -> NDArray[np.float64]:
+    check_width(path)
     table = pd.read_csv(path)
+    if not isinstance(table.index, pd.RangeIndex):  # so pandas takes what has no heading
+        raise ValueError("its rows have more cells than its header")
     kept = [name for name in table.columns if str(name).lower() not in _META]
     values: NDArray[np.float64] = table[kept].to_numpy(np.float64)
     return values

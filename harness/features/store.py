@@ -7,6 +7,7 @@ shards that are written whole and never changed: what was computed before an int
 import hashlib
 import itertools
 import json
+import secrets
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -134,7 +135,8 @@ class FeatureStore:
         """Writes one shard; when this returns, it is on the disk."""
         if not clips:
             return
-        path = self.folder / f"{self._shards:06d}.parquet"
+        # Other processes may write here, too: a name of its own overwrites nothing.
+        path = self.folder / f"{self._shards:06d}-{secrets.token_hex(4)}.parquet"
         filled = [clip.features for clip in clips if len(clip.frames)]
         flat = np.concatenate(filled or [np.empty((0, 1), np.float32)]).astype(np.float32)
         dim = flat.shape[1]
@@ -232,7 +234,7 @@ class FeatureStore:
             )
             for clip_id, note in notes.items()
         )
-        self._shards = max(self._shards, int(shard.stem) + 1)
+        self._shards = max(self._shards, int(shard.stem.partition("-")[0]) + 1)
 
     def _take(self, clips: Iterable[ClipFrames]) -> None:
         for clip in clips:

@@ -6,10 +6,20 @@ The field names are the names in the search space, in Optuna and in the tables.
 import dataclasses
 import hashlib
 import json
+import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
 Scalar = str | int | float | bool
+# Far above what anyone trains; a wrong digit, or a file of others, must not ask for all memory.
+_MOST = {
+    "stride": 100_000,
+    "layers": 64,
+    "hidden": 16_384,
+    "head_width": 16_384,
+    "batch_size": 1_000_000,
+    "epochs": 1_000_000,
+}
 
 
 @dataclass(frozen=True)
@@ -68,9 +78,14 @@ class TrialConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("stride", "layers", "hidden", "head_width", "batch_size", "epochs"):
+        for name, most in _MOST.items():
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+            if getattr(self, name) > most:
+                raise ValueError(f"{name} must be at most {most}, got {getattr(self, name)}")
+        for name in ("weight_decay", "clip_norm", "lr"):
+            if not math.isfinite(getattr(self, name)):
+                raise ValueError(f"{name} must be finite, got {getattr(self, name)}")
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout must be in [0, 1), got {self.dropout}")
         if not 0 <= self.ema < 1:

@@ -48,8 +48,10 @@ class Head:
         return [self._model(state) for _, state in sorted(states.items())]
 
     def _model(self, state: dict[str, torch.Tensor]) -> LSTMHead:
-        model = build_head(self.config, len(state["mean"]), len(self.targets))
-        model.load_state_dict(state)
+        # Without memory of its own: a configuration cannot ask for more than the file holds.
+        with torch.device("meta"):
+            model = build_head(self.config, len(state["mean"]), len(self.targets))
+        model.load_state_dict(state, assign=True)
         return model.eval()
 
 
@@ -81,14 +83,17 @@ def read_head(path: Path) -> Head:
         raise InputError(f"{path}: schema {said.get('schema')!r}, this harness reads {_SCHEMA!r}")
     if said.pop("sha256", None) != _seal(said, weights):
         raise InputError(f"{path}: it was damaged or edited, its checksum does not fit")
-    return Head(
-        trial=said["trial"],
-        config=TrialConfig.from_dict(json.loads(said["config"])),
-        targets=tuple(json.loads(said["targets"])),
-        features=said["features"],
-        fill=np.array(json.loads(said["fill"]), dtype=np.float32),
-        weights=weights,
-    )
+    try:
+        return Head(
+            trial=said["trial"],
+            config=TrialConfig.from_dict(json.loads(said["config"])),
+            targets=tuple(json.loads(said["targets"])),
+            features=said["features"],
+            fill=np.array(json.loads(said["fill"]), dtype=np.float32),
+            weights=weights,
+        )
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
+        raise InputError(f"{path}: no head of this harness ({error!r})") from error
 
 
 def _seal(said: dict[str, str], weights: dict[str, NDArray[Any]]) -> str:

@@ -388,7 +388,11 @@ def _extractor(
 
 
 def _input_size(weights: Path) -> int:
-    return int(read_metadata(weights).get("input_size", str(INPUT_SIZE)))
+    told = read_metadata(weights).get("input_size", str(INPUT_SIZE))
+    # The trunk divides a side by 32, and no camera gives more.
+    if not (told.isascii() and told.isdecimal() and len(told) <= 4 and 32 <= int(told) <= 4096):
+        raise InputError(f"{weights}: input_size is {told!r}; expected pixels a side, 32 to 4096")
+    return int(told)
 
 
 def _train_demo_network(demo: Demo, file: Path, progress: Progress) -> None:

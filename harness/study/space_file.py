@@ -12,7 +12,14 @@ from optuna.distributions import (
     FloatDistribution,
     IntDistribution,
 )
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    FiniteFloat,
+    ValidationError,
+    model_validator,
+)
 
 import harness
 from harness.errors import InputError
@@ -36,10 +43,10 @@ class _Parameter(_Strict):
 
 class _Float(_Parameter):
     type: Literal["float"]
-    low: float
-    high: float
+    low: FiniteFloat
+    high: FiniteFloat
     log: bool = False
-    step: float | None = Field(default=None, gt=0)
+    step: FiniteFloat | None = Field(default=None, gt=0)
 
     @model_validator(mode="after")
     def _ordered(self) -> "_Float":
@@ -138,7 +145,8 @@ def _read(path: Path) -> _File:
     except FileNotFoundError as error:
         others = ", ".join(sorted(str(p) for p in SPACES.glob("*.toml"))) or "none"
         raise InputError(f"{path}: no such search space; here are: {others}") from error
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    # Beside its own errors: bytes that are no text, numbers of thousands of digits, and nests.
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path}: not readable as TOML: {error}") from error
     try:
         return _File.model_validate(raw)
@@ -178,6 +186,8 @@ def _check_parameter(path: Path, name: str, parameter: _Float | _Int | _Categori
     _known(path, f"parameters.{name}", name)
     if isinstance(parameter, _Categorical):
         values: list[Any] = list(parameter.choices)
+        if len({(type(value), value) for value in values}) < len(values):
+            raise InputError(f"{path}, parameters.{name}: a choice stands there twice")
     else:
         values = [parameter.low, parameter.high]
         expected = _TYPES[name]

@@ -1,6 +1,27 @@
 """All faults there are; importing a module of them lists its own."""
 
-from tests.faults import corruption, crash, exposure, hostile, kills, surroundings
+from tests.faults import (
+    bombs,
+    corruption,
+    crash,
+    exposure,
+    hostile,
+    kills,
+    surroundings,
+    together,
+    words,
+)
 from tests.faults.fault import FAULTS
 
-__all__ = ["FAULTS", "corruption", "crash", "exposure", "hostile", "kills", "surroundings"]
+__all__ = [
+    "FAULTS",
+    "bombs",
+    "corruption",
+    "crash",
+    "exposure",
+    "hostile",
+    "kills",
+    "surroundings",
+    "together",
+    "words",
+]
