@@ -118,8 +118,8 @@ FOLDERS: list[tuple[Spoil, str, int]] = [
     (one("2.png", b"text"), "2.png: not a readable image", 1),
     (half_a_picture, "2.png: not a readable image", 1),
     (bomb, "1.png: not a readable image", 0),
-    (lambda path: (path / "2.jpg").mkdir(), "2.jpg: not a readable image", 1),
-    (lambda path: (path / "2.jpg").symlink_to("none.jpg"), "2.jpg: not a readable image", 1),
+    (lambda path: (path / "2.jpg").mkdir(), "2.jpg: not a file", 1),
+    (lambda path: (path / "2.jpg").symlink_to("none.jpg"), "2.jpg: not a file", 1),
 ]
 
 
