@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 from PIL import Image
 from safetensors.torch import save_file
@@ -27,8 +26,9 @@ from harness.clips.table import ClipTable
 from harness.clips.video import sampled_frames
 from harness.errors import InputError
 from harness.features.foreign import read_foreign
+from harness.parquet import writing
 from harness.pictures import read_picture
-from harness.predictions import MOST_CLIPS, _sealed, read_clips
+from harness.predictions import MOST_CLIPS, _metadata, read_clips
 from harness.study.preparation import feature_store, real_sources
 from harness.study.space import read_space
 from tests.faults import models
@@ -283,8 +283,9 @@ def _(folder: Path, rng: random.Random) -> None:
 
 def _parquet(file: Path, columns: dict[str, Any]) -> None:
     notes = {"targets": ["joy"], "synthetic": False}
-    table = pa.table(columns).replace_schema_metadata(_sealed(notes))
-    pq.write_table(table, file, compression="zstd", write_page_checksum=True)
+    table = pa.table(columns).replace_schema_metadata(_metadata(notes))
+    with writing(file, table.schema) as writer:
+        writer.write_table(table)
 
 
 def _many_rows(file: Path) -> None:
