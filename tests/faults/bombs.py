@@ -30,7 +30,7 @@ from harness.parquet import writing
 from harness.pictures import read_picture
 from harness.predictions import MOST_CLIPS, _metadata, read_clips
 from harness.study.preparation import feature_store, real_sources
-from harness.study.space import read_space
+from harness.study.space_file import read_space
 from tests.faults import models
 from tests.faults.fault import fault
 from tests.networks import make_network

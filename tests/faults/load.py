@@ -126,7 +126,7 @@ def trials(folder: Path, size: Size) -> Iterator[Row]:
     def done() -> int:
         return len(list(written.glob("[0-9]*.parquet")))
 
-    page = Page(StudyFolder(results, "s").journal.path, size.trials, done)
+    page = Page(StudyFolder(results, "s").path / "study.log", size.trials, done)
     line = models.searching(results, size.trials)
     with closing(page):
         meter = metered(done, "search", *line, each=page.poll_what_is_due)
