@@ -1,6 +1,8 @@
 """Who can reach the harness, and what it tells: sockets, addresses, credentials."""
 
+import os
 import random
+import signal
 import socket
 import time
 from pathlib import Path
@@ -8,6 +10,7 @@ from pathlib import Path
 from tests.faults import models
 from tests.faults.commands import command, start
 from tests.faults.fault import fault
+from tests.faults.meter import family
 from tests.faults.surroundings import check_said
 from tests.faults.whole import check_study
 
@@ -31,20 +34,6 @@ def listening(group: int) -> set[str]:
             if fields[3] == LISTENING and fields[9] in inodes:
                 found.add(_address(fields[1].rpartition(":")[0]))
     return found
-
-
-def family(leader: int) -> set[int]:
-    parents = {}
-    for status in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = status.read_text().rpartition(")")[2].split()
-        except OSError:
-            continue
-        parents[int(status.parent.name)] = int(fields[1])
-    family = {leader}
-    while more := {pid for pid, parent in parents.items() if parent in family} - family:
-        family |= more
-    return family
 
 
 def _address(text: str) -> str:
@@ -86,14 +75,38 @@ def _(folder: Path, rng: random.Random) -> None:
 
 @fault("exposure", "a storage address with a password in it is used", 1)
 def _(folder: Path, rng: random.Random) -> None:
-    # SQLite knows no users; what follows the question mark is handed to it and kept nowhere.
-    url = f"sqlite:///{folder}/study.db?check_same_thread=false&password={SECRET}"
+    # SQLite knows no users, and leaves alone what it does not know of an address.
+    url = f"sqlite:///file:{folder}/study.db?mode=rwc&uri=true&password={SECRET}"
+    begun = time.time()
     done = command(folder, "search", *models.searching(folder), "--storage", url)
+    assert done.code == 0, done
+    assert (folder / "s" / "report.html").exists()
+    assert (folder / "s" / "study.json").exists()
+    assert "Look: " in done.said
+    _nowhere(folder, done.said)
+    # Ray keeps logs of its own, of everything that it was told.
+    for session in Path("/tmp/ray").glob("session_*"):
+        if not session.is_symlink() and session.stat().st_mtime > begun:
+            _nowhere(session, "")
+
+
+@fault("exposure", "a search with a password in its storage's address is interrupted", 1)
+def _(folder: Path, rng: random.Random) -> None:
+    url = f"sqlite:///file:{folder}/study.db?mode=rwc&uri=true&password={SECRET}"
+    line = models.searching(folder, 500)
+    running = start(folder / "said.txt", "search", *line, "--storage", url)
+    while not list(folder.glob("s/predictions/0*")):
+        assert running.process.exitcode is None, running.wait()
+        time.sleep(0.05)
+    os.kill(running.process.pid, signal.SIGINT)
+    done = running.wait()
+    assert done.code == 130, done
+    assert "Continue: " in done.said
     _nowhere(folder, done.said)
 
 
 def _nowhere(folder: Path, said: str) -> None:
-    assert SECRET not in said
+    assert SECRET not in said, said
     for path in folder.rglob("*"):
         if path.is_file():
             assert SECRET.encode() not in path.read_bytes(), path

@@ -16,8 +16,8 @@ from ray.cluster_utils import Cluster
 
 from tests.faults import models
 from tests.faults.commands import Running, command, start
-from tests.faults.exposure import family
 from tests.faults.fault import fault
+from tests.faults.meter import family
 from tests.faults.whole import check_study, check_whole, contents
 from tests.searches import slow_space
 

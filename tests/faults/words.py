@@ -53,22 +53,19 @@ def _(folder: Path, rng: random.Random) -> None:
 
 @fault("hostile", "names of files that speak to the terminal", 3)
 def _(folder: Path, rng: random.Random) -> None:
-    root = models.copied(models.given_features(), folder)
-    shutil.copy(root / "features" / "c1.npy", root / "features" / f"x{ESCAPE}.npy")
-    (root / "features" / "c2.npy").write_bytes(b"")
-    line = ["--data", root, "--space", models.small_space(), "--trials", 1]
-    done = command(folder, "search", *line, "--results", folder / "results", "--study", "s")
+    root = models.copied(models.clips(), folder)
+    shutil.copy(root / "clips" / "c1.mp4", root / "clips" / f"x{ESCAPE}.mp4")
+    line = ["--data", root, *models.extraction(folder / "results")[2:]]
+    done = command(folder, "extract", *line)
     assert done.code == 0, done
     assert "belong to no clip" in done.said
-    assert "\x1b" not in done.said, done
-    strict = command(folder, "search", *line, "--results", folder / "results", "--strict")
+    strict = command(folder, "extract", *line, "--strict")
     check_said(strict, "--strict")
-    assert "\x1b" not in strict.said
     space = folder / f"a{ESCAPE}.toml"
     space.write_text(f"[budget]\ntrials = 1\nepochs = 1\n[parameters.'\u202e{MARKUP}']\n")
-    other = command(folder, "search", *line[:2], "--space", space, "--results", folder / "results")
+    other = command(folder, "search", *models.searching(folder), "--space", space)
     check_said(other, "toml")
-    assert not {"\x1b", "\u202e"} & set(other.said)
+    assert not {"\x1b", "\x07", "\u202e"} & set(done.said + strict.said + other.said)
 
 
 FORMULAS = ("=1+1", " =1+1", "\uff1d1+1", "\uff0b1", "\uff0d1", "\uff20SUM(1)", "\t=1", "@a", "-a")
