@@ -120,7 +120,7 @@ def test_reduced_precision_is_near_and_not_the_same(dtype: torch.dtype, most: fl
 
 
 def test_the_shared_representation_is_what_the_branches_read() -> None:
-    model = make_network(4)
+    model = make_network(9)
     seen = []
     model.encoder.register_forward_hook(lambda module, inputs, output: seen.append(output))
     x = torch.randn(3, 3, 64, 64, generator=torch.Generator().manual_seed(0))
