@@ -1,4 +1,4 @@
-"""Small loads grow as large ones do; `python -m tests.faults.load` bears real ones."""
+"""Small loads grow as large ones do; `python -m tests.faults.load` bears those of real size."""
 
 from pathlib import Path
 
