@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
-from harness.atomic import replacing
+from harness.atomic import write_bytes
 from harness.errors import InputError
 from harness.head.model import LSTMHead
 from harness.study.config import TrialConfig
@@ -65,8 +65,8 @@ def write_head(path: Path, head: Head) -> None:
         "features": head.features,
         "fill": json.dumps(head.fill.tolist()),
     }
-    with replacing(path) as temporary:
-        save_file(head.weights, temporary, {**said, "sha256": _seal(said, head.weights)})
+    # In memory first: of a full disk the library's own writer says nothing that can be caught.
+    write_bytes(path, save(head.weights, {**said, "sha256": _seal(said, head.weights)}))
 
 
 def read_head(path: Path) -> Head:

@@ -25,7 +25,7 @@ def logged(folder: Path, secrets: tuple[str, ...] = ()) -> Iterator[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     now = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
     path = folder / f"{now}-{os.getpid()}.log"
-    handler = logging.FileHandler(path, encoding="utf-8")
+    handler = _File(path, encoding="utf-8")
     handler.setFormatter(_Blotting(secrets))
     optuna.logging.disable_default_handler()
     optuna.logging.set_verbosity(optuna.logging.INFO)
@@ -48,6 +48,12 @@ def logged(folder: Path, secrets: tuple[str, ...] = ()) -> Iterator[Path]:
         for logger in (root, *loud):
             logger.removeHandler(handler)
         handler.close()
+
+
+class _File(logging.FileHandler):
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
+        """Leaves a line out that cannot be written: what refuses it refuses the results, too, and
+        those tell of it."""
 
 
 class _Blotting(logging.Formatter):
