@@ -148,7 +148,7 @@ def _(folder: Path, rng: random.Random) -> None:
         spoil(victim, rng)
     done = search_again(results)
     assert done.code == 0, done
-    assert f"trial {int(victim.stem)} no longer counts and is queued again: {victim}" in done.said
+    assert f"trial {int(victim.stem)} no longer counts and is trained again: {victim}" in done.said
     trials = check_study(results, "s", models.TRIALS)
     again = victim.with_name(f"{trials[-1].number:05d}.parquet")
     found = read_predictions(again, index, "val")
