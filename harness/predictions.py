@@ -28,7 +28,7 @@ SPLIT_ORDER = ("val", "test", "train")
 SCORE_TOLERANCE = 1e-6
 _PREFIX = "harness."
 #: Hume-Reaction has 25,067. A file that promises more is not read.
-MOST_CLIPS = 10_000_000
+MOST_CLIPS = 1_000_000
 # Of a cell on average: an id has at most 130 characters.
 _MOST_BYTES = 4096
 

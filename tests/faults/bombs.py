@@ -295,9 +295,9 @@ def _many_rows(file: Path) -> None:
 
 
 def _long_cells(file: Path) -> None:
-    cells = pa.array(["x" * (1 << 28)] * 3)
+    cells, splits = pa.array(["x" * (1 << 26)] * 3), pa.array(["val"] * 3)
     joy = pa.array(np.zeros(3, np.float32))
-    _parquet(file, {"clip_id": cells, "split": cells, "joy": joy})
+    _parquet(file, {"clip_id": cells, "split": splits, "joy": joy})
 
 
 PARQUET = {"many rows": _many_rows, "long cells": _long_cells}
