@@ -2,6 +2,7 @@
 
 import logging
 import os
+import socket
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -11,6 +12,8 @@ from typing import Any
 import ray
 from ray._private import ray_constants
 from ray._private import worker as ray_worker
+
+from harness.errors import InputError
 
 # Ray would otherwise report usage to its maker and warn about settings to come.
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -25,7 +28,11 @@ _joining = threading.Lock()
 
 
 def join(address: str | None) -> None:
-    """Connects to the cluster at `address`, or starts one on this machine; once a process."""
+    """Connects to the cluster at `address`, or starts one on this machine; once a process.
+
+    Raises:
+        InputError: no cluster answers at the address, or it refuses us.
+    """
     with _joining:
         if not ray.is_initialized():
             _join(address)
@@ -69,12 +76,28 @@ def _join(address: str | None) -> None:
         # exchanges 127.0.0.1 for the machine's own, unless told that there is but one machine.
         os.environ[ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR] = "0"
         ray_constants.ENABLE_RAY_CLUSTER = False
-    ray.init(
-        address=address or "local",
-        include_dashboard=False,
-        logging_level=logging.ERROR,
-        log_to_driver=False,
-    )
+    try:
+        _knock(address)
+        ray.init(
+            address=address or "local",
+            include_dashboard=False,
+            logging_level=logging.ERROR,
+            log_to_driver=False,
+        )
+    except (OSError, ray.exceptions.AuthenticationError) as error:
+        if address is None:  # of ours alone nobody gave an address
+            raise
+        raise InputError(
+            f"--address {address}: no Ray cluster lets us in there; start one by ray start --head, "
+            "with the same RAY_AUTH_MODE and token here and on its machines"
+        ) from error
+
+
+def _knock(address: str | None) -> None:
+    """OSError where nothing listens, for which Ray would wait for minutes."""
+    host, _, port = (address or "").rpartition(":")
+    if host and port.isdecimal() and "/" not in host:
+        socket.create_connection((host, int(port)), timeout=10).close()
 
 
 def resource(name: str) -> float:

@@ -60,6 +60,7 @@ def environment() -> dict[str, str]:
     """As in an activated virtual environment where the harness is installed."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     more = {"PYTHONPATH": str(ROOT), "COLUMNS": "100", "PYTHONWARNINGS": "ignore", "PATH": path}
+    more["RAY_AUTH_MODE"] = "token"  # as the README's cluster has it
     return os.environ | more
 
 
@@ -154,10 +155,12 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.slow
 def test_commands_of_the_readme_run_in_order(place: Path) -> None:
     port = free_port()
+    elsewhere = ("pip install", "optuna-dashboard", "export RAY_AUTH_MODE", "ray ")
     of_demo, tests, *rest = lines(README)
     assert of_demo.endswith("harness.ensemble --top 5")
     assert tests == "pip install -e '.[test]' && pytest", "CI runs it as it stands"
     rest = [line.replace("HEAD:6379", f"127.0.0.1:{port}") for line in rest]
+    run(next(line for line in rest if line.startswith("ray get-auth-token")), place)
     with group(*(f"{each.replace('6379', str(port))} --block" for each in rest
                  if each.startswith("ray start")), folder=place):  # fmt: skip
         for line in rest:
@@ -167,7 +170,7 @@ def test_commands_of_the_readme_run_in_order(place: Path) -> None:
                     page = (place / "results/paper/report.html").read_text()
                     assert "Frame 0 of clip" in page
             else:
-                assert line.startswith(("pip install", "ray start", "optuna-dashboard")), line
+                assert line.startswith(elsewhere), line
     submission = pd.read_csv(place / "results/paper/ensembles/mean-top5/predictions.csv")
     assert list(submission["File_ID"]) == [f"[{n:05d}]" for n in range(16, 20)]
     assert len(pd.read_csv(place / "new.csv")) == 3
