@@ -278,7 +278,7 @@ BAD = [
     (["--data", "DATA"], "--data needs --weights"),
     (["--data", "DATA", "--weights", "/none"], "/none: no such weight file"),
     (["--space", "/none.toml"], "/none.toml: no such search space"),
-    (["--data", "DATA", "--weights", "BROKEN"], "broken.pth: refused: damaged"),
+    (["--data", "DATA", "--weights", "BROKEN"], "broken.pth: damaged or no weight file"),
     (["--study", "../up"], "expected a plain folder name"),
 ]
 
