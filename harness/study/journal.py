@@ -7,7 +7,12 @@ the last trial ended. What was appended since is read as it is.
 import hashlib
 import json
 import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from optuna.storages import JournalStorage
@@ -102,8 +107,28 @@ class _File(JournalFileBackend):
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
         lines = "".join(json.dumps(log, separators=(",", ":")) + "\n" for log in logs)
-        with get_lock_file(self._lock), Path(self._file_path).open("ab") as file:
+        with (
+            _uninterrupted(),
+            get_lock_file(self._lock),
+            Path(self._file_path).open("ab") as file,
+        ):
             file.write(lines.encode())
             file.flush()
             if any(log["op_code"] in _LASTING for log in logs):
                 os.fsync(file.fileno())
+
+
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Ctrl-C waits until a write is done; Optuna's lock would make an error of its own of it."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # Ctrl-C comes to the main thread alone
+        return
+    held: list[tuple[int, FrameType | None]] = []
+    before = signal.signal(signal.SIGINT, lambda number, frame: held.append((number, frame)))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+        if held and callable(before):
+            before(*held[0])
