@@ -44,7 +44,7 @@ class Running:
     process: Any
     output: Path
 
-    def wait(self, timeout: float = 120) -> Done:
+    def wait(self, timeout: float = 300) -> Done:
         """Waits for the end; AssertionError where it hangs."""
         self.process.join(timeout)
         hangs = self.process.exitcode is None
