@@ -1,6 +1,6 @@
 """Small loads are borne; `python -m tests.faults.load` bears those of real size.
 
-What a piece costs is told by the program, which exits with 1 where it grows: no test asserts a time.
+What a piece costs is told by the program, which exits with 1 where it grows: no test asserts that.
 """
 
 from pathlib import Path
