@@ -22,7 +22,8 @@ def main(
     weights: Annotated[
         Path | None,
         typer.Option(
-            help="MTL-DAN weights: checkpoint or safetensors. Not where clips bring features."
+            help="MTL-DAN weights: checkpoint or safetensors. Needed unless clips bring features "
+            "(the default)."
         ),
     ] = None,
     stride: Annotated[

@@ -206,7 +206,7 @@ def test_equal_inputs_and_seed_give_equal_files(tmp_path: Path, arguments: tuple
         assert command(tmp_path, *line).returncode == 0
         found.append({path.name: path.read_bytes() for path in folder.iterdir()})
     assert found[0] == found[1]
-    assert len(found[0]) == 3
+    assert len(found[0]) == 4
 
 
 def test_several_studies_make_one_ensemble(tmp_path: Path) -> None:

@@ -124,7 +124,7 @@ def test_pictures_of_absurd_size_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = make_video(tmp_path / "v.mp4", 3)
-    monkeypatch.setattr(video, "_MAX_PIXELS", 1000)
+    monkeypatch.setattr(video, "MAX_PIXELS", 1000)
     with pytest.raises(InputError, match="cannot be decoded"):
         list(sampled_frames(path, [1]))
 

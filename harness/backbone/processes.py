@@ -7,6 +7,11 @@ from typing import TypeVar
 
 import torch
 import torch.distributed as dist
+
+# Its functions take the process group of the moment of the import as a default and keep it. Were it
+# imported within a group (torchvision does), the group would outlive its end, and its threads
+# could abort the process as it exits, after all is done.
+import torch.distributed.nn
 from torch import Tensor, nn
 
 from harness.errors import InputError
