@@ -13,7 +13,7 @@ from harness.ensembles.files import write_ensemble
 from harness.ensembles.library import Library, load_library, newest_study
 from harness.ensembles.selection import Recipe
 from harness.ensembles.table import show, show_details
-from harness.errors import InputError
+from harness.names import check_folder_name
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
@@ -58,8 +58,7 @@ def main(
     out = console(quiet or as_json)
     for option, values in (("--study", study or ()), ("--name", () if name is None else (name,))):
         for value in values:
-            if not value or value.startswith(".") or Path(value).name != value:
-                raise InputError(f"{option} {value!r}: expected a plain folder name")
+            check_folder_name(option, value)
     recipe = Recipe(method, top, per_family, per_target, seed, groups)
     folders = [results / each for each in study] if study else [newest_study(results)]
     library = load_library(*folders)

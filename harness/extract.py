@@ -10,8 +10,9 @@ from harness.backbone.fused import COLUMNS, PRECISIONS
 from harness.clips.layouts import LAYOUTS
 from harness.console import console, run
 from harness.progress import Steps
+from harness.study.clip_features import Machines, extract_features
 from harness.study.config import TrialConfig
-from harness.study.preparation import Machines, extract_features, real_sources
+from harness.study.sources import real_sources
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 

@@ -23,9 +23,10 @@ from harness.ensembles.files import read_ensemble, submission
 from harness.errors import InputError
 from harness.features.store import Recipe
 from harness.progress import Steps
+from harness.study.clip_features import ClipFeatures, Machines, features_of
 from harness.study.gaps import Gap, Gaps
 from harness.study.heads import Head, read_head
-from harness.study.preparation import ClipFeatures, Machines, Sources, features_of
+from harness.study.sources import Sources
 from harness.study.storage import StudyFolder
 from harness.study.trial import TrialData, predict_clips
 

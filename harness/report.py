@@ -7,7 +7,7 @@ import typer
 
 from harness.console import console, run
 from harness.ensembles.library import newest_study
-from harness.errors import InputError
+from harness.names import check_folder_name
 from harness.reports.evidence import gather
 from harness.reports.page import write_report
 
@@ -39,8 +39,8 @@ def main(
     Example: python -m harness.report --study demo
     """
     out = console(quiet)
-    if study is not None and (not study or study.startswith(".") or Path(study).name != study):
-        raise InputError(f"--study {study!r}: expected a plain folder name")
+    if study is not None:
+        check_folder_name("--study", study)
     folder = results / study if study else newest_study(results)
     path = write_report(gather(folder, ensemble=ensemble, storage=storage), data)
     out.print(f"Written: {path}", highlight=False, markup=False, soft_wrap=True)

@@ -18,7 +18,7 @@ from harness.clips.video import write_video
 from harness.errors import InputError
 from harness.features.extraction import Extractor, extract, sources
 from harness.features.store import FeatureStore, Recipe
-from harness.study.preparation import real_sources
+from harness.study.sources import real_sources
 from tests.networks import save_tiny
 from tests.photographs import film, nobody, person
 from tests.test_features import Means

@@ -47,7 +47,7 @@ def test_every_training_clip_is_predicted_by_the_head_that_did_not_see_it() -> N
     data = held(make_data(), folds=3)
     result = run_trial(CONFIG, data)
     assert set(result.predictions) == {"train", "val", "test"}
-    head = Head("0", CONFIG, ("a", "b", "c"), "", result.fill, result.weights)
+    head = Head("0", CONFIG, ("a", "b", "c"), "", "folds", result.fill, result.weights)
     models = head.models()
     assert len(models) == 3
     for model, part in zip(models, data.held_out, strict=True):
@@ -97,7 +97,7 @@ def test_what_cannot_be_held_out_is_said() -> None:
 
 def test_heads_of_folds_come_back_from_their_file(tmp_path) -> None:  # type: ignore[no-untyped-def]
     result = run_trial(CONFIG, held(make_data(), folds=2))
-    head = Head("00003", CONFIG, ("a", "b", "c"), "f", result.fill, result.weights)
+    head = Head("00003", CONFIG, ("a", "b", "c"), "f", "folds", result.fill, result.weights)
     write_head(tmp_path / "head.safetensors", head)
     again = read_head(tmp_path / "head.safetensors")
     assert again.config == CONFIG

@@ -18,7 +18,7 @@ from harness.head.model import LSTMHead
 from harness.study.config import TrialConfig
 from harness.study.trial import build_head
 
-_SCHEMA = "head 1"
+_SCHEMA = "head 2"
 
 
 @dataclass(frozen=True)
@@ -26,14 +26,16 @@ class Head:
     """A trained head.
 
     trial: its id. config: what it was trained with. targets: names of its outputs. features:
-    fingerprint of the features it reads. fill: (targets,) the mean rating of train, which clips
-    without features are predicted by. weights: its state dict as arrays.
+    fingerprint of the features it reads. early_stop_split: what chose its epoch. fill: (targets,)
+    the mean rating of train, which clips without features are predicted by. weights: its state
+    dict as arrays.
     """
 
     trial: str
     config: TrialConfig
     targets: tuple[str, ...]
     features: str
+    early_stop_split: str
     fill: NDArray[np.float32]
     weights: dict[str, NDArray[np.float32]]
 
@@ -63,6 +65,7 @@ def write_head(path: Path, head: Head) -> None:
         "config": json.dumps(head.config.to_dict()),
         "targets": json.dumps(head.targets),
         "features": head.features,
+        "early_stop_split": head.early_stop_split,
         "fill": json.dumps(head.fill.tolist()),
     }
     # In memory first: of a full disk the library's own writer says nothing that can be caught.
@@ -89,6 +92,7 @@ def read_head(path: Path) -> Head:
             config=TrialConfig.from_dict(json.loads(said["config"])),
             targets=tuple(json.loads(said["targets"])),
             features=said["features"],
+            early_stop_split=said["early_stop_split"],
             fill=np.array(json.loads(said["fill"]), dtype=np.float32),
             weights=weights,
         )

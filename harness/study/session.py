@@ -18,23 +18,18 @@ from harness.study.agenda import Agenda, SearchAgenda
 from harness.study.audit import audit
 from harness.study.backend import STORAGE_VARIABLE, Backend, open_backend
 from harness.study.board import Board
+from harness.study.clip_features import Machines
 from harness.study.dashboard import Dashboard, attach, describe
 from harness.study.driver import Driver
 from harness.study.folds import hold_out
 from harness.study.ledger import Ledger, Rules, done
 from harness.study.log import logged
 from harness.study.options import Clips, Means, Plan
-from harness.study.preparation import (
-    Machines,
-    Prepared,
-    Sources,
-    demo_sources,
-    prepare,
-    real_sources,
-)
+from harness.study.preparation import Prepared, prepare
 from harness.study.pruners import decisions, make_pruner
 from harness.study.samplers import check_sampler, make_sampler
 from harness.study.sharing import fraction, measured_need
+from harness.study.sources import Sources, demo_sources, real_sources
 from harness.study.space import SearchSpace
 from harness.study.space_file import SPACES, read_space
 from harness.study.storage import StudyFolder, quiet_optuna

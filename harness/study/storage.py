@@ -23,6 +23,7 @@ from optuna.trial import FrozenTrial, TrialState
 import harness
 from harness.atomic import write_text
 from harness.errors import InputError
+from harness.names import check_folder_name
 from harness.predictions import (
     ClipIndex,
     PredictionInfo,
@@ -81,8 +82,7 @@ class StudyFolder:
     """Reads and writes one study's folder."""
 
     def __init__(self, results: Path, name: str) -> None:
-        if not name or name.startswith(".") or Path(name).name != name:
-            raise InputError(f"--study {name!r}: expected a plain folder name")
+        check_folder_name("--study", name)
         self.path = results / name
         self.name = name
 
@@ -192,6 +192,7 @@ class StudyFolder:
                 config=result.config,
                 targets=index.target_names,
                 features=manifest["features"],
+                early_stop_split=manifest["early_stop_split"],
                 fill=result.fill,
                 weights=result.weights,
             ),

@@ -37,8 +37,10 @@ from harness.backbone.fused import PRECISIONS
 from harness.console import console
 from harness.metrics import mean_pcc
 from harness.progress import Steps
+from harness.study.clip_features import Machines
 from harness.study.config import TrialConfig
-from harness.study.preparation import Machines, Prepared, demo_sources, prepare
+from harness.study.preparation import Prepared, prepare
+from harness.study.sources import demo_sources
 from harness.study.space_file import SPACES, read_space
 from harness.study.trial import run_trial
 

@@ -29,7 +29,8 @@ from harness.features.foreign import read_foreign
 from harness.parquet import writing
 from harness.pictures import read_picture
 from harness.predictions import MOST_CLIPS, _metadata, read_clips
-from harness.study.preparation import feature_store, real_sources
+from harness.study.clip_features import feature_store
+from harness.study.sources import real_sources
 from harness.study.space_file import read_space
 from tests.faults import models
 from tests.faults.fault import fault

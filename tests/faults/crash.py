@@ -12,7 +12,8 @@ import numpy as np
 
 from harness.features.extraction import sources
 from harness.features.sequences import FrameFeatures
-from harness.study.preparation import feature_store, real_sources
+from harness.study.clip_features import feature_store
+from harness.study.sources import real_sources
 from tests.faults import models
 from tests.faults.commands import command, count_points, die_at, kill_group, note_points, start
 from tests.faults.fault import fault
