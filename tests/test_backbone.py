@@ -6,12 +6,14 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
+from harness.backbone import winograd
 from harness.backbone.checkpoints import load_mtl_dan, read_metadata, save_mtl_dan
 from harness.backbone.fused import COLUMNS, fuse
 from harness.backbone.mtl_dan import MTLDAN, AttentionHead
 from harness.backbone.preprocessing import DEVIATION, MEAN, normalise
+from harness.backbone.winograd import WinogradConv2d, saves
 from harness.errors import InputError
 from tests.networks import Trap, make_network
 
@@ -117,6 +119,30 @@ def test_reduced_precision_is_near_and_not_the_same(dtype: torch.dtype, most: fl
     plain, reduced = model(x), fuse(model, dtype)(x)
     assert reduced.dtype == torch.float32
     assert 1e-5 < (plain - reduced).norm() / plain.norm() < most
+
+
+@pytest.mark.parametrize(("height", "width"), [(7, 7), (4, 8), (3, 5), (1, 2)])
+def test_winograds_way_is_the_same_convolution(height: int, width: int) -> None:
+    conv = WinogradConv2d.of(nn.Conv2d(16, 24, 3, padding=1))
+    x = torch.randn(2, 16, height, width)
+    with torch.no_grad():
+        assert (conv.by_winograd(x) - conv(x)).norm() / conv(x).norm() < 1e-5
+
+
+def test_winograds_way_is_taken_where_it_saves() -> None:
+    assert saves(7, 7)
+    assert not saves(2, 2)
+    assert not saves(14, 14)  # its transforms as dense products would cost more than they save
+
+
+@pytest.mark.parametrize("num_heads", [1, 9])
+def test_by_winograd_the_network_is_the_same(
+    num_heads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(winograd, "pays", lambda dtype: True)
+    model, x = make_network(num_heads), images(2, 224, 200)
+    plain, fused = model(x), fuse(model)(x)
+    assert ((plain - fused).norm() / plain.norm()) < 1e-5
 
 
 def test_the_shared_representation_is_what_the_branches_read() -> None:

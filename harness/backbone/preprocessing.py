@@ -33,7 +33,8 @@ def standardised(images: Tensor) -> Tensor:
     """(batch, 3, size, size) uint8 -> the same in float32, by ImageNet's mean and deviation."""
     mean = torch.tensor(MEAN, device=images.device).view(3, 1, 1) * 255
     deviation = torch.tensor(DEVIATION, device=images.device).view(3, 1, 1) * 255
-    return (images.float() - mean) / deviation
+    # In place: a batch is larger than a cache, and each copy of it is a way to memory and back.
+    return images.to(torch.float32, copy=True).sub_(mean).div_(deviation)
 
 
 def normalise(frames: Tensor, size: int) -> Tensor:

@@ -108,7 +108,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="within a minute")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        figures = measure(Path(folder), 3 if options.quick else 6, 6 if options.quick else 12)
+        figures = measure(Path(folder), 2 if options.quick else 6, 8 if options.quick else 12)
     if options.json:
         print(json.dumps(figures))
         return
