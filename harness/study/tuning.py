@@ -14,6 +14,8 @@ os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
 os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
 # Ctrl-C is ours, too: Tune would end its run as if it were finished.
 os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")
+# The study is the state; Tune's snapshots of all its trials are read by nobody.
+os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "inf")
 
 from optuna.exceptions import UpdateFinishedTrialError
 from ray import tune

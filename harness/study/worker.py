@@ -52,6 +52,9 @@ class HeadTrainable(tune.Trainable):
         torch.set_num_threads(1)
         self.device = torch.device("cuda" if ray.get_gpu_ids() else "cpu")
         self.data, self.decisions = data, decisions
+        # What is imported stays; a collection need not walk through it again for every trial.
+        gc.collect()
+        gc.freeze()
         self._build(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
