@@ -21,10 +21,17 @@ image, plain 41.3:
     the same in bf16                                                   13.6   (1.3e-2 off)
 
 Direct convolutions then run at 235 to 265 G operations a second in float32 and 450 to 490 in bf16,
-where the unit's peak is about 260 and 500: no direct way is left. What did not pay: Winograd's
-4 x 4 tiles by hand for the heads (14.1 ms against 8.0 for the direct ones, since the library's
-float32 matrix product reaches but 100 G operations a second here), the first convolution on 2 x 2
-blocks of pixels (3.0 ms against 2.4), weights packed beforehand (5 %, by private functions).
+where the unit's peak is about 260 and 500: no direct way is left. Winograd's 4 x 4 tiles would take
+half the multiplications of the heads, but the library's float32 matrix product reaches but 100 G
+operations a second there.
+
+On 2 cores of a Zen 4, whose peak in float32 is those 110 G, they pay (harness/backbone/winograd.py
+times both ways): float32 39.0 images a second direct and 41.3 by Winograd in the heads, bf16 73.6
+and 82, plain 24.5. The heads' own time falls by a third, from 16.7 to 10.9 ms an image and thread.
+
+What did not pay: the first convolution on 2 x 2 blocks of pixels (3.0 ms against 2.4), weights
+packed beforehand (5 %, by private functions), 2 x 2 tiles, the trunk's last stage by Winograd (3 %
+for twice the error), the trunk channels first.
 """
 
 import argparse
