@@ -1,6 +1,7 @@
 """One image file -> an RGB picture, of bounded size and of a format that cannot run anything."""
 
 import struct
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,8 @@ from harness.errors import InputError
 
 # A few bytes can announce a picture of any size; as for films.
 MAX_PIXELS = 8192 * 8192
+# PIL warns of pictures larger than these, which are refused below, by name.
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 # By its content, whatever its name: PIL would hand PostScript to an interpreter.
 _FORMATS = ("JPEG", "PNG", "BMP", "WEBP")
 

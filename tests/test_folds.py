@@ -100,7 +100,7 @@ def test_heads_of_folds_come_back_from_their_file(tmp_path) -> None:  # type: ig
     head = Head("00003", CONFIG, ("a", "b", "c"), "f", "folds", result.fill, result.weights)
     write_head(tmp_path / "head.safetensors", head)
     again = read_head(tmp_path / "head.safetensors")
-    assert again.config == CONFIG
+    assert (again.config, again.early_stop_split) == (CONFIG, "folds")
     assert [len(m.state_dict()) for m in again.models()] == [
         len(m.state_dict()) for m in head.models()
     ]

@@ -186,7 +186,8 @@ def test_stride_and_rule_make_the_sequences() -> None:
 def test_the_loss_and_its_reduction_are_what_is_minimised() -> None:
     for loss, reduction in itertools.product(("ccc", "pcc", "mse"), ("per_target", "flat", "both")):
         each = training(loss=loss, reduction=reduction, batch_size=100, dropout=0.0)
-        predicted = each.head(each.train.features, each.train.lengths).detach()
+        everything = each.train.padded(torch.arange(len(each.train)))
+        predicted = each.head(*everything).detach()
         expected = reduced_loss(loss, reduction)(predicted, each.learnt)
         assert each.epoch().loss == pytest.approx(float(expected), rel=1e-4)
 

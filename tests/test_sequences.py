@@ -1,9 +1,11 @@
-"""From stored frames to padded sequences."""
+"""From stored frames to sequences."""
 
 import numpy as np
 import pytest
+import torch
 
 from harness.features.sequences import FrameFeatures, sequences
+from harness.head.training import Tensors
 
 
 def frames_of(*counts: int, every: int = 1) -> FrameFeatures:
@@ -18,8 +20,9 @@ def frames_of(*counts: int, every: int = 1) -> FrameFeatures:
 
 def values(counts: tuple[int, ...], row: int, stride: int, rule: str) -> list[float]:
     targets = np.zeros((len(counts), 1), np.float32)
-    batch = sequences(frames_of(*counts), np.array([row]), targets, stride=stride, rule=rule)
-    return batch.features[0, : batch.lengths[0], 0].tolist()
+    found = sequences(frames_of(*counts), np.array([row]), targets, stride=stride, rule=rule)
+    assert found.lengths.tolist() == [len(found.features)]
+    return found.features[:, 0].tolist()
 
 
 def test_stride_counts_frames_from_the_first() -> None:
@@ -36,13 +39,21 @@ def test_fixed_12_repeats_the_last_step() -> None:
     assert values((3,), 0, 1, "fixed-12") == [0, 1] + [2] * 10
 
 
-def test_padding_is_zero_and_lengths_are_true() -> None:
+def test_clips_stand_one_after_the_other_without_padding() -> None:
     targets = np.arange(3, dtype=np.float32)[:, None]
-    batch = sequences(frames_of(2, 5, 1), np.array([2, 1]), targets, stride=1, rule="full")
-    assert batch.lengths.tolist() == [1, 5]
-    assert batch.features.shape == (2, 5, 1)
-    assert not batch.features[0, 1:].any()
-    assert batch.targets[:, 0].tolist() == [2.0, 1.0]
+    found = sequences(frames_of(2, 5, 1), np.array([2, 1]), targets, stride=1, rule="full")
+    assert found.lengths.tolist() == [1, 5]
+    assert found.features[:, 0].tolist() == [0, 0, 1, 2, 3, 4]
+    assert found.targets[:, 0].tolist() == [2.0, 1.0]
+
+
+def test_a_batch_is_as_long_as_its_longest_clip() -> None:
+    targets = np.zeros((3, 1), np.float32)
+    found = sequences(frames_of(2, 500, 3), np.arange(3), targets, stride=1, rule="full")
+    split = Tensors(*map(torch.from_numpy, (found.features, found.lengths, found.targets)))
+    features, lengths = split.padded(torch.tensor([2, 0]))
+    assert lengths.tolist() == [3, 2]
+    assert features[..., 0].tolist() == [[0, 1, 2], [0, 1, 1]]
 
 
 def test_a_clip_without_frames_is_an_error() -> None:

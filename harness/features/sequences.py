@@ -1,4 +1,4 @@
-"""Frame features of clips -> the sequences that a head reads: stride, length rule, padding."""
+"""Frame features of clips -> the sequences that a head reads: stride and length rule."""
 
 from dataclasses import dataclass
 
@@ -31,9 +31,9 @@ class FrameFeatures:
 
 
 @dataclass(frozen=True)
-class SequenceBatch:
-    """features: (clips, time, dim), zero behind each end; lengths: (clips,), at least 1;
-    targets: (clips, targets), NaN where unlabelled."""
+class Sequences:
+    """features: (steps, dim), the steps of all clips, one clip after the other, without padding;
+    lengths: (clips,), at least 1; targets: (clips, targets), NaN where unlabelled."""
 
     features: NDArray[np.float32]
     lengths: NDArray[np.int64]
@@ -51,8 +51,8 @@ def sequences(
     stride: int,
     rule: str,
     columns: slice = slice(None),
-) -> SequenceBatch:
-    """The padded sequences of some clips at a stride.
+) -> Sequences:
+    """The sequences of some clips at a stride.
 
     Args:
         frames: of all clips of the data set.
@@ -76,16 +76,11 @@ def sequences(
         raise ValueError(f"clip {clip} has no stored frame at stride {stride}")
     if rule == "full":
         lengths = counts.astype(np.int64)
-        step = np.arange(lengths.max(initial=1))
-        place = np.minimum(step, counts[:, None] - 1)
+        step = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
     else:
         lengths = np.full(len(rows), FIXED_LENGTH, np.int64)
         front = np.maximum(counts - FIXED_LENGTH + 1, 0) // 2
-        step = np.arange(FIXED_LENGTH)
-        place = np.minimum(front[:, None] + step, counts[:, None] - 1)
-    chosen = frames.features[:, columns]
-    padded = np.zeros((len(rows), len(step), chosen.shape[1]), dtype=np.float32)
-    if len(rows):
-        mask = step < lengths[:, None]
-        padded[mask] = chosen[kept[(first[:, None] + place)[mask]]]
-    return SequenceBatch(padded, lengths, targets[rows])
+        step = front[:, None] + np.arange(FIXED_LENGTH)
+        step = np.minimum(step, counts[:, None] - 1).ravel()
+    places = kept[np.repeat(first, lengths) + step]
+    return Sequences(frames.features[:, columns][places], lengths, targets[rows])

@@ -4,6 +4,7 @@ import copy
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -25,7 +26,8 @@ class UndefinedScoreError(ValueError):
 
 @dataclass(frozen=True)
 class Tensors:
-    """A split on the device: features (clips, time, dim), lengths (clips,), targets."""
+    """A split on the device: features (steps, dim), the steps of one clip after the other; lengths
+    (clips,) of those; targets. So a long clip costs no padding to others."""
 
     features: Tensor
     lengths: Tensor
@@ -33,6 +35,27 @@ class Tensors:
 
     def __len__(self) -> int:
         return len(self.lengths)
+
+    @cached_property
+    def starts(self) -> Tensor:
+        """(clips,) where the steps of each clip begin."""
+        return torch.cumsum(self.lengths, 0) - self.lengths
+
+    @cached_property
+    def longest(self) -> int:
+        """Steps of the longest clip."""
+        return int(self.lengths.max())
+
+    def padded(self, rows: Tensor, time: int | None = None) -> tuple[Tensor, Tensor]:
+        """Features (clips, time, dim) and lengths of some clips; a last step stands on behind each
+        end. time: default, on a CPU what these clips need, and on a GPU, which would have to be
+        waited for to know, what any needs."""
+        lengths = self.lengths[rows]
+        if time is None:
+            time = self.longest if lengths.is_cuda else int(lengths.max())
+        step = torch.arange(time, device=lengths.device)
+        places = self.starts[rows, None] + torch.minimum(step, lengths[:, None] - 1)
+        return self.features[places], lengths
 
 
 @dataclass(frozen=True)
@@ -147,9 +170,7 @@ class Training:
         order = torch.randperm(len(self.train), device=self.train.features.device)
         total = torch.zeros((), device=order.device)
         for rows in torch.split(order, self.recipe.batch_size):
-            lengths = self.train.lengths[rows]
-            features = self.train.features[rows]
-            loss = self.recipe.loss(self.head(features, lengths), self.learnt[rows])
+            loss = self.recipe.loss(self.head(*self.train.padded(rows)), self.learnt[rows])
             self.optimiser.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             if self.recipe.clip_norm:
@@ -186,7 +207,7 @@ def predict(head: LSTMHead, split: Tensors) -> NDArray[np.float32]:
     size = EVALUATION_BATCH[split.features.device.type]
     rated = torch.cat(
         [
-            head.ratings(head(split.features[rows], split.lengths[rows]))
+            head.ratings(head(*split.padded(rows, int(split.lengths[rows[-1]]))))
             for rows in torch.split(order, size)
         ]
     )

@@ -204,8 +204,7 @@ class Trial:
             head = build_head(config, train.features.shape[-1], train.targets.shape[-1])
         head.to(self.device)
         if config.normalise:
-            steps = torch.arange(train.features.shape[1], device=self.device)
-            real = train.features[steps < train.lengths[:, None]].double()
+            real = train.features.double()
             head.normalise_by(real.mean(0).float(), real.std(0, unbiased=False).float())
         if config.label_transform == "range":
             head.range_by(train.targets.amin(0), train.targets.amax(0))
@@ -245,7 +244,7 @@ def tensors(
     data: TrialData, rows: NDArray[np.intp], config: TrialConfig, device: torch.device
 ) -> Tensors:
     """The sequences of clips, each of which has a frame, as a configuration reads them."""
-    batch = sequences(
+    found = sequences(
         data.frames,
         rows,
         data.targets,
@@ -253,7 +252,7 @@ def tensors(
         rule=config.sequence,
         columns=data.columns.get(config.features, slice(None)),
     )
-    arrays = (batch.features, batch.lengths, batch.targets)
+    arrays = (found.features, found.lengths, found.targets)
     return Tensors(*(torch.from_numpy(array).to(device) for array in arrays))
 
 
