@@ -1,4 +1,4 @@
-"""A real PostgreSQL on the loopback interface, started for the tests that ask for it."""
+"""Real PostgreSQL and MySQL on the loopback interface, started for the tests that ask for them."""
 
 import os
 import pwd
@@ -7,10 +7,12 @@ import shutil
 import socket
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pymysql
 import pytest
 
 #: Where Debian puts the programs, which are not on the path.
@@ -20,16 +22,11 @@ _PLACES = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
 @contextmanager
 def postgresql() -> Iterator[str]:
     """The URL of an empty database, password included; skips where none is installed, not in CI."""
-    found = shutil.which("initdb", path=os.pathsep.join(map(str, _PLACES)))
-    if not found:
-        if os.environ.get("CI"):
-            pytest.fail("PostgreSQL is not installed (Debian's package postgresql)")
-        pytest.skip("PostgreSQL is not installed (Debian's package postgresql)")
-    programs = Path(found).parent
+    programs = _program("initdb", "postgresql", os.pathsep.join(map(str, _PLACES))).parent
     password, port = secrets.token_hex(8), _free_port()
     # Not in the tests' own folder, which other users may not enter.
     with tempfile.TemporaryDirectory(prefix="postgresql-") as folder:
-        owner = _owner()
+        owner = _owner("postgres")
         if owner:
             shutil.chown(folder, owner)
         word = Path(folder, "password")
@@ -47,11 +44,60 @@ def postgresql() -> Iterator[str]:
             _run(owner, programs / "pg_ctl", "-D", data, "-w", "-m", "immediate", "stop")
 
 
-def _owner() -> str | None:
-    """PostgreSQL refuses to run as root."""
-    if os.getuid():
-        return None
-    return pwd.getpwnam("postgres").pw_name
+@contextmanager
+def mysql() -> Iterator[str]:
+    """The same of MySQL, in the form that Debian ships: MariaDB."""
+    server = _program("mariadbd", "mariadb-server", os.environ["PATH"] + ":/usr/sbin")
+    password, port = secrets.token_hex(8), _free_port()
+    with tempfile.TemporaryDirectory(prefix="mysql-") as folder:
+        owner = _owner("mysql")
+        if owner:
+            shutil.chown(folder, owner)
+        data, socket_file = Path(folder, "data"), Path(folder, "socket")
+        install = shutil.which("mariadb-install-db")
+        _run(owner, install, "--no-defaults", f"--datadir={data}",
+             "--auth-root-authentication-method=normal", "--skip-test-db")  # fmt: skip
+        line = [server, "--no-defaults", f"--datadir={data}", f"--socket={socket_file}",
+                f"--port={port}", "--bind-address=127.0.0.1"]  # fmt: skip
+        with Path(folder, "log").open("wb") as log:
+            process = subprocess.Popen(list(map(str, line)), user=owner, stderr=log, stdout=log)
+        try:
+            with _connected(socket_file) as root:
+                for command in (
+                    "CREATE DATABASE studies",
+                    f"CREATE USER someone@127.0.0.1 IDENTIFIED BY '{password}'",
+                    "GRANT ALL ON studies.* TO someone@127.0.0.1",
+                ):
+                    root.cursor().execute(command)
+            yield f"mysql://someone:{password}@127.0.0.1:{port}/studies"
+        finally:
+            process.terminate()
+            process.wait(60)
+
+
+def _connected(socket_file: Path) -> pymysql.Connection:  # type: ignore[type-arg]
+    """As root, by a socket that nobody else sees; a server takes seconds to begin."""
+    for _ in range(300):
+        try:
+            return pymysql.connect(unix_socket=str(socket_file), user="root")
+        except pymysql.err.OperationalError:
+            time.sleep(0.2)
+    raise AssertionError("MariaDB does not answer")
+
+
+def _program(name: str, package: str, path: str) -> Path:
+    found = shutil.which(name, path=path)
+    if not found:
+        missing = f"{name} is not installed (Debian's package {package})"
+        if os.environ.get("CI"):
+            pytest.fail(missing)
+        pytest.skip(missing)
+    return Path(found)
+
+
+def _owner(user: str) -> str | None:
+    """Who runs a server where this is root, as which they refuse to run."""
+    return None if os.getuid() else pwd.getpwnam(user).pw_name
 
 
 def _run(owner: str | None, *line: object) -> None:

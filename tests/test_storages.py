@@ -1,9 +1,10 @@
-"""Where a study is kept: journal, SQLite, PostgreSQL; the commands on each."""
+"""Where a study is kept: journal, SQLite, PostgreSQL, MySQL; the commands on each."""
 
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -17,7 +18,7 @@ from harness.study.ledger import GIVEN_BACK
 from harness.study.session import continuing
 from harness.study.space_file import SPACES
 from harness.study.storage import StudyFolder
-from tests.databases import postgresql
+from tests.databases import mysql, postgresql
 from tests.searches import finish, opened
 from tests.trees import plain_tree
 
@@ -98,11 +99,20 @@ def test_two_searches_share_a_study_in_postgresql(
             assert not path.is_file() or secret.encode() not in path.read_bytes(), path
 
 
-def test_the_ledger_keeps_its_word_in_postgresql(tmp_path: Path, database: str) -> None:
-    with opened(tmp_path, storage=database.replace("/postgres", "/template1")) as killed:
+@pytest.mark.slow
+@pytest.mark.parametrize("make", [postgresql, mysql])
+def test_the_ledger_keeps_its_word_in_a_database(
+    tmp_path: Path, make: Callable[[], AbstractContextManager[str]]
+) -> None:
+    with make() as storage:
+        killed_and_continued(tmp_path, storage)
+
+
+def killed_and_continued(tmp_path: Path, storage: str) -> None:
+    with opened(tmp_path, storage=storage) as killed:
         finish(killed, at_most=3)
         killed.ask()
-    with opened(tmp_path, storage=database.replace("/postgres", "/template1")) as again:
+    with opened(tmp_path, storage=storage) as again:
         finish(again)
         states = [trial.state for trial in again.study.trials]
     assert states.count(TrialState.COMPLETE) == 8
