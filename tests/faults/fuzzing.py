@@ -24,7 +24,7 @@ with atheris.instrument_imports(include=["harness", "tomllib"]):
     from harness.predictions import read_clips, read_predictions
     from harness.sealed import MANIFEST, read_sealed
     from harness.study.heads import read_head
-    from harness.study.space import SPACES, read_space
+    from harness.study.space_file import SPACES, read_space
 
 import numpy as np
 import torch

@@ -9,6 +9,7 @@ from tests.faults import (
     kills,
     surroundings,
     together,
+    versions,
     words,
 )
 from tests.faults.fault import FAULTS
@@ -23,5 +24,6 @@ __all__ = [
     "kills",
     "surroundings",
     "together",
+    "versions",
     "words",
 ]
