@@ -7,12 +7,7 @@ the last trial ended. What was appended since is read as it is.
 import hashlib
 import json
 import os
-import signal
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from optuna.storages import JournalStorage
@@ -21,6 +16,7 @@ from optuna.storages.journal._file import get_lock_file
 from optuna.storages.journal._storage import JournalOperation
 
 from harness.errors import InputError
+from harness.interrupts import uninterrupted
 from harness.sealed import read_sealed, write_sealed
 
 _SCHEMA = "log 1"
@@ -108,7 +104,7 @@ class _File(JournalFileBackend):
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
         lines = "".join(json.dumps(log, separators=(",", ":")) + "\n" for log in logs)
         with (
-            _uninterrupted(),
+            uninterrupted(),
             get_lock_file(self._lock),
             Path(self._file_path).open("ab") as file,
         ):
@@ -116,19 +112,3 @@ class _File(JournalFileBackend):
             file.flush()
             if any(log["op_code"] in _LASTING for log in logs):
                 os.fsync(file.fileno())
-
-
-@contextmanager
-def _uninterrupted() -> Iterator[None]:
-    """Ctrl-C waits until a write is done; Optuna's lock would make an error of its own of it."""
-    if threading.current_thread() is not threading.main_thread():
-        yield  # Ctrl-C comes to the main thread alone
-        return
-    held: list[tuple[int, FrameType | None]] = []
-    before = signal.signal(signal.SIGINT, lambda number, frame: held.append((number, frame)))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-        if held and callable(before):
-            before(*held[0])

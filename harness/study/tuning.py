@@ -24,6 +24,7 @@ from ray.tune.search import ConcurrencyLimiter, Searcher
 
 from harness import cluster
 from harness.errors import InputError
+from harness.interrupts import uninterrupted
 from harness.study.ledger import MAX_FAILURES_IN_A_ROW, Ledger
 from harness.study.trial import TrialData
 from harness.study.worker import HeadTrainable
@@ -124,9 +125,13 @@ class StudySearch(Searcher):
 
     @contextmanager
     def _guarded(self) -> Iterator[None]:
-        """Keeps an error for `run_trials` to raise; after it nothing more is written."""
+        """Keeps an error for `run_trials` to raise; after it nothing more is written.
+
+        A trial that is asked for, or ends, does so wholly before Ctrl-C is heard.
+        """
         try:
-            yield
+            with uninterrupted():
+                yield
         except Exception as error:
             self.broken = error
 
