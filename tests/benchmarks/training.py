@@ -17,13 +17,15 @@ The floor: an epoch at 2 layers of 128 is about 246 billion operations (a first 
 multiply, and nothing is passed on to the features), 2.5 s at the 98 billion a second of one core's
 matrix products at the recurrent shape.
 
-Measured on one core of an AMD EPYC (Zen 4) in seconds of the processor, the least of many, while
-other work ran: forward and backward pass of a batch of 128 through 2 layers of 128 took 34 to 36 ms
-before, 28 to 29 ms now, 23.5 to 24.5 ms with bf16, of which the products of float32 are 21 ms;
-forward alone 12 ms before and 9.6 now. With the 5.0 s of an epoch before, that makes about 4.1 s,
-and 3.5 s with bf16. Before, both sides measured (Zen 5) gave 7.4 s for the usual loop against 5.7 s
-for each of two of ours, 2.6 times; by the parts above it should be 3.2, and 3.8 with bf16. Four is
-the goal. No run of this version was undisturbed from end to end, so neither ratio is measured yet.
+Measured (Zen 4, quiet, 2 layers of 128): the usual loop 5.6 to 5.8 s an epoch on both cores, two of
+ours beside each other 4.0 to 4.3 s: 2.7 to 2.8 times, with bf16 2.8 to 2.9; .59 of the peak, start-up
+.08 to .11 s. On a Zen 5 it was 7.4 s against 5.7 before, 2.6 times. Four is the goal, and out of
+reach in float32 on this processor: it asks for 2.8 s, and the products alone take 2.5. Of a batch of
+128, 31 ms, products take 20, gates and factors 5, Python and views of steps 4, gathering, loss,
+clipping and optimiser 1.7; val takes .4 s an epoch.
+
+Parts, in seconds of the processor: forward and backward pass of a batch took 34 to 36 ms before, 28
+to 29 ms now, 23.5 to 24.5 ms with bf16; forward alone 12 ms before and 9.6 now.
 bf16 less float32 in mean PCC over 8 seeds: -.0026 ± .0019. results/LOG.md has what did not help. No
 figure of a GPU was measured.
 """
