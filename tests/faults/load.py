@@ -96,12 +96,14 @@ class Row:
 def along(burden: str, meter: Meter, pieces: int, most_growth: float = MOST_GROWTH) -> Row:
     """Of one process, read while it worked."""
     quarter, half, end = (meter.at(pieces * part) for part in (0.25, 0.5, 1))
+    if quarter.done == half.done:  # of a small load, done between two readings
+        quarter = meter.samples[0]
     return Row(
         burden,
         pieces,
         end.seconds,
         1000 * (half.cpu - quarter.cpu) / (half.done - quarter.done),
-        1000 * (end.cpu - half.cpu) / (end.done - half.done),
+        1000 * (end.cpu - half.cpu) / max(end.done - half.done, 1),
         meter.peak(pieces / 2),
         meter.peak(pieces),
         most_growth,
