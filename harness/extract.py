@@ -23,8 +23,8 @@ def main(
     weights: Annotated[
         Path | None,
         typer.Option(
-            help="MTL-DAN weights: checkpoint or safetensors. Needed unless clips bring features "
-            "(the default)."
+            help="MTL-DAN weights: checkpoint or safetensors. Default: none, for clips that bring "
+            "features."
         ),
     ] = None,
     stride: Annotated[
