@@ -62,6 +62,7 @@ def searched(tmp_path_factory: pytest.TempPathFactory) -> Searched:
     )
     line = ["search", "--data", made.data, "--weights", made.weights, "--results", results]
     line += ["--space", "search_spaces/smoke.toml", "--trials", 8, "--epochs", 4]
+    line += ["--scheduler", "none"]  # every trial has predictions, and an ensemble enough of them
     for study, more in (("database", ["--storage", made.database]), ("journal", [])):
         _run(*line, "--study", study, *more)
     _run("ensemble", "--results", results, "--study", "journal", "--top", 3)
