@@ -1,10 +1,14 @@
 """What reduced precision of the network changes: in the features, and in the heads' mean PCC.
 
-    python -m tests.benchmarks.precision [--seeds N] [--results DIR] [--json]
+    python -m tests.benchmarks.precision [--seeds N] [--size PIXELS] [--precision NAME ...]
+        [--results DIR] [--json]
 
 On the demo's synthetic clips and its small network: features in float32, bf16 and fp16, then the
-same heads, seed by seed, trained on each. `paired` is the mean difference to float32 of the same
-seed, with its standard error: a precision that costs nothing has it near 0.
+same heads, seed by seed, trained on each. With --size the network sees larger pictures than it was
+trained on: at the demo's 64 pixels its last maps are too small for Winograd's way
+(harness/backbone/winograd.py), and from 96 on it takes that where it pays. `paired` is the mean
+difference to float32 of the same seed, with its standard error: a precision that costs nothing has
+it near 0.
 
 Measured with 8 seeds on a processor with bf16 (mean PCC of single heads, no ensemble):
 
@@ -23,6 +27,7 @@ processor has no arithmetic for it and took five times as long as with bf16.
 import argparse
 import json
 import tempfile
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -33,6 +38,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
+from harness.backbone.checkpoints import load_mtl_dan, save_mtl_dan
 from harness.backbone.fused import PRECISIONS
 from harness.console import console
 from harness.metrics import mean_pcc
@@ -50,11 +56,16 @@ CONFIG = TrialConfig(
 )  # fmt: skip
 
 
-def prepared(results: Path, precision: str) -> Prepared:
+def prepared(results: Path, precision: str, size: int | None) -> Prepared:
     """What trials read, its features computed in a precision."""
     cache = results / ".cache"
     with Steps(console(False)) as steps:
         given = replace(demo_sources(cache, steps), precision=precision)
+        if size is not None:
+            assert given.weights is not None
+            resized = results / f"sees-{size}.safetensors"
+            save_mtl_dan(resized, load_mtl_dan(given.weights), {"input_size": str(size)})
+            given = replace(given, weights=resized)
         space = read_space(SPACES / "demo.toml")
         return prepare(given, cache, space, Machines(torch.device("cpu")), steps)
 
@@ -69,13 +80,15 @@ def scores(data: Prepared, seeds: int) -> NDArray[np.float64]:
     return np.array(found)
 
 
-def measure(results: Path, seeds: int) -> dict[str, dict[str, float]]:
-    """The figures of each precision, by name."""
+def measure(
+    results: Path, seeds: int, size: int | None, precisions: Sequence[str]
+) -> dict[str, dict[str, float]]:
+    """The figures of each precision, by name; the first is what the others are compared with."""
     exact: NDArray[np.float32] | None = None
     reference: NDArray[np.float64] | None = None
     figures: dict[str, dict[str, float]] = {}
-    for precision in PRECISIONS:
-        data = prepared(results, precision)
+    for precision in precisions:
+        data = prepared(results, precision, size)
         features, found = data.data.frames.features, scores(data, seeds)
         if exact is None or reference is None:
             exact, reference = features, found
@@ -108,11 +121,16 @@ def show(figures: dict[str, dict[str, float]]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--seeds", type=int, default=8)
+    parser.add_argument("--size", type=int, help="Pixels a side. Default: the network's own.")
+    parser.add_argument("--precision", nargs="+", choices=PRECISIONS, default=list(PRECISIONS))
     parser.add_argument("--results", type=Path, help="Holds the demo's clips. Default: a new one.")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
-        figures: dict[str, Any] = measure(options.results or Path(scratch), options.seeds)
+        results = options.results or Path(scratch)
+        # float32 is always among them, as what the others are compared with.
+        precisions = dict.fromkeys(["float32", *options.precision])
+        figures: dict[str, Any] = measure(results, options.seeds, options.size, list(precisions))
     if options.json:
         print(json.dumps(figures))
     else:
