@@ -23,6 +23,10 @@ def images(count: int, height: int, width: int) -> Tensor:
     return torch.randn(count, 3, height, width, generator=torch.Generator().manual_seed(1))
 
 
+def error(found: Tensor, expected: Tensor) -> float:
+    return float((found - expected).norm() / expected.norm())
+
+
 def test_the_published_size() -> None:
     with torch.device("meta"):
         model = MTLDAN(9)
@@ -111,16 +115,12 @@ def test_the_function_is_the_published_one(num_heads: int) -> None:
 def test_the_fused_twin_is_the_same_function(num_heads: int, height: int, width: int) -> None:
     model, x = make_network(num_heads), images(4, height, width)
     plain, fused = model(x), fuse(model)(x)
-    assert ((plain - fused).norm() / plain.norm()) < 1e-5
+    assert error(fused, plain) < 1e-5
 
 
 def test_the_fused_twin_is_as_near_as_the_model_is_to_itself_in_another_memory_format() -> None:
     """Over networks whose rounding counts for most: few heads, small pictures. How much it counts
     depends on the weights, so one network proves nothing."""
-
-    def error(found: Tensor, expected: Tensor) -> float:
-        return float((found - expected).norm() / expected.norm())
-
     twin, itself = [], []
     for seed in range(8):
         model, x = make_network(4, seed), images(4, 96, 80)
@@ -137,7 +137,7 @@ def test_reduced_precision_is_near_and_not_the_same(dtype: torch.dtype, most: fl
     model, x = make_network(1), images(8, 64, 64)
     plain, reduced = model(x), fuse(model, dtype)(x)
     assert reduced.dtype == torch.float32
-    assert 1e-5 < (plain - reduced).norm() / plain.norm() < most
+    assert 1e-5 < error(reduced, plain) < most
 
 
 @pytest.mark.parametrize(("height", "width"), [(7, 7), (4, 8), (3, 5), (1, 2)])
@@ -145,7 +145,7 @@ def test_winograds_way_is_the_same_convolution(height: int, width: int) -> None:
     conv = WinogradConv2d.of(nn.Conv2d(16, 24, 3, padding=1))
     x = torch.randn(2, 16, height, width)
     with torch.no_grad():
-        assert (conv.by_winograd(x) - conv(x)).norm() / conv(x).norm() < 1e-5
+        assert error(conv.by_winograd(x), conv(x)) < 1e-5
 
 
 def test_winograds_way_is_taken_where_it_saves() -> None:
@@ -161,7 +161,7 @@ def test_by_winograd_the_network_is_the_same(
     monkeypatch.setattr(winograd, "pays", lambda dtype: True)
     model, x = make_network(num_heads), images(2, 224, 200)
     plain, fused = model(x), fuse(model)(x)
-    assert ((plain - fused).norm() / plain.norm()) < 1e-5
+    assert error(fused, plain) < 1e-5
 
 
 def test_the_shared_representation_is_what_the_branches_read() -> None:
@@ -172,7 +172,7 @@ def test_the_shared_representation_is_what_the_branches_read() -> None:
     outputs = model(x)
     both = fuse(model, outputs="both")(x)
     for kind, expected in (("outputs", outputs), ("shared", seen[0])):
-        assert (both[:, COLUMNS[kind]] - expected).norm() / expected.norm() < 1e-5
+        assert error(both[:, COLUMNS[kind]], expected) < 1e-5
     assert torch.equal(fuse(model, outputs="shared")(x), both[:, COLUMNS["shared"]])
     with pytest.raises(ValueError, match="unknown outputs 'all'; choose of outputs, shared, both"):
         fuse(model, outputs="all")
