@@ -46,7 +46,7 @@ from harness.progress import Steps
 from harness.study.clip_features import Machines
 from harness.study.config import TrialConfig
 from harness.study.preparation import Prepared, prepare
-from harness.study.sources import demo_sources
+from harness.study.sources import Sources, demo_sources
 from harness.study.space_file import SPACES, read_space
 from harness.study.trial import run_trial
 
@@ -56,18 +56,24 @@ CONFIG = TrialConfig(
 )  # fmt: skip
 
 
-def prepared(results: Path, precision: str, size: int | None) -> Prepared:
-    """What trials read, its features computed in a precision."""
-    cache = results / ".cache"
+def sources(results: Path, size: int | None) -> Sources:
+    """The demo's clips and network; with a size, the same network over pictures of that size."""
     with Steps(console(False)) as steps:
-        given = replace(demo_sources(cache, steps), precision=precision)
-        if size is not None:
-            assert given.weights is not None
-            resized = results / f"sees-{size}.safetensors"
-            save_mtl_dan(resized, load_mtl_dan(given.weights), {"input_size": str(size)})
-            given = replace(given, weights=resized)
-        space = read_space(SPACES / "demo.toml")
-        return prepare(given, cache, space, Machines(torch.device("cpu")), steps)
+        given = demo_sources(results / ".cache", steps)
+    if size is None:
+        return given
+    assert given.weights is not None  # the demo trains one
+    resized = given.weights.with_name(f"sees-{size}.safetensors")
+    save_mtl_dan(resized, load_mtl_dan(given.weights), {"input_size": str(size)})
+    return replace(given, weights=resized)
+
+
+def prepared(results: Path, given: Sources, precision: str) -> Prepared:
+    """What trials read, its features computed in a precision."""
+    space = read_space(SPACES / "demo.toml")
+    given = replace(given, precision=precision)
+    with Steps(console(False)) as steps:
+        return prepare(given, results / ".cache", space, Machines(torch.device("cpu")), steps)
 
 
 def scores(data: Prepared, seeds: int) -> NDArray[np.float64]:
@@ -87,8 +93,9 @@ def measure(
     exact: NDArray[np.float32] | None = None
     reference: NDArray[np.float64] | None = None
     figures: dict[str, dict[str, float]] = {}
+    given = sources(results, size)
     for precision in precisions:
-        data = prepared(results, precision, size)
+        data = prepared(results, given, precision)
         features, found = data.data.frames.features, scores(data, seeds)
         if exact is None or reference is None:
             exact, reference = features, found
