@@ -7,6 +7,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import ray
@@ -98,6 +99,20 @@ def _knock(address: str | None) -> None:
     host, _, port = (address or "").rpartition(":")
     if host and port.isdecimal() and "/" not in host:
         socket.create_connection((host, int(port)), timeout=10).close()
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What a machine of the cluster offers: whole cores and whole GPUs."""
+
+    cpus: int
+    gpus: int
+
+
+def machines() -> list[Machine]:
+    """Those of the joined cluster that are alive."""
+    found = [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+    return [Machine(int(each.get("CPU", 0)), int(each.get("GPU", 0))) for each in found]
 
 
 def resource(name: str) -> float:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from os import PathLike
 from pathlib import Path
 from typing import Annotated
 
@@ -58,13 +59,13 @@ class Predictor:
 
     def __call__(
         self,
-        data: Path,
-        weights: Path | None = None,
+        data: str | PathLike[str],
+        weights: str | PathLike[str] | None = None,
         *,
         layout: str | None = None,
         features: str | None = None,
         strict: bool = False,
-        cache: Path = Path("results/.cache"),
+        cache: str | PathLike[str] = Path("results/.cache"),
         progress: Progress = lambda what, done, total: None,
     ) -> pd.DataFrame:
         """Predicts clips.
@@ -80,10 +81,11 @@ class Predictor:
             True for clips without any frame, which are predicted by the mean rating of train.
 
         Raises:
-            InputError: bad clips; or weights, crop or features other than the ensemble's.
+            InputError: bad clips; or weights or features other than the ensemble's.
         """
-        clips = read_new_clips(data, layout, features=features, strict=strict)
-        return self.predict(clips, weights, strict=strict, cache=cache, progress=progress)
+        clips = read_new_clips(Path(data), layout, features=features, strict=strict)
+        file = None if weights is None else Path(weights)
+        return self.predict(clips, file, strict=strict, cache=Path(cache), progress=progress)
 
     def predict(
         self,
@@ -126,6 +128,16 @@ class Predictor:
         table.insert(0, "filled", empty)
         table.index = pd.Index(clips.clip_ids, name="File_ID")
         return table.sort_index()
+
+    def doubts(self, clips: ClipTable) -> list[str]:
+        """What may be wrong with clips that are predicted all the same, a line each."""
+        crops = {member.recipe.crop for member in self.members if member.recipe}
+        if clips.kind != "video" or clips.synthetic or self.synthetic or "none" not in crops:
+            return []
+        return [
+            "The ensemble was built on pictures that were taken for faces: the videos' whole "
+            "frames are read, and no face is looked for in them"
+        ]
 
     def _check(self, clips: ClipTable, weights: Path | None) -> None:
         recipes = [member.recipe for member in self.members]
@@ -177,13 +189,13 @@ class Predictor:
         return features_of(given, cache, strides, outputs, Machines(device), progress)
 
 
-def load(folder: Path) -> Predictor:
+def load(folder: str | PathLike[str]) -> Predictor:
     """Reads the ensemble in `results/<study>/ensembles/<name>/` with the heads of its members.
 
     Raises:
         InputError: a file is missing or damaged, or belongs to something else.
     """
-    folder = folder.resolve()
+    folder = Path(folder).resolve()
     ensemble = read_ensemble(folder)
     results = folder.parent.parent.parent
     try:
@@ -279,7 +291,7 @@ def main(
     found = Gaps(tuple(gaps.values()))
     lines = found.lines(" and are predicted by train's mean")
     lines += found.write(out.with_suffix(".gaps.csv"))
-    for line in (*clips.notes, *lines):
+    for line in (*clips.notes, *predictor.doubts(clips), *lines):
         printer.print(line, style="yellow", markup=False, soft_wrap=True)
     if predictor.synthetic:
         printer.print("The ensemble was trained on SYNTHETIC demo clips.", style="yellow")

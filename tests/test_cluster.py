@@ -8,12 +8,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 from optuna.trial import TrialState
 from ray.cluster_utils import Cluster
 
+from harness.backbone.checkpoints import save_mtl_dan
 from harness.study.backend import open_backend
+from harness.study.space_file import SPACES
 from harness.study.storage import StudyFolder
 from tests.faults.whole import check_study
+from tests.networks import make_network
 from tests.searches import slow_space
 from tests.trees import plain_tree
 
@@ -26,6 +30,37 @@ def cluster() -> Iterator[Cluster]:
         cluster.add_node(num_cpus=1)
     yield cluster
     cluster.shutdown()
+
+
+@pytest.mark.slow
+def test_features_are_computed_on_every_node(tmp_path: Path, cluster: Cluster) -> None:
+    data = plain_tree(tmp_path, "clips")
+    weights = tmp_path / "m.safetensors"
+    save_mtl_dan(weights, make_network(1), {"input_size": "32"})
+    command = [sys.executable, "-m", "harness.extract", "--data", str(data), "--crop", "none"]
+    command += ["--weights", str(weights), "--stride", "4", "--results", str(tmp_path)]
+    joined = [*command, "--address", cluster.address]
+    done = subprocess.run(joined, capture_output=True, text=True, timeout=240, check=False)
+    assert done.returncode == 0, done.stderr + done.stdout
+    assert "60 frames" in done.stdout
+
+
+@pytest.mark.slow
+def test_gpus_that_are_not_used_are_told_of(tmp_path: Path) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("this machine can measure what a trial needs of a GPU")
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "num_gpus": 2})
+    try:
+        line = [sys.executable, "-m", "harness.search", "--data", plain_tree(tmp_path, "features")]
+        line += ["--space", SPACES / "smoke.toml", "--trials", 1, "--results", tmp_path]
+        line += ["--study", "s", "--address", cluster.address]
+        done = subprocess.run(
+            list(map(str, line)), capture_output=True, text=True, timeout=240, check=False
+        )
+    finally:
+        cluster.shutdown()
+    assert done.returncode == 0, done.stderr + done.stdout
+    assert "2 GPUs of the cluster are not used" in done.stdout
 
 
 @pytest.mark.slow

@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import json
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -215,9 +216,23 @@ def test_several_studies_make_one_ensemble(tmp_path: Path) -> None:
     told = json.loads(command(tmp_path, "--study", "b", "--study", "a", "--json").stdout)
     assert (told["eligible"], told["duplicates"]) == (9, 3)
     assert all(member.startswith("b/") for member in told["members"])
-    folder = tmp_path / "b" / "ensembles" / "mean-top5"
+    folder = tmp_path / "b" / "ensembles" / "mean-top5-with-a"
     info, _ = read_predictions(folder / "predictions.parquet", index, "val")
     assert info.config["members"] == told["members"]
+
+
+@pytest.mark.parametrize("name", [None, "mine"])
+def test_the_command_that_is_told_makes_it_again(tmp_path: Path, name: str | None) -> None:
+    for study in ("a", "b"):
+        small_study(tmp_path / study)
+    library = load_library(tmp_path / "a", tmp_path / "b")
+    recipe = Recipe("zscore", 3, per_family=3, seed=4, groups=False)
+    made = construct(library, recipe, name).ensemble
+    assert made.name == (name or "zscore-top3-family3-no-groups-seed4-with-b")
+    line = shlex.split(made.command(tmp_path))
+    done = subprocess.run([sys.executable, *line[1:]], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert read_ensemble(tmp_path / "a" / "ensembles" / made.name) == made
 
 
 def test_weights_of_the_stored_file_make_the_stored_predictions(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from harness.clips.demo import Demo
 from harness.clips.layouts import ClipTable, read_clips
 from harness.clips.video import sampled_frames
+from harness.cluster import Machine
 from harness.errors import InputError
 from harness.features import extraction, workers
 from harness.features.extraction import Extraction, Extractor, Work, extract, sources
@@ -230,6 +231,30 @@ def test_workers_give_what_one_process_gives(tmp_path: Path, clips: ClipTable) -
     a, b = one.load(keys(clips), [5]), many.load(keys(clips), [5])
     np.testing.assert_array_equal(a.features, b.features)
     np.testing.assert_array_equal(a.frames, b.frames)
+
+
+@pytest.mark.parametrize(
+    ("machines", "count", "gpus", "cpus"),
+    [
+        ([(8, 0), (4, 0)], None, 0, [8, 4]),  # one a machine, each with all of its cores
+        ([(0, 0), (4, 0)], None, 0, [4]),  # a head that computes nothing
+        ([(8, 0), (4, 0)], 3, 0, [4, 4, 4]),
+        ([(32, 0), (16, 1), (16, 2)], None, 1, [8, 8, 8]),  # a head without a GPU takes none
+        ([(16, 4)], 2, 1, [4, 4]),
+        ([(1, 2)], None, 1, [0, 0]),  # fewer cores than GPUs
+    ],
+)
+def test_every_worker_finds_a_place(
+    machines: list[tuple[int, int]], count: int | None, gpus: int, cpus: list[int]
+) -> None:
+    assert workers.shares([Machine(*each) for each in machines], count) == (gpus, cpus)
+
+
+def test_more_workers_than_there_is_room_for_are_refused() -> None:
+    with pytest.raises(InputError, match="--workers 3: the cluster has 2 GPUs; one a worker"):
+        workers.shares([Machine(8, 2)], 3)
+    with pytest.raises(InputError, match="--workers 3: the cluster has 2 CPUs; one a worker"):
+        workers.shares([Machine(2, 0)], 3)
 
 
 def test_what_is_not_stored_is_not_made_up(tmp_path: Path) -> None:

@@ -134,6 +134,22 @@ def test_bad_feature_files_are_named(tmp_path: Path, content: np.ndarray, reason
     assert np.diff(frames.offsets)[1] == 0
 
 
+@pytest.mark.parametrize(
+    ("header", "steps"),
+    [("a,b,c", 2), ("0,1,2", 2), ("1,2,3", 2), ("0.5,0.0,0.0", 0), ("0,0,0", 0)],
+)
+def test_features_as_csv_have_a_header(tmp_path: Path, header: str, steps: int) -> None:
+    """Or the first step would be taken for one, and be lost."""
+    folder = features_folder(tmp_path)
+    for file in folder.glob("*.npy"):
+        file.unlink()
+        file.with_suffix(".csv").write_text("a,b,c\n1,2,3\n")
+    (folder / "c1.csv").write_text(f"{header}\n1,2,3\n4,5,6\n")
+    frames, nothing = read_foreign(read_clips(tmp_path))
+    assert np.diff(frames.offsets)[1] == steps
+    assert steps or "c1.csv: not readable as features: its first row is 0" in nothing["c1"]
+
+
 def test_features_of_two_widths_are_an_error(tmp_path: Path) -> None:
     np.save(features_folder(tmp_path) / "c1.npy", np.ones((3, 7)))
     with pytest.raises(InputError, match="differ in width: 6 in c0, c2, c3 and"):

@@ -14,6 +14,7 @@ import pytest
 
 import harness.predict
 from harness.clips.demo import Demo
+from harness.clips.layouts import read_clips
 from harness.errors import InputError
 from harness.predict import load
 from harness.study.heads import read_head
@@ -69,10 +70,21 @@ def test_a_folder_of_videos_will_do(
     for video in videos:
         shutil.copy(video, tmp_path / "clips")
     (tmp_path / "clips" / "broken.mp4").write_bytes(b"nothing")
-    table = load(built)(tmp_path / "clips", weights, cache=tmp_path / "cache")
+    predictor = load(str(built))
+    table = predictor(str(tmp_path / "clips"), str(weights), cache=str(tmp_path / "cache"))
     assert list(table.index) == sorted([*(v.stem for v in videos), "broken"])
     assert list(table.index[table["filled"]]) == ["broken"]
     assert table.notna().all(axis=None)
+
+
+@pytest.mark.slow
+def test_whole_frames_are_not_taken_for_faces_unsaid(built: Path, tmp_path: Path) -> None:
+    """An ensemble built on pictures of faces looks for no face in videos."""
+    real = dataclasses.replace(load(built).ensemble, synthetic=False)
+    predictor = dataclasses.replace(load(built), ensemble=real)
+    (doubt,) = predictor.doubts(read_clips(plain_tree(tmp_path, "clips")))
+    assert "no face is looked for" in doubt
+    assert not load(built).doubts(read_clips(tmp_path)), "drawn faces fill their frames"
 
 
 @pytest.mark.slow

@@ -18,6 +18,7 @@ import pytest
 from optuna.trial import TrialState
 from safetensors import safe_open
 
+import harness
 from harness.backbone.checkpoints import save_mtl_dan
 from harness.clips.demo import Demo
 from harness.predictions import read_clips, read_predictions
@@ -103,6 +104,8 @@ def test_folds_keep_predictions_of_train_and_belong_to_the_study(
     info, values = read_predictions(file, index, "train")
     assert info.early_stop_split == "folds"
     assert values.shape == (10, 7)
+    study = harness.load_study(tmp_path / "s")
+    np.testing.assert_array_equal(study.predictions("00000", "train"), values)
     other = command("search", *search, "--folds", 4)
     assert other.returncode == 1
     assert "was begun with 3 parts" in other.stderr

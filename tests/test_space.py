@@ -137,3 +137,32 @@ def test_a_grid_needs_values_of_what_has_no_steps(tmp_path: Path) -> None:
     space = written(tmp_path, CONDITION.format("layers = [2, 3]"))
     with pytest.raises(InputError, match=r"give them as grid\.values\.dropout"):
         space.grid()
+
+
+@pytest.mark.parametrize(
+    ("parameter", "told"),
+    [
+        ("type = 'categorical'\nchoices = ['ccc']", "choices ccc, pcc, here are choices ccc"),
+        ("type = 'categorical'\nchoices = ['ccc', 'pcc']", None),
+    ],
+)
+def test_a_study_goes_on_with_the_choices_that_it_was_begun_with(
+    tmp_path: Path, parameter: str, told: str | None
+) -> None:
+    study = optuna.create_study(study_name="s")
+    study.ask({"loss": optuna.distributions.CategoricalDistribution(["ccc", "pcc"])})
+    space = written(tmp_path, f"[parameters.loss]\n{parameter}")
+    if told is None:
+        space.agree(study)
+        return
+    with pytest.raises(InputError, match=rf"parameters.loss: trial 0 of study s .*{told}"):
+        space.agree(study)
+
+
+def test_a_study_may_go_on_within_other_bounds_of_the_same_kind(tmp_path: Path) -> None:
+    study = optuna.create_study(study_name="s")
+    study.ask({"lr": optuna.distributions.FloatDistribution(0.001, 0.1, log=True)})
+    wanted = "[parameters.lr]\ntype = 'float'\nlow = 0.01\nhigh = 0.05\n"
+    written(tmp_path, wanted + "log = true").agree(study)
+    with pytest.raises(InputError, match="numbers by logarithms, here are numbers; choose another"):
+        written(tmp_path, wanted).agree(study)

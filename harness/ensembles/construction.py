@@ -9,7 +9,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 import harness
-from harness.ensembles.ensemble import Ensemble, Standardisation, combine
+from harness.ensembles.ensemble import Ensemble, Standardisation, combine, default_name
 from harness.ensembles.estimate import (
     MIN_GROUPS,
     Chooser,
@@ -74,11 +74,12 @@ def construct(library: Library, recipe: Recipe, name: str | None = None) -> Cons
     if (~np.isnan(library.index.targets[library.index.rows("test")]).any(axis=1)).sum() >= 2:
         tested = load_members(library, trials, "test")
         test = float(tested.pcc_of(combine(tested.predictions, weights, standardisation)).mean())
+    studies = tuple(study.folder.name for study in library.studies)
     ensemble = Ensemble(
-        name=name or recipe.label,
+        name=name or default_name(recipe, studies),
         method=method,
         recipe=recipe,
-        studies=tuple(study.folder.name for study in library.studies),
+        studies=studies,
         members=tuple(trial.id for trial in trials),
         weights=tuple(choice.weights.mean(axis=0).tolist()),
         target_weights=weights if recipe.per_target else None,

@@ -1,6 +1,9 @@
 """The ensemble: members, weights, scores and what they are worth."""
 
+import shlex
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -78,6 +81,15 @@ class Ensemble:
         rows = self.target_weights or (self.weights,) * len(self.targets)
         return combine(predictions, rows, self.standardisation)
 
+    def command(self, results: Path) -> str:
+        """The command line that makes it again, of studies in this folder."""
+        told = ["python", "-m", "harness.ensemble"]
+        told += [part for study in self.studies for part in ("--study", study)]
+        told += ["--results", str(results), *self.recipe.options]
+        if self.name != default_name(self.recipe, self.studies):
+            told += ["--name", self.name]
+        return shlex.join(told)
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values, fit for JSON, whose floats are exact."""
         return asdict(self)
@@ -98,6 +110,12 @@ class Ensemble:
         if values["estimate"] is not None:
             values["estimate"] = _estimate(values["estimate"])
         return cls(**values)
+
+
+def default_name(recipe: Recipe, studies: Sequence[str]) -> str:
+    """What an ensemble is called where nobody names it. It lies with the first of its studies, so
+    the others are named, or it would take the place of the first one's own."""
+    return "-with-".join([recipe.label, *studies[1:]])
 
 
 def check_weights(members: tuple[str, ...], *rows: tuple[float, ...]) -> None:

@@ -192,7 +192,8 @@ def load_library(*folders: Path) -> Library:
 
 
 def load_members(library: Library, trials: Sequence[Trial], split: str) -> PredictionMatrix:
-    """Some trials' predictions for a split, clips in the order of the library's first study.
+    """Some trials' predictions for a split, clips in the order of the library's first study; of
+    train, too, where heads were trained in folds.
 
     Raises:
         InputError: a member's file does not hold the split: no member is ever left out.
@@ -200,12 +201,19 @@ def load_members(library: Library, trials: Sequence[Trial], split: str) -> Predi
     index = library.index
     rows = index.rows(split)
     predictions = np.empty((len(index.target_names), len(trials), len(rows)), np.float32)
+    first = library.studies[0]
+    orders = {
+        study.folder: study.order[split]
+        if split in study.order
+        else _order(study.folder, study.index, None if study is first else first, split)
+        for study in library.studies
+    }
     for slot, trial in enumerate(trials):
         path = trial.study.folder / "predictions" / f"{trial.info.trial_id}.parquet"
         found, values = read_predictions(path, trial.study.index, split)
         if found != trial.info:
             raise InputError(f"{path}: changed while it was read; run again")
-        predictions[:, slot] = values[trial.study.order[split]].T
+        predictions[:, slot] = values[orders[trial.study.folder]].T
     ids = tuple(index.ids(split))
     return PredictionMatrix(
         tuple(trials), predictions, index.targets[rows], ids, index.target_names

@@ -56,7 +56,9 @@ class StudyResults:
         """A trial's or an ensemble's predictions (clips, targets), index `clip_id`.
 
         Args:
-            of: a trial's id, such as "00003", or an ensemble of these trials. split: val or test.
+            of: a trial's id, such as "00003", or an ensemble of these trials. split: val, test,
+                or, of a study searched with `--folds`, train, each clip by the head that did not
+                learn from it.
 
         Raises:
             InputError: no such trial or split, or a file that is damaged.

@@ -59,11 +59,25 @@ class Recipe:
                 raise InputError(f"{option} {value}: an ensemble has at least 1 member")
 
     @property
+    def options(self) -> list[str]:
+        """Of the command that combines, but for those that are its defaults."""
+        told = ["--method", self.method]
+        told += ["--top", str(self.top)] if self.top else []
+        told += ["--per-family", str(self.per_family)] if self.per_family else []
+        told += ["--per-target"] if self.per_target else []
+        told += ["--seed", str(self.seed)] if self.seed else []
+        if self.groups is not None:
+            told.append("--groups" if self.groups else "--no-groups")
+        return told
+
+    @property
     def label(self) -> str:
         """A name for what the recipe makes, such as mean-top5."""
         size = self.top or TOP.get(self.method)
         parts = [self.method, f"top{size}" if size else "", "per-target" if self.per_target else ""]
         parts.append(f"family{self.per_family}" if self.per_family else "")
+        parts.append("no-groups" if self.groups is False else "")
+        parts.append(f"seed{self.seed}" if self.seed else "")
         return "-".join(part for part in parts if part)
 
 

@@ -94,6 +94,19 @@ def _csv(path: Path) -> NDArray[np.float64]:
     table = pd.read_csv(path)
     if not isinstance(table.index, pd.RangeIndex):  # so pandas takes what has no heading
         raise ValueError("its rows have more cells than its header")
+    # pandas renames those that stand twice, as zeros do.
+    names = list(map(str, pd.read_csv(path, header=None, nrows=1, dtype=str).iloc[0]))
+    if _are_values(names):
+        raise ValueError(f"its first row is {', '.join(names[:3])}...; expected the columns' names")
     kept = [name for name in table.columns if str(name).lower() not in _META]
     values: NDArray[np.float64] = table[kept].to_numpy(np.float64)
     return values
+
+
+def _are_values(names: list[str]) -> bool:
+    """Whether what stands for a header is a step; columns may well be numbered, from 0 or 1."""
+    counted = [list(map(str, range(first, first + len(names)))) for first in (0, 1)]
+    try:
+        return names not in counted and bool([float(name) for name in names])
+    except ValueError:
+        return False

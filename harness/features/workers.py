@@ -27,29 +27,27 @@ _AHEAD = 2
 class Workers:
     """What computes on a cluster; files must lie under the same path on every machine.
 
-    make: gives an actor's extractor, on the actor. count: actors; None: one a GPU.
-    gpus, cpus: of each actor.
+    make: gives an actor's extractor, on the actor. count: actors; None: one a GPU, or one a machine
+    where there is none. gpus: of each actor. cpus: of each, its share of its machine's.
+
+    Raises:
+        InputError: fewer GPUs than actors, or fewer cores.
     """
 
     def __init__(
         self, make: Callable[[], Extractor], address: str | None, count: int | None
     ) -> None:
         cluster.join(address)
-        gpus = int(cluster.resource("GPU"))
         self.make = ray.put(make)
-        self.count = count or max(1, gpus)
-        self.gpus = 1 if gpus >= self.count else 0
-        if not self.gpus and gpus:
-            raise InputError(f"--workers {count}: the cluster has {gpus} GPUs; one a worker")
-        self.cpus = max(1, int(cluster.resource("CPU") / self.count))
+        self.gpus, self.cpus = shares(cluster.machines(), count)
 
     def __call__(self, clips: ClipTable, work: Sequence[Work]) -> Iterator[ClipFrames]:
         """The features of each piece of work, as they become ready."""
         actors = [
-            _Worker.options(num_gpus=self.gpus, num_cpus=self.cpus).remote(  # type: ignore[attr-defined]
-                self.make, ray.put(clips), self.cpus
+            _Worker.options(num_gpus=self.gpus, num_cpus=cpus).remote(  # type: ignore[attr-defined]
+                self.make, ray.put(clips), max(cpus, 1)
             )
-            for _ in range(self.count)
+            for cpus in self.cpus
         ]
         pieces = iter([work[i : i + PIECE] for i in range(0, len(work), PIECE)])
         running = {}
@@ -66,6 +64,32 @@ class Workers:
         finally:
             for actor in actors:
                 ray.kill(actor)
+
+
+def shares(machines: Sequence[cluster.Machine], count: int | None) -> tuple[int, list[int]]:
+    """GPUs of each actor, and the cores of each, such that all find a place: what fits no machine
+    would be waited for without an end.
+
+    Args:
+        count: actors; None: one a GPU, or one a machine where there is none.
+
+    Raises:
+        InputError: fewer GPUs than actors, or fewer cores.
+    """
+    gpus = sum(machine.gpus for machine in machines)
+    if gpus:
+        if (count or 0) > gpus:
+            raise InputError(f"--workers {count}: the cluster has {gpus} GPUs; one a worker")
+        of_gpus = min(machine.cpus // machine.gpus for machine in machines if machine.gpus)
+        return 1, [of_gpus] * (count or gpus)
+    cores = [machine.cpus for machine in machines if machine.cpus]
+    if count is None and cores:
+        return 0, cores
+    wanted = count or 1
+    if sum(cores) < wanted:
+        raise InputError(f"--workers {wanted}: the cluster has {sum(cores)} CPUs; one a worker")
+    most = max(n for n in range(1, max(cores) + 1) if sum(c // n for c in cores) >= wanted)
+    return 0, [most] * wanted
 
 
 @ray.remote

@@ -139,7 +139,7 @@ def _rebuilt(folder: Path, wanted: Ensemble) -> tuple[Library | None, Constructi
     except InputError as error:
         return None, None, str(error)
     if (built.ensemble.members, built.ensemble.weights) != (wanted.members, wanted.weights):
-        again = f"python -m harness.ensemble --study {folder.name}"
+        again = wanted.command(folder.parent)
         return library, None, f"the study has changed since ensemble {wanted.name}: {again}"
     return library, built, ""
 

@@ -168,12 +168,7 @@ def _run(evidence: Evidence) -> str:
     commands = [
         # As they were typed; a study of an older harness has noted none.
         *(evidence.commands or (f"python -m harness.search {where} ...",)),
-        *(f"python -m harness.ensemble {where} --method {each.recipe.method}"
-          + (f" --top {each.recipe.top}" if each.recipe.top else "")
-          + (f" --per-family {each.recipe.per_family}" if each.recipe.per_family else "")
-          + (" --per-target" if each.recipe.per_target else "")
-          + (f" --seed {each.recipe.seed}" if each.recipe.seed else "")
-          for each in evidence.ensembles),
+        *(each.command(evidence.folder.parent) for each in evidence.ensembles),
         f"python -m harness.report {where}",
     ]  # fmt: skip
     code = html.escape("\n".join(commands))

@@ -129,13 +129,29 @@ class Session:
 
     def _gpus(self) -> float:
         """Of a GPU, for each trial."""
-        if self.means.gpus_per_trial is not None or not torch.cuda.is_available():
-            return self.means.gpus_per_trial or 0.0
+        if self.means.gpus_per_trial is not None:
+            return self.means.gpus_per_trial
+        if not torch.cuda.is_available():
+            self._tell_of_idle_gpus()
+            return 0.0
         need = measured_need(self.prepared.space, self.prepared.data)
         total = torch.cuda.get_device_properties("cuda").total_memory
         share, why = fraction(need, total)
         self.out.print(why, highlight=False, soft_wrap=True)
         return share
+
+    def _tell_of_idle_gpus(self) -> None:
+        if self.means.address is None:
+            return
+        from harness import cluster
+
+        cluster.join(self.means.address)
+        if gpus := cluster.resource("GPU"):
+            self.out.print(
+                f"{gpus:g} GPUs of the cluster are not used: what a trial needs of one is measured "
+                "on this machine, which has none; give --gpus-per-trial, such as 0.1",
+                style="yellow", highlight=False, soft_wrap=True,
+            )  # fmt: skip
 
 
 @contextmanager
@@ -168,6 +184,7 @@ def opened(clips: Clips, plan: Plan, means: Means, out: Console) -> Iterator[Ses
             out.print("[yellow]SYNTHETIC demo clips: no score here is a result on Hume-Reaction.")
         study = folder.study(backend.storage)
         folder.agree(study)
+        prepared.space.agree(study)
         driver = stack.enter_context(Driver(folder, backend))
         for line in audit(study, folder, prepared.index, driver):
             out.print(line, style="red", markup=False, soft_wrap=True)

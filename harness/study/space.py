@@ -119,6 +119,23 @@ class SearchSpace:
             fixed=self.fixed | {name: value},
         )
 
+    def agree(self, study: optuna.Study) -> None:
+        """Checks that a study may go on in this space: other bounds are no obstacle, other choices
+        and kinds of numbers are.
+
+        Raises:
+            InputError: a hyperparameter is another one in the study's trials.
+        """
+        for trial in study.get_trials(deepcopy=False):
+            for name, known in trial.distributions.items():
+                mine = self.distributions.get(name)
+                if mine is not None and _kind(mine) != _kind(known):
+                    raise InputError(
+                        f"{self.path}, parameters.{name}: trial {trial.number} of study "
+                        f"{study.study_name} drew it from {_told(known)}, here are {_told(mine)}; "
+                        "choose another --study"
+                    )
+
     def features(self) -> tuple[str, ...]:
         """Every kind of features that a trial may ask for."""
         return tuple(map(str, self._all("features")))
@@ -158,6 +175,20 @@ def contains(distribution: BaseDistribution, value: Any) -> bool:
     assert isinstance(distribution, FloatDistribution | IntDistribution)  # there are no others
     number = isinstance(value, int | float) and not isinstance(value, bool)
     return number and distribution.low <= value <= distribution.high
+
+
+def _kind(distribution: BaseDistribution) -> tuple[Any, ...]:
+    """What Optuna wants to be the same in all trials of a study."""
+    if isinstance(distribution, CategoricalDistribution):
+        return ("choices", *distribution.choices)
+    assert isinstance(distribution, FloatDistribution | IntDistribution)  # there are no others
+    kind = "whole numbers" if isinstance(distribution, IntDistribution) else "numbers"
+    return (kind, "by logarithms") if distribution.log else (kind,)
+
+
+def _told(distribution: BaseDistribution) -> str:
+    what, *rest = map(str, _kind(distribution))
+    return f"{what} {', '.join(rest)}".strip()
 
 
 def _suggest(trial: optuna.Trial, name: str, distribution: BaseDistribution) -> Any:
