@@ -30,9 +30,13 @@ def writing(path: Path, schema: pa.Schema, **options: Any) -> Iterator[pq.Parque
         options: of pyarrow's ParquetWriter.
     """
     with replacing(path) as temporary:
-        with pq.ParquetWriter(
-            temporary, schema, compression="zstd", write_page_checksum=True, **options
-        ) as writer:
+        # pyarrow would take the path of a file that is not there for an address: `s3:x` names one.
+        with (
+            temporary.open("wb") as sink,
+            pq.ParquetWriter(
+                sink, schema, compression="zstd", write_page_checksum=True, **options
+            ) as writer,
+        ):
             yield writer
             writer.add_key_value_metadata({_KEY.decode(): _BLANK.decode()})
         _seal(temporary)

@@ -169,8 +169,8 @@ def read_predictions(
     """Reads one split's predictions, (clips of the split in the index's order, targets).
 
     Raises:
-        InputError: the file is damaged, of another schema, of other targets or clips, holds NaN,
-            infinity or a constant column, or its score on val is not the recorded one.
+        InputError: the file is damaged, of another schema, of other targets or clips, holds NaN or
+            infinity, or, of val, a constant column or another score than the recorded one.
     """
     table, notes = _opened(path, split)
     try:
@@ -193,7 +193,7 @@ def read_predictions(
     if digest != index.digest(split) or not index.are_ids(table["clip_id"], split):
         raise InputError(f"{path}: other clips, or another order, than the study's {split}")
     values = _matrix(table, info.targets)
-    _check_values(path, values, info.targets)
+    _check_values(path, values, info.targets, scored=split == "val")
     if split == "val":
         _check_score(path, index, values, info.val_pcc)
     return info, values
@@ -311,11 +311,15 @@ def _check_complete(
             raise ValueError(f"{split}: predictions hold NaN or infinity")
 
 
-def _check_values(path: Path, values: NDArray[np.float32], targets: tuple[str, ...]) -> None:
+def _check_values(
+    path: Path, values: NDArray[np.float32], targets: tuple[str, ...], scored: bool
+) -> None:
+    """scored: what is constant has no score. Of test it may be: clips without a file, say, are all
+    predicted by the mean rating of train."""
     for column, name in enumerate(targets):
         if not np.isfinite(values[:, column]).all():
             raise InputError(f"{path}: {name} holds NaN or infinity")
-        if len(values) > 1 and np.ptp(values[:, column]) == 0:
+        if scored and len(values) > 1 and np.ptp(values[:, column]) == 0:
             raise InputError(f"{path}: {name} is constant, its correlation is undefined")
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from harness.clips.layouts import read_clips
+from harness.clips.layouts import read_clips, read_new_clips
 from harness.clips.table import EMOTIONS
 from harness.errors import InputError
 from harness.features.foreign import read_foreign
@@ -106,10 +106,47 @@ def test_your_own(tmp_path: Path, folder: str, kind: str) -> None:
     assert clips.groups == tuple(f"person{n // 2}" for n in range(len(clips)))
 
 
-def test_npy_goes_before_csv(tmp_path: Path) -> None:
+def test_npy_goes_before_csv_and_that_is_told(tmp_path: Path) -> None:
     plain_tree(tmp_path, "features")
     pd.DataFrame(np.ones((2, 9))).to_csv(tmp_path / "features" / "c0.csv", index=False)
-    assert read_clips(tmp_path).paths[0] == tmp_path / "features" / "c0.npy"
+    clips = read_clips(tmp_path)
+    assert clips.paths[0] == tmp_path / "features" / "c0.npy"
+    assert "1 files belong to no clip of the labels: features/c0.csv" in clips.notes[0]
+
+
+def test_a_folder_of_videos_alone_has_one_of_each_name(tmp_path: Path) -> None:
+    for name in ("a.mp4", "b.mp4", "b.mov"):
+        (tmp_path / name).touch()
+    with pytest.raises(InputError, match=r"b\.mov: another video has the same name"):
+        read_new_clips(tmp_path)
+
+
+def test_a_video_beside_labels_is_not_all_there_is(tmp_path: Path) -> None:
+    plain_tree(tmp_path, "clips")
+    (tmp_path / "preview.mp4").touch()
+    assert len(read_new_clips(tmp_path)) == 20
+    (tmp_path / "clips.csv").rename(tmp_path / "data_info.csv")
+    with pytest.raises(InputError, match="no column File_ID"):
+        read_new_clips(tmp_path)
+
+
+def test_clips_without_ratings_are_told_where_they_count(tmp_path: Path) -> None:
+    table = pd.read_csv(plain_tree(tmp_path, "features") / "clips.csv", dtype=str)
+    table.loc[[3, 4, 12, 18], ["joy", "awe"]] = ""
+    table.to_csv(tmp_path / "clips.csv", index=False)
+    notes = read_clips(tmp_path).notes
+    assert "2 of 10 clips of train have no ratings and are not learnt from: c3, c4" in notes[0]
+    assert "1 of 6 clips of val have no ratings and are not scored: c12" in notes[1]
+    assert len(notes) == 2, "test is rarely rated"
+    with pytest.raises(InputError, match="--strict"):
+        read_clips(tmp_path, strict=True)
+
+
+def test_a_column_that_stands_twice_is_refused(tmp_path: Path) -> None:
+    file = plain_tree(tmp_path, "features") / "clips.csv"
+    file.write_text(file.read_text().replace("joy,awe", "joy,joy"))
+    with pytest.raises(InputError, match="column joy stands there twice"):
+        read_clips(tmp_path)
 
 
 def features_folder(root: Path) -> Path:

@@ -155,6 +155,14 @@ def test_a_study_named_twice_is_refused(tmp_path: Path) -> None:
         load_library(tmp_path / "a", tmp_path / "a")
 
 
+def test_two_studies_of_one_name_are_refused(tmp_path: Path) -> None:
+    """Their trials would have the same ids."""
+    for home in "xy":
+        make_study(tmp_path / home / "demo", 2)
+    with pytest.raises(InputError, match="rename the folder of one"):
+        load_library(tmp_path / "x" / "demo", tmp_path / "y" / "demo")
+
+
 def test_families_are_told_apart_by_what_the_paper_compares(tmp_path: Path) -> None:
     index = make_study(tmp_path / "s", 0)
     base = {"loss": "ccc", "reduction": "flat", "stride": 30, "sequence": "full", "layers": 2}

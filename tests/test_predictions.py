@@ -1,6 +1,7 @@
 """Prediction files: exact round trips, and everything that does not fit is refused by name."""
 
 import dataclasses
+import os
 from pathlib import Path
 
 import numpy as np
@@ -103,6 +104,28 @@ def test_a_constant_column_is_refused(tmp_path: Path, index: ClipIndex) -> None:
     predictions["val"][:, 1] = 0.5
     write_predictions(tmp_path / "c.parquet", info, index, predictions)
     refused(tmp_path / "c.parquet", index, "Fear-of-Tests is constant")
+
+
+def test_a_constant_column_of_test_is_no_fault(tmp_path: Path, index: ClipIndex) -> None:
+    """Clips without a file are all predicted by the mean rating of train."""
+    predictions = make_predictions(index, 0)
+    predictions["test"][:] = 0.5
+    write_predictions(
+        tmp_path / "c.parquet", make_info(index, 0, predictions["val"]), index, predictions
+    )
+    _, values = read_predictions(tmp_path / "c.parquet", index, "test")
+    np.testing.assert_array_equal(values, predictions["test"])
+
+
+@pytest.mark.parametrize("folder", ["s3:x", "exp:1", os.fsdecode(b"res\xff")])
+def test_a_folder_is_no_address(
+    tmp_path: Path, index: ClipIndex, folder: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    file = Path(folder) / "p.parquet"
+    predictions = make_predictions(index, 0)
+    write_predictions(file, make_info(index, 0, predictions["val"]), index, predictions)
+    read_predictions(file, index, "val")
 
 
 def test_another_score_than_recorded_is_refused(tmp_path: Path, index: ClipIndex) -> None:

@@ -1,5 +1,6 @@
 """The report: whole without a network, drawn by a real browser without an error."""
 
+import dataclasses
 import json
 import re
 import shutil
@@ -25,9 +26,11 @@ from harness.ensembles.selection import Recipe
 from harness.errors import InputError
 from harness.predictions import write_clips
 from harness.reports.drawing import COLOURS, DASHES, SYMBOLS
+from harness.reports.ensemble_figures import ensemble_drawings
 from harness.reports.evidence import gather
 from harness.reports.frames import strips
 from harness.reports.page import write_report
+from harness.reports.tables import leaderboard
 from tests.browser import Browser
 from tests.conftest import Searched
 from tests.studies import make_index, make_study, write_manifest
@@ -126,6 +129,37 @@ def test_a_study_that_changed_says_so(tmp_path: Path) -> None:
     write_ensemble(construct(library, Recipe("mean", 3)).ensemble, library)
     (folder / "predictions" / "00000.parquet").unlink()
     assert "the study has changed since ensemble mean-top3" in page(folder)
+
+
+def test_a_trial_of_another_study_has_its_own_settings(tmp_path: Path) -> None:
+    """The log of the first study says nothing of the second one's trials."""
+    for name, trials in (("a", 6), ("b", 3)):  # the same in both are taken once
+        make_study(tmp_path / name, trials, make_index(40, 10))
+    log(tmp_path / "a", *[TrialState.COMPLETE] * 6)
+    library = load_library(tmp_path / "b", tmp_path / "a")
+    built = construct(library, Recipe("mean", 2))
+    table = leaderboard(gather(tmp_path / "a", library=library, built=built))
+    rows = table.set_index("trial")
+    assert list(rows.loc["b/00001", ["time", "stride"]]) == ["", "30"]
+    assert list(rows.loc["a/00004", ["time", "stride"]]) == ["1.5 s", ""]
+
+
+def test_intervals_are_of_what_the_ensemble_draws_together(tmp_path: Path) -> None:
+    """Clips, if it was made without regard to persons."""
+    index = make_index(60, 10)
+    persons = tuple(f"p{number % 6}" for number in range(len(index.clip_ids)))
+    make_study(tmp_path / "s", 4, dataclasses.replace(index, groups=persons))
+    library = load_library(tmp_path / "s")
+    for groups in (None, False):
+        ensemble = construct(library, Recipe("mean", 3, groups=groups)).ensemble
+        write_ensemble(ensemble, library)
+        evidence = gather(tmp_path / "s", ensemble=ensemble.name)
+        (drawing,) = [d for d in ensemble_drawings(evidence) if d.key == "published"]
+        row = drawing.table.set_index("what").loc["ensemble, nested"]
+        assert ensemble.estimate is not None
+        interval = ensemble.estimate.interval
+        assert row["95 % from"] == pytest.approx(interval.low, abs=0.01)
+        assert row["to"] == pytest.approx(interval.high, abs=0.01)
 
 
 def test_no_such_study(tmp_path: Path) -> None:

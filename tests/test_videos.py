@@ -9,7 +9,16 @@ import pytest
 from harness.clips import video
 from harness.clips.video import sampled_frames, write_video
 from harness.errors import InputError
-from tests.videos import cut, grey, make_noise, make_sound, make_uneven, make_video, turn
+from tests.videos import (
+    cut,
+    grey,
+    make_noise,
+    make_sound,
+    make_uneven,
+    make_video,
+    turn,
+    without_first,
+)
 
 
 def shades(path: Path, strides: list[int]) -> dict[int, float]:
@@ -69,6 +78,26 @@ def test_frames_left_undecoded_change_no_other(
     assert list(sampled) == [0, 7, 10, 21, 28, 30, 35, 40, 42, 49, 50, 56]
     for index, picture in sampled.items():
         np.testing.assert_array_equal(picture, whole[index])
+
+
+def test_frames_are_counted_from_the_first_that_can_be_decoded(tmp_path: Path) -> None:
+    """A film cut out of another may begin between key frames, whatever holds it."""
+    film = make_noise(tmp_path / "v.mp4", 75, {"bf": "0", "g": "20", "sc_threshold": "0"})
+    found = [
+        dict(sampled_frames(without_first(film, 5, tmp_path / f"cut.{form}"), [30]))
+        for form in ("mkv", "mp4")
+    ]
+    assert list(found[0]) == list(found[1]) == [0, 30]
+    for index in (0, 30):
+        np.testing.assert_array_equal(found[0][index], found[1][index])
+
+
+@pytest.mark.parametrize("limit", ["_LISTED", "_HELD"])
+def test_large_films_are_read_as_they_come(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: str
+) -> None:
+    monkeypatch.setattr(video, limit, 0)
+    assert list(shades(make_video(tmp_path / "v.mp4", 40), [15])) == [0, 15, 30]
 
 
 @pytest.mark.parametrize(("clockwise", "side"), [(0, "left"), (90, "top"), (180, "right"),

@@ -51,6 +51,17 @@ def make_noise(path: Path, frames: int, options: dict[str, str]) -> Path:
     return path
 
 
+def without_first(path: Path, packets: int, out: Path) -> Path:
+    """The same film without its first packets, copied as they are."""
+    with av.open(str(path)) as source, av.open(str(out), "w") as copy:
+        stream = copy.add_stream_from_template(source.streams.video[0])
+        for number, packet in enumerate(source.demux(video=0)):
+            if number >= packets and packet.dts is not None:
+                packet.stream = stream
+                copy.mux(packet)
+    return out
+
+
 def make_sound(path: Path, cover: bool = False) -> Path:
     """A second of silence; with a `cover`, a picture as songs carry it."""
     with av.open(str(path), "w", format="mp4") as container:

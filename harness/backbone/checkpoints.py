@@ -35,6 +35,8 @@ _MADE_OF = re.compile(
 )
 # A file of before 2020 is this many pickles, and then the numbers.
 _OLD_PICKLES = 5
+# How a zip begins, which torch.save has written since 1.6.
+_ZIP = b"PK\x03\x04"
 
 
 def load_mtl_dan(path: Path) -> MTLDAN:
@@ -130,8 +132,10 @@ def _check_stored(path: Path) -> None:
     their file's size.
     """
     with path.open("rb") as file:
-        if not zipfile.is_zipfile(file):
-            file.seek(0)
+        # As torch tells: by how it begins, not by what may have been hung on its end.
+        zipped = file.read(len(_ZIP)) == _ZIP
+        file.seek(0)
+        if not zipped:
             for _ in range(_OLD_PICKLES):
                 _check_pickle(path, file)
             return
@@ -143,7 +147,8 @@ def _check_stored(path: Path) -> None:
             if sum(entry.file_size for entry in entries) > path.stat().st_size:
                 raise InputError(f"{path}: its entries overlap: refused")
             for entry in entries:
-                if entry.filename.endswith("data.pkl"):
+                # torch looks for the name in any case.
+                if entry.filename.lower().endswith("data.pkl"):
                     _check_pickle(path, io.BytesIO(archive.read(entry)))
 
 

@@ -50,7 +50,7 @@ def read_csv(file: Path) -> pd.DataFrame:
     if not file.is_file():
         raise InputError(f"{file}: missing; expected a csv with a row a clip")
     try:
-        check_width(file)
+        _check_header(file, check_width(file))
         table = pd.read_csv(
             file, dtype=str, keep_default_na=False, encoding="utf-8-sig", skipinitialspace=True
         )
@@ -66,15 +66,24 @@ def read_csv(file: Path) -> pd.DataFrame:
     return table
 
 
-def check_width(file: Path) -> None:
-    """InputError where the first rows of a csv have more cells than any table needs: pandas would
-    take minutes, or all memory, for them."""
+def check_width(file: Path) -> list[str]:
+    """The first row of a csv as it stands. InputError where the first rows have more cells than any
+    table needs: pandas would take minutes, or all memory, for them."""
     with file.open(encoding="utf-8-sig", newline="") as text:
-        for row in itertools.islice(csv.reader(text), 2):
-            if len(row) > _MOST_COLUMNS:
-                raise InputError(
-                    f"{file}: a row has {len(row)} cells; expected at most {_MOST_COLUMNS}"
-                )
+        rows = list(itertools.islice(csv.reader(text), 2))
+    for row in rows:
+        if len(row) > _MOST_COLUMNS:
+            raise InputError(
+                f"{file}: a row has {len(row)} cells; expected at most {_MOST_COLUMNS}"
+            )
+    return rows[0] if rows else []
+
+
+def _check_header(file: Path, header: list[str]) -> None:
+    """InputError where a name stands twice: pandas would rename the second, or take one of them."""
+    names = [name.strip() for name in header if name.strip()]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise InputError(f"{file}: column {twice[0]} stands there twice; keep one of them")
 
 
 def labels_of(
@@ -139,7 +148,7 @@ def labels_of(
 
 
 def require_columns(file: Path, table: pd.DataFrame, names: Sequence[str]) -> None:
-    """InputError if a column is missing or stands twice."""
+    """InputError if a column is missing."""
     missing = [name for name in names if name not in table.columns]
     if missing:
         raise InputError(

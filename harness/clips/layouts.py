@@ -48,7 +48,9 @@ def read_new_clips(
     if not root.is_dir():
         raise InputError(f"{root}: no such folder")
     videos = _entries(root, VIDEO_SUFFIXES)
-    if layout is None and videos and not (root / "clips.csv").is_file():
+    if layout is None and videos and not any(_signs(root).values()):
+        if hidden := _hidden(root, VIDEO_SUFFIXES):
+            raise InputError(f"{hidden[0]}: another video has the same name; rename one of them")
         ids = tuple(sorted(videos))
         for clip_id in ids:
             if not is_safe(clip_id):
@@ -171,15 +173,19 @@ LAYOUTS: dict[str, Callable[[Path, str | None], ClipTable]] = {
 }
 
 
-def _recognised(root: Path) -> str:
-    signs = {
+def _signs(root: Path) -> dict[str, bool]:
+    """Of each layout, whether what tells it from others is there."""
+    return {
         "abaw5": (root / "data_info.csv").is_file(),
         "authors-crops": (root / "Crop_data").is_dir(),
         "authors-features": (root / "MTL_features").is_dir(),
         "muse": (root / "c2_muse_reaction").is_dir() or (root / "partition.csv").is_file(),
         "plain": (root / "clips.csv").is_file(),
     }
-    found = [name for name, there in signs.items() if there]
+
+
+def _recognised(root: Path) -> str:
+    found = [name for name, there in _signs(root).items() if there]
     if len(found) == 1:
         return found[0]
     if found:
@@ -272,6 +278,7 @@ def _table(
         )
     used = {path for path in paths if path}
     here = [path for entries in there.values() for path in entries.values()]
+    here += [path for folder in folders.values() for path in _hidden(folder, suffixes)]
     extra = sorted({str(p.relative_to(root)) for p in (*here, *strangers) if p not in used})
     if extra:
         notes.append(f"{root}: {len(extra)} files belong to no clip of the labels: {some(extra)}")
@@ -299,3 +306,12 @@ def _entries(folder: Path, suffixes: Sequence[str] | None) -> dict[str, Path]:
         key=lambda p: -suffixes.index(p.suffix.lower()),
     )
     return {path.stem: path for path in ranked}
+
+
+def _hidden(folder: Path, suffixes: Sequence[str] | None) -> list[Path]:
+    """Files whose place a file of the same name and another suffix takes."""
+    if suffixes is None or not folder.is_dir():
+        return []
+    taken = set(_entries(folder, suffixes).values())
+    entries = sorted(folder.iterdir())
+    return [p for p in entries if p.suffix.lower() in suffixes and p not in taken]

@@ -1,7 +1,7 @@
 """The table of clips: what every layout is read into."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -45,15 +45,27 @@ class ClipTable:
 
 
 def check_usable(file: Path, clips: ClipTable, strict: bool) -> ClipTable:
-    """The table as it is, if a search could use it.
+    """The table, if a search could use it, with a note on clips that it will not learn from.
 
     Raises:
         InputError: train or val holds no labelled clip with something behind it; or, with
             `strict`, the first of the notes.
     """
-    if strict and clips.notes:
-        raise InputError(f"{clips.notes[0]} (--strict; leave it out to bear that)")
     labelled = [not np.isnan(row).any() for row in clips.targets]
+    notes = list(clips.notes)
+    for split, use in (("train", "learnt from"), ("val", "scored")):
+        ids = [i for i, name in zip(clips.clip_ids, clips.splits, strict=True) if name == split]
+        bare = [
+            i for i, name, rated in zip(clips.clip_ids, clips.splits, labelled, strict=True)
+            if name == split and not rated
+        ]  # fmt: skip
+        if bare and len(bare) < len(ids):
+            notes.append(
+                f"{file}: {len(bare)} of {len(ids)} clips of {split} have no ratings and are not "
+                f"{use}: {some(bare)}"
+            )
+    if strict and notes:
+        raise InputError(f"{notes[0]} (--strict; leave it out to bear that)")
     for split in ("train", "val"):
         rows = [row for row, name in enumerate(clips.splits) if name == split]
         if not rows:
@@ -65,7 +77,7 @@ def check_usable(file: Path, clips: ClipTable, strict: bool) -> ClipTable:
                 f"{file}: none of the {len(rows)} clips of {split} has a file; "
                 "are names and ids the same?"
             )
-    return clips
+    return replace(clips, notes=tuple(notes))
 
 
 def some(items: Sequence[str]) -> str:

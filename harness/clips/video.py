@@ -24,8 +24,8 @@ from harness.pictures import MAX_PIXELS
 _OPENING = {"format_whitelist": "mov,matroska,avi", "protocol_whitelist": "file"}
 # Of a film's announced length; the last frame may stand for long, and sound may go on.
 _MISSING = 0.1
-# Frames of a film whose packets are held in memory together: minutes, not hours.
-_LISTED = 20_000
+# Of a film whose packets are held in memory together: frames, and bytes of the file.
+_LISTED, _HELD = 20_000, 64 * 2**20
 
 
 def sampled_frames(
@@ -119,17 +119,25 @@ def _numbered(
     Where the container lists every frame's time beforehand, frames that no other frame builds
     upon are left undecoded unless wanted: a third of the time, for films with B-frames.
     """
-    if "mov" not in container.format.name or not 0 < stream.frames <= _LISTED:
+    if (
+        "mov" not in container.format.name
+        or stream.codec_context.name not in ("h264", "hevc")
+        or not 0 < stream.frames <= _LISTED
+        or container.size > _HELD
+    ):
         yield from enumerate(container.decode(stream))
         return
     packets = list(container.demux(stream))
     times = sorted(packet.pts for packet in packets if packet.pts is not None)
     places = {time: place for place, time in enumerate(times)}
-    # The last packet is the empty one that flushes the decoder.
-    plain = len(places) == len(packets) - 1 and not any(
-        packet.is_discard or packet.is_corrupt for packet in packets
+    # The last packet is the empty one that flushes the decoder; before a key frame, where a film
+    # was cut out of another, packets give nothing.
+    plain = (
+        len(places) == len(packets) - 1
+        and packets[0].is_keyframe
+        and not any(packet.is_discard or packet.is_corrupt for packet in packets)
     )
-    if not plain or stream.codec_context.name not in ("h264", "hevc"):
+    if not plain:
         yield from enumerate(frame for packet in packets for frame in stream.decode(packet))
         return
     for packet in packets:

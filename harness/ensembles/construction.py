@@ -1,6 +1,7 @@
 """A library and a recipe -> an ensemble, its estimates and its explanation."""
 
 import platform
+import warnings
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -22,7 +23,7 @@ from harness.ensembles.estimate import (
     group_numbers,
 )
 from harness.ensembles.explanation import Explanation, Member, explain
-from harness.ensembles.library import Library, load_members
+from harness.ensembles.library import Library, PredictionMatrix, load_members
 from harness.ensembles.moments import Moments
 from harness.ensembles.selection import Choice, Recipe, best_single
 from harness.errors import InputError
@@ -73,7 +74,7 @@ def construct(library: Library, recipe: Recipe, name: str | None = None) -> Cons
     # A correlation needs two clips.
     if (~np.isnan(library.index.targets[library.index.rows("test")]).any(axis=1)).sum() >= 2:
         tested = load_members(library, trials, "test")
-        test = float(tested.pcc_of(combine(tested.predictions, weights, standardisation)).mean())
+        test = _score(tested, combine(tested.predictions, weights, standardisation))
     studies = tuple(study.folder.name for study in library.studies)
     ensemble = Ensemble(
         name=name or default_name(recipe, studies),
@@ -107,6 +108,14 @@ def construct(library: Library, recipe: Recipe, name: str | None = None) -> Cons
         },
     )
     return Construction(ensemble, explained.correlations, chooser)
+
+
+def _score(matrix: PredictionMatrix, predicted: NDArray[np.float64]) -> float | None:
+    """Mean PCC; None where a target has none, as where no clip has a file."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        pcc = matrix.pcc_of(predicted)
+    return float(pcc.mean()) if np.isfinite(pcc).all() else None
 
 
 def _chooser(library: Library, recipe: Recipe) -> tuple[Chooser, NDArray[np.intp]]:

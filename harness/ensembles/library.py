@@ -221,8 +221,12 @@ def load_members(library: Library, trials: Sequence[Trial], split: str) -> Predi
 
 
 def _studies(folders: Sequence[Path]) -> tuple[Study, ...]:
-    if len(set(folders)) < len(folders):
-        raise InputError(f"--study {folders[0].name}: named twice; name each study once")
+    names = [folder.resolve().name for folder in folders]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise InputError(
+            f"--study {twice[0]}: named twice; name each study once, and rename the folder of one "
+            "of two with the same name, by which their trials are told apart"
+        )
     studies: list[Study] = []
     for folder in folders:
         if not folder.is_dir():

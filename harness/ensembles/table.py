@@ -130,7 +130,7 @@ def _show_scores(out: Console, library: Library, ensemble: Ensemble) -> None:
         _say(out, f"Oracle: mean PCC {oracle['val']:.4f} on val; the ensemble reaches {share:.2f} "
                   "of it")  # fmt: skip
     if ensemble.test is None:
-        _say(out, "Test: unlabelled, predicted only")
+        _say(out, "Test: predicted only (without ratings, or constant)")
     else:
         beside = f"; oracle {oracle['test']:.4f}" if "test" in oracle else ""
         _say(out, f"Test: mean PCC {ensemble.test:.4f}, scored once{beside}")

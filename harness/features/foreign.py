@@ -90,14 +90,13 @@ def _read(path: Path | None) -> NDArray[np.float32]:
 
 
 def _csv(path: Path) -> NDArray[np.float64]:
-    check_width(path)
+    header = check_width(path)
     table = pd.read_csv(path)
     if not isinstance(table.index, pd.RangeIndex):  # so pandas takes what has no heading
         raise ValueError("its rows have more cells than its header")
-    # pandas renames those that stand twice, as zeros do.
-    names = list(map(str, pd.read_csv(path, header=None, nrows=1, dtype=str).iloc[0]))
-    if _are_values(names):
-        raise ValueError(f"its first row is {', '.join(names[:3])}...; expected the columns' names")
+    if _are_values(header):
+        told = ", ".join(header[:3])
+        raise ValueError(f"its first row is {told}...; expected the columns' names")
     kept = [name for name in table.columns if str(name).lower() not in _META]
     values: NDArray[np.float64] = table[kept].to_numpy(np.float64)
     return values

@@ -46,7 +46,7 @@ def ensemble_drawings(evidence: Evidence) -> list[Drawing]:
     built = evidence.built
     if built is None or evidence.library is None:
         return []
-    nested = evidence.groups().max() + 1 >= MIN_GROUPS
+    nested = _groups(evidence, built).max() + 1 >= MIN_GROUPS
     spread = _spread(evidence, built) if nested else None
     drawings = [_published(evidence, built, spread)]
     if spread is not None:
@@ -58,11 +58,17 @@ def ensemble_drawings(evidence: Evidence) -> list[Drawing]:
     return drawings + _scatters(built, evidence.library.matrix)
 
 
+def _groups(evidence: Evidence, built: Construction) -> NDArray[np.intp]:
+    """(clips,) what the ensemble's own intervals draw together."""
+    groups = evidence.groups()
+    return np.arange(len(groups)) if built.ensemble.recipe.groups is False else groups
+
+
 def _spread(evidence: Evidence, built: Construction) -> Floats:
     """(replicates, 2, targets): bootstrapped nested PCC of ensemble and best single trial."""
     chooser, moments = built.chooser, built.chooser.moments
     pooled = np.stack([chooser.out_of_fold(chooser.recipe.method), chooser.out_of_fold("single")])
-    groups = evidence.groups()[moments.order]
+    groups = _groups(evidence, built)[moments.order]
     return replicates(moments.truth, pooled, groups, REPLICATES, chooser.recipe.seed)
 
 

@@ -33,16 +33,18 @@ def leaderboard(evidence: Evidence, rows: int = LEADERS) -> pd.DataFrame:
     table = []
     for slot, *bounds in zip(order, low, high, strict=True):
         info = matrix.trials[slot].info
+        # The log is of this study alone, and so are its trials' numbers.
+        own = matrix.trials[slot].study.folder == evidence.folder
         row = {
             "trial": matrix.trials[slot].id,
             "mean PCC": f"{info.val_pcc:.4f}",
             "95 % interval": f"{bounds[0]:.3f} to {bounds[1]:.3f}",
             "best epoch": str(info.best_epoch),
         }
-        took = seconds.get(info.trial_id)
+        took = seconds.get(info.trial_id) if own else None
         if took is not None:
             row["time"] = f"{took:.1f} s"
-        shown = params.get(info.trial_id) or info.config
+        shown = (own and params.get(info.trial_id)) or info.config
         table.append(row | {name: _short(value) for name, value in shown.items()})
     return pd.DataFrame(table).fillna("")
 
@@ -80,7 +82,7 @@ def ensembles(evidence: Evidence) -> pd.DataFrame:
                 "95 % interval": f"{each.estimate.interval.low:.4f} to "
                 f"{each.estimate.interval.high:.4f}" if each.estimate else "",
                 "p of no gain": f"{each.estimate.p:.4f}" if each.estimate else "",
-                "test, scored once": "unlabelled" if each.test is None else f"{each.test:.4f}",
+                "test, scored once": "not scored" if each.test is None else f"{each.test:.4f}",
             }
             for each in evidence.ensembles
         ]

@@ -241,6 +241,20 @@ def _overlapping(file: Path) -> None:
             archive.NameToInfo[twin.filename] = twin
 
 
+def _in_capitals(file: Path) -> None:
+    """torch finds its pickle under a name in any case."""
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("a/DATA.PKL", pickle.dumps(_Zeros(), 2))
+        archive.writestr("a/version", "3\n")
+
+
+def _with_a_zip_at_its_end(file: Path) -> None:
+    """torch looks at the first bytes of a file, zip's own readers at the last."""
+    _write(file, pickle.dumps(_Zeros(), 2))
+    with zipfile.ZipFile(file, "a"):
+        pass
+
+
 def _odd(file: Path, change: Callable[[torch.Tensor], torch.Tensor]) -> None:
     state = make_network(1).state_dict()
     name = next(name for name, value in state.items() if value.ndim == 2)
@@ -257,6 +271,8 @@ WEIGHTS: dict[str, Callable[[Path], None]] = {
     ),
     "bare pickle.pth": lambda file: _write(file, pickle.dumps({"x": _Zeros()}, 2)),
     "overlapping.pth": _overlapping,
+    "in capitals.pth": _in_capitals,
+    "a zip at its end.pth": _with_a_zip_at_its_end,
     "sparse.pth": lambda file: _odd(file, torch.Tensor.to_sparse),
     "without numbers.pth": lambda file: _odd(file, lambda t: torch.empty_like(t, device="meta")),
     "whole numbers.pth": lambda file: _odd(file, lambda t: t.to(torch.int8)),
