@@ -2,7 +2,7 @@
 
 import dataclasses
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -217,6 +217,27 @@ def test_a_shard_with_any_flipped_bit_is_refused_by_name(tmp_path: Path) -> None
     shard.write_bytes(whole)
     read = FeatureStore(tmp_path, RECIPE).load([("a", "s")], [1])
     np.testing.assert_array_equal(read.features, values)
+
+
+def test_a_clip_that_was_still_being_copied_is_looked_at_again(
+    tmp_path: Path, clips: ClipTable
+) -> None:
+    path = tmp_path / "a.mp4"
+    assert clips.paths[0] is not None
+    whole = clips.paths[0].read_bytes()
+    path.write_bytes(whole[: len(whole) // 3])
+    clip = dataclasses.replace(clips, paths=(path, *clips.paths[1:]))
+    store = FeatureStore(tmp_path, RECIPE)
+
+    def meanwhile(table: ClipTable, work: Sequence[Work]) -> Iterator[ClipFrames]:
+        for found in Extractor(Means(), SIZE, torch.device("cpu"))(table, work):
+            path.write_bytes(whole)
+            yield found
+
+    extract(clip, lambda: meanwhile, store, [10])
+    done, _ = run(clip, store, [10])
+    assert (done.clips, done.frames) == (1, 4)
+    assert not store.problems(keys(clip))
 
 
 @pytest.mark.slow

@@ -7,7 +7,7 @@ import pytest
 
 from harness.errors import InputError
 from harness.metrics import mean_pcc
-from harness.study.folds import fingerprint, hold_out
+from harness.study.folds import check_scorable, fingerprint, hold_out
 from harness.study.heads import Head, read_head, write_head
 from harness.study.trial import TrialData, predict_clips, run_trial
 from tests.test_trial import CONFIG, make_data
@@ -15,7 +15,7 @@ from tests.test_trial import CONFIG, make_data
 
 def held(data: TrialData, **options: object) -> TrialData:
     options = {"folds": None, "fraction": None, "seed": 0} | options
-    return hold_out(data, None, None, **options)  # type: ignore[arg-type]
+    return hold_out(data, None, None, **options)[0]  # type: ignore[arg-type]
 
 
 def test_folds_divide_the_labelled_clips_of_train() -> None:
@@ -29,7 +29,7 @@ def test_folds_divide_the_labelled_clips_of_train() -> None:
 def test_a_person_is_in_one_fold() -> None:
     data = make_data()
     people = tuple(f"p{row // 3}" for row in range(60))
-    found = hold_out(data, people, None, folds=3, fraction=None, seed=0).held_out
+    found = hold_out(data, people, None, folds=3, fraction=None, seed=0)[0].held_out
     in_folds = [{people[row] for row in part} for part in found]
     assert len(set.union(*in_folds)) == sum(map(len, in_folds))
 
@@ -38,9 +38,49 @@ def test_the_datas_own_folds_are_taken() -> None:
     data = make_data()
     given = np.zeros(60, np.int64)
     given[data.rows["train"]] = np.arange(len(data.rows["train"])) % 5 + 1
-    found = hold_out(data, None, given, folds=5, fraction=None, seed=0)
+    found, notes = hold_out(data, None, given, folds=5, fraction=None, seed=0)
     for fold, part in enumerate(found.held_out, start=1):
         assert (given[part] == fold).all()
+    assert not notes
+    _, (note,) = hold_out(data, None, given, folds=3, fraction=None, seed=0)
+    assert note == "--folds 3: the data's own 5 folds are not used"
+
+
+def test_clips_of_no_fold_leave_the_others_where_they_are() -> None:
+    """One file that is missing is no reason to divide train anew."""
+    data = make_data()
+    train = data.labelled(data.rows["train"])
+    given = np.zeros(60, np.int64)
+    given[train] = np.arange(len(train)) % 5 + 1
+    given[train[:3]] = 0
+    found, (note,) = hold_out(data, None, given, folds=5, fraction=None, seed=0)
+    assert "3 labelled clips of train are in none of the data's 5 folds" in note
+    for fold, part in enumerate(found.held_out, start=1):
+        assert set(given[part]) <= {0, fold}
+    assert sorted(np.concatenate(found.held_out)) == sorted(train)
+
+
+def test_what_cannot_score_is_said_before_a_trial_runs() -> None:
+    data = make_data()
+    check_scorable(data, (1,), ("joy", "awe"))
+    val = data.labelled(data.rows["val"])
+    one = dataclasses.replace(data, rows=data.rows | {"val": val[:1]})
+    with pytest.raises(InputError, match="val: 1 labelled clips; a correlation needs at least 2"):
+        check_scorable(one, (1,), ("joy", "awe"))
+    equal = data.targets.copy()
+    equal[val, 1] = 0.5
+    with pytest.raises(InputError, match="val: all ratings of awe are equal"):
+        check_scorable(dataclasses.replace(data, targets=equal), (1,), ("joy", "awe"))
+    counts = np.diff(data.frames.offsets).copy()
+    train = data.labelled(data.rows["train"])
+    counts[train[:5]] = 0
+    gone = dataclasses.replace(
+        data.frames, offsets=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+    )
+    held_out = (train[:5], train[5:])
+    silent = dataclasses.replace(data, frames=gone, held_out=held_out)
+    with pytest.raises(InputError, match=r"part 1 of 2 .* none of its 5 clips gave a frame"):
+        check_scorable(silent, (1,), ("joy", "awe"))
 
 
 def test_every_training_clip_is_predicted_by_the_head_that_did_not_see_it() -> None:

@@ -9,6 +9,7 @@ import pytest
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
+from harness.study import driver
 from harness.study.agenda import CONFIRMS
 from harness.study.audit import audit
 from harness.study.confirmation import agenda, confirmed
@@ -27,6 +28,10 @@ def trials(ledger: Ledger) -> list[FrozenTrial]:
     return ledger.study.get_trials(deepcopy=False)
 
 
+def start_points(ledger: Ledger) -> list[FrozenTrial]:
+    return [t for t in trials(ledger) if "start" in t.user_attrs.get("item", "")]
+
+
 def test_the_budget_is_what_is_finished(tmp_path: Path) -> None:
     with opened(tmp_path) as ledger:
         assert len(finish(ledger)) == 8
@@ -42,7 +47,16 @@ def test_start_points_come_first_and_once(tmp_path: Path) -> None:
     assert (first["loss"], first["layers"]) == ("pcc", 3)
     with opened(tmp_path) as again:
         finish(again)
-        assert [t.user_attrs.get("item") for t in trials(again)].count("start 0") == 1
+        assert len(start_points(again)) == 1
+
+
+def test_a_start_point_that_is_new_in_the_file_is_tried(tmp_path: Path) -> None:
+    with opened(tmp_path) as ledger:
+        finish(ledger, at_most=3)
+    other = make_space(tmp_path, SPACE + "[[start]]\nlayers = 1\n")
+    with opened(tmp_path, space=other) as again:
+        finish(again)
+        assert [t.params["layers"] for t in start_points(again)] == [3, 1]
 
 
 def test_trials_in_work_are_counted_as_budget(tmp_path: Path) -> None:
@@ -62,6 +76,34 @@ def test_what_a_killed_search_left_is_tried_again_with_its_seed(tmp_path: Path) 
         assert config in configs
         assert states(again) == {COMPLETE: 8, FAIL: 2}
         assert trials(again)[number].user_attrs["reason"] == CUT_OFF
+
+
+def test_being_cut_off_again_and_again_is_no_fault_of_a_trial(tmp_path: Path) -> None:
+    seeds = set()
+    for _ in range(MAX_RETRIES + 2):
+        with opened(tmp_path) as interrupted:
+            _, config = interrupted.ask() or (0, {})
+            seeds.add(config["seed"])
+            interrupted.close_open()
+    with opened(tmp_path) as again:
+        configs = finish(again)
+    assert len(configs) == 8
+    assert seeds == {configs[0]["seed"]}
+
+
+def test_a_trial_that_died_before_it_had_a_name_is_nobodys(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its search was killed between taking it and saying whose it is."""
+    url = f"sqlite:///{tmp_path}/study.db"
+    with opened(tmp_path, storage=url) as killed:
+        killed.study.ask()
+    with opened(tmp_path, storage=url) as again:
+        again.close_dead()
+        assert states(again) == {TrialState.RUNNING: 1}, "it may just have been taken"
+        monkeypatch.setattr(driver, "GRACE", -1)
+        again.close_dead()
+        assert states(again) == {FAIL: 1}
 
 
 def test_a_point_that_always_fails_is_given_up(tmp_path: Path) -> None:
@@ -136,6 +178,43 @@ def test_a_grid_is_covered_once_for_each_repeat_even_when_killed(tmp_path: Path)
     assert len({t.user_attrs["seed"] for t in ended}) == 12
 
 
+def test_a_grid_is_covered_whatever_was_drawn_before(tmp_path: Path) -> None:
+    with opened(tmp_path) as drawn:
+        finish(drawn)
+    space = make_space(tmp_path, GRID)
+    with opened(tmp_path, space=space, sampler="grid") as grid:
+        assert len(finish(grid)) == 12
+    with opened(tmp_path) as drawn:
+        assert drawn.ask() is None, "what the grid tried is in the budget of what is drawn"
+
+
+def test_what_repeats_a_trial_has_its_configuration(tmp_path: Path) -> None:
+    """Whatever the space has become since."""
+    with opened(tmp_path) as ledger:
+        finish(ledger)
+        best = agenda(ledger.study, 1, 1)
+        (found,) = [t for t in trials(ledger) if t.number in best._chosen]
+    other = SPACE.replace("epochs = 4", "epochs = 9")
+    other += "[fixed]\nhidden = 16\n[parameters.dropout]\ntype = 'float'\nlow = 0.1\nhigh = 0.5\n"
+    with opened(tmp_path, best, space=make_space(tmp_path, other)) as again:
+        (config,) = finish(again)
+        (repeated,) = [t for t in trials(again) if CONFIRMS in t.user_attrs]
+    assert repeated.params == found.params
+    assert config == found.user_attrs["config"] | {"seed": config["seed"]}
+    assert config["epochs"] == 4
+
+
+def test_a_search_leaves_a_confirmation_that_waits_alone(tmp_path: Path) -> None:
+    with opened(tmp_path) as ledger:
+        finish(ledger)
+        item = next(agenda(ledger.study, 1, 1).items())
+        ledger.study.enqueue_trial(item.params, user_attrs={"item": item.key, **item.notes})
+    longer = make_space(tmp_path, SPACE.replace("trials = 8", "trials = 10"))
+    with opened(tmp_path, space=longer) as again:
+        assert len(finish(again)) == 2
+        assert states(again) == {COMPLETE: 10, TrialState.WAITING: 1}
+
+
 def test_confirmation_trains_the_best_under_new_seeds_outside_the_budget(tmp_path: Path) -> None:
     with opened(tmp_path) as ledger:
         seeds = {config["seed"] for config in finish(ledger)}
@@ -173,7 +252,7 @@ def test_several_searches_of_one_database_keep_one_budget(tmp_path: Path) -> Non
         found = trials(ledger)
     counted = [t for t in found if t.user_attrs.get("reason") != GIVEN_BACK]
     assert [t.state for t in counted] == [COMPLETE] * 8
-    assert [t.user_attrs.get("item") for t in counted].count("start 0") == 1
+    assert len([t for t in counted if "start" in t.user_attrs.get("item", "")]) == 1
     files = [p.name for p in tmp_path.glob("?/s/predictions/*.parquet")]
     assert sorted(files) == sorted(f"{t.number:05d}.parquet" for t in counted)
 

@@ -62,6 +62,16 @@ BAD = [
         BUDGET + "[[start]]\nlayers = 9\n[parameters.layers]\ntype = 'int'\nlow = 1\nhigh = 3",
         "start[0].layers: 9 is outside",
     ),
+    (
+        BUDGET + "[[start]]\nstride = 7\n[parameters.stride]\ntype = 'int'\nlow = 5\nhigh = 30\n"
+        "step = 5",
+        "start[0].stride: 7 is outside",
+    ),
+    (
+        BUDGET + "[grid.values]\nlayers = [2.0]\n" + CONDITION.format("layers = [2]"),
+        "grid.values.layers: 2.0 is outside",
+    ),
+    (BUDGET + "[fixed]\npatience = 0\n[parameters]", "fixed.patience: patience must be at least 1"),
     ("budget = ", "not readable as TOML"),
 ]
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 from urllib.parse import urlsplit
+from urllib.request import urlopen
 
 import optuna
 import pytest
@@ -14,6 +15,7 @@ from optuna.trial import TrialState
 
 from harness.errors import InputError
 from harness.study.backend import STORAGE_VARIABLE, Backend, open_backend
+from harness.study.dashboard import Dashboard
 from harness.study.ledger import GIVEN_BACK
 from harness.study.session import continuing
 from harness.study.space_file import SPACES
@@ -106,6 +108,22 @@ def test_the_ledger_keeps_its_word_in_a_database(
 ) -> None:
     with make() as storage:
         killed_and_continued(tmp_path, storage)
+        backend = open_backend(tmp_path / "s", storage)
+        with Dashboard(backend, tmp_path / "artifacts") as dashboard:
+            assert b"Optuna Dashboard" in urlopen(dashboard.address).read()
+
+
+def test_a_journal_has_one_search_at_a_time_whatever_its_results_folder(tmp_path: Path) -> None:
+    journal = str(tmp_path / "j.log")
+    first, second = (open_backend(tmp_path / name, journal) for name in "ab")
+    with (
+        first.held(),
+        pytest.raises(InputError, match="another search works on this journal"),
+        second.held(),
+    ):
+        pass
+    with second.held():
+        pass
 
 
 def killed_and_continued(tmp_path: Path, storage: str) -> None:

@@ -148,11 +148,11 @@ def extract(
 
 
 def _as_found(result: ClipFrames, paths: Mapping[str, Path | None]) -> ClipFrames:
-    """A clip that gave nothing, or not all, is stored with the state that its file has now: one
-    that has vanished, or cannot be read for a while, is then looked for again."""
-    if not result.problem:
+    """A clip that gave nothing, or not all, while its file changed is stored with a state that no
+    file has: one that vanished, or was still being copied, is then looked at again."""
+    if not result.problem or source_fingerprint(paths[result.clip_id]) == result.source:
         return result
-    return replace(result, source=source_fingerprint(paths[result.clip_id]))
+    return replace(result, source="changed while it was read")
 
 
 def _missing(clips: ClipTable, store: FeatureStore, strides: Sequence[int]) -> list[Work]:

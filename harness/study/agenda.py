@@ -1,5 +1,6 @@
 """What a search is to try, apart from what a sampler draws: start points, a grid, confirmations."""
 
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -49,19 +50,27 @@ class SearchAgenda:
         self._space = space
         self._grid = space.grid() if grid else []
         self.drawn = not grid
-        size = len(self._grid) * space.repeats
+        self._keys = {item.key for item in self.items()}
+        size = len(self._keys)
         self.total = min(trials or size, size) if grid else trials or space.budget.trials
 
     def counts(self, trial: FrozenTrial) -> bool:
-        return CONFIRMS not in trial.user_attrs
+        # What was drawn before is no point of a grid.
+        of_grid = self.drawn or trial.user_attrs.get(ITEM) in self._keys
+        return of_grid and CONFIRMS not in trial.user_attrs
 
     def items(self) -> Iterator[Item]:
+        # Named by what they are: the file may have other points, or another order, next time.
         if self.drawn:
-            for number, point in enumerate(self._space.start):
-                yield Item(f"start {number}", point, {})
+            for point in self._space.start:
+                yield Item(f"start {_told(point)}", point, {})
         for repeat in range(self._space.repeats):
-            for number, point in enumerate(self._grid):
-                yield Item(f"grid {number} repeat {repeat}", point, {REPEAT: repeat})
+            for point in self._grid:
+                yield Item(f"grid {_told(point)} repeat {repeat}", point, {REPEAT: repeat})
+
+
+def _told(point: Point) -> str:
+    return json.dumps(point, sort_keys=True)
 
 
 class ConfirmAgenda:

@@ -1,7 +1,10 @@
 """Where the study is kept: a journal file, or a database that several searches may share."""
 
+import fcntl
 import sqlite3
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,6 +44,27 @@ class Backend:
         """Whether several searches may work on the study at once."""
         return self.journal is None
 
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Keeps a second search, of another results folder, out of a journal.
+
+        Raises:
+            InputError: there is one.
+        """
+        if self.journal is None:
+            yield
+            return
+        path = self.journal.path
+        with path.with_name(f"{path.name}.search").open("w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise InputError(
+                    f"{path}: another search works on this journal; wait for it, or share a "
+                    "database (--storage sqlite:///FILE)"
+                ) from error
+            yield
+
     def seal(self) -> None:
         """Notes what the journal holds, against damage."""
         if self.journal:
@@ -79,7 +103,7 @@ def open_backend(folder: Path, given: str | None = None) -> Backend:
     if url.get_backend_name() == "sqlite":
         event.listen(storage.engine, "connect", _write_ahead)
         storage.engine.dispose()  # the connection so far was made without
-    return Backend(storage, None, name, given)
+    return Backend(storage, None, name, url.render_as_string(hide_password=False))
 
 
 def read_storage(folder: Path, name: str, given: str | None) -> BaseStorage | None:

@@ -24,7 +24,9 @@ def closing_lines(session: Session) -> list[str]:
             f"Oracle (best prediction from the true curves): mean PCC {oracle['val']:.4f} on val"
         )
     folder, backend = session.folder, session.backend
-    storage = backend.journal.path if backend.journal else f'"${STORAGE_VARIABLE}"'
+    # optuna-dashboard would look for another driver of MySQL than the extra `databases` brings.
+    secret = f'"${{{STORAGE_VARIABLE}/#mysql:/mysql+pymysql:}}"'
+    storage = backend.journal.path if backend.journal else secret
     if backend.url and "@" not in backend.url and "?" not in backend.url:
         storage = shlex.quote(backend.url)
     return [

@@ -19,6 +19,7 @@ _MOST = {
     "head_width": 16_384,
     "batch_size": 1_000_000,
     "epochs": 1_000_000,
+    "patience": 1_000_000,
 }
 
 

@@ -3,6 +3,7 @@
 import fcntl
 import secrets
 import threading
+from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import IO
@@ -11,7 +12,7 @@ import optuna
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 
-from harness.study.backend import HEARTBEAT, Backend
+from harness.study.backend import GRACE, HEARTBEAT, Backend
 from harness.study.storage import StudyFolder
 
 #: Attributes of a trial: the search that ran it, and the results folder that holds its files.
@@ -84,6 +85,7 @@ class Driver:
             trial
             for trial in others
             if trial._trial_id in stale
+            or _is_nobodys(trial)
             or (trial.user_attrs.get(HOME) == self.home and not self._lives(trial))
         ]
 
@@ -110,3 +112,13 @@ class Driver:
                     self._storage.record_heartbeat(trial_id)
                 except Exception:
                     break
+
+
+def _is_nobodys(trial: FrozenTrial) -> bool:
+    """Whether its search died between taking the trial and saying whose it is."""
+    begun = trial.datetime_start
+    return (
+        DRIVER not in trial.user_attrs
+        and begun is not None
+        and (datetime.now() - begun).total_seconds() > GRACE
+    )

@@ -21,7 +21,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from harness.study.agenda import CONFIRMS, ITEM, REPEAT, Agenda, Item
 from harness.study.driver import Driver
-from harness.study.space import Point, SearchSpace
+from harness.study.space import Point, SearchSpace, suggest
 from harness.study.storage import FINISHED, RETRY_OF, VOID, finished
 from harness.study.trial import TrialResult
 
@@ -37,6 +37,8 @@ _ROUND = 10.0
 #: Reasons of failures that are no fault of the trial's.
 CUT_OFF, GIVEN_BACK = "the search was cut off", "another search was faster"
 LASTING = "lasting"
+#: Of a trial: its whole configuration but the seed, which what repeats it goes by.
+CONFIG = "config"
 
 
 class Watcher(Protocol):
@@ -93,11 +95,12 @@ class Ledger:
             return None
         seed = trial_seed(self.rules.seed, trial.user_attrs.get(RETRY_OF, trial.number))
         trial.set_user_attr("seed", seed)
-        point = self.rules.space.suggest(trial)
+        point, config = self._configured(trial)
+        trial.set_user_attr(CONFIG, config)
         self.open[trial.number] = trial
         _log.info("trial %d begins: %s, seed %d", trial.number, point, seed)
         self.watcher.started(trial.number, point)
-        return trial.number, self.rules.space.fixed | point | {"seed": seed}
+        return trial.number, config | {"seed": seed}
 
     def report(self, number: int, scores: list[tuple[int, float]]) -> bool:
         """Notes (epoch, score) of a trial; True if it is to be stopped here."""
@@ -152,6 +155,20 @@ class Ledger:
             self.driver.ended(trial)
             del self.open[number]
         self.rules.seal()
+
+    def _configured(self, trial: optuna.Trial) -> tuple[Point, Point]:
+        """What is searched of a trial, and all of its configuration: drawn from the space, or, of
+        one that repeats another, that one's, whatever the space has become since."""
+        repeated = trial.user_attrs.get(RETRY_OF, trial.user_attrs.get(CONFIRMS))
+        for known in self.study.get_trials(deepcopy=False):
+            if known.number == repeated and CONFIG in known.user_attrs:
+                point = {
+                    name: suggest(trial, name, distribution)
+                    for name, distribution in known.distributions.items()
+                }
+                return point, known.user_attrs[CONFIG]
+        point = self.rules.space.suggest(trial)
+        return point, self.rules.space.fixed | point
 
     def _cut_off(self, number: int, trial_id: int) -> None:
         # Another search may have been faster.
@@ -227,8 +244,13 @@ class Ledger:
             return claimed or "again"
         if not self.rules.agenda.drawn:
             return "over"
+        return self._drawn()
+
+    def _drawn(self) -> optuna.Trial:
+        """A new trial. `study.ask` would first take whatever waits, a confirmation for one."""
         self.study.sampler = self.rules.sampler(len(self.study.get_trials(deepcopy=False)))
-        return self.study.ask()
+        self.study._thread_local.cached_all_trials = None
+        return optuna.Trial(self.study, self.study._storage.create_new_trial(self.study._study_id))
 
     def _waiting(self, key: str) -> list[FrozenTrial]:
         waiting = self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
@@ -261,7 +283,12 @@ class Ledger:
             ended = all(t.state in (TrialState.FAIL, *FINISHED) for t in attempts)
             if not ended or any(t.number in standing for t in attempts):
                 continue
-            failed = [trial for trial in attempts if trial.state == TrialState.FAIL]
+            # That a search was cut off is no fault of the trial's.
+            failed = [
+                trial
+                for trial in attempts
+                if trial.state == TrialState.FAIL and trial.user_attrs.get("reason") != CUT_OFF
+            ]
             point = _point_of(attempts)
             lasting = any(trial.user_attrs.get(LASTING) for trial in failed)
             if point and not lasting and len(failed) <= MAX_RETRIES:

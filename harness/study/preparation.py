@@ -123,4 +123,6 @@ def _data_fingerprint(clips: ClipTable, states: list[str]) -> str:
     for row in zip(clips.clip_ids, clips.splits, states, strict=True):
         digest.update(repr(row).encode())
     digest.update(np.ascontiguousarray(clips.targets).tobytes())
+    if clips.groups is not None:  # what ensembles hold out together
+        digest.update(repr(clips.groups).encode())
     return digest.hexdigest()

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import optuna
 import torch
+from optuna.trial import TrialState
 from rich.console import Console
 
 from harness.progress import Steps
@@ -21,7 +22,7 @@ from harness.study.board import Board
 from harness.study.clip_features import Machines
 from harness.study.dashboard import Dashboard, attach, describe
 from harness.study.driver import Driver
-from harness.study.folds import hold_out
+from harness.study.folds import check_scorable, hold_out
 from harness.study.ledger import Ledger, Rules, done
 from harness.study.log import logged
 from harness.study.options import Clips, Means, Plan
@@ -70,10 +71,23 @@ class Session:
             )
         else:
             self._run(agenda, "search")
-        if self.plan.confirm:
+        if self.plan.confirm and self._is_over(agenda):
             again = confirmation.agenda(self.study, self.plan.confirm, self.plan.seeds)
             if done(self.study, again) < again.total:
                 self._run(again, "confirmation")
+
+    def _is_over(self, agenda: Agenda) -> bool:
+        """Whether no other search is at work on what the best are chosen from."""
+        running = self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+        dead = {trial.number for trial in self.driver.dead(self.study)}
+        alive = [trial.number for trial in running if agenda.counts(trial)]
+        if others := [str(number) for number in alive if number not in dead]:
+            self.out.print(
+                f"Not confirmed yet: another search is at work on trial {', '.join(others)}; "
+                f"when it has ended: {self.command}",
+                style="yellow", markup=False, highlight=False, soft_wrap=True,
+            )  # fmt: skip
+        return not others
 
     def _run(self, agenda: Agenda, what: str) -> None:
         # Ray takes seconds to import, which a complete study need not wait for.
@@ -104,6 +118,14 @@ class Session:
                 )
                 raise
         self.out.print(f"This {what}: {board.summary()}")
+        running = self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+        missing = agenda.total - done(self.study, agenda)
+        if missing > 0 and not any(map(agenda.counts, running)):
+            self.out.print(
+                f"{missing} of {agenda.total} trials of the {what} are given up: they failed each "
+                "time; the study has their reasons",
+                style="yellow", highlight=False, soft_wrap=True,
+            )  # fmt: skip
 
     def _rules(self, agenda: Agenda) -> Rules:
         plan, space = self.plan, self.prepared.space
@@ -173,6 +195,7 @@ def opened(clips: Clips, plan: Plan, means: Means, out: Console) -> Iterator[Ses
         _log.info("command: %s", continuing(sys.argv[1:], means.storage))
         given, prepared = _prepare(clips, plan, means, space, out)
         backend = open_backend(folder.path, means.storage)
+        stack.enter_context(backend.held())
         folder.settle(prepared.manifest(folder.name, plan.seed, backend.name), prepared.index)
         if prepared.extraction:
             out.print(f"Features: {prepared.extraction}", highlight=False)
@@ -252,7 +275,7 @@ def _prepare(
         prepared = prepare(given, cache, space, machines, steps, clips.strict)
     if plan.sampler == "grid":
         prepared.space.grid()  # complains where it is infinite
-    held = hold_out(
+    held, notes = hold_out(
         prepared.data,
         given.clips.groups,
         given.clips.folds,
@@ -260,7 +283,8 @@ def _prepare(
         fraction=clips.early_stop_fraction,
         seed=plan.seed,
     )
-    return given, replace(prepared, data=held)
+    check_scorable(held, space.strides(), prepared.index.target_names)
+    return given, replace(prepared, data=held, notes=(*prepared.notes, *notes))
 
 
 def _note(session: Session) -> str:

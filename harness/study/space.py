@@ -16,6 +16,8 @@ from optuna.distributions import (
 from harness.errors import InputError
 from harness.study.config import TrialConfig
 
+# Of so many steps, which decimal fractions meet only nearly.
+_ROUNDING = 1e-6
 #: Hyperparameters by name.
 Point = dict[str, Any]
 #: Of a hyperparameter: the values of others under which it is searched.
@@ -58,7 +60,7 @@ class SearchSpace:
         point: Point = {}
         for name, distribution in self.distributions.items():
             if self.active(name, point):
-                point[name] = _suggest(trial, name, distribution)
+                point[name] = suggest(trial, name, distribution)
         return point
 
     def active(self, name: str, point: Point) -> bool:
@@ -173,8 +175,12 @@ def contains(distribution: BaseDistribution, value: Any) -> bool:
     if isinstance(distribution, CategoricalDistribution):
         return value in distribution.choices
     assert isinstance(distribution, FloatDistribution | IntDistribution)  # there are no others
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    return number and distribution.low <= value <= distribution.high
+    kinds = (int,) if isinstance(distribution, IntDistribution) else (int, float)
+    if type(value) not in kinds or not distribution.low <= value <= distribution.high:
+        return False
+    # Between two steps it would be rounded, and frames at another stride may not be stored.
+    steps_up = (value - distribution.low) / (distribution.step or 1.0)
+    return distribution.step is None or abs(steps_up - round(steps_up)) < _ROUNDING
 
 
 def _kind(distribution: BaseDistribution) -> tuple[Any, ...]:
@@ -191,7 +197,8 @@ def _told(distribution: BaseDistribution) -> str:
     return f"{what} {', '.join(rest)}".strip()
 
 
-def _suggest(trial: optuna.Trial, name: str, distribution: BaseDistribution) -> Any:
+def suggest(trial: optuna.Trial, name: str, distribution: BaseDistribution) -> Any:
+    """Draws one hyperparameter of a trial."""
     if isinstance(distribution, CategoricalDistribution):
         return trial.suggest_categorical(name, distribution.choices)
     if isinstance(distribution, IntDistribution):

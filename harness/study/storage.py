@@ -51,7 +51,8 @@ VOID = "void"
 class Manifest:
     """What a study is about; a search on other data or features is another study.
 
-    data: sha256 of clip ids, splits, ratings and files. features: fingerprint of the recipe.
+    data: sha256 of clip ids, splits, ratings, persons and files. features: fingerprint of how
+    they are computed.
     early_stop_split: what stops heads. held_out: how many parts of train do, and their fingerprint.
     storage: where the study is kept: its name, without user, password and options of a database.
     recipe: how features are computed, None where the clips bring theirs.
