@@ -29,7 +29,10 @@ def main(
         ),
     ] = None,
     storage: Annotated[
-        str | None, typer.Option(help="Database URL of the study. Default: its journal file.")
+        str | None,
+        typer.Option(
+            help="Database URL of the study. Default: its journal file, or HARNESS_STORAGE."
+        ),
     ] = None,
     results: Annotated[Path, typer.Option(help="Where studies are kept.")] = Path("results"),
     quiet: Annotated[bool, typer.Option(help="Print errors alone.")] = False,

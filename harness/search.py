@@ -90,7 +90,9 @@ def main(
     concurrency: Annotated[
         int | None, typer.Option(min=1, help="Trials at once. Default: as many as fit.")
     ] = None,
-    cpus_per_trial: Annotated[float, typer.Option(min=0.0, help="CPU cores of a trial.")] = 1.0,
+    cpus_per_trial: Annotated[
+        float, typer.Option(min=0.0, help="CPU cores reserved for a trial, which trains on one.")
+    ] = 1.0,
     gpus_per_trial: Annotated[
         float | None, typer.Option(min=0.0, help="Of a GPU. Default: by the memory a trial needs.")
     ] = None,
