@@ -1,6 +1,7 @@
 """Which sampler and scheduler find the best head at an equal budget, over seeds.
 
-    python -m tests.benchmarks.samplers [--seeds 10] [--budget 300] [--demo] [--table FILE] [--json]
+    python -m tests.benchmarks.samplers [--seeds 10] [--budget 300] [--demo] [--pairs NAME ...]
+        [--table FILE] [--json]
 
 The budget is in epochs of training, so that what a scheduler saves goes into further trials. Two
 trials run at once: each goes an epoch in turn, and what is drawn knows of the other only that it
@@ -235,6 +236,9 @@ def main() -> int:
     parser.add_argument("--table", type=Path, default=TABLE)
     parser.add_argument("--make-table", action="store_true")
     parser.add_argument("--demo", action="store_true", help="Train, beside the table.")
+    parser.add_argument(
+        "--pairs", nargs="+", help="Such as tpe/median; with tpe/asha. Default: all."
+    )
     parser.add_argument("--cache", type=Path, default=Path("results/.cache"))
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
@@ -243,6 +247,8 @@ def main() -> int:
         return 0
     # The default first: what the others are compared with.
     pairs = sorted(itertools.product(DRAWN, SCHEDULERS), key=lambda pair: pair != ("tpe", "asha"))
+    if options.pairs:
+        pairs = pairs[:1] + [pair for pair in pairs[1:] if "/".join(pair) in options.pairs]
     tables = {"table": compare("table", options.table, pairs, options.seeds, options.budget)}
     if options.demo:
         prepared(options.cache)
