@@ -135,8 +135,8 @@ class Predictor:
         if clips.kind != "video" or clips.synthetic or self.synthetic or "none" not in crops:
             return []
         return [
-            "The ensemble was built on pictures that were taken for faces: the videos' whole "
-            "frames are read, and no face is looked for in them"
+            "The ensemble takes whole frames for faces (--crop none): no face is looked for in "
+            "these videos"
         ]
 
     def _check(self, clips: ClipTable, weights: Path | None) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from harness.ensembles.construction import construct
-from harness.ensembles.ensemble import Ensemble, combine
+from harness.ensembles.ensemble import Ensemble, combine, default_name
 from harness.ensembles.files import read_ensemble, write_ensemble
 from harness.ensembles.library import Library, load_library, load_members, newest_study
 from harness.ensembles.selection import METHODS, Recipe
@@ -219,6 +219,13 @@ def test_several_studies_make_one_ensemble(tmp_path: Path) -> None:
     folder = tmp_path / "b" / "ensembles" / "mean-top5-with-a"
     info, _ = read_predictions(folder / "predictions.parquet", index, "val")
     assert info.config["members"] == told["members"]
+
+
+def test_names_of_many_studies_fit_a_file_system(tmp_path: Path) -> None:
+    studies = [f"hume-tpe-stride10-seed{number:02d}-cropped" for number in range(9)]
+    name = default_name(Recipe(), studies)
+    (tmp_path / name).mkdir()
+    assert name != default_name(Recipe(), studies[::-1])
 
 
 @pytest.mark.parametrize("name", [None, "mine"])

@@ -147,6 +147,11 @@ def test_a_column_that_stands_twice_is_refused(tmp_path: Path) -> None:
     file.write_text(file.read_text().replace("joy,awe", "joy,joy"))
     with pytest.raises(InputError, match="column joy stands there twice"):
         read_clips(tmp_path)
+    file.write_text("\n" + file.read_text().replace("joy,joy", 'joy, "joy"'))
+    with pytest.raises(InputError, match="column joy stands there twice"):
+        read_clips(tmp_path)
+    file.write_text(file.read_text().replace('joy, "joy"', '"joy, high", "awe, high"'))
+    assert read_clips(tmp_path).target_names == ("joy, high", "awe, high")
 
 
 def features_folder(root: Path) -> Path:
@@ -173,7 +178,14 @@ def test_bad_feature_files_are_named(tmp_path: Path, content: np.ndarray, reason
 
 @pytest.mark.parametrize(
     ("header", "steps"),
-    [("a,b,c", 2), ("0,1,2", 2), ("1,2,3", 2), ("0.5,0.0,0.0", 0), ("0,0,0", 0)],
+    [
+        ("a,b,c", 2),
+        ("0,1,2", 2),
+        ("03, 07, 09", 2),
+        ("0.5,0.0,0.0", 0),
+        ("0,0,0", 0),
+        ("\n0.5,0.6,0.7", 0),
+    ],
 )
 def test_features_as_csv_have_a_header(tmp_path: Path, header: str, steps: int) -> None:
     """Or the first step would be taken for one, and be lost."""

@@ -13,7 +13,7 @@ from harness.study import driver
 from harness.study.agenda import CONFIRMS
 from harness.study.audit import audit
 from harness.study.confirmation import agenda, confirmed
-from harness.study.ledger import CUT_OFF, GIVEN_BACK, MAX_RETRIES, Ledger, done
+from harness.study.ledger import CUT_OFF, GIVEN_BACK, MAX_CUT_OFFS, MAX_RETRIES, Ledger, done
 from harness.study.storage import StudyFolder
 from tests.searches import INDEX, SPACE, finish, make_result, make_space, opened
 
@@ -91,13 +91,26 @@ def test_being_cut_off_again_and_again_is_no_fault_of_a_trial(tmp_path: Path) ->
     assert seeds == {configs[0]["seed"]}
 
 
+def test_a_trial_at_which_every_search_is_cut_off_is_given_up(tmp_path: Path) -> None:
+    """It may be what cuts them off, by taking all memory of a machine."""
+    seeds = []
+    for _ in range(MAX_CUT_OFFS + 2):
+        with opened(tmp_path) as interrupted:
+            _, config = interrupted.ask() or (0, {})
+            seeds.append(config["seed"])
+            interrupted.close_open()
+    assert len(set(seeds[: MAX_CUT_OFFS + 1])) == 1
+    assert seeds[-1] != seeds[0]
+
+
 def test_a_trial_that_died_before_it_had_a_name_is_nobodys(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its search was killed between taking it and saying whose it is."""
     url = f"sqlite:///{tmp_path}/study.db"
     with opened(tmp_path, storage=url) as killed:
-        killed.study.ask()
+        trial = killed.study.ask()
+        trial.set_user_attr(driver.DRIVER, "somebody")  # and not yet where its files are
     with opened(tmp_path, storage=url) as again:
         again.close_dead()
         assert states(again) == {TrialState.RUNNING: 1}, "it may just have been taken"

@@ -176,3 +176,19 @@ def test_a_study_may_go_on_within_other_bounds_of_the_same_kind(tmp_path: Path) 
     written(tmp_path, wanted + "log = true").agree(study)
     with pytest.raises(InputError, match="numbers by logarithms, here are numbers; choose another"):
         written(tmp_path, wanted).agree(study)
+
+
+def test_a_study_goes_on_at_the_strides_that_it_was_begun_with(tmp_path: Path) -> None:
+    """What repeats a trial needs its frames."""
+    study = optuna.create_study(study_name="s")
+    study.ask().set_user_attr("config", {"stride": 2})
+    with pytest.raises(InputError, match="trial 0 of study s was trained at 2, here are 6"):
+        written(tmp_path, "[fixed]\nstride = 6\n[parameters]").agree(study)
+
+
+def test_other_bounds_are_named(tmp_path: Path) -> None:
+    study = optuna.create_study(study_name="s")
+    study.ask({"lr": optuna.distributions.FloatDistribution(0.001, 0.1)})
+    wanted = "[parameters.lr]\ntype = 'float'\nhigh = 0.1\nlow = "
+    assert written(tmp_path, wanted + "0.001").agree(study) == []
+    assert written(tmp_path, wanted + "0.002").agree(study) == ["lr"]

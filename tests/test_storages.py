@@ -14,7 +14,7 @@ import pytest
 from optuna.trial import TrialState
 
 from harness.errors import InputError
-from harness.study.backend import STORAGE_VARIABLE, Backend, open_backend
+from harness.study.backend import STORAGE_VARIABLE, Backend, held_journal, open_backend
 from harness.study.dashboard import Dashboard
 from harness.study.ledger import GIVEN_BACK
 from harness.study.session import continuing
@@ -114,15 +114,15 @@ def test_the_ledger_keeps_its_word_in_a_database(
 
 
 def test_a_journal_has_one_search_at_a_time_whatever_its_results_folder(tmp_path: Path) -> None:
-    journal = str(tmp_path / "j.log")
-    first, second = (open_backend(tmp_path / name, journal) for name in "ab")
-    with (
-        first.held(),
-        pytest.raises(InputError, match="another search works on this journal"),
-        second.held(),
-    ):
-        pass
-    with second.held():
+    (tmp_path / "link.log").symlink_to(tmp_path / "j.log")
+    with held_journal(str(tmp_path / "j.log")):
+        for name in ("j.log", "link.log"):
+            with (
+                pytest.raises(InputError, match=r"j\.log: another search works on this journal"),
+                held_journal(str(tmp_path / name)),
+            ):
+                pass
+    with held_journal(str(tmp_path / "j.log")):
         pass
 
 

@@ -67,21 +67,23 @@ def read_csv(file: Path) -> pd.DataFrame:
 
 
 def check_width(file: Path) -> list[str]:
-    """The first row of a csv as it stands. InputError where the first rows have more cells than any
-    table needs: pandas would take minutes, or all memory, for them."""
+    """The first row of a csv that holds something, its cells stripped. InputError where the first
+    rows have more cells than any table needs: pandas would take minutes, or all memory, for them.
+    """
     with file.open(encoding="utf-8-sig", newline="") as text:
-        rows = list(itertools.islice(csv.reader(text), 2))
+        filled = filter(any, csv.reader(text, skipinitialspace=True))
+        rows = list(itertools.islice(filled, 2))
     for row in rows:
         if len(row) > _MOST_COLUMNS:
             raise InputError(
                 f"{file}: a row has {len(row)} cells; expected at most {_MOST_COLUMNS}"
             )
-    return rows[0] if rows else []
+    return [cell.strip() for cell in rows[0]] if rows else []
 
 
 def _check_header(file: Path, header: list[str]) -> None:
     """InputError where a name stands twice: pandas would rename the second, or take one of them."""
-    names = [name.strip() for name in header if name.strip()]
+    names = [name for name in header if name]
     if twice := [name for name in names if names.count(name) > 1]:
         raise InputError(f"{file}: column {twice[0]} stands there twice; keep one of them")
 

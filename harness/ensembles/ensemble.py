@@ -1,5 +1,6 @@
 """The ensemble: members, weights, scores and what they are worth."""
 
+import hashlib
 import shlex
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -16,6 +17,8 @@ from harness.ensembles.selection import Recipe
 
 # Weights are stored as decimal text; their sum may be off by rounding alone.
 _SIMPLEX = 1e-9
+# Bytes of a folder's name that every file system takes, with something to spare.
+_LONGEST = 200
 Floats = NDArray[np.float64]
 Rows = tuple[tuple[float, ...], ...]
 
@@ -115,7 +118,11 @@ class Ensemble:
 def default_name(recipe: Recipe, studies: Sequence[str]) -> str:
     """What an ensemble is called where nobody names it. It lies with the first of its studies, so
     the others are named, or it would take the place of the first one's own."""
-    return "-with-".join([recipe.label, *studies[1:]])
+    name = "-with-".join([recipe.label, *studies[1:]])
+    if len(name.encode()) <= _LONGEST:
+        return name
+    digest = hashlib.sha256(repr(studies).encode()).hexdigest()[:8]
+    return f"{recipe.label}-with-{len(studies) - 1}-studies-{digest}"
 
 
 def check_weights(members: tuple[str, ...], *rows: tuple[float, ...]) -> None:

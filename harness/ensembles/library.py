@@ -221,11 +221,13 @@ def load_members(library: Library, trials: Sequence[Trial], split: str) -> Predi
 
 
 def _studies(folders: Sequence[Path]) -> tuple[Study, ...]:
-    names = [folder.resolve().name for folder in folders]
+    names = [folder.name for folder in folders]
+    if len({folder.resolve() for folder in folders}) < len(folders):
+        raise InputError(f"--study {', '.join(names)}: one is named twice; name each study once")
     if twice := [name for name in names if names.count(name) > 1]:
         raise InputError(
-            f"--study {twice[0]}: named twice; name each study once, and rename the folder of one "
-            "of two with the same name, by which their trials are told apart"
+            f"--study {twice[0]}: two studies have this name, by which their trials are told "
+            "apart; rename the folder of one"
         )
     studies: list[Study] = []
     for folder in folders:

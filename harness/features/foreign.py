@@ -1,6 +1,7 @@
 """Features that somebody else computed: a file a clip, one row a step."""
 
 import csv
+import itertools
 from pathlib import Path
 from tokenize import TokenError
 
@@ -103,9 +104,10 @@ def _csv(path: Path) -> NDArray[np.float64]:
 
 
 def _are_values(names: list[str]) -> bool:
-    """Whether what stands for a header is a step; columns may well be numbered, from 0 or 1."""
-    counted = [list(map(str, range(first, first + len(names)))) for first in (0, 1)]
+    """Whether what stands for a header is a step; columns may well be numbered, upwards."""
     try:
-        return names not in counted and bool([float(name) for name in names])
+        values = [float(name) for name in names]
     except ValueError:
         return False
+    numbered = all(name.isdecimal() for name in names)
+    return not (numbered and all(a < b for a, b in itertools.pairwise(values)))

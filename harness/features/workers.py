@@ -82,7 +82,8 @@ def shares(machines: Sequence[cluster.Machine], count: int | None) -> tuple[int,
             raise InputError(f"--workers {count}: the cluster has {gpus} GPUs; one a worker")
         of_gpus = min(machine.cpus // machine.gpus for machine in machines if machine.gpus)
         return 1, [of_gpus] * (count or gpus)
-    cores = [machine.cpus for machine in machines if machine.cpus]
+    # The largest first: a smaller one could take its place.
+    cores = sorted((machine.cpus for machine in machines if machine.cpus), reverse=True)
     if count is None and cores:
         return 0, cores
     wanted = count or 1

@@ -44,31 +44,34 @@ class Backend:
         """Whether several searches may work on the study at once."""
         return self.journal is None
 
-    @contextmanager
-    def held(self) -> Iterator[None]:
-        """Keeps a second search, of another results folder, out of a journal.
-
-        Raises:
-            InputError: there is one.
-        """
-        if self.journal is None:
-            yield
-            return
-        path = self.journal.path
-        with path.with_name(f"{path.name}.search").open("w") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise InputError(
-                    f"{path}: another search works on this journal; wait for it, or share a "
-                    "database (--storage sqlite:///FILE)"
-                ) from error
-            yield
-
     def seal(self) -> None:
         """Notes what the journal holds, against damage."""
         if self.journal:
             self.journal.seal()
+
+
+@contextmanager
+def held_journal(given: str | None) -> Iterator[None]:
+    """Keeps a second search, of another results folder, out of a journal at `given`; before it is
+    opened, since a last line that is just being written would be taken for a broken one.
+
+    Raises:
+        InputError: there is one.
+    """
+    if given is None or "://" in given:  # a study's own journal is under its folder's lock
+        yield
+        return
+    path = Path(given).resolve()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.with_name(f"{path.name}.search").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise InputError(
+                f"{path}: another search works on this journal; wait for it, or share a database "
+                "(--storage sqlite:///FILE)"
+            ) from error
+        yield
 
 
 def open_backend(folder: Path, given: str | None = None) -> Backend:

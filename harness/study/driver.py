@@ -59,11 +59,11 @@ class Driver:
 
     def took(self, trial: optuna.Trial) -> None:
         """Marks a trial as this search's."""
-        trial.set_user_attr(DRIVER, self.token)
-        trial.set_user_attr(HOME, self.home)
         if self._storage:
             self._storage.record_heartbeat(trial._trial_id)
             self._alive.add(trial._trial_id)
+        trial.set_user_attr(DRIVER, self.token)
+        trial.set_user_attr(HOME, self.home)
 
     def ended(self, trial: optuna.Trial) -> None:
         """The trial needs no sign of life any more."""
@@ -118,7 +118,7 @@ def _is_nobodys(trial: FrozenTrial) -> bool:
     """Whether its search died between taking the trial and saying whose it is."""
     begun = trial.datetime_start
     return (
-        DRIVER not in trial.user_attrs
+        HOME not in trial.user_attrs
         and begun is not None
         and (datetime.now() - begun).total_seconds() > GRACE
     )

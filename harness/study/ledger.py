@@ -21,13 +21,15 @@ from optuna.trial import FrozenTrial, TrialState
 
 from harness.study.agenda import CONFIRMS, ITEM, REPEAT, Agenda, Item
 from harness.study.driver import Driver
-from harness.study.space import Point, SearchSpace, suggest
+from harness.study.space import CONFIG, Point, SearchSpace, suggest
 from harness.study.storage import FINISHED, RETRY_OF, VOID, finished
 from harness.study.trial import TrialResult
 
 _log = logging.getLogger(__name__)
 #: A point that failed this often after its first try is the cause, not the victim.
 MAX_RETRIES = 2
+#: One that was at work so often when its search was cut off may be what cut it off.
+MAX_CUT_OFFS = 10
 # A study in which so many points fail, and nothing else ends, is broken, not unlucky.
 MAX_FAILURES_IN_A_ROW = 5
 # An undefined score ranks below every defined one, which is at least -1.
@@ -37,8 +39,6 @@ _ROUND = 10.0
 #: Reasons of failures that are no fault of the trial's.
 CUT_OFF, GIVEN_BACK = "the search was cut off", "another search was faster"
 LASTING = "lasting"
-#: Of a trial: its whole configuration but the seed, which what repeats it goes by.
-CONFIG = "config"
 
 
 class Watcher(Protocol):
@@ -94,9 +94,14 @@ class Ledger:
         if trial is None:
             return None
         seed = trial_seed(self.rules.seed, trial.user_attrs.get(RETRY_OF, trial.number))
-        trial.set_user_attr("seed", seed)
-        point, config = self._configured(trial)
-        trial.set_user_attr(CONFIG, config)
+        try:
+            trial.set_user_attr("seed", seed)
+            point, config = self._configured(trial)
+            trial.set_user_attr(CONFIG, config)
+        except UpdateFinishedTrialError:
+            # SQLite may let two searches take one trial at once; the other has ended it.
+            self.driver.ended(trial)
+            return self.ask()
         self.open[trial.number] = trial
         _log.info("trial %d begins: %s, seed %d", trial.number, point, seed)
         self.watcher.started(trial.number, point)
@@ -159,9 +164,10 @@ class Ledger:
     def _configured(self, trial: optuna.Trial) -> tuple[Point, Point]:
         """What is searched of a trial, and all of its configuration: drawn from the space, or, of
         one that repeats another, that one's, whatever the space has become since."""
-        repeated = trial.user_attrs.get(RETRY_OF, trial.user_attrs.get(CONFIRMS))
-        for known in self.study.get_trials(deepcopy=False):
-            if known.number == repeated and CONFIG in known.user_attrs:
+        trials = self.study.get_trials(deepcopy=False)
+        for number in (trial.user_attrs.get(RETRY_OF), trial.user_attrs.get(CONFIRMS)):
+            known = None if number is None else trials[number]
+            if known is not None and CONFIG in known.user_attrs:
                 point = {
                     name: suggest(trial, name, distribution)
                     for name, distribution in known.distributions.items()
@@ -283,15 +289,13 @@ class Ledger:
             ended = all(t.state in (TrialState.FAIL, *FINISHED) for t in attempts)
             if not ended or any(t.number in standing for t in attempts):
                 continue
-            # That a search was cut off is no fault of the trial's.
-            failed = [
-                trial
-                for trial in attempts
-                if trial.state == TrialState.FAIL and trial.user_attrs.get("reason") != CUT_OFF
-            ]
+            ends = [trial for trial in attempts if trial.state == TrialState.FAIL]
+            # That a search was cut off is no fault of the trial's, unless it always is.
+            failed = [trial for trial in ends if trial.user_attrs.get("reason") != CUT_OFF]
             point = _point_of(attempts)
             lasting = any(trial.user_attrs.get(LASTING) for trial in failed)
-            if point and not lasting and len(failed) <= MAX_RETRIES:
+            often = len(failed) > MAX_RETRIES or len(ends) > MAX_CUT_OFFS
+            if point and not lasting and not often:
                 notes = {
                     name: value
                     for name, value in attempts[0].user_attrs.items()

@@ -10,6 +10,8 @@ from harness.errors import InputError
 #: grid takes the points of the full grid; what is drawn otherwise is drawn by the others.
 SAMPLERS = ("tpe", "gp", "cmaes", "random", "grid")
 DEFAULT_SAMPLER = "tpe"
+#: Those that draw together only what had the same bounds in all trials.
+BY_EQUAL_BOUNDS = ("gp", "cmaes")
 
 
 def make_sampler(name: str, seed: int, trials: int, conditions: bool) -> BaseSampler:

@@ -17,7 +17,7 @@ from harness.progress import Steps
 from harness.study import confirmation
 from harness.study.agenda import Agenda, SearchAgenda
 from harness.study.audit import audit
-from harness.study.backend import STORAGE_VARIABLE, Backend, open_backend
+from harness.study.backend import STORAGE_VARIABLE, Backend, held_journal, open_backend
 from harness.study.board import Board
 from harness.study.clip_features import Machines
 from harness.study.dashboard import Dashboard, attach, describe
@@ -28,7 +28,7 @@ from harness.study.log import logged
 from harness.study.options import Clips, Means, Plan
 from harness.study.preparation import Prepared, prepare
 from harness.study.pruners import decisions, make_pruner
-from harness.study.samplers import check_sampler, make_sampler
+from harness.study.samplers import BY_EQUAL_BOUNDS, check_sampler, make_sampler
 from harness.study.sharing import fraction, measured_need
 from harness.study.sources import Sources, demo_sources, real_sources
 from harness.study.space import SearchSpace
@@ -191,11 +191,11 @@ def opened(clips: Clips, plan: Plan, means: Means, out: Console) -> Iterator[Ses
     shared = means.storage is not None and "://" in means.storage
     with ExitStack() as stack:
         stack.enter_context(folder.locked(shared))
+        stack.enter_context(held_journal(means.storage))
         log = stack.enter_context(logged(folder.path / "log", (means.storage or "",)))
         _log.info("command: %s", continuing(sys.argv[1:], means.storage))
         given, prepared = _prepare(clips, plan, means, space, out)
         backend = open_backend(folder.path, means.storage)
-        stack.enter_context(backend.held())
         folder.settle(prepared.manifest(folder.name, plan.seed, backend.name), prepared.index)
         if prepared.extraction:
             out.print(f"Features: {prepared.extraction}", highlight=False)
@@ -207,7 +207,13 @@ def opened(clips: Clips, plan: Plan, means: Means, out: Console) -> Iterator[Ses
             out.print("[yellow]SYNTHETIC demo clips: no score here is a result on Hume-Reaction.")
         study = folder.study(backend.storage)
         folder.agree(study)
-        prepared.space.agree(study)
+        moved = prepared.space.agree(study)
+        if moved and plan.sampler in BY_EQUAL_BOUNDS:
+            out.print(
+                f"Other bounds than before: {', '.join(moved)}; {plan.sampler} draws these apart "
+                "from the others, another --study would not",
+                style="yellow", highlight=False, soft_wrap=True,
+            )  # fmt: skip
         driver = stack.enter_context(Driver(folder, backend))
         for line in audit(study, folder, prepared.index, driver):
             out.print(line, style="red", markup=False, soft_wrap=True)

@@ -18,6 +18,8 @@ from harness.study.config import TrialConfig
 
 # Of so many steps, which decimal fractions meet only nearly.
 _ROUNDING = 1e-6
+#: Of a trial in the study: its whole configuration but the seed, which what repeats it goes by.
+CONFIG = "config"
 #: Hyperparameters by name.
 Point = dict[str, Any]
 #: Of a hyperparameter: the values of others under which it is searched.
@@ -121,14 +123,26 @@ class SearchSpace:
             fixed=self.fixed | {name: value},
         )
 
-    def agree(self, study: optuna.Study) -> None:
+    def agree(self, study: optuna.Study) -> list[str]:
         """Checks that a study may go on in this space: other bounds are no obstacle, other choices
         and kinds of numbers are.
 
+        Returns:
+            hyperparameters whose bounds are others than in some trial.
+
         Raises:
-            InputError: a hyperparameter is another one in the study's trials.
+            InputError: a hyperparameter is another one in the study's trials, or the stride of one
+                is none of this space's, so that what repeats it would miss its frames.
         """
+        moved: set[str] = set()
         for trial in study.get_trials(deepcopy=False):
+            stride = trial.user_attrs.get(CONFIG, trial.params).get("stride")
+            if stride is not None and stride not in self.strides():
+                raise InputError(
+                    f"{self.path}, stride: trial {trial.number} of study {study.study_name} was "
+                    f"trained at {stride}, here are {', '.join(map(str, self.strides()))}; choose "
+                    "another --study"
+                )
             for name, known in trial.distributions.items():
                 mine = self.distributions.get(name)
                 if mine is not None and _kind(mine) != _kind(known):
@@ -137,6 +151,9 @@ class SearchSpace:
                         f"{study.study_name} drew it from {_told(known)}, here are {_told(mine)}; "
                         "choose another --study"
                     )
+                if mine is not None and mine != known:
+                    moved.add(name)
+        return sorted(moved)
 
     def features(self) -> tuple[str, ...]:
         """Every kind of features that a trial may ask for."""
