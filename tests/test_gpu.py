@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from optuna.trial import TrialState
 
 from harness.clips.demo import Demo
 from harness.head.losses import reduced_loss
@@ -63,7 +64,26 @@ def test_a_trial_on_the_gpu_learns_as_on_the_cpu() -> None:
 @pytest.mark.slow
 def test_trials_share_the_gpu(tmp_path: Path, tiny_demo: Demo, weights: Path) -> None:
     data = ["--data", tiny_demo.root, "--weights", weights, "--space", SMOKE]
-    share = ["--gpus-per-trial", 0.25, "--concurrency", 3]
+    share = ["--gpus-per-trial", 0.25, "--concurrency", 3, "--scheduler", "none"]
     done = command("search", "--results", tmp_path, "--study", "s", *data, *share)
     assert done.returncode == 0, done.stderr
-    assert len(trials(tmp_path, "s")) == 3
+    found = trials(tmp_path, "s")
+    assert [trial.state for trial in found] == [TrialState.COMPLETE] * 3
+
+
+@pytest.mark.parametrize("pooling", ["last", "mean"])
+def test_small_gradients_do_not_vanish_in_bf16(pooling: str) -> None:
+    """As they would in float16, which autocast takes for recurrent layers."""
+    found = []
+    for precision in ("float32", "bf16"):
+        config = dataclasses.replace(
+            CONFIG, precision=precision, loss="mse", pooling=pooling, hidden=128
+        )
+        training = Trial(config, make_data(600), torch.device("cuda")).trainings[0]
+        rows = torch.arange(len(training.train), device="cuda")
+        predicted = training.head(*training.train.padded(rows, training.train.longest))
+        (predicted.square().mean() * 1e-6).backward()  # type: ignore[no-untyped-call]
+        gradient = training.head.forwards[0].weight_hh_l0.grad
+        assert isinstance(gradient, torch.Tensor)
+        found.append(gradient)
+    assert (found[0] - found[1]).norm() < 0.02 * found[0].norm()

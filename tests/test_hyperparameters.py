@@ -186,10 +186,18 @@ def test_stride_and_rule_make_the_sequences() -> None:
 def test_the_loss_and_its_reduction_are_what_is_minimised() -> None:
     for loss, reduction in itertools.product(("ccc", "pcc", "mse"), ("per_target", "flat", "both")):
         each = training(loss=loss, reduction=reduction, batch_size=100, dropout=0.0)
-        everything = each.train.padded(torch.arange(len(each.train)))
+        everything = each.train.padded(torch.arange(len(each.train)), each.train.longest)
         predicted = each.head(*everything).detach()
         expected = reduced_loss(loss, reduction)(predicted, each.learnt)
         assert each.epoch().loss == pytest.approx(float(expected), rel=1e-4)
+
+
+def test_a_batch_is_as_long_as_its_longest_clip() -> None:
+    each = training(batch_size=2)
+    batches = list(each._batches())
+    assert sorted(torch.cat([rows for rows, _ in batches])) == list(range(len(each.train)))
+    assert [time for _, time in batches] == [int(each.train.lengths[r].max()) for r, _ in batches]
+    assert len({time for _, time in batches}) > 1
 
 
 @pytest.mark.parametrize("loss", ["ccc", "pcc", "mse"])

@@ -47,11 +47,11 @@ def test_clips_stand_one_after_the_other_without_padding() -> None:
     assert found.targets[:, 0].tolist() == [2.0, 1.0]
 
 
-def test_a_batch_is_as_long_as_its_longest_clip() -> None:
+def test_a_last_step_stands_on_behind_the_end_of_a_clip() -> None:
     targets = np.zeros((3, 1), np.float32)
     found = sequences(frames_of(2, 500, 3), np.arange(3), targets, stride=1, rule="full")
     split = Tensors(*map(torch.from_numpy, (found.features, found.lengths, found.targets)))
-    features, lengths = split.padded(torch.tensor([2, 0]))
+    features, lengths = split.padded(torch.tensor([2, 0]), 3)
     assert lengths.tolist() == [3, 2]
     assert features[..., 0].tolist() == [[0, 1, 2], [0, 1, 1]]
 

@@ -3,7 +3,6 @@
 import json
 import time
 from collections.abc import Callable, Mapping
-from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -98,8 +97,7 @@ def pretrain(
     identity = config.flat() | {"data": faces.fingerprint, "init": initial.fingerprint}
     folder = TrainingFolder(out, identity)
     first = processes.rank() == 0
-    with folder.locked(tell) if first else nullcontext():
-        processes.everyones(0)  # the others wait until the first one has the lock
+    with folder.locked(tell):
         if metadata := folder.result():
             tell(f"{out} is complete; another --out trains again")
             return Trained(int(metadata["epoch"]), Scores.from_dict(json.loads(metadata["scores"])))

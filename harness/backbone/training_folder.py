@@ -7,18 +7,22 @@ are done, so that existing means complete.
 
 import fcntl
 import json
+import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 
 from harness.atomic import move, replacing
+from harness.backbone import processes
 from harness.backbone.checkpoints import read_metadata, read_torch
 from harness.errors import InputError
 
 _SUFFIX = ".safetensors"
+# Seconds between two looks for a lock that another run has.
+_LOOK = 2.0
 
 
 class TrainingFolder:
@@ -43,14 +47,20 @@ class TrainingFolder:
 
     @contextmanager
     def locked(self, tell: Callable[[str], None]) -> Iterator[None]:
-        """Waits until no other run works here; the lock ends with the process."""
+        """Waits until no other run works here; the lock ends with the process.
+
+        Of several processes of a run the first has it. It tells the others at every look, as they
+        would not wait for an answer for ever.
+        """
+        first = processes.rank() == 0
         self.path.mkdir(parents=True, exist_ok=True)
-        with (self.path / ".lock").open("w") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                tell(f"{self.path}: another run works here; waiting for it")
-                fcntl.flock(file, fcntl.LOCK_EX)
+        with (self.path / ".lock").open("w") if first else nullcontext() as file:
+            told = False
+            while not processes.everyones(file is not None and _is_locked(file))[0]:
+                if first and not told:
+                    tell(f"{self.path}: another run works here; waiting for it")
+                told = True
+                time.sleep(_LOOK)
             yield
 
     def result(self) -> dict[str, str] | None:
@@ -115,3 +125,12 @@ def _identity(metadata: Mapping[str, str]) -> dict[str, str]:
     except (ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
+
+
+def _is_locked(file: IO[str]) -> bool:
+    """Takes the lock, unless another process has it."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

@@ -95,6 +95,10 @@ class Extractor:
     def __call__(self, clips: ClipTable, work: Sequence[Work]) -> Iterator[ClipFrames]:
         """The features of each piece of work, as they become ready."""
         model = self.network.to(self.device)
+        if self.device.type == "cuda":
+            # float32 is float32, as on a CPU, with whose features these are stored: cuDNN would
+            # take TF32 for convolutions by itself.
+            torch.backends.cudnn.conv.fp32_precision = "ieee"  # type: ignore[attr-defined]
 
         def of_clip(item: Work) -> Iterator[_Chunk]:
             return _clip_chunks(clips, item, self.size, self.detector)

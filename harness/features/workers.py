@@ -18,8 +18,9 @@ from harness.errors import InputError
 from harness.features.extraction import Extractor, Work
 from harness.features.store import ClipFrames
 
-# Clips that an actor takes at once: enough to fill batches, few enough to end together.
-PIECE = 32
+# Clips that an actor takes at once, at least and by its cores: enough to fill batches and to keep
+# every core at work, few enough to end together.
+PIECE, _CLIPS_A_CORE = 32, 8
 # A piece waits at each actor while it computes another.
 _AHEAD = 2
 
@@ -49,7 +50,9 @@ class Workers:
             )
             for cpus in self.cpus
         ]
-        pieces = iter([work[i : i + PIECE] for i in range(0, len(work), PIECE)])
+        # Each core decodes a clip of its own, and between pieces those that are done wait.
+        size = max(PIECE, _CLIPS_A_CORE * max(self.cpus))
+        pieces = iter([work[i : i + size] for i in range(0, len(work), size)])
         running = {}
         for actor, _ in itertools.product(actors, range(_AHEAD)):
             for piece in itertools.islice(pieces, 1):

@@ -35,7 +35,7 @@ class LSTMHead(nn.Module):
         precision: str = "float32",
     ) -> None:
         """root: what is learnt are square roots of ratings. precision: of the LSTM's large
-        products, `float32` or `bf16`; weights, a CPU's states, and all behind it are float32."""
+        products on a CPU, `float32` or `bf16`; weights, states, and all behind it are float32."""
         super().__init__()
         directions = 2 if bidirectional else 1
         # One single-layer LSTM a layer and direction, so that each direction is a causal pass.
@@ -111,16 +111,15 @@ class LSTMHead(nn.Module):
         x = (features - self.mean) * self.scale
         last = (lengths - 1).clamp_min(0)
         reverse = _reversed_steps(last, x.shape[1]) if len(self.backwards) else None
-        with torch.autocast(x.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
-            for layer, lstm in enumerate(self.forwards):
-                if layer:
-                    x = self.dropout(x)
-                ahead, _ = lstm(x)
-                if reverse is not None:
-                    back, _ = self.backwards[layer](_take_steps(x, reverse))
-                    ahead = torch.cat([ahead, _take_steps(back, reverse)], dim=-1)
-                x = ahead
-        return self._rated(self._pool(x.float(), last))
+        for layer, lstm in enumerate(self.forwards):
+            if layer:
+                x = self.dropout(x)
+            ahead, _ = lstm(x)
+            if reverse is not None:
+                back, _ = self.backwards[layer](_take_steps(x, reverse))
+                ahead = torch.cat([ahead, _take_steps(back, reverse)], dim=-1)
+            x = ahead
+        return self._rated(self._pool(x, last))
 
     def _rated(self, pooled: Tensor) -> Tensor:
         pooled = self.dropout(torch.relu(pooled))

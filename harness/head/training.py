@@ -2,7 +2,7 @@
 
 import copy
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from harness.head.model import LSTMHead
 from harness.metrics import mean_pcc
 
-# Evaluation holds no gradients, so that a GPU can take far larger batches than in training; on a
-# CPU what a step touches should stay in the cache.
-EVALUATION_BATCH = {"cuda": 4096, "cpu": 256}
+# Evaluation holds no gradients, so that a GPU can take far larger batches than in training, of so
+# many steps; on a CPU what a step touches should stay in the cache.
+EVALUATION_BATCH, EVALUATION_STEPS = 256, 65536
 OPTIMISERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
 
 
@@ -44,15 +44,17 @@ class Tensors:
     @cached_property
     def longest(self) -> int:
         """Steps of the longest clip."""
-        return int(self.lengths.max())
+        return int(self.lengths_on_host.max())
 
-    def padded(self, rows: Tensor, time: int | None = None) -> tuple[Tensor, Tensor]:
+    @cached_property
+    def lengths_on_host(self) -> Tensor:
+        """`lengths`, for which a GPU need not be waited for."""
+        return self.lengths.cpu()
+
+    def padded(self, rows: Tensor, time: int) -> tuple[Tensor, Tensor]:
         """Features (clips, time, dim) and lengths of some clips; a last step stands on behind each
-        end. time: default, on a CPU what these clips need, and on a GPU, which would have to be
-        waited for to know, what any needs."""
+        end. time: at least what these clips need."""
         lengths = self.lengths[rows]
-        if time is None:
-            time = self.longest if lengths.is_cuda else int(lengths.max())
         step = torch.arange(time, device=lengths.device)
         places = self.starts[rows, None] + torch.minimum(step, lengths[:, None] - 1)
         return self.features[places], lengths
@@ -105,8 +107,11 @@ class Training:
             raise ValueError("no labelled training clip")
         self.head, self.train, self.val, self.recipe = head, train, val, recipe
         if train.features.is_cuda:
-            # float32 is float32: cuDNN would take TF32 for recurrent layers by itself.
-            torch.backends.cudnn.rnn.fp32_precision = "ieee"  # type: ignore[attr-defined]
+            # float32 is float32: cuDNN would take TF32 for recurrent layers by itself. For bf16 it
+            # is taken: as wide a range, more digits and no casts. Autocast would be no help, since
+            # it runs recurrent layers in float16, in which small gradients vanish.
+            precise = head.precision == "float32"
+            torch.backends.cudnn.rnn.fp32_precision = "ieee" if precise else "tf32"  # type: ignore[attr-defined]
         targets = val.targets.cpu().numpy()
         self.fill: NDArray[np.float32] = train.targets.mean(0).cpu().numpy()
         unseen = targets[:0] if unseen is None else unseen
@@ -167,10 +172,9 @@ class Training:
         """A step for each batch of an epoch; the sum of the clips' losses, left on the device: on a
         GPU nothing here waits for it."""
         self.head.train()
-        order = torch.randperm(len(self.train), device=self.train.features.device)
-        total = torch.zeros((), device=order.device)
-        for rows in torch.split(order, self.recipe.batch_size):
-            loss = self.recipe.loss(self.head(*self.train.padded(rows)), self.learnt[rows])
+        total = torch.zeros((), device=self.train.features.device)
+        for rows, time in self._batches():
+            loss = self.recipe.loss(self.head(*self.train.padded(rows, time)), self.learnt[rows])
             self.optimiser.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             if self.recipe.clip_norm:
@@ -180,6 +184,15 @@ class Training:
                 self._average()
             total += loss.detach() * len(rows)
         return total
+
+    def _batches(self) -> Iterator[tuple[Tensor, int]]:
+        """The clips of each batch, on the device, and the steps that its longest has."""
+        order = torch.randperm(len(self.train))
+        lengths = self.train.lengths_on_host[order]
+        times = [int(part.max()) for part in torch.split(lengths, self.recipe.batch_size)]
+        if self.train.features.is_cuda:
+            order = order.pin_memory().to(self.train.features.device, non_blocking=True)
+        return zip(torch.split(order, self.recipe.batch_size), times, strict=True)
 
     @torch.no_grad()
     def _average(self) -> None:
@@ -203,13 +216,14 @@ def predict(head: LSTMHead, split: Tensors) -> NDArray[np.float32]:
     """A head's intensities (clips, targets), in the split's order."""
     head.eval()
     # Sequences of about the same length together: the batches' steps are then full.
-    order = torch.argsort(split.lengths, stable=True)
-    size = EVALUATION_BATCH[split.features.device.type]
+    ordered, order = torch.sort(split.lengths_on_host, stable=True)
+    size = EVALUATION_BATCH
+    if split.features.is_cuda:
+        size = max(size, EVALUATION_STEPS // split.longest)
+    order = order.to(split.features.device)
+    batches = zip(torch.split(order, size), torch.split(ordered, size), strict=True)
     rated = torch.cat(
-        [
-            head.ratings(head(*split.padded(rows, int(split.lengths[rows[-1]]))))
-            for rows in torch.split(order, size)
-        ]
+        [head.ratings(head(*split.padded(rows, int(steps[-1])))) for rows, steps in batches]
     )
     out = torch.empty_like(rated)
     out[order] = rated

@@ -48,8 +48,8 @@ class TrialConfig:
         scored and kept; 0: the weights themselves.
     batch_size: clips. epochs: at most. patience: epochs without a better score before stopping.
     normalise: features to zero mean and unit deviation of the training split.
-    precision: of the LSTM's large matrix products, `float32` or `bf16`; never of the loss, weights
-        or sums. bf16 is faster on processors that have it and much slower on others.
+    precision: of the LSTM's large matrix products, `float32` or `bf16`, on a GPU TF32; never of the
+        loss, weights or sums. bf16 is faster on processors that have it, much slower on others.
     seed: of initial weights, shuffling and dropout.
     """
 

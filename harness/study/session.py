@@ -157,7 +157,8 @@ class Session:
             self._tell_of_idle_gpus()
             return 0.0
         need = measured_need(self.prepared.space, self.prepared.data)
-        total = torch.cuda.get_device_properties("cuda").total_memory
+        # What is free: this process keeps some, and others may have theirs.
+        total, _ = torch.cuda.mem_get_info()
         share, why = fraction(need, total)
         self.out.print(why, highlight=False, soft_wrap=True)
         return share

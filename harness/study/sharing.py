@@ -1,10 +1,12 @@
 """How many trials share a GPU: from the memory that the largest of a space needs."""
 
+import gc
 from dataclasses import replace
 
 import torch
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
+from harness.errors import InputError
 from harness.study.config import TrialConfig
 from harness.study.space import SearchSpace
 from harness.study.trial import Trial, TrialData
@@ -13,6 +15,8 @@ from harness.study.trial import Trial, TrialData
 CONTEXT = 700 * 2**20
 # Allocators round up, and a sequence may be longer than those that were measured.
 MARGIN = 1.3
+# The kinds of features, the narrowest first.
+_WIDTHS = ("outputs", "shared", "both")
 #: More trials than this do not make a GPU faster: their launches wait for each other.
 MOST = 16
 
@@ -27,14 +31,31 @@ def largest(space: SearchSpace) -> TrialConfig:
             values[name] = min(space.strides())
         elif name == "bidirectional":
             values[name] = True
-        elif name == "features" and "both" in space.features():
-            values[name] = "both"
+        elif name == "features":
+            values[name] = max(space.features(), key=_WIDTHS.index)
     return TrialConfig(**values)
 
 
 def measured_need(space: SearchSpace, data: TrialData) -> int:
-    """Bytes of GPU memory that a trial of the space needs at most; trains two epochs of it."""
+    """Bytes of GPU memory that a trial of the space needs at most; trains two epochs of it.
+
+    Raises:
+        InputError: it does not fit.
+    """
+    # What this process held before, the network that extracts say, is none of a trial's.
+    gc.collect()
+    torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats()
+    try:
+        return _peak(space, data)
+    except torch.OutOfMemoryError as error:
+        raise InputError(
+            f"{space.path}: the largest trial of the space does not fit this GPU ({error}); make "
+            "the space smaller, or give --gpus-per-trial, where such trials then fail"
+        ) from error
+
+
+def _peak(space: SearchSpace, data: TrialData) -> int:
     config = largest(space)
     trial = Trial(replace(config, epochs=2), data, torch.device("cuda"))
     while not trial.finished:
