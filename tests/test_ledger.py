@@ -14,6 +14,7 @@ from harness.study.agenda import CONFIRMS
 from harness.study.audit import audit
 from harness.study.confirmation import agenda, confirmed
 from harness.study.ledger import CUT_OFF, GIVEN_BACK, MAX_CUT_OFFS, MAX_RETRIES, Ledger, done
+from harness.study.pruners import FIRST
 from harness.study.storage import StudyFolder
 from tests.searches import INDEX, SPACE, finish, make_result, make_space, opened
 
@@ -162,7 +163,12 @@ def test_a_trial_that_lost_its_predictions_is_trained_again(tmp_path: Path) -> N
 
 
 def test_halving_stops_the_worse_half(tmp_path: Path) -> None:
-    with opened(tmp_path, scheduler="asha") as ledger:
+    space = make_space(tmp_path, SPACE.replace("trials = 8", "trials = 20"))
+    with opened(tmp_path, space=space, scheduler="asha") as ledger:
+        for _ in range(FIRST):  # before there is something to compare with none is stopped
+            number, config = ledger.ask() or (0, {})
+            assert not ledger.report(number, [(1, 0.3)])
+            ledger.complete(number, make_result(config))
         stopped = []
         for score in (0.5, 0.1, 0.2, 0.6):
             number, _ = ledger.ask() or (0, {})
@@ -170,9 +176,9 @@ def test_halving_stops_the_worse_half(tmp_path: Path) -> None:
             if stopped[-1]:
                 ledger.prune(number)
         assert stopped == [False, True, True, False]
-    with opened(tmp_path, scheduler="asha") as again:
+    with opened(tmp_path, space=space, scheduler="asha") as again:
         number, _ = again.ask() or (0, {})
-        assert again.report(number, [(1, 0.4)]), "it knows the trials of the search before"
+        assert again.report(number, [(1, 0.25)]), "it knows the trials of the search before"
 
 
 GRID = SPACE + "[grid]\nrepeats = 2\n"

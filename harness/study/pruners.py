@@ -6,6 +6,7 @@ study decide by the trials of all.
 
 from collections.abc import Callable
 
+import optuna
 from optuna.pruners import (
     BasePruner,
     HyperbandPruner,
@@ -13,14 +14,18 @@ from optuna.pruners import (
     NopPruner,
     SuccessiveHalvingPruner,
 )
+from optuna.trial import FrozenTrial, TrialState
 
 from harness.errors import InputError
 from harness.study.space import Budget
 
-#: asha: asynchronous successive halving (Li et al., 2020). hyperband: several of it, of which the
-#: later ones spare trials for longer. median: those below the median of the trials before.
+#: asha: asynchronous successive halving (Li et al., 2020), once FIRST trials are complete.
+#: hyperband: several of it, of which the later ones spare trials for longer. median: those below
+#: the median of the trials before, of which it, too, wants so many.
 SCHEDULERS = ("asha", "hyperband", "median", "none")
 DEFAULT_SCHEDULER = "asha"
+#: Before there is something to compare with, halving stops trials by the luck of their order.
+FIRST = 5
 
 
 def make_pruner(name: str, budget: Budget) -> BasePruner:
@@ -28,18 +33,25 @@ def make_pruner(name: str, budget: Budget) -> BasePruner:
     if name not in SCHEDULERS:
         raise InputError(f"--scheduler {name}: choose of {', '.join(SCHEDULERS)}")
     makers: dict[str, Callable[[], BasePruner]] = {
-        "asha": lambda: SuccessiveHalvingPruner(
-            min_resource=budget.grace, reduction_factor=budget.reduction
-        ),
+        "asha": lambda: _Halving(min_resource=budget.grace, reduction_factor=budget.reduction),
         "hyperband": lambda: HyperbandPruner(
             min_resource=budget.grace,
             max_resource=max(budget.epochs, budget.grace),
             reduction_factor=budget.reduction,
         ),
-        "median": lambda: MedianPruner(n_warmup_steps=budget.grace),
+        "median": lambda: MedianPruner(n_startup_trials=FIRST, n_warmup_steps=budget.grace),
         "none": NopPruner,
     }
     return makers[name]()
+
+
+class _Halving(SuccessiveHalvingPruner):
+    def prune(self, study: optuna.Study, trial: FrozenTrial) -> bool:
+        stop = super().prune(study, trial)  # which also notes the trial's rung
+        if not stop:
+            return False
+        done = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        return len(done) >= FIRST
 
 
 def decisions(name: str, budget: Budget) -> frozenset[int]:
