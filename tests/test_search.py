@@ -168,14 +168,12 @@ def test_an_interrupted_search_says_how_to_go_on(
 def test_a_hopeless_study_stops_and_says_why(
     tmp_path: Path, tiny_demo: Demo, weights: Path, budget: int
 ) -> None:
-    root = tmp_path / "data"
-    shutil.copytree(tiny_demo.root, root, ignore=shutil.ignore_patterns("annotations"))
-    table = pd.read_csv(root / "data_info.csv", dtype=str)
-    table.loc[table["Split"] == "Val", "Fear"] = "0.5"
-    table.to_csv(root / "data_info.csv", index=False)
+    space = tmp_path / "steep.toml"  # one step, and every intensity is 0 or 1 for good
+    steep = SMOKE.read_text().replace("low = 0.001\nhigh = 0.01", "low = 1e30\nhigh = 1e31")
+    space.write_text(steep)
     done = command(
-        "search", "--data", root, "--weights", weights, "--space", SMOKE, "--trials", budget,
-        "--results", tmp_path, "--study", "s", "--scheduler", "none",
+        "search", "--data", tiny_demo.root, "--weights", weights, "--space", space,
+        "--trials", budget, "--results", tmp_path, "--study", "s", "--scheduler", "none",
     )  # fmt: skip
     assert done.returncode == 1
     assert "trials failed one after another" in done.stderr
@@ -183,6 +181,22 @@ def test_a_hopeless_study_stops_and_says_why(
     found = trials(tmp_path, "s")
     assert {trial.state for trial in found} == {TrialState.FAIL}
     assert len(found) < 12, "the budget is not burnt"
+
+
+@pytest.mark.slow
+def test_ratings_that_cannot_be_scored_are_said_before_a_trial_runs(
+    tmp_path: Path, tiny_demo: Demo, weights: Path
+) -> None:
+    root = tmp_path / "data"
+    shutil.copytree(tiny_demo.root, root, ignore=shutil.ignore_patterns("annotations"))
+    table = pd.read_csv(root / "data_info.csv", dtype=str)
+    table.loc[table["Split"] == "Val", "Fear"] = "0.5"
+    table.to_csv(root / "data_info.csv", index=False)
+    done = command(
+        "search", "--data", root, "--weights", weights, "--space", SMOKE, "--results", tmp_path
+    )
+    assert done.returncode == 1
+    assert "val: all ratings of Fear are equal" in done.stderr
 
 
 LAYOUTS: dict[str, tuple[Callable[[Path], Path], str, list[str]]] = {
