@@ -278,7 +278,8 @@ def _table(
         )
     used = {path for path in paths if path}
     here = [path for entries in there.values() for path in entries.values()]
-    here += [path for folder in folders.values() for path in _hidden(folder, suffixes)]
+    # Splits may lie in one folder, which is looked through once.
+    here += [path for folder in set(folders.values()) for path in _hidden(folder, suffixes)]
     extra = sorted({str(p.relative_to(root)) for p in (*here, *strangers) if p not in used})
     if extra:
         notes.append(f"{root}: {len(extra)} files belong to no clip of the labels: {some(extra)}")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import optuna
 import torch
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 from rich.console import Console
 
 from harness.progress import Steps
@@ -78,16 +78,18 @@ class Session:
 
     def _is_over(self, agenda: Agenda) -> bool:
         """Whether no other search is at work on what the best are chosen from."""
-        running = self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
         dead = {trial.number for trial in self.driver.dead(self.study)}
-        alive = [trial.number for trial in running if agenda.counts(trial)]
-        if others := [str(number) for number in alive if number not in dead]:
+        if others := [str(t.number) for t in self._running(agenda) if t.number not in dead]:
             self.out.print(
                 f"Not confirmed yet: another search is at work on trial {', '.join(others)}; "
                 f"when it has ended: {self.command}",
                 style="yellow", markup=False, highlight=False, soft_wrap=True,
             )  # fmt: skip
         return not others
+
+    def _running(self, agenda: Agenda) -> list[FrozenTrial]:
+        trials = self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+        return [trial for trial in trials if agenda.counts(trial)]
 
     def _run(self, agenda: Agenda, what: str) -> None:
         # Ray takes seconds to import, which a complete study need not wait for.
@@ -118,9 +120,8 @@ class Session:
                 )
                 raise
         self.out.print(f"This {what}: {board.summary()}")
-        running = self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
         missing = agenda.total - done(self.study, agenda)
-        if missing > 0 and not any(map(agenda.counts, running)):
+        if missing > 0 and not self._running(agenda):
             self.out.print(
                 f"{missing} of {agenda.total} trials of the {what} are given up: they failed each "
                 "time; the study has their reasons",
