@@ -7,7 +7,8 @@ disk, and is then renamed over the final name.
 import fcntl
 import os
 import secrets
-from collections.abc import Iterator
+import shutil
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -68,6 +69,31 @@ def remove(path: Path) -> None:
     if path.exists():
         path.unlink()
         _flush(path.parent)
+
+
+def ensure_folder(root: Path, mark: str, make: Callable[[Path], None]) -> None:
+    """Makes a folder, whole or not at all, unless it is there.
+
+    Args:
+        mark: name of the file that `make` writes last; a folder without it is made again.
+        make: fills an empty folder, which then gets its name. Two processes may do so at once;
+            both must make the same, of which one is kept.
+    """
+    if (root / mark).is_file():
+        return
+    building = root.with_name(f"{TEMPORARY_PREFIX}{secrets.token_hex(6)}-{root.name}")
+    try:
+        building.mkdir(parents=True)
+        make(building)
+        if not (root / mark).is_file():
+            shutil.rmtree(root, ignore_errors=True)
+        try:
+            building.rename(root)
+        except OSError:
+            if not (root / mark).is_file():
+                raise
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
 
 
 def _flush(path: Path) -> None:

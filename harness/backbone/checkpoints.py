@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from harness.atomic import write_bytes
-from harness.backbone.mtl_dan import MTLDAN
+from harness.backbone.mtl_dan import MTLDAN, WIDTH, WIDTHS
 from harness.errors import InputError
 
 _HEAD = re.compile(r"DAN\.cat_head(\d+)\.")
@@ -40,7 +40,7 @@ _ZIP = b"PK\x03\x04"
 
 
 def load_mtl_dan(path: Path) -> MTLDAN:
-    """Reads an MTL-DAN, frozen in `eval`; the number of heads follows from the file.
+    """Reads an MTL-DAN, frozen in `eval`; its heads and its width follow from the file.
 
     Accepts a bare state dict or one under `model_state_dict`, with or without the `module.` that
     DataParallel puts before every name, as a torch file or as safetensors.
@@ -59,11 +59,18 @@ def load_mtl_dan(path: Path) -> MTLDAN:
     if heads != set(range(len(heads))):
         raise InputError(f"{path}: no MTL-DAN: its heads are numbered {some(sorted(heads))}")
     with torch.device("meta"):
-        model = MTLDAN(max(heads) + 1)
+        model = MTLDAN(max(heads) + 1, _width(state))
     check_fit(path, state, model.state_dict(), "MTL-DAN")
     model.load_state_dict(state, assign=True)
     model.requires_grad_(False)
     return model.float().eval()
+
+
+def _width(state: Mapping[str, Tensor]) -> int:
+    """Channels of a file's trunk; the published number where the file does not fit any."""
+    stem = state.get("DAN.features.0.weight")
+    width = 8 * len(stem) if stem is not None and stem.ndim else WIDTH
+    return width if width in WIDTHS else WIDTH
 
 
 def save_mtl_dan(path: Path, model: MTLDAN, metadata: Mapping[str, str]) -> None:

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
-from harness.backbone.mtl_dan import MTLDAN, OUTPUTS, WIDTH, AttentionHead, over_heads
+from harness.backbone.mtl_dan import MTLDAN, OUTPUTS, SHARED, AttentionHead, over_heads
 from harness.backbone.winograd import WinogradConv2d
 
 #: What the convolutions may run in; everything behind the pooling stays in float32.
@@ -24,8 +24,8 @@ PRECISIONS = {"float32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.fl
 #: For each choice of outputs, where in the columns of `both` they stand.
 COLUMNS = {
     "outputs": slice(0, OUTPUTS),
-    "shared": slice(OUTPUTS, OUTPUTS + WIDTH),
-    "both": slice(0, OUTPUTS + WIDTH),
+    "shared": slice(OUTPUTS, OUTPUTS + SHARED),
+    "both": slice(0, OUTPUTS + SHARED),
 }
 # Images that pass the trunk's widest maps together on a CPU: as many as its cache holds.
 _TOGETHER = 4
@@ -91,7 +91,7 @@ class FusedMTLDAN(nn.Module):
         return torch.cat([*parts, shared] if self.outputs == "both" else parts, dim=1)
 
     def _features(self, images: Tensor) -> Tensor:
-        """The trunk: (batch, 3, height, width) -> (batch, 512, height / 32, width / 32)."""
+        """The trunk: (batch, 3, height, width) -> (batch, channels, height / 32, width / 32)."""
         together = _TOGETHER if images.device.type == "cpu" else len(images)
         starts = range(0, max(len(images), 1), max(together, 1))
         parts = [self.stem(images[i : i + together]) for i in starts]
@@ -99,7 +99,7 @@ class FusedMTLDAN(nn.Module):
         return x
 
     def _positions(self, x: Tensor) -> Tensor:
-        """The spatial units and the pooling: (batch, 512, h, w) -> (batch, all heads, 512)."""
+        """Spatial units and pooling: (batch, channels, h, w) -> (batch, all heads, channels)."""
         reduced = self.reduce(x).chunk(2 * self.num_heads, dim=1)
         maps = [
             torch.relu_(attend(part.contiguous(memory_format=torch.channels_last))).sum(dim=1)
@@ -110,7 +110,7 @@ class FusedMTLDAN(nn.Module):
         return torch.bmm(weights, x.flatten(2).float().transpose(1, 2)) / weights.shape[2]
 
     def _channels(self, pooled: Tensor) -> Tensor:
-        """The channel units of all heads: (batch, all heads, 512) -> the same."""
+        """The channel units of all heads: (batch, all heads, channels) -> the same."""
         by_head = pooled.transpose(0, 1)
         hidden = torch.relu(torch.baddbmm(self.squeeze_bias, by_head, self.squeeze_weight))
         weights = torch.sigmoid(torch.baddbmm(self.excite_bias, hidden, self.excite_weight))

@@ -15,7 +15,7 @@ from harness.backbone.checkpoints import (
     some,
     weights_fingerprint,
 )
-from harness.backbone.mtl_dan import EXPRESSIONS, MTLDAN
+from harness.backbone.mtl_dan import EXPRESSIONS, MTLDAN, WIDTH
 from harness.errors import InputError
 
 #: The classes of DAN's AffectNet-8 files in their order, under Aff-Wild2's names.
@@ -56,20 +56,21 @@ class Initial:
         ]
 
 
-def initial_network(file: Path | None, num_heads: int, seed: int) -> Initial:
+def initial_network(file: Path | None, num_heads: int, seed: int, width: int = WIDTH) -> Initial:
     """An MTL-DAN to train.
 
     Args:
         file: a published DAN checkpoint, a ResNet18 (bare or under `state_dict`, as the trunk
             trained on MS-Celeb-1M is), or an MTL-DAN, told apart by their keys; None: all random.
         seed: of what starts at random.
+        width: of the trunk; published files fit the default alone.
 
     Raises:
         InputError: the file is none of the three, does not fit, or could run code.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = MTLDAN(num_heads)
+        model = MTLDAN(num_heads, width)
     if file is None:
         everything = ("trunk", *_heads(0, num_heads), *_REST)
         return Initial(model, "random weights", "random", (), everything)

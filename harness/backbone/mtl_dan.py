@@ -4,13 +4,18 @@ The same function and state-dict names as the authors' public code for CVPR 2023
 DAN (arXiv 2109.07270).
 """
 
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-#: Width of the trunk's feature map and of every head's output.
+#: Channels of the published trunk's feature map, and of each of its heads' output.
 WIDTH = 512
+#: Columns of the representation that the branches share, whatever the trunk's width.
+SHARED = 512
+#: What a narrower trunk may have: its first stage takes an eighth, a head's bottleneck a sixteenth.
+WIDTHS = (128, 256, WIDTH)
 EXPRESSIONS = (
     "neutral",
     "anger",
@@ -28,7 +33,7 @@ OUTPUTS = len(EXPRESSIONS) + len(ACTION_UNITS) + 2
 
 class Branches(NamedTuple):
     """What training needs: logits (batch, 8), action-unit logits (batch, 12), valence and arousal
-    (batch, 2) in [-1, 1], and each branch's head vectors (batch, heads, 512)."""
+    (batch, 2) in [-1, 1], and each branch's head vectors (batch, heads, width)."""
 
     expression: Tensor
     action_units: Tensor
@@ -38,17 +43,18 @@ class Branches(NamedTuple):
 
 
 class SpatialAttention(nn.Module):
-    """Weighs positions: (batch, 512, h, w) -> the same, times a map (batch, 1, h, w)."""
+    """Weighs positions: (batch, width, h, w) -> the same, times a map (batch, 1, h, w)."""
 
-    def __init__(self) -> None:
+    def __init__(self, width: int) -> None:
         super().__init__()
-        self.conv1x1 = nn.Sequential(nn.Conv2d(WIDTH, 256, 1), nn.BatchNorm2d(256))
-        self.conv_3x3 = nn.Sequential(nn.Conv2d(256, WIDTH, 3, padding=1), nn.BatchNorm2d(WIDTH))
+        half = width // 2
+        self.conv1x1 = nn.Sequential(nn.Conv2d(width, half, 1), nn.BatchNorm2d(half))
+        self.conv_3x3 = nn.Sequential(nn.Conv2d(half, width, 3, padding=1), nn.BatchNorm2d(width))
         self.conv_1x3 = nn.Sequential(
-            nn.Conv2d(256, WIDTH, (1, 3), padding=(0, 1)), nn.BatchNorm2d(WIDTH)
+            nn.Conv2d(half, width, (1, 3), padding=(0, 1)), nn.BatchNorm2d(width)
         )
         self.conv_3x1 = nn.Sequential(
-            nn.Conv2d(256, WIDTH, (3, 1), padding=(1, 0)), nn.BatchNorm2d(WIDTH)
+            nn.Conv2d(half, width, (3, 1), padding=(1, 0)), nn.BatchNorm2d(width)
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -58,15 +64,16 @@ class SpatialAttention(nn.Module):
 
 
 class ChannelAttention(nn.Module):
-    """Weighs channels: (batch, 512, h, w) -> (batch, 512), pooled."""
+    """Weighs channels: (batch, width, h, w) -> (batch, width), pooled."""
 
-    def __init__(self) -> None:
+    def __init__(self, width: int) -> None:
         super().__init__()
+        narrow = width // 16
         self.attention = nn.Sequential(
-            nn.Linear(WIDTH, 32),
-            nn.BatchNorm1d(32),
+            nn.Linear(width, narrow),
+            nn.BatchNorm1d(narrow),
             nn.ReLU(inplace=True),
-            nn.Linear(32, WIDTH),
+            nn.Linear(narrow, width),
             nn.Sigmoid(),
         )
 
@@ -77,12 +84,12 @@ class ChannelAttention(nn.Module):
 
 
 class AttentionHead(nn.Module):
-    """One cross-attention head of DAN: (batch, 512, h, w) -> (batch, 512)."""
+    """One cross-attention head of DAN: (batch, width, h, w) -> (batch, width)."""
 
-    def __init__(self) -> None:
+    def __init__(self, width: int) -> None:
         super().__init__()
-        self.sa = SpatialAttention()
-        self.ca = ChannelAttention()
+        self.sa = SpatialAttention(width)
+        self.ca = ChannelAttention(width)
 
     def forward(self, x: Tensor) -> Tensor:
         pooled: Tensor = self.ca(self.sa(x))
@@ -90,20 +97,47 @@ class AttentionHead(nn.Module):
 
 
 class DAN(nn.Module):
-    """The trunk and the expression heads; `fc`, `bn` and `fc2` stand in published files alone."""
+    """The trunk and the expression heads; `fc`, `bn` and `fc2` exist in published files alone."""
 
-    def __init__(self, num_heads: int) -> None:
+    def __init__(self, num_heads: int, width: int) -> None:
         super().__init__()
-        # torchvision takes a second to import, which what is stored need not wait for.
-        from torchvision.models import resnet18
-
-        trunk = resnet18(weights=None)
-        self.features = nn.Sequential(*list(trunk.children())[:-2])
+        self.features = _resnet18_trunk(width)
         for head in range(num_heads):
-            self.add_module(f"cat_head{head}", AttentionHead())
-        self.fc = nn.Linear(WIDTH, len(EXPRESSIONS))
+            self.add_module(f"cat_head{head}", AttentionHead(width))
+        self.fc = nn.Linear(width, len(EXPRESSIONS))
         self.bn = nn.BatchNorm1d(len(EXPRESSIONS))
         self.fc2 = nn.Linear(len(EXPRESSIONS), len(ACTION_UNITS))
+
+
+def _resnet18_trunk(width: int) -> nn.Sequential:
+    """ResNet18 without pooling and classifier: (batch, 3, h, w) -> (batch, width, h / 32, w / 32).
+
+    At width 512 it is torchvision's, names of the parameters included; a narrower one has
+    proportionally fewer channels in every stage.
+    """
+    # torchvision takes a second to import, which what is stored need not wait for.
+    from torchvision.models.resnet import BasicBlock, resnet18
+
+    if width == WIDTH:
+        return nn.Sequential(*list(resnet18(weights=None).children())[:-2])
+    channels = [width // 8, width // 8, width // 4, width // 2, width]
+    first = nn.Conv2d(3, channels[0], 7, stride=2, padding=3, bias=False)
+    trunk = nn.Sequential(
+        first, nn.BatchNorm2d(channels[0]), nn.ReLU(inplace=True), nn.MaxPool2d(3, 2, padding=1)
+    )
+    for stage, (before, after) in enumerate(pairwise(channels)):
+        stride = 1 if stage == 0 else 2
+        shortcut = (
+            nn.Sequential(nn.Conv2d(before, after, 1, stride, bias=False), nn.BatchNorm2d(after))
+            if stage
+            else None
+        )
+        blocks = BasicBlock(before, after, stride, shortcut), BasicBlock(after, after)
+        trunk.append(nn.Sequential(*blocks))
+    for module in trunk.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+    return trunk
 
 
 class MTLDAN(nn.Module):
@@ -114,23 +148,30 @@ class MTLDAN(nn.Module):
     With 9 heads it has 50,175,402 parameters. Weights are random until a file is read:
     `harness.backbone.checkpoints.load_mtl_dan` gives the network of one, in eval.
 
+    Args:
+        num_heads: of each of the two branches.
+        width: channels of the trunk's last stage, one of WIDTHS. Published files have 512; the
+            network of the synthetic demo has fewer, to train in seconds.
+
     Raises:
-        ValueError: fewer heads than 1.
+        ValueError: fewer heads than 1, or no such width.
     """
 
-    def __init__(self, num_heads: int = 9) -> None:
+    def __init__(self, num_heads: int = 9, width: int = WIDTH) -> None:
         super().__init__()
         if num_heads < 1:
             raise ValueError(f"num_heads must be at least 1, got {num_heads}")
-        self.num_heads = num_heads
-        self.DAN = DAN(num_heads)
+        if width not in WIDTHS:
+            raise ValueError(f"width must be one of {WIDTHS}, got {width}")
+        self.num_heads, self.width = num_heads, width
+        self.DAN = DAN(num_heads, width)
         for head in range(num_heads):
-            self.add_module(f"cat_head{head}", AttentionHead())
-        self.encoder = nn.Sequential(nn.Linear(2 * WIDTH, WIDTH), nn.BatchNorm1d(WIDTH))
-        self.fc1 = nn.Linear(2 * WIDTH, len(EXPRESSIONS))
+            self.add_module(f"cat_head{head}", AttentionHead(width))
+        self.encoder = nn.Sequential(nn.Linear(2 * width, SHARED), nn.BatchNorm1d(SHARED))
+        self.fc1 = nn.Linear(width + SHARED, len(EXPRESSIONS))
         self.bn1 = nn.BatchNorm1d(len(EXPRESSIONS))
-        self.fc2 = nn.Linear(2 * WIDTH, len(ACTION_UNITS))
-        self.fc3 = nn.Linear(2 * WIDTH, 2)
+        self.fc2 = nn.Linear(width + SHARED, len(ACTION_UNITS))
+        self.fc3 = nn.Linear(width + SHARED, 2)
 
     def expression_heads(self) -> list[AttentionHead]:
         """The heads of the expression branch, in order."""
@@ -165,7 +206,7 @@ class MTLDAN(nn.Module):
 
 
 def over_heads(heads: Tensor) -> Tensor:
-    """Fuses head vectors: (batch, heads, 512) -> (batch, 512)."""
+    """Fuses head vectors: (batch, heads, width) -> (batch, width)."""
     if heads.shape[1] > 1:
         heads = torch.log_softmax(heads, dim=1)
     return heads.sum(dim=1)

@@ -4,6 +4,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Literal
 
 from harness.backbone.augmentation import Augmentation
+from harness.backbone.mtl_dan import WIDTH
 from harness.backbone.multitask import LossWeights
 
 Precision = Literal["float32", "bf16", "fp16"]
@@ -14,16 +15,17 @@ Schedule = Literal["exponential", "one-cycle"]
 class PretrainConfig:
     """All that decides a pretraining, beside data and initial weights.
 
-    heads: of each branch. input_size: pixels a side. batch_size: faces a step, over all processes
-    together. learning_rate: of Adam. schedule: exponential begins with that rate and multiplies it
-    by gamma after every epoch; one-cycle rises to it and falls to nothing, which suits few epochs
-    from random weights.
+    heads: of each branch. width: channels of the trunk, 512 as published. input_size: pixels a
+    side. batch_size: faces a step, over all processes together. learning_rate: of Adam. schedule:
+    exponential begins with that rate and multiplies it by gamma after every epoch; one-cycle rises
+    to it and falls to nothing, which suits few epochs from random weights.
     balance_expressions, balance_units: exponents of the class weights, 0: none, 1: in full.
     The rate, gamma and the loss are published; after ten epochs gamma leaves less than a hundredth
     of the rate, and the batch is DAN's.
     """
 
     heads: int = 9
+    width: int = WIDTH
     input_size: int = 224
     epochs: int = 10
     batch_size: int = 256

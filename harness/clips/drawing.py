@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 #: Pixels a side; even, as H.264 wants it.
-SIZE = 96
+SIZE = 64
 #: Columns of the action-unit arrays.
 UNITS = (1, 2, 4, 6, 7, 10, 12, 15, 23, 24, 25, 26)
 _COLUMN = {unit: column for column, unit in enumerate(UNITS)}

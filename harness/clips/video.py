@@ -5,11 +5,14 @@ The only importer of PyAV. Strides count decoded frames from the first, as the p
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from fractions import Fraction
 from pathlib import Path
 
 import av
 import numpy as np
-from av.container import InputContainer
+from av.audio.frame import AudioFrame
+from av.audio.stream import AudioStream
+from av.container import InputContainer, OutputContainer
 from av.error import FFmpegError
 from av.stream import Disposition
 from av.video.frame import VideoFrame
@@ -20,6 +23,8 @@ from harness.atomic import replacing
 from harness.errors import InputError
 from harness.pictures import MAX_PIXELS
 
+#: Frames a second of what is written here.
+FPS = 30
 # Files say themselves what they are: a playlist by the name of x.mp4 would open other files.
 _OPENING = {"format_whitelist": "mov,matroska,avi", "protocol_whitelist": "file"}
 # Of a film's announced length; the last frame may stand for long, and sound may go on.
@@ -81,10 +86,23 @@ def sampled_frames(
         )
 
 
-def write_video(path: Path, frames: Iterable[NDArray[np.uint8]], fps: int = 30) -> None:
-    """Writes RGB frames, each (height, width, 3) with even sides, as an H.264 mp4, atomically."""
+def write_video(
+    path: Path,
+    frames: Iterable[NDArray[np.uint8]],
+    fps: int = FPS,
+    *,
+    sound: NDArray[np.float32] | None = None,
+    rate: int = 16_000,
+) -> None:
+    """Writes an H.264 mp4, atomically; with a sound track (AAC, mono) where there is sound.
+
+    Args:
+        frames: RGB, each (height, width, 3) with even sides; at least one.
+        sound: (samples,) in [-1, 1], `rate` of them a second.
+    """
     with replacing(path) as temporary, av.open(str(temporary), mode="w", format="mp4") as container:
         stream: VideoStream | None = None
+        heard = None if sound is None else _sound_stream(container, rate)
         for picture in frames:
             if stream is None:
                 stream = container.add_stream("libx264", rate=fps)
@@ -95,6 +113,21 @@ def write_video(path: Path, frames: Iterable[NDArray[np.uint8]], fps: int = 30) 
         if stream is None:
             raise ValueError("a video needs at least one frame")
         container.mux(stream.encode())
+        if heard is not None and sound is not None:
+            samples = AudioFrame.from_ndarray(sound[None], format="fltp", layout="mono")
+            samples.sample_rate = rate
+            # Without a time the coder's delay would not be written, and the sound would lag by it.
+            samples.pts, samples.time_base = 0, Fraction(1, rate)
+            container.mux(heard.encode(samples))
+            container.mux(heard.encode())
+
+
+def _sound_stream(container: OutputContainer, rate: int) -> AudioStream:
+    # The default search for the best coding takes three times as long.
+    stream = container.add_stream("aac", rate=rate, options={"aac_coder": "fast"})
+    stream.layout = "mono"
+    stream.bit_rate = 32_000
+    return stream
 
 
 def _video_stream(path: Path, container: InputContainer) -> VideoStream:

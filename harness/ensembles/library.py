@@ -25,7 +25,8 @@ class Study:
     """A study as ensembles see it.
 
     index: its own clips. order: split -> rows of its val or test predictions in the order of the
-    library's first study. oracle: best possible mean PCC per split, of synthetic clips alone.
+    library's first study. oracle: best possible mean PCC on each split, of synthetic clips
+    alone; oracle_by_target: the same for each target.
     empty: ids of the clips without features, which every trial predicts by the mean of train.
     """
 
@@ -33,6 +34,7 @@ class Study:
     index: ClipIndex
     order: dict[str, NDArray[np.intp]]
     oracle: dict[str, float]
+    oracle_by_target: dict[str, dict[str, float]]
     empty: frozenset[str]
 
 
@@ -238,8 +240,7 @@ def _studies(folders: Sequence[Path]) -> tuple[Study, ...]:
         index = read_clips(folder / "clips.parquet")
         first = studies[0] if studies else None
         order = {split: _order(folder, index, first, split) for split in ("val", "test")}
-        oracle, empty = _manifest(folder)
-        studies.append(Study(folder, index, order, oracle, empty))
+        studies.append(Study(folder, index, order, *_manifest(folder)))
     return tuple(studies)
 
 
@@ -275,12 +276,18 @@ def _order(folder: Path, index: ClipIndex, first: Study | None, split: str) -> N
     return order
 
 
-def _manifest(folder: Path) -> tuple[dict[str, float], frozenset[str]]:
+def _manifest(
+    folder: Path,
+) -> tuple[dict[str, float], dict[str, dict[str, float]], frozenset[str]]:
     file = folder / "study.json"
     content = read_sealed(file, MANIFEST)
     try:
         oracle = {str(split): float(value) for split, value in content["oracle"].items()}
-        return oracle, frozenset(map(str, content["empty"]))
+        by_target = {
+            str(split): {str(target): float(value) for target, value in values.items()}
+            for split, values in content.get("oracle_by_target", {}).items()
+        }
+        return oracle, by_target, frozenset(map(str, content["empty"]))
     # Its seal is a checksum, which anyone can make: what it says may be anything.
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise InputError(f"{file}: says not what a study is ({error!r})") from error

@@ -1,5 +1,7 @@
 """What a person reads of an ensemble."""
 
+from collections.abc import Mapping
+
 from rich.box import SIMPLE
 from rich.console import Console
 from rich.markup import escape
@@ -37,7 +39,8 @@ def show(out: Console, library: Library, ensemble: Ensemble) -> None:
     if ensemble.estimate is None:
         _say(out, "No nested estimate: val has too few persons or clips to hold some out", "yellow")
     else:
-        out.print(targets_table(ensemble, ensemble.estimate))
+        oracle = library.studies[0].oracle_by_target.get("val", {})
+        out.print(targets_table(ensemble, ensemble.estimate, oracle))
         if not ensemble.estimate.grouped:
             why = "--no-groups" if ensemble.recipe.groups is False else "not known whose they are"
             _say(out, f"Intervals treat clips as independent ({why}), so they are probably too "
@@ -103,16 +106,23 @@ def scores_table(ensemble: Ensemble) -> Table:
     return table
 
 
-def targets_table(ensemble: Ensemble, found: Estimate) -> Table:
-    """A row a target: naive and nested PCC, the best single trial's, the gain."""
-    headings = ("", "naive", "nested", "single", "gain", "95 % of the gain", "p")
+def targets_table(ensemble: Ensemble, found: Estimate, oracle: Mapping[str, float]) -> Table:
+    """A row a target: naive and nested PCC, the best single trial's, the gain.
+
+    Args:
+        oracle: the best possible PCC of each target; empty where it is not known.
+    """
+    headings = ["", "naive", "nested", "single", "gain", "95 % of the gain", "p"]
+    if oracle:
+        headings.append("oracle")
     table = _table("PCC per target; all but naive are nested; p with Holm's correction", *headings)
     for naive, target in zip(ensemble.pcc, found.targets, strict=True):
         scores = map("{:.4f}".format, (naive, target.nested, target.single))
         gain = f"{target.nested - target.single:+.4f}"
         table.add_row(
-            escape(target.target), *scores, gain, _range(target.gain, "+"), f"{target.p:.4f}"
-        )
+            escape(target.target), *scores, gain, _range(target.gain, "+"), f"{target.p:.4f}",
+            *([f"{oracle[target.target]:.4f}"] if target.target in oracle else []),
+        )  # fmt: skip
     return table
 
 
@@ -126,9 +136,9 @@ def _show_scores(out: Console, library: Library, ensemble: Ensemble) -> None:
                   f"(nested, {found.folds} folds, {how})")  # fmt: skip
     oracle = library.studies[0].oracle
     if "val" in oracle:
-        share = ensemble.naive / oracle["val"]
-        _say(out, f"Oracle: mean PCC {oracle['val']:.4f} on val; the ensemble reaches {share:.2f} "
-                  "of it")  # fmt: skip
+        # The naive score would flatter: it chose the members.
+        reached = f"; the nested score is {found.nested / oracle['val']:.2f} of it" if found else ""
+        _say(out, f"Oracle: mean PCC {oracle['val']:.4f} on val{reached}")
     if ensemble.test is None:
         _say(out, "Test: predicted only (without ratings, or constant)")
     else:

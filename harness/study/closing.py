@@ -18,10 +18,10 @@ def closing_lines(session: Session) -> list[str]:
         best = max(trials, key=lambda trial: trial.value or -1.0)
         lines.append(f"Best single trial: {best.number}, mean PCC {best.value:.4f} on val")
         lines.append(f"  {settings(best.params)}")
-    oracle = session.prepared.oracle
+    oracle = session.prepared.oracle_means()
     if "val" in oracle:
         lines.append(
-            f"Oracle (best prediction from the true curves): mean PCC {oracle['val']:.4f} on val"
+            f"Oracle (the best that these pictures allow): mean PCC {oracle['val']:.4f} on val"
         )
     folder, backend = session.folder, session.backend
     # optuna-dashboard would look for another driver of MySQL than the extra `databases` brings.

@@ -35,7 +35,7 @@ class Prepared:
     recipe: dict[str, Any] | None
     gaps: Gaps
     extraction: Extraction | None
-    oracle: dict[str, float]
+    oracle: dict[str, dict[str, float]]
     notes: tuple[str, ...] = ()
 
     @property
@@ -43,6 +43,10 @@ class Prepared:
         """The clips that gave nothing."""
         counts = np.diff(self.data.frames.offsets)
         return tuple(i for i, n in zip(self.index.clip_ids, counts, strict=True) if n == 0)
+
+    def oracle_means(self) -> dict[str, float]:
+        """The oracle's mean PCC on each split."""
+        return {split: float(np.mean(list(pcc.values()))) for split, pcc in self.oracle.items()}
 
     def manifest(self, name: str, seed: int, storage: str) -> Manifest:
         """What the study's folder says about it."""
@@ -59,7 +63,8 @@ class Prepared:
             strides=self.space.strides(),
             targets=self.index.target_names,
             synthetic=self.index.synthetic,
-            oracle=self.oracle,
+            oracle=self.oracle_means(),
+            oracle_by_target=self.oracle,
             problems={gap.clip_id: gap.problem for gap in self.gaps.clips if gap.problem},
             empty=self.empty,
         )

@@ -1,34 +1,17 @@
 """Where a study's numbers come from: clips, and the network that looks at them."""
 
-import hashlib
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import torch
-
-from harness.backbone.annotations import read_annotated_faces
-from harness.backbone.augmentation import Augmentation
+from harness.backbone.demo_network import DemoNetwork
 from harness.backbone.fused import PRECISIONS
-from harness.backbone.initial import initial_network
-from harness.backbone.pretrain_config import PretrainConfig
-from harness.backbone.pretraining import pretrain
-from harness.clips.demo import Demo, ensure_demo
+from harness.clips.demo import ensure_demo, read_oracles
 from harness.clips.faces import crop_recipe
 from harness.clips.layouts import read_clips
 from harness.clips.table import ClipTable
 from harness.errors import InputError
-
-# The demo's network: small, so that its training takes under two minutes on two cores.
-DEMO_TRAINING = PretrainConfig(
-    heads=2,
-    input_size=64,
-    epochs=6,
-    batch_size=32,
-    learning_rate=1e-3,
-    schedule="one-cycle",
-    augmentation=Augmentation(flip=0.5, crop=1, jitter=0, erase=0),
-)
 
 #: How faces come out of frames: found in them, or not at all as the pictures are faces.
 CROPS = ("detect", "none")
@@ -42,15 +25,15 @@ class Sources:
     """Where a study's numbers come from.
 
     weights: of the network; None where the clips bring their features. crop: whether faces are
-    looked for in the frames. precision: of the network's convolutions. oracle: mean PCC a split of
-    synthetic clips, empty for real ones.
+    looked for in the frames. precision: of the network's convolutions. oracle: of synthetic clips,
+    `oracle[split][target]` is the best PCC that their picture allows; empty for real clips.
     """
 
     clips: ClipTable
     weights: Path | None
     crop: bool = False
     precision: str = "float32"
-    oracle: dict[str, float] = field(default_factory=dict)
+    oracle: dict[str, dict[str, float]] = field(default_factory=dict)
 
 
 def real_sources(
@@ -94,30 +77,16 @@ def real_sources(
     cropped = crop == "detect" if crop else raw
     if cropped:
         crop_recipe()  # complains now, and not after an hour, where the detector is missing
-    return Sources(clips, weights, cropped, precision)
+    oracle = read_oracles(data)["picture"] if clips.synthetic else {}
+    return Sources(clips, weights, cropped, precision, oracle)
 
 
 def demo_sources(cache: Path, progress: Progress) -> Sources:
     """Synthetic clips and a small network trained on synthetic faces, made at the first use."""
-    demo = ensure_demo(cache, progress=progress)
-    # Named by how it is trained, so that another recipe is another file.
-    recipe = hashlib.sha256(repr(DEMO_TRAINING.flat()).encode()).hexdigest()[:8]
-    weights = demo.root / f"mtl_dan-{recipe}.safetensors"
-    if not weights.exists():
-        _train_demo_network(demo, weights, progress)
+    with DemoNetwork(progress) as network:
+        # One core trains while the others draw.
+        drawing = max(1, len(os.sched_getaffinity(0)) - 1)
+        demo = ensure_demo(cache, processes=drawing, progress=progress, on_faces=network.start)
+        weights = network.weights()
     # The synthetic faces fill their frames.
-    return Sources(read_clips(demo.root), weights, oracle=demo.oracle)
-
-
-def _train_demo_network(demo: Demo, file: Path, progress: Progress) -> None:
-    step = "training the demo's face network"
-    progress(step, 0, DEMO_TRAINING.epochs)
-    pretrain(
-        read_annotated_faces(demo.annotations),
-        initial_network(None, DEMO_TRAINING.heads, DEMO_TRAINING.seed),
-        DEMO_TRAINING,
-        file,
-        device=torch.device("cpu"),
-        tags={"trained_on": "synthetic faces"},
-        on_epoch=lambda epoch: progress(step, epoch.number, DEMO_TRAINING.epochs),
-    )
+    return Sources(read_clips(demo.root), weights, oracle=demo.oracles["picture"])

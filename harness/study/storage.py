@@ -11,7 +11,7 @@ import secrets
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -56,7 +56,8 @@ class Manifest:
     early_stop_split: what stops heads. held_out: how many parts of train do, and their fingerprint.
     storage: where the study is kept: its name, without user, password and options of a database.
     recipe: how features are computed, None where the clips bring theirs.
-    oracle: best possible mean PCC per split, known for synthetic clips alone.
+    oracle: best possible mean PCC on each split, known for synthetic clips alone;
+    oracle_by_target: the same for each target of a split.
     problems: clips that gave nothing or not all, with the reason; empty: those that gave nothing,
     which are predicted by the mean rating of train.
     """
@@ -76,6 +77,7 @@ class Manifest:
     oracle: dict[str, float]
     problems: dict[str, str]
     empty: tuple[str, ...]
+    oracle_by_target: dict[str, dict[str, float]] = field(default_factory=dict)
     code_version: str = harness.__version__
 
 
@@ -130,11 +132,11 @@ class StudyFolder:
             write_sealed(file, MANIFEST, asdict(manifest))
             return
         old, new = self.manifest(), json.loads(json.dumps(asdict(manifest)))
-        for field in DECISIVE:
-            if old[field] != new[field]:
+        for name in DECISIVE:
+            if old[name] != new[name]:
                 raise InputError(
-                    f"{file}, {field}: this study was begun with {_short(old[field])}, "
-                    f"now it is {_short(new[field])}; choose another --study"
+                    f"{file}, {name}: this study was begun with {_short(old[name])}, "
+                    f"now it is {_short(new[name])}; choose another --study"
                 )
 
     def manifest(self) -> dict[str, Any]:
