@@ -1,4 +1,4 @@
-"""Has the synthetic demo something to teach, is its default seed typical, and do both streams matter?
+"""What the synthetic demo teaches: its oracles, what hyperparameters change, what a search gets.
 
     python -m tests.benchmarks.demo [--only oracle draws nested] [--quick] [--json]
 
@@ -163,7 +163,7 @@ _given: tuple[TrialData, int]
 
 
 def _begin(data: TrialData, epochs: int) -> None:
-    global _given  # noqa: PLW0603 # what a process reads once
+    global _given  # what a process reads once
     torch.set_num_threads(1)
     _given = data, epochs
 
