@@ -3,8 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.study.pruners import DEFAULT_SCHEDULER
-from harness.study.samplers import DEFAULT_SAMPLER
+from harness.choices import DEFAULT_PRECISION, DEFAULT_SAMPLER, DEFAULT_SCHEDULER
 
 
 @dataclass(frozen=True)
@@ -16,7 +15,7 @@ class Clips:
     layout: str | None = None
     features: str | None = None
     crop: str | None = None
-    precision: str = "float32"
+    precision: str = DEFAULT_PRECISION
     strict: bool = False
     folds: int | None = None
     early_stop_fraction: float | None = None

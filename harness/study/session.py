@@ -13,11 +13,14 @@ import torch
 from optuna.trial import FrozenTrial, TrialState
 from rich.console import Console
 
+from harness.console import invocation
+from harness.names import STORAGE_VARIABLE
 from harness.progress import Steps
+from harness.spaces import find_space
 from harness.study import confirmation
 from harness.study.agenda import Agenda, SearchAgenda
 from harness.study.audit import audit
-from harness.study.backend import STORAGE_VARIABLE, Backend, held_journal, open_backend
+from harness.study.backend import Backend, held_journal, open_backend
 from harness.study.board import Board
 from harness.study.clip_features import Machines
 from harness.study.dashboard import Dashboard, attach, describe
@@ -32,7 +35,7 @@ from harness.study.samplers import BY_EQUAL_BOUNDS, check_sampler, make_sampler
 from harness.study.sharing import fraction, measured_need
 from harness.study.sources import Sources, demo_sources, real_sources
 from harness.study.space import SearchSpace
-from harness.study.space_file import SPACES, read_space
+from harness.study.space_file import read_space
 from harness.study.storage import StudyFolder, quiet_optuna
 from harness.study.trial import TrialResult
 
@@ -240,14 +243,14 @@ def continuing(arguments: list[str], storage: str | None) -> str:
         else shlex.quote(argument)
         for argument in arguments
     ]
-    return " ".join(["python", "-m", "harness.search", *shown])
+    return " ".join([invocation("search"), *shown])
 
 
 def combining(folder: StudyFolder) -> str:
     """The command that makes an ensemble of a study."""
     results = folder.path.parent
     elsewhere = "" if results == Path("results") else f" --results {shlex.quote(str(results))}"
-    return f"python -m harness.ensemble --top 5 --study {folder.name}{elsewhere}"
+    return f"{invocation('ensemble')} --top 5 --study {folder.name}{elsewhere}"
 
 
 def _is_secret(storage: str) -> bool:
@@ -255,7 +258,7 @@ def _is_secret(storage: str) -> bool:
 
 
 def _space(clips: Clips, plan: Plan) -> SearchSpace:
-    default = SPACES / ("paper.toml" if clips.data else "demo.toml")
+    default = find_space("paper" if clips.data else "demo")
     space = read_space(plan.space or default, plan.epochs)
     make_pruner(plan.scheduler, space.budget)
     return space
