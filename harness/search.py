@@ -7,6 +7,8 @@ from harness.choices import DEFAULT_PRECISION, DEFAULT_SAMPLER, DEFAULT_SCHEDULE
 from harness.console import console, run
 from harness.names import check_folder_name
 from harness.spaces import find_space
+from harness.study.options import Clips, Means, Plan
+from harness.study.start import start
 
 app = typer.Typer(add_completion=False, rich_markup_mode="rich")
 
@@ -49,10 +51,6 @@ def main(
         check_folder_name("--study", study)
     space_file = None if space is None else find_space(space)
     out = console(quiet)
-    # Heavy imports follow; help and wrong usage need none of them.
-    from harness.study.options import Clips, Means, Plan
-    from harness.study.session import opened
-
     clips = Clips(
         data, weights, layout, features, crop, precision, strict, folds, early_stop_fraction
     )
@@ -60,6 +58,10 @@ def main(
     means = Means(
         results, study, storage, concurrency, cpus_per_trial, gpus_per_trial, address, dashboard
     )
+    start(clips, plan, means)
+    # Heavy imports follow; help and wrong usage need none of them.
+    from harness.study.session import opened
+
     with opened(clips, plan, means, out) as session:
         session.search()
         # Imported when the trials are done: only the report needs them.

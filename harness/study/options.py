@@ -48,3 +48,8 @@ class Means:
     gpus_per_trial: float | None = None
     address: str | None = None
     dashboard: bool = False
+
+
+def study_name(clips: Clips, means: Means) -> str:
+    """The study's name: as given, or the data folder's, or `demo`."""
+    return means.study or (clips.data.resolve().name if clips.data else "demo")

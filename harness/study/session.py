@@ -28,7 +28,7 @@ from harness.study.driver import Driver
 from harness.study.folds import check_scorable, hold_out
 from harness.study.ledger import Ledger, Rules, done
 from harness.study.log import logged
-from harness.study.options import Clips, Means, Plan
+from harness.study.options import Clips, Means, Plan, study_name
 from harness.study.preparation import Prepared, prepare
 from harness.study.pruners import decisions, make_pruner
 from harness.study.samplers import BY_EQUAL_BOUNDS, check_sampler, make_sampler
@@ -191,8 +191,7 @@ def opened(clips: Clips, plan: Plan, means: Means, out: Console) -> Iterator[Ses
     quiet_optuna()
     check_sampler(plan.sampler)
     space = _space(clips, plan)
-    name = means.study or (clips.data.resolve().name if clips.data else "demo")
-    folder = StudyFolder(means.results, name)
+    folder = StudyFolder(means.results, study_name(clips, means))
     shared = means.storage is not None and "://" in means.storage
     with ExitStack() as stack:
         stack.enter_context(folder.locked(shared))
