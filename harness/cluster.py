@@ -6,7 +6,7 @@ import socket
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.machinery import PathFinder
@@ -19,6 +19,7 @@ from ray._private import worker as ray_worker
 
 import harness
 from harness.errors import InputError
+from harness.interrupts import uninterrupted
 
 # Ray would otherwise report usage to its maker and warn about settings to come.
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -83,13 +84,15 @@ def _join(address: str | None) -> None:
         ray_constants.ENABLE_RAY_CLUSTER = False
     try:
         _knock(address)
-        ray.init(
-            address=address or "local",
-            include_dashboard=False,
-            logging_level=logging.ERROR,
-            log_to_driver=False,
-            runtime_env=_environment(),
-        )
+        # Ctrl-C within it could end in a crash of Ray's own code, and leave its processes behind.
+        with uninterrupted() if address is None else nullcontext():
+            ray.init(
+                address=address or "local",
+                include_dashboard=False,
+                logging_level=logging.ERROR,
+                log_to_driver=False,
+                runtime_env=_environment(),
+            )
     except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
         if address is None:
             if isinstance(error, OSError) and error.errno is not None:
