@@ -6,15 +6,20 @@ import socket
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from importlib import import_module
+from importlib.machinery import PathFinder
+from pathlib import Path
 from typing import Any
 
 import ray
 from ray._private import ray_constants
 from ray._private import worker as ray_worker
 
+import harness
 from harness.errors import InputError
+from harness.interrupts import uninterrupted
 
 # Ray would otherwise report usage to its maker and warn about settings to come.
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -79,19 +84,46 @@ def _join(address: str | None) -> None:
         ray_constants.ENABLE_RAY_CLUSTER = False
     try:
         _knock(address)
-        ray.init(
-            address=address or "local",
-            include_dashboard=False,
-            logging_level=logging.ERROR,
-            log_to_driver=False,
-        )
-    except (OSError, ray.exceptions.AuthenticationError) as error:
-        if address is None:  # of ours alone nobody gave an address
-            raise
+        # Ctrl-C within it could end in a crash of Ray's own code, and leave its processes behind.
+        with uninterrupted() if address is None else nullcontext():
+            ray.init(
+                address=address or "local",
+                include_dashboard=False,
+                logging_level=logging.ERROR,
+                log_to_driver=False,
+                runtime_env=_environment(),
+            )
+    except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
+        if address is None:
+            if isinstance(error, OSError) and error.errno is not None:
+                raise  # what the system refused has a line of its own
+            raise InputError(f"Ray does not start on this machine: {error}") from error
         raise InputError(
             f"--address {address}: no Ray cluster lets us in there; start one by ray start --head, "
             "with the same RAY_AUTH_MODE and token here and on its machines"
         ) from error
+
+
+def _environment() -> dict[str, Any] | None:
+    """What Ray's workers are started with: None, unless the current folder holds another package
+    of our name.
+
+    Ray puts the current folder first in its workers' path, where such a package would be found.
+    They then import this one before that, and keep it. Without need it is left out, as workers
+    that are started in advance have no environment of their own.
+    """
+    found = PathFinder.find_spec(harness.__name__, [str(Path.cwd())])
+    # A folder without an __init__.py has no origin and hides no package.
+    if found is None or found.origin is None or Path(found.origin).samefile(str(harness.__file__)):
+        return None
+    place = str(Path(str(harness.__file__)).parent.parent)
+
+    def import_ours() -> None:  # pickled as code, since its module cannot be imported yet
+        sys.path.insert(0, place)
+        import_module("harness")
+        sys.path.remove(place)
+
+    return {"worker_process_setup_hook": import_ours}
 
 
 def _knock(address: str | None) -> None:

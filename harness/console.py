@@ -3,25 +3,50 @@
 import errno
 import os
 import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
 
 import typer
-from rich.console import Console
 
 from harness.errors import InputError, printable
 
-#: Exit code of a run that the user interrupted (128 + SIGINT).
-INTERRUPTED = 130
+if TYPE_CHECKING:
+    from rich.console import Console
+
+#: Exit codes: wrong usage, and a run that the user interrupted (128 + SIGINT).
+USAGE, INTERRUPTED = 2, 130
+# The console script that the installation makes.
+_SCRIPT = "harness"
 
 
-def console(quiet: bool = False) -> Console:
+def console(quiet: bool = False) -> "Console":
     """Standard output; colours and live tables only where a terminal is watching."""
+    from rich.console import Console  # wrong usage needs none
+
     return Console(quiet=quiet)
 
 
-def run(app: typer.Typer) -> None:
-    """Runs a command and exits: 0 done, 1 a clear error, 2 wrong usage, 130 interrupted."""
+def invocation(command: str) -> str:
+    """How this process would start a command again: by the console script, or by python -m.
+
+    The console script also works in a folder that holds another folder named `harness`.
+    """
+    by_script = Path(sys.argv[0]).name == _SCRIPT
+    return f"{_SCRIPT} {command}" if by_script else f"python -m harness.{command}"
+
+
+def run(app: typer.Typer, command: str | None = None) -> None:
+    """Runs a command and exits: 0 done, 1 a clear error, 2 wrong usage, 130 interrupted.
+
+    Args:
+        command: the command's name, where `sys.argv[0]` does not say it.
+    """
+    program = invocation(command) if command else None
     try:
-        app()
+        # Not standalone: typer would print usage errors in a box of several lines.
+        code = app(standalone_mode=False, prog_name=program)
+    except typer.TyperException as error:
+        usage_error(error.format_message(), f"{program or _program()} --help")
     except InputError as error:
         # Plain text: a path in brackets is no markup. One line: programs read it, too.
         print(f"error: {printable(str(error))}", file=sys.stderr)
@@ -38,6 +63,22 @@ def run(app: typer.Typer) -> None:
         sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
+    # A command returns nothing; typer returns the code of an interrupt, or of --help.
+    if isinstance(code, int):
+        sys.exit(code)
+
+
+def usage_error(message: str, help_command: str) -> NoReturn:
+    """Prints wrong usage on one line, names the command that helps, and exits with 2."""
+    # What pydantic puts before the errors of typer's own types.
+    text = message.replace("Value error, ", "").rstrip(".")
+    print(f"error: {printable(text)}; see {help_command}", file=sys.stderr)
+    sys.exit(USAGE)
+
+
+def _program() -> str:
+    """`python -m harness.search` of a module that runs as the main program."""
+    return invocation(Path(sys.argv[0]).stem)
 
 
 def _surroundings(error: BaseException) -> str | None:

@@ -1,8 +1,11 @@
-"""Names that users give and that become folders."""
+"""Names that users give: folders, and the environment variable of a storage."""
 
 from pathlib import Path
 
 from harness.errors import InputError
+
+#: The variable that holds a database's URL, which then stays off the command line.
+STORAGE_VARIABLE = "HARNESS_STORAGE"
 
 
 def check_folder_name(option: str, name: str) -> None:

@@ -2,114 +2,140 @@
 
 import json
 from contextlib import closing
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.table import Table
 
-from harness.backbone.annotations import read_annotated_faces
-from harness.backbone.augmentation import Augmentation
-from harness.backbone.curves import Curves
-from harness.backbone.initial import initial_network
-from harness.backbone.multitask import LossWeights
-from harness.backbone.pretrain_config import Precision, PretrainConfig, Schedule
-from harness.backbone.pretraining import Epoch, Trained, pretrain
-from harness.backbone.processes import joined, rank
+from harness import choices
+from harness import options as o
+from harness.choices import DEFAULT_PRECISION
 from harness.console import console, run
-from harness.errors import InputError
-from harness.progress import Steps
 
-app = typer.Typer(add_completion=False, rich_markup_mode=None)
-_SETTINGS, _LOSS, _CHANGES = PretrainConfig(), LossWeights(), Augmentation()
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from harness.backbone.pretraining import Epoch, Trained
+
+app = typer.Typer(add_completion=False, rich_markup_mode="rich")
+
+_data = partial(typer.Option, rich_help_panel="Data")
+_network = partial(typer.Option, rich_help_panel="Network and training")
+_loss = partial(typer.Option, metavar="X", min=0.0, rich_help_panel="Loss")
+_change = partial(typer.Option, metavar="X", min=0.0, max=1.0, rich_help_panel="Augmentation")
 
 
+# The defaults are those of `PretrainConfig`, which imports torch; a test compares them.
 @app.command()
 def main(
     data: Annotated[
-        Path, typer.Option(help="Folder of two s-Aff-Wild2 annotation files and cropped_aligned/.")
+        Path, _data(help="Folder of two s-Aff-Wild2 annotation files and cropped_aligned/.")
     ],
-    out: Annotated[Path, typer.Option(help="The weights, NAME.safetensors; NAME.training beside.")],
+    out: Annotated[
+        Path,
+        typer.Option(
+            help="Weights to write, NAME.safetensors; the run is kept in NAME.training.",
+            rich_help_panel="Output",
+        ),
+    ],
     init: Annotated[
         Path | None,
-        typer.Option(help="A DAN checkpoint, a ResNet18 or an MTL-DAN. Default: random weights."),
+        _network(help="Initial weights: DAN, ResNet18 or MTL-DAN. Default: random."),
     ] = None,
-    input_size: Annotated[int, typer.Option(min=32, help="Pixels a side.")] = _SETTINGS.input_size,
-    heads: Annotated[int, typer.Option(min=1, help="Of each branch.")] = _SETTINGS.heads,
-    epochs: Annotated[int, typer.Option(min=1, help="Over all faces of train.")] = _SETTINGS.epochs,
+    input_size: Annotated[int, _network(metavar="N", min=32, help="Image side in pixels.")] = 224,
+    heads: Annotated[int, _network(metavar="N", min=1, help="Attention heads per branch.")] = 9,
+    epochs: Annotated[
+        int, _network(metavar="N", min=1, help="Epochs over the training faces.")
+    ] = 10,
     batch_size: Annotated[
-        int, typer.Option(min=2, help="Faces a step, over all processes together.")
-    ] = _SETTINGS.batch_size,
+        int, _network(metavar="N", min=2, help="Faces per step, summed over all processes.")
+    ] = 256,
     learning_rate: Annotated[
-        float, typer.Option(min=0.0, help="Of Adam, at most.")
-    ] = _SETTINGS.learning_rate,
-    schedule: Annotated[
-        str, typer.Option(help="Of the rate: exponential, or one-cycle up and down.")
-    ] = _SETTINGS.schedule,
+        float, _network(metavar="X", min=0.0, help="Peak learning rate of Adam.")
+    ] = 1e-4,
+    schedule: Annotated[choices.Schedule, _network(help="Learning-rate schedule.")] = "exponential",
     gamma: Annotated[
-        float, typer.Option(min=0.0, max=1.0, help="Exponential: the rate's factor every epoch.")
-    ] = _SETTINGS.gamma,
-    weight_expression: Annotated[
-        float, typer.Option(min=0.0, help="Of the cross-entropy in the loss.")
-    ] = _LOSS.expression,
+        float,
+        _network(
+            metavar="X", min=0.0, max=1.0, help="Decay per epoch of the exponential schedule."
+        ),
+    ] = 0.55,
+    weight_expression: Annotated[float, _loss(help="Weight of the expression cross-entropy.")] = 1,
     weight_action_units: Annotated[
-        float, typer.Option(min=0.0, help="Of the units' binary cross-entropy.")
-    ] = _LOSS.action_units,
-    weight_valence: Annotated[
-        float, typer.Option(min=0.0, help="Of 1 - CCC of valence.")
-    ] = _LOSS.valence,
-    weight_arousal: Annotated[
-        float, typer.Option(min=0.0, help="Of 1 - CCC of arousal.")
-    ] = _LOSS.arousal,
+        float, _loss(help="Weight of the action units' binary cross-entropy.")
+    ] = 1,
+    weight_valence: Annotated[float, _loss(help="Weight of 1 - CCC of valence.")] = 1,
+    weight_arousal: Annotated[float, _loss(help="Weight of 1 - CCC of arousal.")] = 1,
     weight_expression_heads: Annotated[
-        float, typer.Option(min=0.0, help="Partition loss of the expression heads.")
-    ] = _LOSS.expression_heads,
+        float, _loss(help="Weight of the expression heads' partition loss.")
+    ] = 1,
     weight_action_unit_heads: Annotated[
-        float, typer.Option(min=0.0, help="Partition loss of the action-unit heads.")
-    ] = _LOSS.action_unit_heads,
+        float, _loss(help="Weight of the action-unit heads' partition loss.")
+    ] = 1,
     balance_expressions: Annotated[
-        float, typer.Option(min=0.0, max=1.0, help="Weigh rare classes: 0 not, 1 in full.")
-    ] = _SETTINGS.balance_expressions,
+        float, _loss(max=1.0, help="Class weights for rare expressions: 0 none, 1 full.")
+    ] = 0,
     balance_units: Annotated[
-        float, typer.Option(min=0.0, max=1.0, help="Weigh rare units: 0 not, 1 in full.")
-    ] = _SETTINGS.balance_units,
-    flip: Annotated[
-        float, typer.Option(min=0.0, max=1.0, help="Probability of mirroring.")
-    ] = _CHANGES.flip,
+        float, _loss(max=1.0, help="Class weights for rare action units: 0 none, 1 full.")
+    ] = 0,
+    flip: Annotated[float, _change(help="Probability of a horizontal flip.")] = 0.5,
     crop: Annotated[
-        float, typer.Option(min=0.1, max=1.0, help="Least share of the area kept; 1: no crop.")
-    ] = _CHANGES.crop,
+        float,
+        typer.Option(
+            metavar="X",
+            min=0.1,
+            max=1.0,
+            help="Minimum area kept by a random crop; 1: no crop.",
+            rich_help_panel="Augmentation",
+        ),
+    ] = 0.8,
     jitter: Annotated[
-        float, typer.Option(min=0.0, max=1.0, help="Change of brightness, contrast, saturation.")
-    ] = _CHANGES.jitter,
-    erase: Annotated[
-        float, typer.Option(min=0.0, max=1.0, help="Probability of covering a rectangle.")
-    ] = _CHANGES.erase,
-    precision: Annotated[
-        str, typer.Option(help="float32, bf16 or fp16, of the network; losses are float32.")
-    ] = _SETTINGS.precision,
+        float, _change(help="Maximum change of brightness, contrast and saturation.")
+    ] = 0.2,
+    erase: Annotated[float, _change(help="Probability of erasing a rectangle.")] = 0.25,
+    precision: o.Precision = DEFAULT_PRECISION,
     workers: Annotated[
-        int, typer.Option(min=0, help="Processes that decode, for each training process.")
+        int,
+        typer.Option(
+            metavar="N",
+            min=0,
+            help="Decoding processes per training process.",
+            rich_help_panel="Machine",
+        ),
     ] = 2,
-    seed: Annotated[int, typer.Option(min=0, help="Of weights and order.")] = _SETTINGS.seed,
-    strict: Annotated[bool, typer.Option(help="Make an error of missing images.")] = False,
-    quiet: Annotated[bool, typer.Option(help="Print errors alone.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON alone.")] = False,
+    seed: Annotated[
+        int, _network(metavar="N", min=0, help="Random seed of weights and order.")
+    ] = 0,
+    strict: o.Strict = False,
+    quiet: o.Quiet = False,
+    as_json: o.Json = False,
 ) -> None:
     """Train a multi-task network on annotated faces; the same command continues a broken run.
 
     Example: python -m harness.pretrain --data DIR --init FILE --out weights/mtl_dan.safetensors.
     On several GPUs: torchrun --nproc-per-node 4 -m harness.pretrain --data DIR --out FILE
     """
+    # Heavy imports follow; help and wrong usage need none of them.
+    from harness.backbone.annotations import read_annotated_faces
+    from harness.backbone.augmentation import Augmentation
+    from harness.backbone.curves import Curves
+    from harness.backbone.initial import initial_network
+    from harness.backbone.multitask import LossWeights
+    from harness.backbone.pretrain_config import PretrainConfig
+    from harness.backbone.pretraining import pretrain
+    from harness.backbone.processes import joined, rank
+    from harness.progress import Steps
+
     config = PretrainConfig(
         heads=heads,
         input_size=input_size,
         epochs=epochs,
         batch_size=batch_size,
         learning_rate=learning_rate,
-        schedule=_one_of("--schedule", schedule, get_args(Schedule)),
+        schedule=schedule,
         gamma=gamma,
-        precision=_one_of("--precision", precision, get_args(Precision)),
+        precision=precision,
         seed=seed,
         balance_expressions=balance_expressions,
         balance_units=balance_units,
@@ -135,7 +161,7 @@ def main(
             tell(line)
         with closing(Curves(out.with_suffix(".training"))) as curves, Steps(terminal) as steps:
 
-            def on_epoch(epoch: Epoch) -> None:
+            def on_epoch(epoch: "Epoch") -> None:
                 curves(epoch)
                 tell(epoch.summary())
 
@@ -155,13 +181,9 @@ def main(
         tell(f"Curves: tensorboard --logdir {curves.folder}")
 
 
-def _one_of(option: str, value: str, choices: tuple[str, ...]) -> Any:
-    if value not in choices:
-        raise InputError(f"{option} {value!r}: expected {' or '.join(choices)}")
-    return value
+def _table(trained: "Trained") -> "Table":
+    from rich.table import Table
 
-
-def _table(trained: Trained) -> Table:
     table = Table("on val", "", "", title=f"Scores of epoch {trained.epoch}", title_justify="left")
     for measure, of, value in trained.scores.rows():
         table.add_row(measure, of, f"{value:.4f}")

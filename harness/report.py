@@ -1,41 +1,22 @@
 """`python -m harness.report`: one html file with all that a study shows."""
 
-from pathlib import Path
-from typing import Annotated
-
 import typer
 
+from harness import options as o
 from harness.console import console, run
-from harness.ensembles.library import newest_study
 from harness.names import check_folder_name
-from harness.reports.evidence import gather
-from harness.reports.page import write_report
 
-app = typer.Typer(add_completion=False, rich_markup_mode=None)
+app = typer.Typer(add_completion=False, rich_markup_mode="rich")
 
 
 @app.command()
 def main(
-    study: Annotated[
-        str | None, typer.Option(help="Name of the study. Default: the newest.")
-    ] = None,
-    ensemble: Annotated[
-        str | None, typer.Option(help="The ensemble to show. Default: the newest.")
-    ] = None,
-    data: Annotated[
-        Path | None,
-        typer.Option(
-            help="The study's clips, to show some. Default: only synthetic ones are found."
-        ),
-    ] = None,
-    storage: Annotated[
-        str | None,
-        typer.Option(
-            help="Database URL of the study. Default: its journal file, or HARNESS_STORAGE."
-        ),
-    ] = None,
-    results: Annotated[Path, typer.Option(help="Where studies are kept.")] = Path("results"),
-    quiet: Annotated[bool, typer.Option(help="Print errors alone.")] = False,
+    study: o.ReportedStudy = None,
+    ensemble: o.ReportedEnsemble = None,
+    data: o.ShownData = None,
+    storage: o.Storage = None,
+    results: o.Results = o.RESULTS,
+    quiet: o.Quiet = False,
 ) -> None:
     """Write results/<study>/report.html: leaderboard, figures, ensemble; it needs no network.
 
@@ -44,6 +25,11 @@ def main(
     out = console(quiet)
     if study is not None:
         check_folder_name("--study", study)
+    # Heavy imports follow; help and wrong usage need none of them.
+    from harness.ensembles.library import newest_study
+    from harness.reports.evidence import gather
+    from harness.reports.page import write_report
+
     folder = results / study if study else newest_study(results)
     path = write_report(gather(folder, ensemble=ensemble, storage=storage), data)
     out.print(f"Written: {path}", highlight=False, markup=False, soft_wrap=True)

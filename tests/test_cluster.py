@@ -13,8 +13,8 @@ from optuna.trial import TrialState
 from ray.cluster_utils import Cluster
 
 from harness.backbone.checkpoints import save_mtl_dan
+from harness.spaces import SPACES
 from harness.study.backend import open_backend
-from harness.study.space_file import SPACES
 from harness.study.storage import StudyFolder
 from tests.faults.whole import check_study
 from tests.networks import make_network

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from selenium.webdriver.common.by import By
 
-from harness.study.space_file import SPACES
+from harness.spaces import SPACES
 from tests.browser import Browser, or_skipped, started
 from tests.conftest import Searched
 from tests.trees import plain_tree

@@ -11,11 +11,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from harness.choices import METHODS
 from harness.ensembles.construction import construct
 from harness.ensembles.ensemble import Ensemble, combine, default_name
 from harness.ensembles.files import read_ensemble, write_ensemble
 from harness.ensembles.library import Library, load_library, load_members, newest_study
-from harness.ensembles.selection import METHODS, Recipe
+from harness.ensembles.selection import Recipe
 from harness.errors import InputError
 from harness.predictions import ClipIndex, read_predictions
 from tests.studies import make_index, make_study, write_manifest
@@ -304,7 +305,6 @@ def test_starting_needs_neither_torch_nor_ray() -> None:
     [
         (("--top", "9"), "only 3 eligible trials"),
         (("--top", "0"), "at least 1 member"),
-        (("--method", "median"), "choose mean"),
         (("--study", "s", "--study", "s"), "named twice"),
         (("--study", "none"), "no such study"),
         (("--study", "../s"), "expected a plain folder name"),

@@ -5,11 +5,12 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
+from harness.choices import METHODS
 from harness.ensembles import selection
 from harness.ensembles.bootstrap import holm, interval, replicates, two_sided
 from harness.ensembles.estimate import Chooser, assign_folds, curve, estimate, group_numbers
 from harness.ensembles.moments import Moments
-from harness.ensembles.selection import METHODS, Recipe
+from harness.ensembles.selection import Recipe
 from harness.metrics import pcc
 from tests.simulations import Population, families, near_equal, persons
 

@@ -12,13 +12,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-import harness.predict
+import harness.predictor
 from harness.clips.demo import Demo
 from harness.clips.layouts import read_clips
 from harness.errors import InputError
 from harness.predict import load
+from harness.spaces import SPACES
 from harness.study.heads import read_head
-from harness.study.space_file import SPACES
 from tests.networks import make_network, save_tiny
 from tests.trees import plain_tree
 
@@ -104,7 +104,7 @@ def test_other_preprocessing_is_refused(
     built: Path, tmp_path: Path, tiny_demo: Demo, weights: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     predictor = load(built)
-    monkeypatch.setattr(harness.predict, "PREPROCESSING", "another/1")
+    monkeypatch.setattr(harness.predictor, "PREPROCESSING", "another/1")
     with pytest.raises(InputError, match=r"were preprocessed by 'resize.*this harness has 'anoth"):
         predictor(tiny_demo.root, weights, cache=tmp_path)
     monkeypatch.undo()

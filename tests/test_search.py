@@ -22,8 +22,8 @@ import harness
 from harness.backbone.checkpoints import save_mtl_dan
 from harness.clips.demo import Demo
 from harness.predictions import read_clips, read_predictions
+from harness.spaces import SPACES
 from harness.study.backend import open_backend
-from harness.study.space_file import SPACES
 from harness.study.storage import StudyFolder
 from tests.networks import make_network
 from tests.trees import authors_tree, muse_tree, plain_tree, release_tree

@@ -5,9 +5,9 @@ import pytest
 from scipy.optimize import nnls
 
 import harness.ensembles.moments
+from harness.choices import METHODS
 from harness.ensembles.moments import Evidence, Moments
 from harness.ensembles.selection import (
-    METHODS,
     Recipe,
     bagged,
     cap_families,

@@ -3,8 +3,9 @@
 import pytest
 import torch
 
+from harness.spaces import SPACES
 from harness.study.sharing import CONTEXT, MOST, fraction, largest, measured_need
-from harness.study.space_file import SPACES, read_space
+from harness.study.space_file import read_space
 from tests.test_trial import make_data
 
 

@@ -6,9 +6,10 @@ import optuna
 import pytest
 
 from harness.errors import InputError
+from harness.spaces import SPACES
 from harness.study.config import TrialConfig
 from harness.study.space import SearchSpace
-from harness.study.space_file import SPACES, read_space
+from harness.study.space_file import read_space
 
 BUDGET = "[budget]\ntrials = 3\nepochs = 2\n"
 

@@ -14,11 +14,12 @@ import pytest
 from optuna.trial import TrialState
 
 from harness.errors import InputError
-from harness.study.backend import STORAGE_VARIABLE, Backend, held_journal, open_backend
+from harness.names import STORAGE_VARIABLE
+from harness.spaces import SPACES
+from harness.study.backend import Backend, held_journal, open_backend
 from harness.study.dashboard import Dashboard
 from harness.study.ledger import GIVEN_BACK
 from harness.study.session import continuing
-from harness.study.space_file import SPACES
 from harness.study.storage import StudyFolder
 from tests.databases import mysql, postgresql
 from tests.searches import finish, opened

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.choices import METHODS
 from harness.ensembles.bootstrap import (
     REPLICATES,
     Interval,
@@ -22,7 +23,6 @@ from harness.ensembles.bootstrap import (
 )
 from harness.ensembles.moments import Evidence, Moments
 from harness.ensembles.selection import (
-    METHODS,
     TOP,
     Choice,
     Recipe,

@@ -11,13 +11,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.choices import METHODS
 from harness.ensembles.moments import Evidence
 from harness.errors import InputError
 
 Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
-METHODS = ("mean", "zscore", "greedy", "bagged", "ridge")
 #: Members of `mean` and `zscore`, the paper's number, and picks of `greedy` and `bagged`.
 TOP = {"mean": 5, "zscore": 5, "greedy": 50, "bagged": 50}
 #: How many random halves of the library `bagged` averages.

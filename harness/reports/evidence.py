@@ -17,9 +17,10 @@ from harness.ensembles.estimate import group_numbers
 from harness.ensembles.files import read_ensemble
 from harness.ensembles.library import Library, load_library, prediction_files
 from harness.errors import InputError
+from harness.names import STORAGE_VARIABLE
 from harness.predictions import ClipIndex, read_clips
 from harness.sealed import MANIFEST, read_sealed
-from harness.study.backend import STORAGE_VARIABLE, read_storage
+from harness.study.backend import read_storage
 
 # The study's attribute that names trials whose files were lost; its own module needs torch.
 _VOID = "void"

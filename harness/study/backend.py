@@ -17,8 +17,6 @@ from sqlalchemy.exc import ArgumentError, IntegrityError, ProgrammingError
 from harness.errors import InputError
 from harness.study.journal import Journal
 
-#: The variable that holds a database's URL, where it shall not stand on a command line.
-STORAGE_VARIABLE = "HARNESS_STORAGE"
 #: Seconds between two signs of life of a running trial, and until one without is given up.
 HEARTBEAT, GRACE = 10, 60
 # A reader such as the dashboard may hold SQLite's lock for long.

@@ -4,7 +4,7 @@ import shlex
 
 from rich.table import Table
 
-from harness.study.backend import STORAGE_VARIABLE
+from harness.names import STORAGE_VARIABLE
 from harness.study.board import settings
 from harness.study.confirmation import Confirmed
 from harness.study.session import Session, combining

@@ -85,7 +85,9 @@ class Dashboard:
         self.address = ""
 
     def __enter__(self) -> "Dashboard":
-        line = [sys.executable, "-c", "from harness.study import dashboard; dashboard.serve()"]
+        # With this process's path: -c alone would look for `harness` in the current folder first.
+        serve = "from harness.study import dashboard; dashboard.serve()"
+        line = [sys.executable, "-c", f"import sys; sys.path[:] = {sys.path!r}; {serve}"]
         self._process = subprocess.Popen(
             line,
             stdin=subprocess.PIPE,

@@ -3,8 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.study.pruners import DEFAULT_SCHEDULER
-from harness.study.samplers import DEFAULT_SAMPLER
+from harness.choices import DEFAULT_PRECISION, DEFAULT_SAMPLER, DEFAULT_SCHEDULER
 
 
 @dataclass(frozen=True)
@@ -16,7 +15,7 @@ class Clips:
     layout: str | None = None
     features: str | None = None
     crop: str | None = None
-    precision: str = "float32"
+    precision: str = DEFAULT_PRECISION
     strict: bool = False
     folds: int | None = None
     early_stop_fraction: float | None = None
@@ -49,3 +48,8 @@ class Means:
     gpus_per_trial: float | None = None
     address: str | None = None
     dashboard: bool = False
+
+
+def study_name(clips: Clips, means: Means) -> str:
+    """The study's name: as given, or the data folder's, or `demo`."""
+    return means.study or (clips.data.resolve().name if clips.data else "demo")

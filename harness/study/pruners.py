@@ -16,14 +16,10 @@ from optuna.pruners import (
 )
 from optuna.trial import FrozenTrial, TrialState
 
+from harness.choices import SCHEDULERS
 from harness.errors import InputError
 from harness.study.space import Budget
 
-#: asha: asynchronous successive halving (Li et al., 2020), once FIRST trials are complete.
-#: hyperband: several of it, of which the later ones spare trials for longer. median: those below
-#: the median of the trials before, of which it, too, wants so many.
-SCHEDULERS = ("asha", "hyperband", "median", "none")
-DEFAULT_SCHEDULER = "asha"
 #: Before there is something to compare with, halving stops trials by the luck of their order.
 FIRST = 5
 

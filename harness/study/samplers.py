@@ -5,11 +5,9 @@ from collections.abc import Callable
 import numpy as np
 from optuna.samplers import BaseSampler, CmaEsSampler, GPSampler, RandomSampler, TPESampler
 
+from harness.choices import SAMPLERS
 from harness.errors import InputError
 
-#: grid takes the points of the full grid; what is drawn otherwise is drawn by the others.
-SAMPLERS = ("tpe", "gp", "cmaes", "random", "grid")
-DEFAULT_SAMPLER = "tpe"
 #: Those that draw together only what had the same bounds in all trials.
 BY_EQUAL_BOUNDS = ("gp", "cmaes")
 

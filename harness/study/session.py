@@ -13,11 +13,14 @@ import torch
 from optuna.trial import FrozenTrial, TrialState
 from rich.console import Console
 
+from harness.console import invocation
+from harness.names import STORAGE_VARIABLE
 from harness.progress import Steps
+from harness.spaces import find_space
 from harness.study import confirmation
 from harness.study.agenda import Agenda, SearchAgenda
 from harness.study.audit import audit
-from harness.study.backend import STORAGE_VARIABLE, Backend, held_journal, open_backend
+from harness.study.backend import Backend, held_journal, open_backend
 from harness.study.board import Board
 from harness.study.clip_features import Machines
 from harness.study.dashboard import Dashboard, attach, describe
@@ -25,14 +28,14 @@ from harness.study.driver import Driver
 from harness.study.folds import check_scorable, hold_out
 from harness.study.ledger import Ledger, Rules, done
 from harness.study.log import logged
-from harness.study.options import Clips, Means, Plan
+from harness.study.options import Clips, Means, Plan, study_name
 from harness.study.preparation import Prepared, prepare
 from harness.study.pruners import decisions, make_pruner
 from harness.study.samplers import BY_EQUAL_BOUNDS, check_sampler, make_sampler
 from harness.study.sharing import fraction, measured_need
 from harness.study.sources import Sources, demo_sources, real_sources
 from harness.study.space import SearchSpace
-from harness.study.space_file import SPACES, read_space
+from harness.study.space_file import read_space
 from harness.study.storage import StudyFolder, quiet_optuna
 from harness.study.trial import TrialResult
 
@@ -188,8 +191,7 @@ def opened(clips: Clips, plan: Plan, means: Means, out: Console) -> Iterator[Ses
     quiet_optuna()
     check_sampler(plan.sampler)
     space = _space(clips, plan)
-    name = means.study or (clips.data.resolve().name if clips.data else "demo")
-    folder = StudyFolder(means.results, name)
+    folder = StudyFolder(means.results, study_name(clips, means))
     shared = means.storage is not None and "://" in means.storage
     with ExitStack() as stack:
         stack.enter_context(folder.locked(shared))
@@ -240,14 +242,14 @@ def continuing(arguments: list[str], storage: str | None) -> str:
         else shlex.quote(argument)
         for argument in arguments
     ]
-    return " ".join(["python", "-m", "harness.search", *shown])
+    return " ".join([invocation("search"), *shown])
 
 
 def combining(folder: StudyFolder) -> str:
     """The command that makes an ensemble of a study."""
     results = folder.path.parent
     elsewhere = "" if results == Path("results") else f" --results {shlex.quote(str(results))}"
-    return f"python -m harness.ensemble --top 5 --study {folder.name}{elsewhere}"
+    return f"{invocation('ensemble')} --top 5 --study {folder.name}{elsewhere}"
 
 
 def _is_secret(storage: str) -> bool:
@@ -255,7 +257,7 @@ def _is_secret(storage: str) -> bool:
 
 
 def _space(clips: Clips, plan: Plan) -> SearchSpace:
-    default = SPACES / ("paper.toml" if clips.data else "demo.toml")
+    default = find_space("paper" if clips.data else "demo")
     space = read_space(plan.space or default, plan.epochs)
     make_pruner(plan.scheduler, space.budget)
     return space

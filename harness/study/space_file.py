@@ -21,13 +21,10 @@ from pydantic import (
     model_validator,
 )
 
-import harness
 from harness.errors import InputError
 from harness.study.config import TrialConfig
 from harness.study.space import Budget, Condition, SearchSpace, contains
 
-#: The spaces that come with the project.
-SPACES = Path(harness.__file__).parent.parent / "search_spaces"
 FIELDS = {field.name: field for field in dataclasses.fields(TrialConfig)}
 _TYPES = typing.get_type_hints(TrialConfig)
 _Scalar = str | int | float | bool
@@ -143,8 +140,7 @@ def _read(path: Path) -> _File:
     try:
         raw = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        others = ", ".join(sorted(str(p) for p in SPACES.glob("*.toml"))) or "none"
-        raise InputError(f"{path}: no such search space; here are: {others}") from error
+        raise InputError(f"{path}: no such search space") from error
     # Beside its own errors: bytes that are no text, numbers of thousands of digits, and nests.
     except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path}: not readable as TOML: {error}") from error

@@ -54,11 +54,12 @@ from harness.backbone.fused import PRECISIONS
 from harness.console import console
 from harness.metrics import mean_pcc
 from harness.progress import Steps
+from harness.spaces import SPACES
 from harness.study.clip_features import Machines
 from harness.study.config import TrialConfig
 from harness.study.preparation import Prepared, prepare
 from harness.study.sources import Sources, demo_sources
-from harness.study.space_file import SPACES, read_space
+from harness.study.space_file import read_space
 from harness.study.trial import run_trial
 
 CONFIG = TrialConfig(

@@ -36,17 +36,19 @@ import torch
 from optuna.trial import TrialState
 from rich.console import Console
 
+from harness.choices import SAMPLERS, SCHEDULERS
 from harness.metrics import mean_pcc
 from harness.progress import Steps
+from harness.spaces import SPACES
 from harness.study.clip_features import Machines
 from harness.study.config import TrialConfig
 from harness.study.ledger import WORST, trial_seed
 from harness.study.preparation import Prepared, prepare
-from harness.study.pruners import SCHEDULERS, decisions, make_pruner
-from harness.study.samplers import SAMPLERS, make_sampler
+from harness.study.pruners import decisions, make_pruner
+from harness.study.samplers import make_sampler
 from harness.study.sources import demo_sources
 from harness.study.space import SearchSpace
-from harness.study.space_file import SPACES, read_space
+from harness.study.space_file import read_space
 from harness.study.storage import quiet_optuna
 from harness.study.trial import Trial
 

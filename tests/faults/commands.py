@@ -18,9 +18,13 @@ import torch
 
 #: What a process says to the operating system between work and done.
 POINTS = ("fsync", "fdatasync", "replace", "rename", "link", "symlink", "unlink", "mkdir")
-_COMMANDS = ("search", "ensemble", "extract", "pretrain", "predict")
+# What the commands import once they work.
+_HEAVY = (
+    "harness.study.session", "harness.study.tuning", "harness.reports.page", "harness.predictor",
+    "harness.backbone.pretraining",
+)  # fmt: skip
 _SPAWN = multiprocessing.get_context("forkserver")
-_SPAWN.set_forkserver_preload([f"harness.{name}" for name in _COMMANDS] + ["harness.study.tuning"])
+_SPAWN.set_forkserver_preload(list(_HEAVY))
 
 #: Runs in the child before the command.
 Prelude = Callable[..., None]

@@ -23,8 +23,9 @@ with atheris.instrument_imports(include=["harness", "tomllib"]):
     from harness.pictures import read_picture
     from harness.predictions import read_clips, read_predictions
     from harness.sealed import MANIFEST, read_sealed
+    from harness.spaces import SPACES
     from harness.study.heads import read_head
-    from harness.study.space_file import SPACES, read_space
+    from harness.study.space_file import read_space
 
 import numpy as np
 import torch

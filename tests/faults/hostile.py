@@ -21,8 +21,9 @@ from harness.backbone.checkpoints import load_mtl_dan
 from harness.clips.layouts import read_clips, read_new_clips
 from harness.errors import InputError
 from harness.predictions import read_clips as read_study_clips
+from harness.spaces import SPACES
 from harness.study.heads import read_head
-from harness.study.space_file import SPACES, read_space
+from harness.study.space_file import read_space
 from tests.faults import models
 from tests.faults.commands import command
 from tests.faults.fault import fault

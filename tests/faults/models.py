@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 
 from harness.clips.demo import Demo, ensure_demo
-from harness.study.space_file import SPACES
+from harness.spaces import SPACES
 from tests.conftest import TINY
 from tests.faults.commands import command
 from tests.networks import save_tiny

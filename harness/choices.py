@@ -1,0 +1,40 @@
+"""The names that options and calls accept, apart from what they stand for.
+
+A command refuses a wrong name by these lists before it imports torch, ray or pandas. The module
+that implements a name is given beside it; a test compares the two.
+"""
+
+from typing import Literal, get_args
+
+#: harness/clips/layouts.py
+Layout = Literal["abaw5", "authors-crops", "authors-features", "muse", "plain"]
+#: How faces come out of frames: detected, or not at all because the frames are faces.
+#: harness/study/sources.py
+Crop = Literal["detect", "none"]
+#: Number format of the network's convolutions. harness/backbone/fused.py
+Precision = Literal["float32", "bf16", "fp16"]
+#: What the network gives for each frame: 22 outputs, 512 shared values, or both.
+#: harness/backbone/fused.py
+Outputs = Literal["outputs", "shared", "both"]
+#: grid runs the points of the full grid. harness/study/samplers.py
+Sampler = Literal["tpe", "gp", "cmaes", "random", "grid"]
+#: asha: asynchronous successive halving (Li et al., 2020), once five trials are complete.
+#: hyperband: several brackets of it, the later of which prune later. median: prunes trials below
+#: the median of the earlier ones. harness/study/pruners.py
+Scheduler = Literal["asha", "hyperband", "median", "none"]
+#: auto: the other method with the best nested score. harness/ensembles/selection.py
+Method = Literal["mean", "zscore", "greedy", "bagged", "ridge", "auto"]
+#: Learning rate of a pretraining. harness/backbone/pretraining.py
+Schedule = Literal["exponential", "one-cycle"]
+
+LAYOUTS: tuple[Layout, ...] = get_args(Layout)
+CROPS: tuple[Crop, ...] = get_args(Crop)
+OUTPUTS: tuple[Outputs, ...] = get_args(Outputs)
+SAMPLERS: tuple[Sampler, ...] = get_args(Sampler)
+SCHEDULERS: tuple[Scheduler, ...] = get_args(Scheduler)
+METHODS: tuple[Method, ...] = tuple(name for name in get_args(Method) if name != "auto")
+
+DEFAULT_PRECISION: Precision = "float32"
+DEFAULT_SAMPLER: Sampler = "tpe"
+DEFAULT_SCHEDULER: Scheduler = "asha"
+DEFAULT_METHOD: Method = "mean"

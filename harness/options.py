@@ -1,0 +1,319 @@
+"""Every command-line option, once: its type, limits, help and help panel.
+
+The commands share these aliases, so that an option means the same everywhere. Only names and
+numbers are checked here; nothing heavy is imported.
+"""
+
+from functools import partial
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from harness import choices
+from harness.names import STORAGE_VARIABLE
+
+#: Default of --results.
+RESULTS = Path("results")
+
+_data = partial(typer.Option, rich_help_panel="Data")
+_streams = partial(typer.Option, rich_help_panel="Streams (features)")
+_search = partial(typer.Option, rich_help_panel="Search")
+_ensemble = partial(typer.Option, rich_help_panel="Ensemble")
+_machine = partial(typer.Option, rich_help_panel="Machine")
+_output = partial(typer.Option, rich_help_panel="Output")
+
+# --- Data
+
+Data = Annotated[Path, _data("--data", help="Folder of clips.")]
+DemoData = Annotated[
+    Path | None, _data("--data", help="Folder of clips. Default: synthetic demo clips.")
+]
+ShownData = Annotated[
+    Path | None,
+    _data("--data", help="Folder of the study's clips, to show some. Default: demo clips only."),
+]
+Layout = Annotated[
+    choices.Layout | None,
+    _data(
+        "--layout",
+        metavar="NAME",
+        help=f"Layout of --data: {', '.join(choices.LAYOUTS)}. Default: detected.",
+    ),
+]
+Strict = Annotated[
+    bool,
+    _data(
+        "--strict",
+        help="Treat recoverable problems, such as missing files, as errors.",
+    ),
+]
+
+# --- Streams
+
+Weights = Annotated[
+    Path | None,
+    _streams(
+        "--weights",
+        help="MTL-DAN weights: a published checkpoint or safetensors. Default: none, for clips "
+        "with precomputed features.",
+    ),
+]
+FeatureSet = Annotated[
+    str | None,
+    _streams(
+        "--features",
+        help="Feature set of the muse layout, such as FAUs. Default: the only one.",
+    ),
+]
+ExtractedFeatures = Annotated[
+    str | None,
+    _streams(
+        "--features",
+        help="What to keep of the network: its 22 outputs, its 512 shared values, or both; or the "
+        "feature set of the muse layout. Default: outputs.",
+    ),
+]
+Crop = Annotated[
+    choices.Crop | None,
+    _streams("--crop", help="Face detection. Default: detect in videos, none in images."),
+]
+Precision = Annotated[
+    choices.Precision, _streams("--precision", help="Number format of the network's convolutions.")
+]
+Strides = Annotated[
+    list[int],
+    _streams(
+        "--stride", metavar="N", min=1, help="Keep every n-th decoded frame. May be repeated."
+    ),
+]
+
+# --- Search
+
+Space = Annotated[
+    str | None,
+    _search(
+        "--space",
+        help="Search space: the name of one that ships, such as paper, or a TOML file. Default: "
+        "demo, or paper with --data.",
+    ),
+]
+Trials = Annotated[
+    int | None,
+    _search(
+        "--trials",
+        metavar="N",
+        min=1,
+        help="Finished trials in total. Default: the space's budget.",
+    ),
+]
+Epochs = Annotated[
+    int | None,
+    _search(
+        "--epochs",
+        metavar="N",
+        min=1,
+        help="Maximum epochs per trial. Default: the space's budget.",
+    ),
+]
+Folds = Annotated[
+    int | None,
+    _search(
+        "--folds",
+        metavar="N",
+        min=2,
+        help="Train one model per fold of the training split and average them. Default: no folds.",
+    ),
+]
+EarlyStopFraction = Annotated[
+    float | None,
+    _search(
+        "--early-stop-fraction",
+        metavar="X",
+        min=0.01,
+        max=0.9,
+        help="Fraction of the training split held out for early stopping. Default: none; the "
+        "validation split is used.",
+    ),
+]
+Seed = Annotated[
+    int,
+    _search("--seed", metavar="N", min=0, help="Random seed; the seeds of trials derive from it."),
+]
+Sampler = Annotated[
+    choices.Sampler,
+    _search(
+        "--sampler",
+        metavar="NAME",
+        help=f"Chooses the hyperparameters of a trial: {', '.join(choices.SAMPLERS)}.",
+    ),
+]
+Scheduler = Annotated[
+    choices.Scheduler,
+    _search(
+        "--scheduler",
+        metavar="NAME",
+        help=f"Stops unpromising trials early: {', '.join(choices.SCHEDULERS)}.",
+    ),
+]
+Confirm = Annotated[
+    int | None,
+    _search(
+        "--confirm",
+        metavar="N",
+        min=1,
+        help="Repeat the best n configurations with new seeds. Default: repeat none.",
+    ),
+]
+Seeds = Annotated[
+    int, _search("--seeds", metavar="N", min=1, help="New seeds per configuration with --confirm.")
+]
+Deterministic = Annotated[
+    bool,
+    _search(
+        "--deterministic",
+        help="Same trials in every run with the same concurrency; no early stopping of trials.",
+    ),
+]
+
+# --- Ensemble
+
+Top = Annotated[
+    int | None,
+    _ensemble(
+        "--top",
+        metavar="N",
+        help="Members of mean and zscore (default 5), selection steps of greedy and bagged "
+        "(default 50).",
+    ),
+]
+Method = Annotated[
+    choices.Method,
+    _ensemble(
+        "--method",
+        metavar="NAME",
+        help=f"Ensemble method: {', '.join(choices.METHODS)}; or auto, the one of them with the "
+        "best nested score.",
+    ),
+]
+PerFamily = Annotated[
+    int | None,
+    _ensemble(
+        "--per-family",
+        metavar="N",
+        help="Maximum members per family. A family is one combination of loss, reduction, stride, "
+        "sequence and layers, and of features where studies differ in them. Default: no limit.",
+    ),
+]
+PerTarget = Annotated[
+    bool,
+    _ensemble("--per-target", help="Separate weights for each target; seldom better."),
+]
+Groups = Annotated[
+    bool | None,
+    _ensemble(
+        "--groups/--no-groups",
+        help="Keep the clips of a person together in folds and bootstrap. Default: on where the "
+        "data has a group column.",
+    ),
+]
+EnsembleSeed = Annotated[
+    int,
+    _ensemble("--seed", metavar="N", min=0, help="Random seed of folds, bootstrap and bagging."),
+]
+EnsembleFolder = Annotated[
+    Path, _ensemble("--ensemble", help="Folder of the ensemble, with ensemble.json.")
+]
+
+# --- Machine
+
+Concurrency = Annotated[
+    int | None,
+    _machine(
+        "--concurrency",
+        metavar="N",
+        min=1,
+        help="Trials at the same time. Default: as many as fit.",
+    ),
+]
+CpusPerTrial = Annotated[
+    float,
+    _machine(
+        "--cpus-per-trial",
+        metavar="X",
+        min=0.0,
+        help="CPU cores reserved per trial; each trains on one.",
+    ),
+]
+GpusPerTrial = Annotated[
+    float | None,
+    _machine(
+        "--gpus-per-trial",
+        metavar="X",
+        min=0.0,
+        help="GPU fraction per trial. Default: estimated from memory use.",
+    ),
+]
+Workers = Annotated[
+    int | None,
+    _machine(
+        "--workers", metavar="N", min=1, help="Worker processes, run by Ray. Default: one per GPU."
+    ),
+]
+Address = Annotated[
+    str | None,
+    _machine("--address", help="Address of a Ray cluster. Default: start Ray on this machine."),
+]
+
+# --- Output
+
+Study = Annotated[
+    str | None,
+    _output("--study", help="Name of the study. Default: demo, or the name of the data folder."),
+]
+ReportedStudy = Annotated[
+    str | None, _output("--study", help="Name of the study. Default: the newest.")
+]
+CombinedStudies = Annotated[
+    list[str] | None,
+    _output(
+        "--study",
+        help="Name of the study. May be repeated for studies of the same clips. Default: the "
+        "newest.",
+    ),
+]
+ReportedEnsemble = Annotated[
+    str | None, _output("--ensemble", help="Name of the ensemble to show. Default: the newest.")
+]
+EnsembleName = Annotated[
+    str | None,
+    _output("--name", help="Name of the ensemble. Default: method and size, such as mean-top5."),
+]
+Results = Annotated[
+    Path, _output("--results", help="Folder of all studies; extracted features are in its .cache.")
+]
+Storage = Annotated[
+    str | None,
+    _output(
+        "--storage",
+        envvar=STORAGE_VARIABLE,
+        help="Storage of the study: a journal file, or a URL (sqlite:///, postgresql://, "
+        "mysql://). Default: a journal file in the study's folder.",
+    ),
+]
+Dashboard = Annotated[
+    bool,
+    _output(
+        "--dashboard",
+        help="Serve Optuna's dashboard on this machine until Ctrl-C.",
+    ),
+]
+PredictionsFile = Annotated[Path, _output("--out", help="CSV file to write.")]
+Explain = Annotated[
+    bool, _output("--explain", help="Also print the score over K and the correlations.")
+]
+WithReport = Annotated[
+    bool, _output("--report/--no-report", help="Also write the study's report.html.")
+]
+Json = Annotated[bool, _output("--json", help="Print JSON only.")]
+Quiet = Annotated[bool, _output("--quiet", help="Print errors only.")]
