@@ -38,11 +38,12 @@ from harness.backbone.demo_network import demo_weights
 from harness.clips.demo import Demo, Plan, ensure_demo, oracles_of
 from harness.clips.stories import STREAMS
 from harness.metrics import mean_pcc
+from harness.spaces import SPACES
 from harness.study.clip_features import Machines
 from harness.study.config import TrialConfig
 from harness.study.preparation import prepare
 from harness.study.sources import real_sources
-from harness.study.space_file import SPACES, read_space
+from harness.study.space_file import read_space
 from harness.study.storage import quiet_optuna
 from harness.study.trial import TrialData, UndefinedScoreError, run_trial
 
@@ -85,7 +86,7 @@ def draws(cache: Path, seeds: int, count: int) -> dict[str, Any]:
         points = _random_points(seed, count)
         jobs = [space.fixed | point | {"stride": s} for point in points for s in strides]
         context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(2, context, _begin, (data, space.budget.epochs)) as pool:
+        with ProcessPoolExecutor(2, context, _begin, (data,)) as pool:
             scores = list(pool.map(_scored, jobs))
         table = pd.DataFrame([{k: job[k] for k in (*points[0], "stride")} for job in jobs])
         table["val"], table["test"] = zip(*scores, strict=True)
@@ -159,23 +160,22 @@ def _random_points(seed: int, count: int) -> list[dict[str, Any]]:
     return [study.ask(space.distributions).params for _ in range(count)]
 
 
-_given: tuple[TrialData, int]
+_given: TrialData
 
 
-def _begin(data: TrialData, epochs: int) -> None:
+def _begin(data: TrialData) -> None:
     global _given  # what a process reads once
     torch.set_num_threads(1)
-    _given = data, epochs
+    _given = data
 
 
 def _scored(values: dict[str, Any]) -> tuple[float, float]:
     """Mean PCC on val and test; NaN where a trial has none."""
-    data, epochs = _given
     try:
-        result = run_trial(TrialConfig(**values, epochs=epochs), data)
+        result = run_trial(TrialConfig(**values), _given)
     except UndefinedScoreError:
         return float("nan"), float("nan")
-    test = data.targets[data.rows["test"]]
+    test = _given.targets[_given.rows["test"]]
     return result.score, mean_pcc(test, result.predictions["test"])
 
 
