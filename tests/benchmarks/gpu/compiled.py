@@ -1,0 +1,48 @@
+"""The network by torch.compile, beside the fused one as it is, at one batch size.
+
+Compiling takes from seconds to minutes: what is most useful comes first, and what the part's time
+does not allow is missing from its rows. `compile_s` is the first call. The error as in
+`extraction.py`.
+"""
+
+import torch
+
+from tests.benchmarks.gpu.networks import Networks, set_precision
+from tests.benchmarks.gpu.parts import Figures, Note, Run
+from tests.benchmarks.inference import seconds
+
+BATCH = 256
+#: What is compiled: the fused network or the published one, and its precision.
+WAYS = (("fused", "bf16"), ("fused", "tf32"), ("plain", "bf16"), ("fused", "float32"))
+
+
+@torch.inference_mode()
+def measure(run: Run, note: Note) -> None:
+    """A row a way."""
+    networks = Networks(run)
+    # A CPU knows no TF32, and one way shows that compiling works.
+    ways = (("fused", "float32"),) if run.quick else WAYS
+    images = networks.images(networks.sizes.batches[-1] if run.quick else BATCH)
+    rows: list[Figures] = []
+    for way, precision in ways:
+        set_precision(precision)
+        uncompiled = networks.speed(networks.fused(precision), images)
+        torch.compiler.reset()
+        network = networks.compiled(precision, way == "fused")
+        note({"batch": len(images), "compiling": f"{way} {precision}", "rows": rows})
+        taken = seconds(lambda network=network: network(images), networks.device)  # type: ignore[misc]
+        speed = networks.speed(network, images)
+        rows.append(
+            {
+                "way": way,
+                "precision": precision,
+                "compile_s": taken,
+                "images_a_second": speed,
+                "over_fused": speed / uncompiled,
+            }
+        )
+        note({"rows": rows})
+        # Another batch is compiled anew, by the fixed shapes; cheaper than a second set of images.
+        rows[-1]["relative_error"] = networks.error(network)
+        note({"rows": rows})
+    note({"compiling": "nothing more"})
