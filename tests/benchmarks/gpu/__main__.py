@@ -22,10 +22,8 @@ def main() -> int:
     )
     names = [part.name for part in PARTS]
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
-    parser.add_argument("--quick", action="store_true", help="small sizes, within 90 s")
-    parser.add_argument(
-        "--device", choices=("cuda", "cpu"), help="default: cuda where there is one"
-    )
+    parser.add_argument("--quick", action="store_true", help="small sizes: whether all of it runs")
+    parser.add_argument("--device", choices=("cuda", "cpu"), help="default: cuda if there is one")
     parser.add_argument("--only", action="append", choices=names, help="this part; may be repeated")
     parser.add_argument("--out", type=Path, metavar="FILE", help="JSON, written as each part ends")
     options = parser.parse_args()

@@ -7,7 +7,6 @@ layout of memory, `fused` what extraction runs, `cudnn.benchmark` with cuDNN's k
 """
 
 import torch
-from torch import Tensor
 
 from tests.benchmarks.gpu.networks import PRECISIONS, Network, Networks, set_precision
 from tests.benchmarks.gpu.parts import Figures, Note, Run
@@ -57,7 +56,7 @@ def _measured(networks: Networks, network: Network) -> Figures:
     speeds: dict[int, float] = {}
     for batch in networks.sizes.batches:
         try:
-            speeds[batch] = networks.speed(network, _images(networks, batch))
+            speeds[batch] = networks.speed(network, networks.images(batch))
         except torch.OutOfMemoryError:
             torch.cuda.empty_cache()
             break
@@ -70,7 +69,3 @@ def _measured(networks: Networks, network: Network) -> Figures:
         "by_batch": {str(batch): round(speed, 1) for batch, speed in speeds.items()},
         "relative_error": networks.error(network),
     }
-
-
-def _images(networks: Networks, batch: int) -> Tensor:
-    return networks.images(batch)

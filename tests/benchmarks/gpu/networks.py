@@ -31,7 +31,7 @@ class Sizes:
     images: int = 8
 
 
-QUICK = Sizes(heads=1, size=96, batches=(2, 4), least=0.0, rounds=1, images=2)
+QUICK = Sizes(heads=1, size=64, batches=(2, 4), least=0.0, rounds=1, images=2)
 
 
 def sizes(run: Run) -> Sizes:
@@ -77,14 +77,13 @@ class Networks:
 
     def compiled(self, precision: str, fused: bool) -> Network:
         """By torch.compile in its default mode; it compiles when it is first called."""
-        network: nn.Module = copy.deepcopy(self.model)
         if fused:
             # The choice of Winograd's way, of CPUs alone, is none that a compiler sees through.
-            network = direct(fuse(self.model, PRECISIONS[precision]))
+            network: nn.Module = direct(fuse(self.model, PRECISIONS[precision])).to(self.device)
             dtype = torch.float32  # it casts by itself
         else:
             dtype = PRECISIONS[precision]
-        network = network.to(self.device, dtype) if not fused else network.to(self.device)
+            network = copy.deepcopy(self.model).to(self.device, dtype)
         program: Network = torch.compile(network, dynamic=False)
         return lambda images: program(images.to(dtype))
 

@@ -9,6 +9,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from tests.benchmarks.gpu.parts import DEADLINE
 
@@ -42,9 +43,8 @@ def run_program(line: Sequence[str], cwd: Path) -> Program:
     assert process.stdout is not None
     assert process.stderr is not None
 
-    def watch(stream: "subprocess.IO[str]") -> None:  # type: ignore[name-defined]
-        for row in stream:
-            lines.append((time.monotonic() - begun, row.rstrip()))
+    def watch(stream: IO[str]) -> None:
+        lines.extend((time.monotonic() - begun, row.rstrip()) for row in stream)
 
     readers = [
         threading.Thread(target=watch, args=(process.stdout,), daemon=True),

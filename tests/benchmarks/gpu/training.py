@@ -12,7 +12,7 @@ from tests.benchmarks.gpu.parts import Figures, Note, Run
 #: Layers and width of the configurations.
 SHAPES = ((2, 128), (1, 64), (3, 256))
 #: Of the clips with --quick.
-SMALL = 0.02
+SMALL = 0.005
 
 
 def measure(run: Run, note: Note) -> None:
