@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import os
 import signal
 import sys
 import time
@@ -10,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import tests.benchmarks.gpu as package
-from tests.benchmarks.gpu.parts import GRACE, PARTS, Figures, command, run_part
+from harness.atomic import write_text
+from tests.benchmarks.gpu.parts import GRACE, PARTS, Figures, Part, command, run_part
 
 #: Seconds that all parts have together.
 LIMIT = 480.0
@@ -27,34 +27,32 @@ def main() -> int:
     parser.add_argument("--only", action="append", choices=names, help="this part; may be repeated")
     parser.add_argument("--out", type=Path, metavar="FILE", help="JSON, written as each part ends")
     options = parser.parse_args()
+    if options.out and not options.out.resolve().parent.is_dir():
+        parser.error(f"--out {options.out}: no such folder")
     # Whoever ends this ends the part that runs, too.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    begun = time.monotonic()
     found: Figures = {"quick": options.quick, "seconds": 0.0, "parts": {}}
+    begun = time.monotonic()
     for part in PARTS:
         if options.only and part.name not in options.only:
             continue
         left = LIMIT - GRACE - (time.monotonic() - begun)
-        allowed = min(part.quick if options.quick else part.seconds, left)
-        if allowed < 1:
-            found["parts"][part.name] = {"status": "skipped: no time was left", "figures": {}}
-            continue
-        line = command(part.name, options.device, options.quick)
-        ended = run_part(line, allowed, options.device)
+        ended = _run(part, left, options.device, options.quick)
         found["parts"][part.name] = ended
         found["seconds"] = round(time.monotonic() - begun, 1)
         print(f"{part.name}: {ended['status']} ({ended['seconds']} s)", file=sys.stderr, flush=True)
         if options.out:
-            _write(options.out, json.dumps(found, indent=1) + "\n")
+            write_text(options.out, json.dumps(found, indent=1) + "\n")
     print(json.dumps(found) if options.json else table(found))
     return 0
 
 
-def _write(path: Path, text: str) -> None:
-    """Whole or not at all, as whoever waits for it may read it at any time."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(text)
-    temporary.replace(path)
+def _run(part: Part, left: float, device: str | None, quick: bool) -> Figures:
+    """A part within its own time and what is left of all."""
+    allowed = min(part.quick if quick else part.seconds, left)
+    if allowed < 1:
+        return {"status": "skipped: no time was left", "seconds": 0.0, "figures": {}}
+    return run_part(command(part.name, device, quick), allowed, device)
 
 
 def table(found: Figures) -> str:

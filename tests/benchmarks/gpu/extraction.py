@@ -1,9 +1,10 @@
 """The network's images a second in float32, TF32 and bf16, published and fused.
 
 9 + 9 heads at 224 pixels, random weights and batch statistics, images that lie on the device. The
-error is that of the norm, to the published network in float64. Batches grow until the memory ends;
-each way's best one counts. `plain` is the published network, `channels last` the same in the other
-layout of memory, `fused` what extraction runs, `cudnn.benchmark` with cuDNN's kernels timed first.
+error is that of the norm, to the published network in float64. Batches grow until one takes more
+than a second or the memory ends; each way's best one counts. `plain` is the published network,
+`channels last` the same in the other layout of memory, `fused` what extraction runs,
+`cudnn.benchmark` the same with cuDNN's kernels timed first.
 """
 
 import torch
@@ -11,8 +12,10 @@ import torch
 from tests.benchmarks.gpu.networks import PRECISIONS, Network, Networks, set_precision
 from tests.benchmarks.gpu.parts import Figures, Note, Run
 
+# A larger batch than one of so many seconds gains nothing.
+LONG = 1.0
 
-@torch.inference_mode()
+
 def measure(run: Run, note: Note) -> None:
     """A row a way and precision, as soon as it is measured."""
     networks = Networks(run)
@@ -60,6 +63,8 @@ def _measured(networks: Networks, network: Network) -> Figures:
         except torch.OutOfMemoryError:
             torch.cuda.empty_cache()
             break
+        if batch / speeds[batch] > LONG:
+            break
     if not speeds:
         raise RuntimeError(f"not even {networks.sizes.batches[0]} images fit the memory")
     best = max(speeds, key=lambda batch: speeds[batch])
@@ -67,5 +72,5 @@ def _measured(networks: Networks, network: Network) -> Figures:
         "batch": best,
         "images_a_second": speeds[best],
         "by_batch": {str(batch): round(speed, 1) for batch, speed in speeds.items()},
-        "relative_error": networks.error(network),
+        "relative_error": networks.error(network, best),
     }

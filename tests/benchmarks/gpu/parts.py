@@ -46,10 +46,10 @@ PARTS = (
     Part("card", 30, 180, ("torch",)),
     Part("tests", 75, 180, ("pytest", "torch", "numpy")),
     Part("extraction", 70, 180, ("torch", "torchvision", "numpy")),
-    Part("compiled", 60, 30, ("torch", "torchvision", "numpy")),
+    Part("compiled", 60, 90, ("torch", "torchvision", "numpy")),
     Part("training", 60, 180, ("torch", "numpy")),
-    Part("sharing", 65, 180, ("torch", "numpy")),
-    Part("search", 115, 180, SEARCH_NEEDS),
+    Part("sharing", 70, 180, ("torch", "numpy")),
+    Part("search", 110, 180, SEARCH_NEEDS),
 )
 
 

@@ -11,7 +11,7 @@ from tests.benchmarks.gpu.training import SMALL
 
 COUNTS, QUICK_COUNTS = (1, 4, 16), (1, 4)
 # Seconds for each count, if so many took as long as one after the other.
-WINDOW, QUICK_WINDOW = 12.0, 0.5
+WINDOW, QUICK_WINDOW = 8.0, 0.5
 MOST_EPOCHS = 10
 
 
@@ -27,7 +27,7 @@ def measure(run: Run, note: Note) -> None:
     window = QUICK_WINDOW if run.quick else WINDOW
     rows: list[Figures] = []
     for trials in counts:
-        epochs = max(2, min(MOST_EPOCHS, int(window / (alone * trials))))
+        epochs = max(1, min(MOST_EPOCHS, int(window / (alone * trials))))
         rate = training.trials_an_hour(workers, trials, epochs)
         one = rows[0]["trials_an_hour"] if rows else rate
         rows.append(
