@@ -228,8 +228,11 @@ def serve(data: TrialData, device: str, pipe: Any) -> None:
 class Workers:
     """Processes that train beside each other."""
 
-    def __init__(self, data: TrialData, count: int, device: str = "cpu") -> None:
-        context: Any = multiprocessing.get_context("spawn" if device == "cuda" else "fork")
+    def __init__(
+        self, data: TrialData, count: int, device: str = "cpu", start: str = "fork"
+    ) -> None:
+        """start: of the processes; on a GPU, which no process can share with its fork, `spawn`."""
+        context: Any = multiprocessing.get_context("spawn" if device == "cuda" else start)
         self.pipes, self.processes = [], []
         for _ in range(count):
             ours, theirs = context.Pipe()

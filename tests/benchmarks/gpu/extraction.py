@@ -24,22 +24,26 @@ def measure(run: Run, note: Note) -> None:
         set_precision(precision)
         for way, network in _ways(networks, precision).items():
             torch.backends.cudnn.benchmark = way.endswith("cudnn.benchmark")
-            row = {"way": way, "precision": precision, **_measured(networks, network)}
-            rows.append(row)
-            row["over_plain_float32"] = row["images_a_second"] / rows[0]["images_a_second"]
+            rows.append({"way": way, "precision": precision, **_measured(networks, network)})
+            if all("images_a_second" in row for row in (rows[0], rows[-1])):
+                over = rows[-1]["images_a_second"] / rows[0]["images_a_second"]
+                rows[-1]["over_plain_float32"] = over
             note({"pixels": networks.sizes.size, "heads": networks.sizes.heads, "rows": rows})
-    fused = {row["precision"]: row for row in rows if row["way"] == "fused"}
-    plain = {row["precision"]: row for row in rows if row["way"] == "plain"}
-    speed = {name: row["images_a_second"] for name, row in fused.items()}
+    fused, plain = _speeds(rows, "fused"), _speeds(rows, "plain")
     note(
         {
-            "fused_over_plain": {
-                name: speed[name] / plain[name]["images_a_second"] for name in fused
-            },
-            "fused_over_fused_float32": {name: speed[name] / speed["float32"] for name in fused},
-            "best_batch": {name: row["batch"] for name, row in fused.items()},
+            "fused_over_plain": {k: fused[k] / plain[k] for k in fused.keys() & plain},
+            "fused_over_fused_float32": {k: v / fused["float32"] for k, v in fused.items()}
+            if "float32" in fused
+            else {},
         }
     )
+
+
+def _speeds(rows: list[Figures], way: str) -> dict[str, float]:
+    """Of a way, by precision, those that ran."""
+    found = [row for row in rows if row["way"] == way and "images_a_second" in row]
+    return {row["precision"]: row["images_a_second"] for row in found}
 
 
 def _ways(networks: Networks, precision: str) -> dict[str, Network]:
@@ -55,7 +59,14 @@ def _ways(networks: Networks, precision: str) -> dict[str, Network]:
 
 
 def _measured(networks: Networks, network: Network) -> Figures:
-    """The best batch's speed, that of each, and the error."""
+    """The best batch's speed, that of each, and the error; or why it does not run here."""
+    try:
+        return _of_best(networks, network)
+    except RuntimeError as error:  # a card without bf16, say; the other ways go on
+        return {"failed": str(error)[:300]}
+
+
+def _of_best(networks: Networks, network: Network) -> Figures:
     speeds: dict[int, float] = {}
     for batch in networks.sizes.batches:
         try:

@@ -62,6 +62,7 @@ class Networks:
             exact = copy.deepcopy(self.model).double().to(self.device)
             self.exact = exact(self.few.double())
 
+    @torch.inference_mode()
     def images(self, count: int) -> Tensor:
         """(count, 3, size, size) float32, as if standardised."""
         shape = (count, 3, self.sizes.size, self.sizes.size)

@@ -51,6 +51,8 @@ def parts(done: Program) -> Figures:
     steps = {step[1]: float(step[2]) for step in named if step}
     ended = [at for at, text in done.lines if re.match(r"trial +\d", text)]
     figures: Figures = {"seconds": done.seconds, "steps": steps, "interrupted": done.interrupted}
+    if shares := [text for _, text in done.lines if "share a GPU" in text]:
+        figures["gpu"] = shares[0]
     if ended:
         figures |= {"first_trial_ended_s": ended[0], "trials_s": ended[-1] - ended[0]}
         figures["end_s"] = done.seconds - ended[-1]

@@ -19,7 +19,7 @@ def measure(run: Run, note: Note) -> None:
     """A row a count."""
     counts = QUICK_COUNTS if run.quick else COUNTS
     workers = training.Workers(
-        training.make_data(SMALL if run.quick else 1.0), max(counts), run.device
+        training.make_data(SMALL if run.quick else 1.0), max(counts), run.device, "spawn"
     )
     workers.ask("build", training.CONFIG)
     workers.ask("epochs", training.CONFIG, 1)  # the libraries' first calls are not of a trial

@@ -18,7 +18,7 @@ SMALL = 0.005
 def measure(run: Run, note: Note) -> None:
     """A row a configuration."""
     data = training.make_data(SMALL if run.quick else 1.0)
-    workers = training.Workers(data, 1, run.device)
+    workers = training.Workers(data, 1, run.device, "spawn")
     rows: list[Figures] = []
     note({"clips": {split: len(clips) for split, clips in data.rows.items()}})
     for layers, hidden in SHAPES[:2] if run.quick else SHAPES:
