@@ -26,10 +26,10 @@ from importlib.machinery import PathFinder
 
 find_spec = PathFinder.find_spec
 
-def found(name, path=None, target=None):
+def found(cls, name, path=None, target=None):
     return None if name.partition(".")[0] in {modules!r} else find_spec(name, path, target)
 
-PathFinder.find_spec = staticmethod(found)
+PathFinder.find_spec = classmethod(found)
 """
 
 
