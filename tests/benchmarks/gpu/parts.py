@@ -49,7 +49,7 @@ PARTS = (
     Part("compiled", 60, 90, ("torch", "torchvision", "numpy")),
     Part("training", 60, 180, ("torch", "numpy")),
     Part("sharing", 70, 180, ("torch", "numpy")),
-    Part("search", 110, 180, SEARCH_NEEDS),
+    Part("search", 110, 400, SEARCH_NEEDS),
 )
 
 

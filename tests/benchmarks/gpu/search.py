@@ -24,8 +24,8 @@ def measure(run: Run, note: Note) -> None:
         line += ["--study", "gpu", "--scheduler", "none"]
         line += _tiny(Path(place)) if run.quick else _demo()
         done = run_program(line, ROOT)
-        figures = parts(done) | {"trials": _complete(results)}
-    note(figures)
+        note(parts(done))  # before more is imported, for which there may be no time
+        note({"trials": _complete(results)})
     if done.code and not done.interrupted:
         raise RuntimeError(f"exit code {done.code}: {done.errors.strip()[-400:]}")
 
