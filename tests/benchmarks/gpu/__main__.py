@@ -13,8 +13,8 @@ import tests.benchmarks.gpu as package
 from harness.atomic import write_text
 from tests.benchmarks.gpu.parts import GRACE, PARTS, Figures, Part, command, run_part
 
-#: Seconds that all parts have together; with --quick, which is for machines that do much else, no
-#: more than each has is said.
+#: Seconds that all parts have together. Not with --quick, which may run beside other work: each
+#: part's own limit is enough there.
 LIMIT = 480.0
 
 
