@@ -1,4 +1,10 @@
-"""Shared fixtures: tiny synthetic clips and a study of them, made once a run; a browser."""
+"""Shared fixtures: tiny synthetic clips and a study of them, made once a run; a browser.
+
+What they need is imported where it is used: a machine with a GPU that has torch and pytest alone
+runs the tests of heads.
+"""
+
+from __future__ import annotations
 
 import os
 import signal
@@ -7,24 +13,24 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
-from harness.clips.demo import Demo, Plan, ensure_demo
-from tests.browser import Browser, or_skipped, started
-from tests.networks import save_tiny
+if TYPE_CHECKING:
+    from harness.clips.demo import Demo
+    from tests.browser import Browser
 
 # A shell's background job ignores Ctrl-C, and so would the commands that the tests interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
-
-TINY = Plan(clips=(10, 6, 4), faces=(64, 24), frames=31)
-#: Enough clips of val for every figure of a report.
-FEW = Plan(clips=(20, 20, 4), faces=(8, 8), frames=31)
 
 
 @pytest.fixture(scope="session")
 def tiny_demo(tmp_path_factory: pytest.TempPathFactory) -> Demo:
     """Twenty clips of 31 frames; do not change them."""
+    from harness.clips.demo import ensure_demo
+    from tests.plans import TINY
+
     return ensure_demo(tmp_path_factory.mktemp("demo"), TINY, processes=1)
 
 
@@ -52,6 +58,10 @@ class Searched:
 @pytest.fixture(scope="session")
 def searched(tmp_path_factory: pytest.TempPathFactory) -> Searched:
     """Real studies, small ones; do not change them."""
+    from harness.clips.demo import ensure_demo
+    from tests.networks import save_tiny
+    from tests.plans import FEW
+
     results = tmp_path_factory.mktemp("searched") / "results"
     demo = ensure_demo(results / ".cache", FEW, processes=1)
     made = Searched(
@@ -79,6 +89,8 @@ def _run(command: str, *arguments: object) -> None:
 @pytest.fixture(scope="session")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
     """Chromium; what it sees is kept in $TEST_ARTEFACTS, by default among pytest's own folders."""
+    from tests.browser import or_skipped, started
+
     folder = os.environ.get("TEST_ARTEFACTS")
     artefacts = Path(folder) if folder else tmp_path_factory.mktemp("artefacts")
     yield from or_skipped(lambda: started(artefacts))

@@ -6,7 +6,6 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from harness.backbone.checkpoints import save_mtl_dan
 from harness.backbone.mtl_dan import MTLDAN
 
 
@@ -33,6 +32,9 @@ def _tiny() -> MTLDAN:
 
 def save_tiny(path: Path) -> Path:
     """Writes a network of one head a branch, for pictures of 32 pixels a side."""
+    # Files need safetensors; networks in memory, of a benchmark say, do not.
+    from harness.backbone.checkpoints import save_mtl_dan
+
     save_mtl_dan(path, _tiny(), {"input_size": "32"})
     return path
 

@@ -30,7 +30,7 @@ from harness.clips.table import EMOTIONS
 from harness.clips.video import FPS, sampled_frames
 from harness.clips.voices import RATE, draw_sound, draw_voice
 from harness.metrics import mean_pcc
-from tests.conftest import TINY
+from tests.plans import TINY
 
 SMALL = Plan(clips=(3, 4, 4), faces=(8, 8), frames=8)
 

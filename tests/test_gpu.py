@@ -1,24 +1,19 @@
-"""What only a GPU can show."""
+"""What only a GPU can show of heads; needs torch and pytest alone."""
 
 import dataclasses
-from pathlib import Path
 
 import pytest
 import torch
-from optuna.trial import TrialState
 
-from harness.clips.demo import Demo
 from harness.head.losses import reduced_loss
 from harness.head.model import LSTMHead
 from harness.study.trial import Trial, run_trial
-from tests.test_search import SMOKE, command, trials, weights
 from tests.test_trial import CONFIG, make_data
 
 pytestmark = [
     pytest.mark.gpu,
     pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here"),
 ]
-__all__ = ["weights"]  # a fixture
 
 
 @pytest.mark.parametrize("pooling", ["last", "mean", "attention"])
@@ -59,16 +54,6 @@ def test_a_trial_on_the_gpu_learns_as_on_the_cpu() -> None:
     data = make_data(600)
     scores = [run_trial(config, data, device=torch.device(d)).score for d in ("cpu", "cuda")]
     assert scores[0] == pytest.approx(scores[1], abs=0.03)
-
-
-@pytest.mark.slow
-def test_trials_share_the_gpu(tmp_path: Path, tiny_demo: Demo, weights: Path) -> None:
-    data = ["--data", tiny_demo.root, "--weights", weights, "--space", SMOKE]
-    share = ["--gpus-per-trial", 0.25, "--concurrency", 3, "--scheduler", "none"]
-    done = command("search", "--results", tmp_path, "--study", "s", *data, *share)
-    assert done.returncode == 0, done.stderr
-    found = trials(tmp_path, "s")
-    assert [trial.state for trial in found] == [TrialState.COMPLETE] * 3
 
 
 @pytest.mark.parametrize("pooling", ["last", "mean"])

@@ -1,12 +1,19 @@
 """How many trials share a GPU."""
 
+from pathlib import Path
+
 import pytest
 import torch
+from optuna.trial import TrialState
 
+from harness.clips.demo import Demo
 from harness.spaces import SPACES
 from harness.study.sharing import CONTEXT, MOST, fraction, largest, measured_need
 from harness.study.space_file import read_space
+from tests.test_search import SMOKE, command, trials, weights
 from tests.test_trial import make_data
+
+__all__ = ["weights"]  # a fixture
 
 
 def test_the_largest_of_a_space_is_measured() -> None:
@@ -30,3 +37,15 @@ def test_trials_share_by_memory(need: int, total: int, trials: int) -> None:
 def test_the_need_is_measured_on_the_gpu() -> None:
     space = read_space(SPACES / "smoke.toml").without("stride", 1)
     assert 0 < measured_need(space, make_data()) < 2**30
+
+
+@pytest.mark.slow
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+def test_trials_share_the_gpu(tmp_path: Path, tiny_demo: Demo, weights: Path) -> None:
+    data = ["--data", tiny_demo.root, "--weights", weights, "--space", SMOKE]
+    share = ["--gpus-per-trial", 0.25, "--concurrency", 3, "--scheduler", "none"]
+    done = command("search", "--results", tmp_path, "--study", "s", *data, *share)
+    assert done.returncode == 0, done.stderr
+    found = trials(tmp_path, "s")
+    assert [trial.state for trial in found] == [TrialState.COMPLETE] * 3

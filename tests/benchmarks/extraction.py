@@ -38,7 +38,6 @@ import argparse
 import json
 import os
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -50,19 +49,10 @@ from torch import Tensor, nn
 from harness.backbone.fused import fuse
 from harness.features.extraction import Extractor, Work
 from tests.benchmarks.films import write_films
+from tests.benchmarks.inference import BATCH, CLIP, SIZE, seconds
 from tests.networks import make_network
 
-CLIP, BATCH, SIZE = 12, 64, 224
 STRIDES = (10, 15, 30)
-
-
-def seconds(run: Callable[[], object], device: torch.device) -> float:
-    """Of one run, the device's work included."""
-    begun = time.perf_counter()
-    run()
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-    return time.perf_counter() - begun
 
 
 def relative_error(plain: nn.Module, other: nn.Module, images: Tensor) -> float:

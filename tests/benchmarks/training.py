@@ -41,8 +41,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from rich.console import Console
-from rich.table import Table
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_sequence
 from torch.utils.data import DataLoader, Dataset
@@ -230,14 +228,18 @@ def serve(data: TrialData, device: str, pipe: Any) -> None:
 class Workers:
     """Processes that train beside each other."""
 
-    def __init__(self, data: TrialData, count: int, device: str = "cpu") -> None:
-        context: Any = multiprocessing.get_context("spawn" if device == "cuda" else "fork")
+    def __init__(
+        self, data: TrialData, count: int, device: str = "cpu", start: str = "fork"
+    ) -> None:
+        """start: of the processes; on a GPU, which no process can share with its fork, `spawn`."""
+        context: Any = multiprocessing.get_context("spawn" if device == "cuda" else start)
         self.pipes, self.processes = [], []
         for _ in range(count):
             ours, theirs = context.Pipe()
             self.pipes.append(ours)
             process = context.Process(target=serve, args=(data, device, theirs), daemon=True)
             process.start()
+            theirs.close()  # so that the end of a process that fails is seen, not waited for
             self.processes.append(process)
 
     def ask(self, what: str, *values: Any, only: int | None = None) -> list[Any]:
@@ -330,32 +332,43 @@ def on_gpu(data: TrialData, shapes: list[tuple[int, int]]) -> dict[str, Any]:
     """The same table on a GPU, and trials an hour with several sharing it; empty without one."""
     if not torch.cuda.is_available():
         return {}
-    table = []
     workers = Workers(data, max(SHARING), "cuda")
-    for layers, hidden in shapes:
-        config = replace(CONFIG, layers=layers, hidden=hidden)
-        (startup,) = workers.ask("build", config, only=1)
-        ours = min(workers.ask("epochs", config, 1, only=1)[0][0] for _ in range(4))
-        usual = seconds(conventional(data, config, "cuda"), 2)
-        (rate,) = workers.ask("peak", config, only=1)
-        table.append(
-            {
-                "layers": layers, "hidden": hidden, "startup_s": startup, "ours_s": ours,
-                "conventional_s": usual, "throughput_ratio": usual / ours,
-                "share_of_peak": operations(data, config) / ours / rate,
-            }
-        )  # fmt: skip
+    configs = [replace(CONFIG, layers=layers, hidden=hidden) for layers, hidden in shapes]
+    table = [measure_alone(data, workers, config, "cuda") for config in configs]
     workers.ask("build", CONFIG)
     workers.ask("epochs", CONFIG, 1)  # the libraries' first calls are not of a trial
-    an_hour = {}
-    for trials in SHARING:
-        slowest = max(wall for wall, _ in workers.ask("epochs", CONFIG, 10, only=trials))
-        an_hour[trials] = trials * 3600 / (slowest * TRIAL_EPOCHS)
+    an_hour = {trials: trials_an_hour(workers, trials, 10) for trials in SHARING}
     workers.close()
     return {"table": table, "trials_an_hour": an_hour}
 
 
+def measure_alone(
+    data: TrialData, workers: Workers, config: TrialConfig, device: str, rounds: int = 4
+) -> dict[str, Any]:
+    """A row of a device's table: a trial alone in a worker, and the conventional loop here. The
+    first of the rounds may hold the libraries' first calls, so that two are the least."""
+    (startup,) = workers.ask("build", config, only=1)
+    ours = min(workers.ask("epochs", config, 1, only=1)[0][0] for _ in range(rounds))
+    usual = seconds(conventional(data, config, device), max(1, rounds // 2))
+    (rate,) = workers.ask("peak", config, only=1)
+    return {
+        "layers": config.layers, "hidden": config.hidden, "startup_s": startup, "ours_s": ours,
+        "conventional_s": usual, "throughput_ratio": usual / ours,
+        "share_of_peak": operations(data, config) / ours / rate,
+    }  # fmt: skip
+
+
+def trials_an_hour(workers: Workers, trials: int, epochs: int) -> float:
+    """Of CONFIG, built before, that so many workers train beside each other; the slowest counts."""
+    slowest = max(wall for wall, _ in workers.ask("epochs", CONFIG, epochs, only=trials))
+    return trials * 3600 / (slowest * TRIAL_EPOCHS)
+
+
 def show(figures: dict[str, Any]) -> None:
+    # What only measures, tests/benchmarks/gpu say, runs without it.
+    from rich.console import Console
+    from rich.table import Table
+
     table = Table(
         "layers", "hidden", "conventional, s/epoch", "ours, one core", "two trials", "throughput",
         "bf16", "of peak", "start-up, s", "disturbed",

@@ -12,7 +12,6 @@ Winograd convolutions; what is compiled is that, since a compiler sees no way th
 """
 
 import argparse
-import copy
 import json
 import os
 from collections.abc import Callable
@@ -24,7 +23,7 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from harness.backbone.fused import FusedMTLDAN, fuse
-from tests.benchmarks.extraction import BATCH, CLIP, SIZE, seconds
+from tests.benchmarks.inference import BATCH, CLIP, SIZE, direct, seconds
 from tests.networks import make_network
 
 USED = "fused float32"
@@ -44,14 +43,6 @@ class Contiguous(FusedMTLDAN):
         ]
         weights = torch.stack(maps, dim=1).flatten(2).float()
         return torch.bmm(weights, x.flatten(2).float().transpose(1, 2)) / weights.shape[2]
-
-
-def direct(network: FusedMTLDAN) -> FusedMTLDAN:
-    """The same with direct convolutions alone, which is also what a compiler can look into."""
-    network = copy.deepcopy(network)
-    for head in network.attend:
-        head.__class__ = nn.Conv2d
-    return network
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from harness.clips.demo import Demo, ensure_demo
 from harness.spaces import SPACES
-from tests.conftest import TINY
 from tests.faults.commands import command
 from tests.networks import save_tiny
+from tests.plans import TINY
 from tests.studies import make_study
 from tests.trees import plain_tree
 
