@@ -12,7 +12,7 @@ from harness.predictions import read_clips, read_predictions
 from tests.faults import models
 from tests.faults.commands import Done, command
 from tests.faults.crash import all_stored, check_stored
-from tests.faults.fault import fault
+from tests.faults.fault import fault, turn
 from tests.faults.surroundings import check_said
 from tests.faults.whole import check_study
 
@@ -56,7 +56,7 @@ def numbers(done: Done) -> dict[str, object]:
     return told
 
 
-@fault("corruption", "a prediction file is damaged", 40)
+@fault("corruption", "a prediction file is damaged", 40, few=8)
 def _(folder: Path, rng: random.Random) -> None:
     results = models.copied(models.library(), folder)
     victim = rng.choice(sorted(results.glob("s/predictions/*.parquet")))
@@ -69,7 +69,7 @@ def _(folder: Path, rng: random.Random) -> None:
     assert found["members"] == expected["members"]
 
 
-@fault("corruption", "two prediction files change places", 10)
+@fault("corruption", "two prediction files change places", 10, few=3)
 def _(folder: Path, rng: random.Random) -> None:
     results = models.copied(models.library(), folder)
     one, two = rng.sample(sorted(results.glob("s/predictions/*.parquet")), 2)
@@ -82,7 +82,7 @@ def _(folder: Path, rng: random.Random) -> None:
     assert two.name in refusals
 
 
-@fault("corruption", "the clips of a study are damaged", 20)
+@fault("corruption", "the clips of a study are damaged", 20, few=6)
 def _(folder: Path, rng: random.Random) -> None:
     results = models.copied(models.library(), folder)
     file = results / "s" / "clips.parquet"
@@ -90,14 +90,14 @@ def _(folder: Path, rng: random.Random) -> None:
     check_said(ensemble(results, "--json"), "clips.parquet")
 
 
-@fault("corruption", "study.json is damaged", 20)
+@fault("corruption", "study.json is damaged", 20, few=6)
 def _(folder: Path, rng: random.Random) -> None:
     results = models.copied(models.library(), folder)
     spoil(results / "s" / "study.json", rng)
     check_said(ensemble(results), "study.json")
 
 
-@fault("corruption", "a shard of the feature store is damaged", 12)
+@fault("corruption", "a shard of the feature store is damaged", 12, few=4)
 def _(folder: Path, rng: random.Random) -> None:
     line = models.extraction(folder / "results")
     all_stored()
@@ -110,7 +110,7 @@ def _(folder: Path, rng: random.Random) -> None:
     check_stored(folder / "results")
 
 
-@fault("corruption", "a video is exchanged under a stored clip", 3)
+@fault("corruption", "a video is exchanged under a stored clip", 3, few=1)
 def _(folder: Path, rng: random.Random) -> None:
     data = models.copied(models.clips(), folder)
     results = folder / "results"
@@ -129,20 +129,25 @@ def search_again(results: Path) -> Done:
     return command(results, "search", *models.searching(results, models.TRIALS))
 
 
-@fault("corruption", "the study's log is damaged", 8)
+@fault("corruption", "the study's log is damaged", 8, few=3)
 def _(folder: Path, rng: random.Random) -> None:
     results = models.copied(models.searched(), folder)
     spoil(results / "s" / "study.log", rng)
     check_said(search_again(results), "study.log")
 
 
-@fault("corruption", "predictions of a complete trial are gone or damaged, and the search runs", 4)
+@fault(
+    "corruption",
+    "predictions of a complete trial are gone or damaged, and the search runs",
+    4,
+    few=2,
+)
 def _(folder: Path, rng: random.Random) -> None:
     results = models.copied(models.searched(), folder)
     victim = rng.choice(sorted(results.glob("s/predictions/*.parquet")))
     index = read_clips(results / "s" / "clips.parquet")
     whole = read_predictions(victim, index, "val")
-    if rng.random() < 0.5:
+    if turn(("gone", "damaged"), "predictions") == "gone":
         victim.unlink()
     else:
         spoil(victim, rng)
@@ -156,14 +161,15 @@ def _(folder: Path, rng: random.Random) -> None:
     assert np.array_equal(found[1], whole[1])
 
 
-@fault("corruption", "a head, or an ensemble's file, is damaged before it predicts", 12)
+@fault("corruption", "a head, or an ensemble's file, is damaged before it predicts", 12, few=4)
 def _(folder: Path, rng: random.Random) -> None:
     results = models.copied(models.searched(), folder)
     assert ensemble(results).code == 0
     built = results / "s" / "ensembles" / "mean-top2"
     members = json.loads((built / "ensemble.json").read_text())["members"]
-    heads = [results / "s" / "heads" / f"{member}.safetensors" for member in members]
-    victim = rng.choice([*heads, built / "ensemble.json", results / "s" / "study.json"])
+    files = {f"head of {m}": results / "s" / "heads" / f"{m}.safetensors" for m in members}
+    files |= {"ensemble": built / "ensemble.json", "study": results / "s" / "study.json"}
+    victim = files[turn(files, "files of an ensemble")]
     spoil(victim, rng)
     line = ["--ensemble", built, "--data", models.given_features(), "--out", folder / "out.csv"]
     check_said(command(folder, "predict", *line), victim.name)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tests.faults import models
 from tests.faults.commands import command, start
-from tests.faults.fault import fault
+from tests.faults.fault import fault, turn
 from tests.faults.meter import family
 from tests.faults.surroundings import check_said
 from tests.faults.whole import check_study
@@ -46,7 +46,7 @@ def outside(address: str) -> bool:
     return not (address.removeprefix("::ffff:").startswith("127.") or address == "::1")
 
 
-@fault("exposure", "a search is looked at from outside while it runs", 2)
+@fault("exposure", "a search is looked at from outside while it runs", 2, few=1)
 def _(folder: Path, rng: random.Random) -> None:
     running = start(folder / "said.txt", "search", *models.searching(folder, 12))
     found: set[str] = set()
@@ -61,13 +61,8 @@ def _(folder: Path, rng: random.Random) -> None:
 
 @fault("exposure", "a storage address with a password that cannot be opened", 3)
 def _(folder: Path, rng: random.Random) -> None:
-    url = rng.choice(
-        [
-            f"postgresql://someone:{SECRET}@127.0.0.1:1/none",
-            f"mysql://someone:{SECRET}@127.0.0.1:1/none",
-            f"nonsense://someone:{SECRET}@host/none",
-        ]
-    )
+    kind = turn(("postgresql", "mysql", "nonsense"), "databases")
+    url = f"{kind}://someone:{SECRET}@127.0.0.1:1/none"
     done = command(folder, "search", *models.searching(folder), "--storage", url)
     check_said(done, "--storage")
     _nowhere(folder, done.said)

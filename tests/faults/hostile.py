@@ -25,7 +25,7 @@ from harness.study.heads import read_head
 from harness.study.space_file import SPACES, read_space
 from tests.faults import models
 from tests.faults.commands import command
-from tests.faults.fault import fault
+from tests.faults.fault import fault, turn
 from tests.faults.surroundings import check_said
 from tests.networks import Trap, make_network
 from tests.trees import hume_table, picture
@@ -68,7 +68,7 @@ def survives(read: Callable[[], object]) -> bool:
         assert time.monotonic() - begun < SECONDS
 
 
-@fault("hostile", "a table of clips is fuzzed", 300)
+@fault("hostile", "a table of clips is fuzzed", 300, few=60)
 def _(folder: Path, rng: random.Random) -> None:
     (folder / "features").mkdir()
     table = pd.read_csv(models.given_features() / "clips.csv").to_csv(index=False).encode()
@@ -76,20 +76,20 @@ def _(folder: Path, rng: random.Random) -> None:
     survives(lambda: read_clips(folder))
 
 
-@fault("hostile", "the labels of the release are fuzzed", 300)
+@fault("hostile", "the labels of the release are fuzzed", 300, few=60)
 def _(folder: Path, rng: random.Random) -> None:
     (folder / "data_info.csv").write_bytes(fuzz(hume_table().to_csv(index=False).encode(), rng))
     survives(lambda: read_clips(folder))
 
 
-@fault("hostile", "a search space is fuzzed", 300)
+@fault("hostile", "a search space is fuzzed", 300, few=60)
 def _(folder: Path, rng: random.Random) -> None:
     space = rng.choice(sorted(SPACES.glob("*.toml")))
     (folder / "space.toml").write_bytes(fuzz(space.read_bytes(), rng))
     survives(lambda: read_space(folder / "space.toml"))
 
 
-@fault("hostile", "a feature file is fuzzed", 60)
+@fault("hostile", "a feature file is fuzzed", 60, few=20)
 def _(folder: Path, rng: random.Random) -> None:
     root = models.copied(models.given_features(), folder)
     victim = rng.choice(sorted((root / "features").iterdir()))
@@ -103,7 +103,7 @@ def _(folder: Path, rng: random.Random) -> None:
     survives(lambda: read_foreign(read_clips(root)))
 
 
-@fault("hostile", "an array file that would run code, or holds more than memory", 2)
+@fault("hostile", "an array file that would run code, or holds more than memory", 2, few=1)
 def _(folder: Path, rng: random.Random) -> None:
     from harness.features.foreign import read_foreign
 
@@ -120,7 +120,7 @@ def _(folder: Path, rng: random.Random) -> None:
     assert not mark.exists(), "code from a file was run"
 
 
-@fault("hostile", "weights are fuzzed", 30)
+@fault("hostile", "weights are fuzzed", 30, few=10)
 def _(folder: Path, rng: random.Random) -> None:
     file = folder / rng.choice(["net.safetensors", "net.pth"])
     if file.suffix == ".pth":
@@ -138,7 +138,7 @@ def _(folder: Path, rng: random.Random) -> None:
 @fault("hostile", "a pickle that would run code, under every name", 6)
 def _(folder: Path, rng: random.Random) -> None:
     mark = folder / "mark"
-    suffix = rng.choice([".pth", ".pt", ".pkl", ".safetensors", ".bin", ""])
+    suffix = turn([".pth", ".pt", ".pkl", ".safetensors", ".bin", ""], "suffixes")
     file = folder / f"weights{suffix}"
     torch.save({"model_state_dict": {"x": Trap(mark)}}, file)
     assert not survives(lambda: load_mtl_dan(file))
@@ -146,7 +146,7 @@ def _(folder: Path, rng: random.Random) -> None:
     assert not mark.exists(), "code from a file was run"
 
 
-@fault("hostile", "a Parquet file of somebody else", 10)
+@fault("hostile", "a Parquet file of somebody else", 10, few=5)
 def _(folder: Path, rng: random.Random) -> None:
     file = folder / "clips.parquet"
     pq.write_table(pa.table({"clip_id": ["../x", "=1+1"], "split": ["val", "val"]}), file)
@@ -154,7 +154,7 @@ def _(folder: Path, rng: random.Random) -> None:
     assert not survives(lambda: read_study_clips(file))
 
 
-@fault("hostile", "videos are fuzzed, twenty at a time", 6)
+@fault("hostile", "videos are fuzzed, twenty at a time", 6, few=2)
 def _(folder: Path, rng: random.Random) -> None:
     root = models.copied(models.clips(), folder)
     for video in (root / "clips").iterdir():
@@ -177,7 +177,7 @@ def bomb() -> Path:
     return path
 
 
-@fault("hostile", "images are fuzzed, and some are bombs", 6)
+@fault("hostile", "images are fuzzed, and some are bombs", 6, few=2)
 def _(folder: Path, rng: random.Random) -> None:
     root = models.copied(models.clips(), folder)
     shutil.rmtree(root / "clips")
@@ -206,7 +206,7 @@ HOSTILE_IDS = (
 
 @fault("hostile", "ids that lead elsewhere or look like others", len(HOSTILE_IDS))
 def _(folder: Path, rng: random.Random) -> None:
-    hostile = HOSTILE_IDS[rng.randrange(len(HOSTILE_IDS))]
+    hostile = turn(HOSTILE_IDS, "ids")
     root = models.copied(models.given_features(), folder)
     table = pd.read_csv(root / "clips.csv", dtype=str)
     table.loc[3, "clip_id"] = hostile
@@ -214,7 +214,10 @@ def _(folder: Path, rng: random.Random) -> None:
     assert not survives(lambda: read_clips(root)), f"{hostile!r} was taken for an id"
 
 
-@fault("hostile", "names of files, studies, targets and ensembles that do harm", 8)
+HOSTILE_TARGETS = ("=cmd|' /C calc'!A0", "@joy", "+joy", "-joy", "a\nb", "", "clip\0id")
+
+
+@fault("hostile", "names of files, studies, targets and ensembles that do harm", 8, few=7)
 def _(folder: Path, rng: random.Random) -> None:
     loose = folder / "loose"
     loose.mkdir()
@@ -222,7 +225,7 @@ def _(folder: Path, rng: random.Random) -> None:
     assert not survives(lambda: read_new_clips(loose))
     root = models.copied(models.given_features(), folder)
     table = pd.read_csv(root / "clips.csv", dtype=str)
-    name = rng.choice(["=cmd|' /C calc'!A0", "@joy", "+joy", "-joy", "a\nb", "", "clip\0id"])
+    name = turn(HOSTILE_TARGETS, "targets")
     table.rename(columns={"joy": name}).to_csv(root / "clips.csv", index=False)
     assert not survives(lambda: read_clips(root)), f"{name!r} was taken for a target"
     results = models.copied(models.library(), folder)
@@ -233,7 +236,7 @@ def _(folder: Path, rng: random.Random) -> None:
     assert not (folder / "x").exists()
 
 
-@fault("hostile", "a compressed bomb for weights", 2)
+@fault("hostile", "a compressed bomb for weights", 2, few=1)
 def _(folder: Path, rng: random.Random) -> None:
     file = folder / "net.pth"
     with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as bomb:
