@@ -97,7 +97,7 @@ class Hunted:
 
     def wait_for_trials(self) -> None:
         """Until another one was finished."""
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 600
         files = len(kept(self.results))
         while len(kept(self.results)) == files:
             assert self.running is not None
