@@ -15,7 +15,8 @@ INTERRUPTED = 130
 
 def console(quiet: bool = False) -> Console:
     """Standard output; colours and live tables only where a terminal is watching."""
-    return Console(quiet=quiet)
+    # Names from files are shown as they are: ":smile:" is no picture.
+    return Console(quiet=quiet, emoji=False)
 
 
 def run(app: typer.Typer) -> None:
