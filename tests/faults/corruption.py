@@ -56,7 +56,7 @@ def numbers(done: Done) -> dict[str, object]:
     return told
 
 
-@fault("corruption", "a prediction file is damaged", 40, few=8)
+@fault("corruption", "a prediction file is damaged", 40, few=20)
 def _(folder: Path, rng: random.Random) -> None:
     results = models.copied(models.library(), folder)
     victim = rng.choice(sorted(results.glob("s/predictions/*.parquet")))
@@ -69,7 +69,7 @@ def _(folder: Path, rng: random.Random) -> None:
     assert found["members"] == expected["members"]
 
 
-@fault("corruption", "two prediction files change places", 10, few=3)
+@fault("corruption", "two prediction files change places", 10)
 def _(folder: Path, rng: random.Random) -> None:
     results = models.copied(models.library(), folder)
     one, two = rng.sample(sorted(results.glob("s/predictions/*.parquet")), 2)
@@ -82,7 +82,7 @@ def _(folder: Path, rng: random.Random) -> None:
     assert two.name in refusals
 
 
-@fault("corruption", "the clips of a study are damaged", 20, few=6)
+@fault("corruption", "the clips of a study are damaged", 20)
 def _(folder: Path, rng: random.Random) -> None:
     results = models.copied(models.library(), folder)
     file = results / "s" / "clips.parquet"
@@ -90,7 +90,7 @@ def _(folder: Path, rng: random.Random) -> None:
     check_said(ensemble(results, "--json"), "clips.parquet")
 
 
-@fault("corruption", "study.json is damaged", 20, few=6)
+@fault("corruption", "study.json is damaged", 20)
 def _(folder: Path, rng: random.Random) -> None:
     results = models.copied(models.library(), folder)
     spoil(results / "s" / "study.json", rng)
@@ -129,7 +129,7 @@ def search_again(results: Path) -> Done:
     return command(results, "search", *models.searching(results, models.TRIALS))
 
 
-@fault("corruption", "the study's log is damaged", 8, few=3)
+@fault("corruption", "the study's log is damaged", 8)
 def _(folder: Path, rng: random.Random) -> None:
     results = models.copied(models.searched(), folder)
     spoil(results / "s" / "study.log", rng)
@@ -161,7 +161,7 @@ def _(folder: Path, rng: random.Random) -> None:
     assert np.array_equal(found[1], whole[1])
 
 
-@fault("corruption", "a head, or an ensemble's file, is damaged before it predicts", 12, few=4)
+@fault("corruption", "a head, or an ensemble's file, is damaged before it predicts", 12)
 def _(folder: Path, rng: random.Random) -> None:
     results = models.copied(models.searched(), folder)
     assert ensemble(results).code == 0

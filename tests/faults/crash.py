@@ -79,12 +79,12 @@ def same(expected: dict[str, bytes], found: dict[str, bytes]) -> None:
             assert found[path] == content, f"{path} differs from that of an unbroken run"
 
 
-@fault("crash", "ensemble killed between write, flush and rename", 30, few=8)
+@fault("crash", "ensemble killed between write, flush and rename", 30, few=10)
 def _(folder: Path, rng: random.Random) -> None:
     broken_and_repeated("ensemble", ensembling, folder, rng)
 
 
-@fault("crash", "pretraining killed between write, flush and rename", 8, few=3)
+@fault("crash", "pretraining killed between write, flush and rename", 8, few=2)
 def _(folder: Path, rng: random.Random) -> None:
     broken_and_repeated("pretrain", pretraining, folder, rng)
 
@@ -156,7 +156,7 @@ def _(folder: Path, rng: random.Random) -> None:
             assert kept.get(path, content) == content, f"{path} was written anew"
 
 
-@fault("crash", "an ensemble of the same name made anew, and killed", 12, few=4)
+@fault("crash", "an ensemble of the same name made anew, and killed", 12)
 def _(folder: Path, rng: random.Random) -> None:
     results = models.copied(models.library(), folder)
     first = ["--results", results, "--name", "best", "--top", 3, "--no-report"]

@@ -35,6 +35,7 @@ TOKENS = (
     b"1e999", b"9" * 400, b"[[", b"{", b"#", "\u202eevil".encode(), "\u0430".encode(), b"'",
     b"\\", b"\t",
 )  # fmt: skip
+#: Of a processor, which a busy machine does not lengthen; what is meant is for ever.
 SECONDS = 20
 
 
@@ -58,17 +59,17 @@ def fuzz(content: bytes, rng: random.Random) -> bytes:
 
 def survives(read: Callable[[], object]) -> bool:
     """Whether it was read; False for a clear refusal. Anything else is lost."""
-    begun = time.monotonic()
+    begun = time.process_time()
     try:
         read()
         return True
     except InputError:
         return False
     finally:
-        assert time.monotonic() - begun < SECONDS
+        assert time.process_time() - begun < SECONDS
 
 
-@fault("hostile", "a table of clips is fuzzed", 300, few=60)
+@fault("hostile", "a table of clips is fuzzed", 300)
 def _(folder: Path, rng: random.Random) -> None:
     (folder / "features").mkdir()
     table = pd.read_csv(models.given_features() / "clips.csv").to_csv(index=False).encode()
@@ -76,20 +77,20 @@ def _(folder: Path, rng: random.Random) -> None:
     survives(lambda: read_clips(folder))
 
 
-@fault("hostile", "the labels of the release are fuzzed", 300, few=60)
+@fault("hostile", "the labels of the release are fuzzed", 300)
 def _(folder: Path, rng: random.Random) -> None:
     (folder / "data_info.csv").write_bytes(fuzz(hume_table().to_csv(index=False).encode(), rng))
     survives(lambda: read_clips(folder))
 
 
-@fault("hostile", "a search space is fuzzed", 300, few=60)
+@fault("hostile", "a search space is fuzzed", 300)
 def _(folder: Path, rng: random.Random) -> None:
     space = rng.choice(sorted(SPACES.glob("*.toml")))
     (folder / "space.toml").write_bytes(fuzz(space.read_bytes(), rng))
     survives(lambda: read_space(folder / "space.toml"))
 
 
-@fault("hostile", "a feature file is fuzzed", 60, few=20)
+@fault("hostile", "a feature file is fuzzed", 60)
 def _(folder: Path, rng: random.Random) -> None:
     root = models.copied(models.given_features(), folder)
     victim = rng.choice(sorted((root / "features").iterdir()))
@@ -103,7 +104,7 @@ def _(folder: Path, rng: random.Random) -> None:
     survives(lambda: read_foreign(read_clips(root)))
 
 
-@fault("hostile", "an array file that would run code, or holds more than memory", 2, few=1)
+@fault("hostile", "an array file that would run code, or holds more than memory", 2)
 def _(folder: Path, rng: random.Random) -> None:
     from harness.features.foreign import read_foreign
 
@@ -146,7 +147,7 @@ def _(folder: Path, rng: random.Random) -> None:
     assert not mark.exists(), "code from a file was run"
 
 
-@fault("hostile", "a Parquet file of somebody else", 10, few=5)
+@fault("hostile", "a Parquet file of somebody else", 10)
 def _(folder: Path, rng: random.Random) -> None:
     file = folder / "clips.parquet"
     pq.write_table(pa.table({"clip_id": ["../x", "=1+1"], "split": ["val", "val"]}), file)

@@ -68,7 +68,7 @@ def _(folder: Path, rng: random.Random) -> None:
         check_stored(disk / "results")
 
 
-@fault("surroundings", "disk full while an ensemble is written", 6, few=3)
+@fault("surroundings", "disk full while an ensemble is written", 6)
 def _(folder: Path, rng: random.Random) -> None:
     disk = folder / "disk"
     with small_disk(disk, 4096):

@@ -16,7 +16,7 @@ from tests.faults.whole import check_whole
 from tests.trees import plain_tree
 
 
-@fault("surroundings", "two ensembles of one name made at once", 6, few=3)
+@fault("surroundings", "two ensembles of one name made at once", 6)
 def _(folder: Path, rng: random.Random) -> None:
     results = models.copied(models.library(), folder)
     line = ["--results", results, "--name", "best", "--no-report", "--top"]

@@ -106,7 +106,7 @@ def _elsewhere(values: dict[str, Any], rng: random.Random) -> None:
 CHANGES = {"without": _without, "nonsense": _nonsense, "elsewhere": _elsewhere}
 
 
-@fault("hostile", "an ensemble or a study that says nonsense, with a seal that fits", 24, few=8)
+@fault("hostile", "an ensemble or a study that says nonsense, with a seal that fits", 24)
 def _(folder: Path, rng: random.Random) -> None:
     results = models.copied(models.searched(), folder)
     assert ensemble(results).code == 0
@@ -122,7 +122,7 @@ def _(folder: Path, rng: random.Random) -> None:
             read()
 
 
-@fault("hostile", "a head that says nonsense, with a seal that fits", 12, few=4)
+@fault("hostile", "a head that says nonsense, with a seal that fits", 12)
 def _(folder: Path, rng: random.Random) -> None:
     results = models.copied(models.searched(), folder)
     assert ensemble(results).code == 0
