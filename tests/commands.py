@@ -19,8 +19,10 @@ from typing import Any
 import torch
 
 _COMMANDS = ("search", "ensemble", "extract", "pretrain", "predict", "report")
+# What they import once they work.
+_HEAVY = ("study.session", "study.tuning", "reports.page", "predictor", "backbone.pretraining")
 _SERVER = multiprocessing.get_context("forkserver")
-_SERVER.set_forkserver_preload([f"harness.{name}" for name in _COMMANDS] + ["harness.study.tuning"])
+_SERVER.set_forkserver_preload([f"harness.{name}" for name in (*_COMMANDS, *_HEAVY)])
 #: Seconds until a command hangs: many times what any takes, also beside other tests.
 HANGS = 600
 
