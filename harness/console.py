@@ -23,7 +23,8 @@ def console(quiet: bool = False) -> "Console":
     """Standard output; colours and live tables only where a terminal is watching."""
     from rich.console import Console  # wrong usage needs none
 
-    return Console(quiet=quiet)
+    # Names from files are shown as they are: ":smile:" is no picture.
+    return Console(quiet=quiet, emoji=False)
 
 
 def invocation(command: str) -> str:

@@ -33,8 +33,8 @@ class Browser:
         self.wait(drawn)
 
     def wait(self, script: str) -> None:
-        """Until the script returns something true; TimeoutException after a minute."""
-        WebDriverWait(self.driver, 60).until(lambda driver: driver.execute_script(script))
+        """Until the script returns something true; TimeoutException after five minutes."""
+        WebDriverWait(self.driver, 300).until(lambda driver: driver.execute_script(script))
 
     def ask(self, script: str) -> object:
         """What a script returns."""

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +21,18 @@ if TYPE_CHECKING:
 
 # A shell's background job ignores Ctrl-C, and so would the commands that the tests interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+#: Fixtures that are dear to make; under `pytest -n` the tests that share one run in one process.
+SHARED = ("searched", "built", "demo")
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist looks at the marks
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        for name in SHARED:
+            if name in getattr(item, "fixturenames", ()):
+                item.add_marker(pytest.mark.xdist_group(name))
 
 
 @pytest.fixture(scope="session")
@@ -59,6 +69,8 @@ class Searched:
 def searched(tmp_path_factory: pytest.TempPathFactory) -> Searched:
     """Real studies, small ones; do not change them."""
     from harness.clips.demo import ensure_demo
+    from harness.spaces import SPACES
+    from tests.commands import command
     from tests.networks import save_tiny
     from tests.plans import FEW
 
@@ -70,20 +82,15 @@ def searched(tmp_path_factory: pytest.TempPathFactory) -> Searched:
         save_tiny(results.parent / "net.safetensors"),
         f"sqlite:///{results.parent / 'studies.db'}",
     )
-    line = ["search", "--data", made.data, "--weights", made.weights, "--results", results]
-    line += ["--space", "search_spaces/smoke.toml", "--trials", 8, "--epochs", 4]
+    line = ["--data", made.data, "--weights", made.weights, "--results", results]
+    line += ["--space", SPACES / "smoke.toml", "--trials", 8, "--epochs", 4]
     line += ["--scheduler", "none"]  # every trial has predictions, and an ensemble enough of them
     for study, more in (("database", ["--storage", made.database]), ("journal", [])):
-        _run(*line, "--study", study, *more)
-    _run("ensemble", "--results", results, "--study", "journal", "--top", 3)
-    return made
-
-
-def _run(command: str, *arguments: object) -> None:
-    root = Path(__file__).parent.parent
-    line = [sys.executable, "-m", f"harness.{command}", *map(str, arguments)]
-    done = subprocess.run(line, capture_output=True, text=True, check=False, cwd=root, timeout=300)
+        done = command("search", *line, "--study", study, *more)
+        assert done.returncode == 0, done.stderr
+    done = command("ensemble", "--results", results, "--study", "journal", "--top", 3)
     assert done.returncode == 0, done.stderr
+    return made
 
 
 @pytest.fixture(scope="session")

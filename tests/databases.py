@@ -1,5 +1,7 @@
-"""Real PostgreSQL and MySQL on the loopback interface, started for the tests that ask for them."""
+"""Real PostgreSQL and MySQL on the loopback interface, each started once, for the first test that
+asks for it, and ended with the process; whoever asks has an empty database there."""
 
+import atexit
 import os
 import pwd
 import secrets
@@ -8,10 +10,14 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from functools import cache
+from itertools import count
 from pathlib import Path
+from urllib.parse import urlsplit
 
+import psycopg
 import pymysql
 import pytest
 
@@ -22,8 +28,41 @@ _PLACES = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
 @contextmanager
 def postgresql() -> Iterator[str]:
     """The URL of an empty database, password included; skips where none is installed, not in CI."""
+    url, name = _at_first(_postgresql), f"studies_{next(_numbers)}"
+    with psycopg.connect(f"{url}/postgres", autocommit=True) as owner:
+        owner.execute(f"CREATE DATABASE {name}")
+    yield f"{url}/{name}"
+
+
+@contextmanager
+def mysql() -> Iterator[str]:
+    """The same of MySQL, in the form that Debian ships: MariaDB."""
+    url, name = _at_first(_mysql), f"studies_{next(_numbers)}"
+    at = urlsplit(url)
+    assert at.hostname
+    assert at.port
+    with pymysql.connect(
+        host=at.hostname, port=at.port, user=at.username, password=at.password or ""
+    ) as owner:
+        owner.cursor().execute(f"CREATE DATABASE {name}")
+    yield f"{url}/{name}"
+
+
+@cache
+def _at_first(server: Callable[[], AbstractContextManager[str]]) -> str:
+    """The URL of a server, which is started by the first call and ended with the process."""
+    return _servers.enter_context(server())
+
+
+_servers = ExitStack()
+atexit.register(_servers.close)
+_numbers = count()
+
+
+@contextmanager
+def _postgresql() -> Iterator[str]:
     programs = _program("initdb", "postgresql", os.pathsep.join(map(str, _PLACES))).parent
-    password, port = secrets.token_hex(8), _free_port()
+    password = secrets.token_hex(8)
     # Not in the tests' own folder, which other users may not enter.
     with tempfile.TemporaryDirectory(prefix="postgresql-") as folder:
         owner = _owner("postgres")
@@ -35,20 +74,20 @@ def postgresql() -> Iterator[str]:
         data = Path(folder, "data")
         _run(owner, programs / "initdb", "-D", data, "-U", "someone", "-A", "scram-sha-256",
              "--pwfile", word, "--no-sync")  # fmt: skip
+        port = _free_port()  # as late as may be: others look for ports, too
         options = f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories={folder}"
         line = ["-D", data, "-w", "-l", Path(folder, "log"), "-o", options]
         _run(owner, programs / "pg_ctl", *line, "start")
         try:
-            yield f"postgresql://someone:{password}@127.0.0.1:{port}/postgres"
+            yield f"postgresql://someone:{password}@127.0.0.1:{port}"
         finally:
             _run(owner, programs / "pg_ctl", "-D", data, "-w", "-m", "immediate", "stop")
 
 
 @contextmanager
-def mysql() -> Iterator[str]:
-    """The same of MySQL, in the form that Debian ships: MariaDB."""
+def _mysql() -> Iterator[str]:
     server = _program("mariadbd", "mariadb-server", os.environ["PATH"] + ":/usr/sbin")
-    password, port = secrets.token_hex(8), _free_port()
+    password = secrets.token_hex(8)
     with tempfile.TemporaryDirectory(prefix="mysql-") as folder:
         owner = _owner("mysql")
         if owner:
@@ -57,6 +96,7 @@ def mysql() -> Iterator[str]:
         install = shutil.which("mariadb-install-db")
         _run(owner, install, "--no-defaults", f"--datadir={data}",
              "--auth-root-authentication-method=normal", "--skip-test-db")  # fmt: skip
+        port = _free_port()
         line = [server, "--no-defaults", f"--datadir={data}", f"--socket={socket_file}",
                 f"--port={port}", "--bind-address=127.0.0.1"]  # fmt: skip
         with Path(folder, "log").open("wb") as log:
@@ -64,12 +104,11 @@ def mysql() -> Iterator[str]:
         try:
             with _connected(socket_file) as root:
                 for command in (
-                    "CREATE DATABASE studies",
                     f"CREATE USER someone@127.0.0.1 IDENTIFIED BY '{password}'",
-                    "GRANT ALL ON studies.* TO someone@127.0.0.1",
+                    "GRANT ALL ON *.* TO someone@127.0.0.1",
                 ):
                     root.cursor().execute(command)
-            yield f"mysql://someone:{password}@127.0.0.1:{port}/studies"
+            yield f"mysql://someone:{password}@127.0.0.1:{port}"
         finally:
             process.terminate()
             process.wait(60)
@@ -77,7 +116,7 @@ def mysql() -> Iterator[str]:
 
 def _connected(socket_file: Path) -> pymysql.Connection:  # type: ignore[type-arg]
     """As root, by a socket that nobody else sees; a server takes seconds to begin."""
-    for _ in range(300):
+    for _ in range(1500):
         try:
             return pymysql.connect(unix_socket=str(socket_file), user="root")
         except pymysql.err.OperationalError:

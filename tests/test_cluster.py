@@ -7,8 +7,11 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import optuna
 import pytest
 import torch
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 from ray.cluster_utils import Cluster
 
@@ -16,6 +19,7 @@ from harness.backbone.checkpoints import save_mtl_dan
 from harness.spaces import SPACES
 from harness.study.backend import open_backend
 from harness.study.storage import StudyFolder
+from tests.commands import HANGS, command
 from tests.faults.whole import check_study
 from tests.networks import make_network
 from tests.searches import slow_space
@@ -37,10 +41,8 @@ def test_features_are_computed_on_every_node(tmp_path: Path, cluster: Cluster) -
     data = plain_tree(tmp_path, "clips")
     weights = tmp_path / "m.safetensors"
     save_mtl_dan(weights, make_network(1), {"input_size": "32"})
-    command = [sys.executable, "-m", "harness.extract", "--data", str(data), "--crop", "none"]
-    command += ["--weights", str(weights), "--stride", "4", "--results", str(tmp_path)]
-    joined = [*command, "--address", cluster.address]
-    done = subprocess.run(joined, capture_output=True, text=True, timeout=240, check=False)
+    line = ["--data", data, "--crop", "none", "--weights", weights, "--stride", 4]
+    done = command("extract", *line, "--results", tmp_path, "--address", cluster.address)
     assert done.returncode == 0, done.stderr + done.stdout
     assert "60 frames" in done.stdout
 
@@ -51,22 +53,30 @@ def test_gpus_that_are_not_used_are_told_of(tmp_path: Path) -> None:
         pytest.skip("this machine can measure what a trial needs of a GPU")
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "num_gpus": 2})
     try:
-        line = [sys.executable, "-m", "harness.search", "--data", plain_tree(tmp_path, "features")]
+        line = ["--data", plain_tree(tmp_path, "features")]
         line += ["--space", SPACES / "smoke.toml", "--trials", 1, "--results", tmp_path]
         line += ["--study", "s", "--address", cluster.address]
-        done = subprocess.run(
-            list(map(str, line)), capture_output=True, text=True, timeout=240, check=False
-        )
+        done = command("search", *line)
     finally:
         cluster.shutdown()
     assert done.returncode == 0, done.stderr + done.stdout
     assert "2 GPUs of the cluster are not used" in done.stdout
 
 
+def in_work(study: Path) -> int:
+    """How many trials have done epochs and are not at their end: on two nodes of one CPU each, 2
+    say that both are at work."""
+    storage = JournalStorage(JournalFileBackend(str(study / "study.log")))
+    running = optuna.load_study(study_name=study.name, storage=storage).get_trials(
+        deepcopy=False, states=(TrialState.RUNNING,)
+    )
+    return sum(bool(trial.intermediate_values) for trial in running)
+
+
 @pytest.mark.slow
 def test_a_node_is_lost_and_the_budget_kept(tmp_path: Path, cluster: Cluster) -> None:
     data = plain_tree(tmp_path, "features")
-    arguments = ["--data", data, "--space", slow_space(tmp_path, epochs=300), "--trials", 12]
+    arguments = ["--data", data, "--space", slow_space(tmp_path, epochs=150), "--trials", 12]
     # Pruned at their first epochs, all twelve could be done before the node is missed.
     arguments += ["--scheduler", "none"]
     arguments += ["--results", tmp_path, "--study", "s", "--address", cluster.address]
@@ -74,13 +84,14 @@ def test_a_node_is_lost_and_the_budget_kept(tmp_path: Path, cluster: Cluster) ->
     process = subprocess.Popen(
         line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ
     )
+    deadline = time.monotonic() + HANGS
     predictions = tmp_path / "s" / "predictions"
-    deadline = time.monotonic() + 120
-    while len(list(predictions.glob("[0-9]*"))) < 3 and time.monotonic() < deadline:
+    while len(list(predictions.glob("[0-9]*"))) < 3 or in_work(tmp_path / "s") < 2:
         assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline, "no trial is finished"
         time.sleep(0.1)
     cluster.remove_node(next(iter(cluster.worker_nodes)), allow_graceful=False)
-    out, err = process.communicate(timeout=240)
+    out, err = process.communicate(timeout=HANGS)
     assert process.returncode == 0, err + out
     check_study(tmp_path, "s", 12)
     folder = StudyFolder(tmp_path, "s")

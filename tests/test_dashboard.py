@@ -36,7 +36,7 @@ def served(request: pytest.FixtureRequest, searched: Searched) -> Iterator[tuple
     line = ["optuna-dashboard", "--host", "127.0.0.1", "--port", str(port)]
     process = subprocess.Popen([*line, searched.storage(study)], stderr=subprocess.DEVNULL)
     try:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 300
         while not _listens(port):
             assert process.poll() is None, "the dashboard ended"
             assert time.monotonic() < deadline, "the dashboard does not listen"
@@ -118,7 +118,7 @@ def test_a_search_shows_its_study_until_it_is_interrupted(tmp_path: Path, browse
         assert browser.complaints() == []
     finally:
         process.send_signal(signal.SIGINT)
-    assert process.wait(timeout=30) == 0
+    assert process.wait(timeout=300) == 0
     assert not _listens(int(found[1]))
 
 

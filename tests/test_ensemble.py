@@ -19,12 +19,12 @@ from harness.ensembles.library import Library, load_library, load_members, newes
 from harness.ensembles.selection import Recipe
 from harness.errors import InputError
 from harness.predictions import ClipIndex, read_predictions
+from tests import commands
 from tests.studies import make_index, make_study, write_manifest
 
 
 def command(results: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    line = [sys.executable, "-m", "harness.ensemble", "--results", str(results), *arguments]
-    return subprocess.run(line, capture_output=True, text=True, check=False)
+    return commands.command("ensemble", "--results", results, *arguments)
 
 
 def average_top(library: Library, k: int, name: str = "e") -> Ensemble:

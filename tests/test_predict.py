@@ -4,8 +4,6 @@ import csv
 import dataclasses
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -19,13 +17,9 @@ from harness.errors import InputError
 from harness.predict import load
 from harness.spaces import SPACES
 from harness.study.heads import read_head
+from tests.commands import command
 from tests.networks import make_network, save_tiny
 from tests.trees import plain_tree
-
-
-def command(name: str, *arguments: object) -> subprocess.CompletedProcess[str]:
-    line = [sys.executable, "-m", f"harness.{name}", *map(str, arguments)]
-    return subprocess.run(line, capture_output=True, text=True, check=False, timeout=120)
 
 
 @pytest.fixture(scope="module")

@@ -4,8 +4,6 @@ import dataclasses
 import json
 import re
 import shutil
-import subprocess
-import sys
 from itertools import combinations
 from pathlib import Path
 
@@ -32,6 +30,7 @@ from harness.reports.frames import strips
 from harness.reports.page import write_report
 from harness.reports.tables import leaderboard
 from tests.browser import Browser
+from tests.commands import command
 from tests.conftest import Searched
 from tests.studies import make_index, make_study, write_manifest
 
@@ -234,11 +233,10 @@ return ["body", "nav a", "figcaption", "th", "summary", ".gtitle, .xtick text"].
 @pytest.fixture(scope="module", params=["journal", "database"])
 def written(request: pytest.FixtureRequest, searched: Searched) -> tuple[str, Path]:
     """A study's name and the page that the command writes of it."""
-    line = [sys.executable, "-m", "harness.report", "--results", str(searched.results)]
-    line += ["--study", request.param, "--data", str(searched.data)]
+    line = ["--results", searched.results, "--study", request.param, "--data", searched.data]
     if request.param == "database":
         line += ["--storage", searched.database]
-    done = subprocess.run(line, capture_output=True, text=True, check=False, timeout=120)
+    done = command("report", *line)
     assert done.returncode == 0, done.stderr
     return request.param, searched.results / request.param / "report.html"
 

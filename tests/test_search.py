@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import optuna
@@ -25,6 +26,7 @@ from harness.predictions import read_clips, read_predictions
 from harness.spaces import SPACES
 from harness.study.backend import open_backend
 from harness.study.storage import StudyFolder
+from tests.commands import HANGS, command
 from tests.networks import make_network
 from tests.trees import authors_tree, muse_tree, plain_tree, release_tree
 
@@ -38,9 +40,13 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def command(name: str, *arguments: object) -> subprocess.CompletedProcess[str]:
-    line = [sys.executable, "-m", f"harness.{name}", *map(str, arguments)]
-    return subprocess.run(line, capture_output=True, text=True, check=False, timeout=120)
+def wait_for_trials(predictions: Path, process: subprocess.Popen[Any]) -> None:
+    """Until a running search has finished two."""
+    deadline = time.monotonic() + HANGS
+    while len(list(predictions.glob("[0-9]*"))) < 2:
+        assert process.poll() is None, "the search ended before it was to"
+        assert time.monotonic() < deadline, "no trial is finished"
+        time.sleep(0.02)
 
 
 def trials(results: Path, study: str) -> list[optuna.trial.FrozenTrial]:
@@ -115,24 +121,22 @@ def test_folds_keep_predictions_of_train_and_belong_to_the_study(
 @pytest.mark.slow
 def test_a_killed_search_goes_on(tmp_path: Path, tiny_demo: Demo, weights: Path) -> None:
     search = ["--results", tmp_path, "--study", "s", "--data", tiny_demo.root]
-    search += ["--weights", weights, "--space", SMOKE, "--trials", 8, "--epochs", 40]
-    search += ["--scheduler", "none"]
-    line = [sys.executable, "-m", "harness.search", *map(str, search)]
+    search += ["--weights", weights, "--space", SMOKE, "--epochs", 10, "--scheduler", "none"]
+    line = [sys.executable, "-m", "harness.search", *map(str, search), "--trials", "500"]
     process = subprocess.Popen(line, stdout=subprocess.DEVNULL, start_new_session=True)
     predictions = tmp_path / "s" / "predictions"
-    deadline = time.monotonic() + 120
-    while len(list(predictions.glob("[0-9]*"))) < 2 and time.monotonic() < deadline:
-        time.sleep(0.02)
+    wait_for_trials(predictions, process)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     before = {path.name: path.read_bytes() for path in predictions.glob("[0-9]*")}
-    assert 2 <= len(before) < 8
+    assert 2 <= len(before) < 500
 
-    done = command("search", *search)
+    budget = len(before) + 4
+    done = command("search", *search, "--trials", budget)
     assert done.returncode == 0, done.stderr
     found = trials(tmp_path, "s")
     states = [trial.state for trial in found]
-    assert states.count(TrialState.COMPLETE) + states.count(TrialState.PRUNED) == 8
+    assert states.count(TrialState.COMPLETE) + states.count(TrialState.PRUNED) == budget
     assert TrialState.RUNNING not in states
     complete = {f"{t.number:05d}.parquet" for t in found if t.state == TrialState.COMPLETE}
     assert complete <= {path.name for path in predictions.glob("[0-9]*")}
@@ -151,12 +155,9 @@ def test_an_interrupted_search_says_how_to_go_on(
     search += ["--weights", weights, "--space", SMOKE, "--trials", 500]
     line = [sys.executable, "-m", "harness.search", *map(str, search)]
     process = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    predictions = tmp_path / "s" / "predictions"
-    deadline = time.monotonic() + 120
-    while len(list(predictions.glob("[0-9]*"))) < 2 and time.monotonic() < deadline:
-        time.sleep(0.02)
+    wait_for_trials(tmp_path / "s" / "predictions", process)
     process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=HANGS)
     assert process.returncode == 130, err
     assert "of 500 trials of the search are kept. Continue: python -m harness.search" in out
     assert "Traceback" not in err

@@ -46,7 +46,7 @@ def line(data: Path, results: Path, trials: int) -> list[str]:
 def command(arguments: list[str], storage: str | None = None) -> subprocess.CompletedProcess[str]:
     environment = os.environ | ({STORAGE_VARIABLE: storage} if storage else {})
     return subprocess.run(
-        arguments, env=environment, capture_output=True, text=True, check=False, timeout=180
+        arguments, env=environment, capture_output=True, text=True, check=False, timeout=600
     )
 
 
@@ -86,7 +86,7 @@ def test_two_searches_share_a_study_in_postgresql(
         for name in "ab"
     ]
     for process in running:
-        out, err = process.communicate(timeout=240)
+        out, err = process.communicate(timeout=600)
         assert process.returncode == 0, err + out
         secret = urlsplit(database).password or ""
         assert secret not in out + err

@@ -28,19 +28,26 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kind", choices=KINDS, help="Of the faults. Default: all.")
     parser.add_argument("--only", help="A part of the names of those to try.")
+    parser.add_argument("--few", action="store_true", help="As seldom as pytest tries them.")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     outcomes = []
     for fault in FAULTS:
         if options.kind in (None, fault.kind) and (options.only or "") in fault.name:
             print(f"{fault.kind}: {fault.name} ...", file=sys.stderr, flush=True)
-            outcomes.append(tried(fault))
+            outcomes.append(tried(fault, fault.few if options.few else fault.times))
             for lost in outcomes[-1].lost:
                 print(lost, file=sys.stderr)
     tries, survived = sum(o.tried for o in outcomes), sum(o.survived for o in outcomes)
     if options.json:
         rows = [
-            {"kind": o.fault.kind, "fault": o.fault.name, "tried": o.tried, "survived": o.survived}
+            {
+                "kind": o.fault.kind,
+                "fault": o.fault.name,
+                "tried": o.tried,
+                "survived": o.survived,
+                "seconds": round(o.seconds, 1),
+            }
             for o in outcomes
         ]
         print(json.dumps({"tried": tries, "survived": survived, "faults": rows}))

@@ -12,7 +12,7 @@ from harness.predictions import read_clips, read_predictions
 from tests.faults import models
 from tests.faults.commands import Done, command
 from tests.faults.crash import all_stored, check_stored
-from tests.faults.fault import fault
+from tests.faults.fault import fault, turn
 from tests.faults.surroundings import check_said
 from tests.faults.whole import check_study
 
@@ -56,7 +56,7 @@ def numbers(done: Done) -> dict[str, object]:
     return told
 
 
-@fault("corruption", "a prediction file is damaged", 40)
+@fault("corruption", "a prediction file is damaged", 40, few=20)
 def _(folder: Path, rng: random.Random) -> None:
     results = models.copied(models.library(), folder)
     victim = rng.choice(sorted(results.glob("s/predictions/*.parquet")))
@@ -97,7 +97,7 @@ def _(folder: Path, rng: random.Random) -> None:
     check_said(ensemble(results), "study.json")
 
 
-@fault("corruption", "a shard of the feature store is damaged", 12)
+@fault("corruption", "a shard of the feature store is damaged", 12, few=4)
 def _(folder: Path, rng: random.Random) -> None:
     line = models.extraction(folder / "results")
     all_stored()
@@ -110,7 +110,7 @@ def _(folder: Path, rng: random.Random) -> None:
     check_stored(folder / "results")
 
 
-@fault("corruption", "a video is exchanged under a stored clip", 3)
+@fault("corruption", "a video is exchanged under a stored clip", 3, few=1)
 def _(folder: Path, rng: random.Random) -> None:
     data = models.copied(models.clips(), folder)
     results = folder / "results"
@@ -136,13 +136,18 @@ def _(folder: Path, rng: random.Random) -> None:
     check_said(search_again(results), "study.log")
 
 
-@fault("corruption", "predictions of a complete trial are gone or damaged, and the search runs", 4)
+@fault(
+    "corruption",
+    "predictions of a complete trial are gone or damaged, and the search runs",
+    4,
+    few=2,
+)
 def _(folder: Path, rng: random.Random) -> None:
     results = models.copied(models.searched(), folder)
     victim = rng.choice(sorted(results.glob("s/predictions/*.parquet")))
     index = read_clips(results / "s" / "clips.parquet")
     whole = read_predictions(victim, index, "val")
-    if rng.random() < 0.5:
+    if turn(("gone", "damaged"), "predictions") == "gone":
         victim.unlink()
     else:
         spoil(victim, rng)
@@ -162,8 +167,9 @@ def _(folder: Path, rng: random.Random) -> None:
     assert ensemble(results).code == 0
     built = results / "s" / "ensembles" / "mean-top2"
     members = json.loads((built / "ensemble.json").read_text())["members"]
-    heads = [results / "s" / "heads" / f"{member}.safetensors" for member in members]
-    victim = rng.choice([*heads, built / "ensemble.json", results / "s" / "study.json"])
+    files = {f"head of {m}": results / "s" / "heads" / f"{m}.safetensors" for m in members}
+    files |= {"ensemble": built / "ensemble.json", "study": results / "s" / "study.json"}
+    victim = files[turn(files, "files of an ensemble")]
     spoil(victim, rng)
     line = ["--ensemble", built, "--data", models.given_features(), "--out", folder / "out.csv"]
     check_said(command(folder, "predict", *line), victim.name)

@@ -1,6 +1,5 @@
 """The process dies: at every named point between write, flush, rename and update, or any time."""
 
-import itertools
 import json
 import random
 import time
@@ -16,7 +15,7 @@ from harness.study.clip_features import feature_store
 from harness.study.sources import real_sources
 from tests.faults import models
 from tests.faults.commands import command, count_points, die_at, kill_group, note_points, start
-from tests.faults.fault import fault
+from tests.faults.fault import fault, turn
 from tests.faults.whole import check_study, check_whole, contents
 
 #: Where results go -> the arguments of a command.
@@ -80,12 +79,12 @@ def same(expected: dict[str, bytes], found: dict[str, bytes]) -> None:
             assert found[path] == content, f"{path} differs from that of an unbroken run"
 
 
-@fault("crash", "ensemble killed between write, flush and rename", 30)
+@fault("crash", "ensemble killed between write, flush and rename", 30, few=10)
 def _(folder: Path, rng: random.Random) -> None:
     broken_and_repeated("ensemble", ensembling, folder, rng)
 
 
-@fault("crash", "pretraining killed between write, flush and rename", 8)
+@fault("crash", "pretraining killed between write, flush and rename", 8, few=2)
 def _(folder: Path, rng: random.Random) -> None:
     broken_and_repeated("pretrain", pretraining, folder, rng)
 
@@ -114,7 +113,7 @@ def check_stored(results: Path) -> None:
     np.testing.assert_allclose(found.features, expected.features, rtol=1e-4, atol=1e-5)
 
 
-@fault("crash", "extraction killed between write, flush and rename", 12)
+@fault("crash", "extraction killed between write, flush and rename", 12, few=4)
 def _(folder: Path, rng: random.Random) -> None:
     points, _ = unbroken("extract", models.extraction)
     where = (rng.randrange(points), rng.random() < 0.5)
@@ -127,7 +126,7 @@ def _(folder: Path, rng: random.Random) -> None:
     check_stored(folder / "results")
 
 
-@fault("crash", "extraction killed at a random moment", 12)
+@fault("crash", "extraction killed at a random moment", 12, few=4)
 def _(folder: Path, rng: random.Random) -> None:
     line = models.extraction(folder / "results")
     running = start(folder / "said.txt", "extract", *line)
@@ -140,7 +139,7 @@ def _(folder: Path, rng: random.Random) -> None:
     check_stored(folder / "results")
 
 
-@fault("crash", "search killed between write, flush, rename and study update", 6)
+@fault("crash", "search killed between write, flush, rename and study update", 6, few=3)
 def _(folder: Path, rng: random.Random) -> None:
     results = folder / "results"
     points, _ = unbroken("search", models.searching)
@@ -185,7 +184,7 @@ LINES: dict[str, Line] = {
 @fault("crash", "power lost: a file takes its name only when it is on the disk", 4)
 def _(folder: Path, rng: random.Random) -> None:
     # What a kernel forgets cannot be shown here; the order of what it is told can.
-    name = sorted(LINES)[next(_turn) % len(LINES)]
+    name = turn(LINES, "commands")
     results = beginning(name, folder / "r")
     noted = folder / "noted"
     done = command(folder, name, *LINES[name](results), before=note_points, given=(noted,))
@@ -201,6 +200,3 @@ def _(folder: Path, rng: random.Random) -> None:
         after = {line[1] for line in told[place:] if line[0] == "fsync"}
         assert source in before, f"{name}: {target} was not on the disk before it took its name"
         assert str(Path(target).parent) in after, f"{name}: the folder of {target} was not flushed"
-
-
-_turn = itertools.count()

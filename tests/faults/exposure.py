@@ -5,11 +5,12 @@ import random
 import signal
 import socket
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from tests.faults import models
 from tests.faults.commands import command, start
-from tests.faults.fault import fault
+from tests.faults.fault import fault, turn
 from tests.faults.meter import family
 from tests.faults.surroundings import check_said
 from tests.faults.whole import check_study
@@ -46,7 +47,7 @@ def outside(address: str) -> bool:
     return not (address.removeprefix("::ffff:").startswith("127.") or address == "::1")
 
 
-@fault("exposure", "a search is looked at from outside while it runs", 2)
+@fault("exposure", "a search is looked at from outside while it runs", 2, few=1)
 def _(folder: Path, rng: random.Random) -> None:
     running = start(folder / "said.txt", "search", *models.searching(folder, 12))
     found: set[str] = set()
@@ -61,13 +62,8 @@ def _(folder: Path, rng: random.Random) -> None:
 
 @fault("exposure", "a storage address with a password that cannot be opened", 3)
 def _(folder: Path, rng: random.Random) -> None:
-    url = rng.choice(
-        [
-            f"postgresql://someone:{SECRET}@127.0.0.1:1/none",
-            f"mysql://someone:{SECRET}@127.0.0.1:1/none",
-            f"nonsense://someone:{SECRET}@host/none",
-        ]
-    )
+    kind = turn(("postgresql", "mysql", "nonsense"), "databases")
+    url = f"{kind}://someone:{SECRET}@127.0.0.1:1/none"
     done = command(folder, "search", *models.searching(folder), "--storage", url)
     check_said(done, "--storage")
     _nowhere(folder, done.said)
@@ -108,8 +104,9 @@ def _(folder: Path, rng: random.Random) -> None:
 def _nowhere(folder: Path, said: str) -> None:
     assert SECRET not in said, said
     for path in folder.rglob("*"):
-        if path.is_file():
-            assert SECRET.encode() not in path.read_bytes(), path
+        # Files of Ray's in other tests' runs come and go.
+        with suppress(FileNotFoundError):
+            assert not path.is_file() or SECRET.encode() not in path.read_bytes(), path
 
 
 @fault("exposure", "everything that a search writes is its own folder's", 1)
@@ -120,4 +117,5 @@ def _(folder: Path, rng: random.Random) -> None:
     assert done.code == 0, done
     check_study(results, "s", models.TRIALS)
     assert {p: p.stat().st_mtime_ns for p in models.given_features().rglob("*")} == before
-    assert {path.name for path in folder.iterdir()} == {"results", "said-search.txt"}
+    said = {"said-search.txt", "said-search.errors.txt"}
+    assert {path.name for path in folder.iterdir()} == {"results", *said}

@@ -26,7 +26,7 @@ from harness.study.heads import read_head
 from harness.study.space_file import read_space
 from tests.faults import models
 from tests.faults.commands import command
-from tests.faults.fault import fault
+from tests.faults.fault import fault, turn
 from tests.faults.surroundings import check_said
 from tests.networks import Trap, make_network
 from tests.trees import hume_table, picture
@@ -36,6 +36,7 @@ TOKENS = (
     b"1e999", b"9" * 400, b"[[", b"{", b"#", "\u202eevil".encode(), "\u0430".encode(), b"'",
     b"\\", b"\t",
 )  # fmt: skip
+#: Of a processor, which a busy machine does not lengthen; what is meant is for ever.
 SECONDS = 20
 
 
@@ -59,14 +60,14 @@ def fuzz(content: bytes, rng: random.Random) -> bytes:
 
 def survives(read: Callable[[], object]) -> bool:
     """Whether it was read; False for a clear refusal. Anything else is lost."""
-    begun = time.monotonic()
+    begun = time.process_time()
     try:
         read()
         return True
     except InputError:
         return False
     finally:
-        assert time.monotonic() - begun < SECONDS
+        assert time.process_time() - begun < SECONDS
 
 
 @fault("hostile", "a table of clips is fuzzed", 300)
@@ -121,7 +122,7 @@ def _(folder: Path, rng: random.Random) -> None:
     assert not mark.exists(), "code from a file was run"
 
 
-@fault("hostile", "weights are fuzzed", 30)
+@fault("hostile", "weights are fuzzed", 30, few=10)
 def _(folder: Path, rng: random.Random) -> None:
     file = folder / rng.choice(["net.safetensors", "net.pth"])
     if file.suffix == ".pth":
@@ -139,7 +140,7 @@ def _(folder: Path, rng: random.Random) -> None:
 @fault("hostile", "a pickle that would run code, under every name", 6)
 def _(folder: Path, rng: random.Random) -> None:
     mark = folder / "mark"
-    suffix = rng.choice([".pth", ".pt", ".pkl", ".safetensors", ".bin", ""])
+    suffix = turn([".pth", ".pt", ".pkl", ".safetensors", ".bin", ""], "suffixes")
     file = folder / f"weights{suffix}"
     torch.save({"model_state_dict": {"x": Trap(mark)}}, file)
     assert not survives(lambda: load_mtl_dan(file))
@@ -155,7 +156,7 @@ def _(folder: Path, rng: random.Random) -> None:
     assert not survives(lambda: read_study_clips(file))
 
 
-@fault("hostile", "videos are fuzzed, twenty at a time", 6)
+@fault("hostile", "videos are fuzzed, twenty at a time", 6, few=2)
 def _(folder: Path, rng: random.Random) -> None:
     root = models.copied(models.clips(), folder)
     for video in (root / "clips").iterdir():
@@ -178,7 +179,7 @@ def bomb() -> Path:
     return path
 
 
-@fault("hostile", "images are fuzzed, and some are bombs", 6)
+@fault("hostile", "images are fuzzed, and some are bombs", 6, few=2)
 def _(folder: Path, rng: random.Random) -> None:
     root = models.copied(models.clips(), folder)
     shutil.rmtree(root / "clips")
@@ -207,7 +208,7 @@ HOSTILE_IDS = (
 
 @fault("hostile", "ids that lead elsewhere or look like others", len(HOSTILE_IDS))
 def _(folder: Path, rng: random.Random) -> None:
-    hostile = HOSTILE_IDS[rng.randrange(len(HOSTILE_IDS))]
+    hostile = turn(HOSTILE_IDS, "ids")
     root = models.copied(models.given_features(), folder)
     table = pd.read_csv(root / "clips.csv", dtype=str)
     table.loc[3, "clip_id"] = hostile
@@ -215,7 +216,10 @@ def _(folder: Path, rng: random.Random) -> None:
     assert not survives(lambda: read_clips(root)), f"{hostile!r} was taken for an id"
 
 
-@fault("hostile", "names of files, studies, targets and ensembles that do harm", 8)
+HOSTILE_TARGETS = ("=cmd|' /C calc'!A0", "@joy", "+joy", "-joy", "a\nb", "", "clip\0id")
+
+
+@fault("hostile", "names of files, studies, targets and ensembles that do harm", 8, few=7)
 def _(folder: Path, rng: random.Random) -> None:
     loose = folder / "loose"
     loose.mkdir()
@@ -223,7 +227,7 @@ def _(folder: Path, rng: random.Random) -> None:
     assert not survives(lambda: read_new_clips(loose))
     root = models.copied(models.given_features(), folder)
     table = pd.read_csv(root / "clips.csv", dtype=str)
-    name = rng.choice(["=cmd|' /C calc'!A0", "@joy", "+joy", "-joy", "a\nb", "", "clip\0id"])
+    name = turn(HOSTILE_TARGETS, "targets")
     table.rename(columns={"joy": name}).to_csv(root / "clips.csv", index=False)
     assert not survives(lambda: read_clips(root)), f"{name!r} was taken for a target"
     results = models.copied(models.library(), folder)
@@ -234,7 +238,7 @@ def _(folder: Path, rng: random.Random) -> None:
     assert not (folder / "x").exists()
 
 
-@fault("hostile", "a compressed bomb for weights", 2)
+@fault("hostile", "a compressed bomb for weights", 2, few=1)
 def _(folder: Path, rng: random.Random) -> None:
     file = folder / "net.pth"
     with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as bomb:

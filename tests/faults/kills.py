@@ -21,7 +21,7 @@ from tests.faults.meter import family
 from tests.faults.whole import check_study, check_whole, contents
 from tests.searches import slow_space
 
-KILLS = 20
+KILLS, FEW = 20, 5
 # More than are done before the last kill; then the search is interrupted, and ended with less.
 ENDLESS = 100_000
 
@@ -54,7 +54,6 @@ class Hunted:
     """One study and what happens to it."""
 
     name: str
-    kills: int = 0
     running: Running | None = None
     before: dict[str, bytes] = field(default_factory=dict)
 
@@ -77,26 +76,28 @@ class Hunted:
     def kill_one_of_a_running_search(
         self, victim: Callable[[Running], None], *more: object
     ) -> None:
-        """Starts the search at the first kill, and ends and checks it after the last."""
+        """Starts the search at the first kill; `interrupt` ends it after the last."""
         if self.running is None:
             self.running = start(
                 self.folder / "said.txt", "search", *searching(self.results, ENDLESS, *more)
             )
         self.wait_for_trials()
         victim(self.running)
-        self.kills += 1
         self.wait_for_trials()
         assert self.running.process.exitcode is None, self.running.wait()
         check_kept(self.before, self.results)
-        if self.kills == KILLS:
-            os.kill(self.running.process.pid, signal.SIGINT)
-            done = self.running.wait()
-            assert done.code == 130, done
-            self.end(*more)
+
+    def interrupt_and_end(self, *more: object) -> None:
+        """After the last kill."""
+        assert self.running is not None, "nothing was killed"
+        os.kill(self.running.process.pid, signal.SIGINT)
+        done = self.running.wait()
+        assert done.code == 130, done
+        self.end(*more)
 
     def wait_for_trials(self) -> None:
         """Until another one was finished."""
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 600
         files = len(kept(self.results))
         while len(kept(self.results)) == files:
             assert self.running is not None
@@ -118,7 +119,9 @@ class Hunted:
 _driver, _workers, _nodes = Hunted("driver"), Hunted("workers"), Hunted("nodes")
 
 
-@fault("crash", "search: its driver is killed at a random moment", KILLS)
+@fault(
+    "crash", "search: its driver is killed at a random moment", KILLS, few=FEW, ending=_driver.end
+)
 def _(folder: Path, rng: random.Random) -> None:
     running = start(_driver.folder / "said.txt", "search", *searching(_driver.results, ENDLESS))
     time.sleep(rng.uniform(0, 9))
@@ -126,12 +129,12 @@ def _(folder: Path, rng: random.Random) -> None:
     os.kill(running.process.pid, signal.SIGKILL)
     running.wait()
     _driver.check()
-    _driver.kills += 1
-    if _driver.kills == KILLS:
-        _driver.end()
 
 
-@fault("crash", "search: a worker is killed at a random moment", KILLS)
+@fault(
+    "crash", "search: a worker is killed at a random moment", KILLS, few=FEW,
+    ending=_workers.interrupt_and_end,
+)  # fmt: skip
 def _(folder: Path, rng: random.Random) -> None:
     def kill(running: Running) -> None:
         time.sleep(rng.uniform(0, 0.6))
@@ -152,7 +155,10 @@ def cluster() -> Cluster:
     return made
 
 
-@fault("crash", "search: a node of its cluster is killed at a random moment", KILLS)
+@fault(
+    "crash", "search: a node of its cluster is killed at a random moment", KILLS, few=FEW,
+    ending=lambda: _nodes.interrupt_and_end("--address", cluster().address),
+)  # fmt: skip
 def _(folder: Path, rng: random.Random) -> None:
     def kill(running: Running) -> None:
         time.sleep(rng.uniform(0, 0.6))

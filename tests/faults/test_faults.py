@@ -1,4 +1,5 @@
-"""Every fault of the suite is survived, each time; `python -m tests.faults` prints the table."""
+"""Every fault of the suite is survived, each time. Here each is tried a few times, every case of it
+at least once; `python -m tests.faults` tries each as often as docs/faults.md says."""
 
 import os
 
@@ -11,8 +12,8 @@ from tests.faults.suite import FAULTS
 @pytest.mark.slow
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: f"{fault.kind}: {fault.name}")
 def test_nothing_is_lost(fault: Fault) -> None:
-    outcome = tried(fault)
+    outcome = tried(fault, fault.few)
     if outcome.reason and not os.environ.get("CI"):
         pytest.skip(outcome.reason)
     assert not outcome.lost, "\n".join(outcome.lost)
-    assert outcome.survived == outcome.tried == fault.times
+    assert outcome.survived == outcome.tried == fault.few

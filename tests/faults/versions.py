@@ -10,10 +10,9 @@ from harness.sealed import ENSEMBLE, read_sealed, write_sealed
 from harness.study import heads
 from harness.study.heads import read_head, write_head
 from tests.faults import models
-from tests.faults.bombs import turn
 from tests.faults.commands import command
 from tests.faults.corruption import ensemble
-from tests.faults.fault import fault
+from tests.faults.fault import fault, turn
 from tests.faults.surroundings import check_said
 from tests.faults.whole import contents
 

@@ -21,10 +21,10 @@ from harness.predict import load
 from harness.sealed import ENSEMBLE, MANIFEST, read_sealed, write_sealed
 from harness.study.heads import _seal, read_head
 from tests.faults import models
-from tests.faults.bombs import refused, turn
+from tests.faults.bombs import refused
 from tests.faults.commands import command
 from tests.faults.corruption import ensemble
-from tests.faults.fault import fault
+from tests.faults.fault import fault, turn
 from tests.faults.surroundings import check_said
 from tests.studies import make_index, make_study
 
@@ -36,7 +36,7 @@ MARKUP = "[/nothing]"
 
 @fault("hostile", "names that speak to a browser or to the terminal's markup", 3)
 def _(folder: Path, rng: random.Random) -> None:
-    name = rng.choice([SCRIPT, f"<img src=x onerror=alert(1)>{MARKUP}", f"{MARKUP}:smile:"])
+    name = turn([SCRIPT, f"<img src=x onerror=alert(1)>{MARKUP}", f"{MARKUP}:smile:"], "names")
     index = make_index()
     named = replace(index, target_names=(name, *index.target_names[1:]))
     named = replace(named, groups=tuple(f"{SCRIPT}{n // 2}" for n in range(len(index.clip_ids))))
@@ -51,7 +51,7 @@ def _(folder: Path, rng: random.Random) -> None:
     assert "<img src=x" not in page.read_text()
 
 
-@fault("hostile", "names of files that speak to the terminal", 3)
+@fault("hostile", "names of files that speak to the terminal", 3, few=1)
 def _(folder: Path, rng: random.Random) -> None:
     root = models.copied(models.clips(), folder)
     shutil.copy(root / "clips" / "c1.mp4", root / "clips" / f"x{ESCAPE}.mp4")
@@ -74,7 +74,7 @@ FORMULAS = ("=1+1", " =1+1", "\uff1d1+1", "\uff0b1", "\uff0d1", "\uff20SUM(1)", 
 @fault("hostile", "targets that are formulas in any width", len(FORMULAS))
 def _(folder: Path, rng: random.Random) -> None:
     root = models.copied(models.given_features(), folder)
-    name = FORMULAS[int(turn(dict.fromkeys(map(str, range(len(FORMULAS)))), "formulas"))]
+    name = turn(FORMULAS, "formulas")
     table = pd.read_csv(root / "clips.csv", dtype=str)
     table.rename(columns={"joy": name}).to_csv(root / "clips.csv", index=False, quoting=1)
     refused(lambda: read_clips(root))
@@ -103,12 +103,15 @@ def _elsewhere(values: dict[str, Any], rng: random.Random) -> None:
     values["members"][0] = rng.choice(MEMBERS)
 
 
+CHANGES = {"without": _without, "nonsense": _nonsense, "elsewhere": _elsewhere}
+
+
 @fault("hostile", "an ensemble or a study that says nonsense, with a seal that fits", 24)
 def _(folder: Path, rng: random.Random) -> None:
     results = models.copied(models.searched(), folder)
     assert ensemble(results).code == 0
     built = results / "s" / "ensembles" / "mean-top2"
-    change = rng.choice([_without, _nonsense, _elsewhere])
+    change = CHANGES[turn(CHANGES, "nonsense")]
     if rng.random() < 0.3:
         resealed(results / "s" / "study.json", MANIFEST, lambda values: _without(values, rng))
     else:
@@ -131,7 +134,7 @@ def _(folder: Path, rng: random.Random) -> None:
         weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     del said["sha256"]
     config = json.loads(said["config"])
-    what = rng.randrange(4)
+    what = int(turn("0123", "nonsense of heads"))
     if what == 0:
         name = rng.choice(["hidden", "layers", "head_width", "stride"])
         config[name] = rng.choice([16_384, 1 << 40, -1, "x", None])
