@@ -9,11 +9,11 @@ from torch import nn
 from harness.backbone.mtl_dan import MTLDAN
 
 
-def make_network(num_heads: int, seed: int = 0) -> MTLDAN:
+def make_network(num_heads: int, seed: int = 0, width: int = 512) -> MTLDAN:
     """An MTL-DAN in eval with random weights and non-trivial batch-norm statistics."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        model = MTLDAN(num_heads)
+        model = MTLDAN(num_heads, width)
         for module in model.modules():
             if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
                 assert module.running_mean is not None

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from harness.backbone import winograd
 from harness.backbone.checkpoints import load_mtl_dan, read_metadata, save_mtl_dan
 from harness.backbone.fused import COLUMNS, fuse
-from harness.backbone.mtl_dan import MTLDAN, AttentionHead
+from harness.backbone.mtl_dan import MTLDAN, OUTPUTS, SHARED, WIDTH, WIDTHS, AttentionHead
 from harness.backbone.preprocessing import DEVIATION, MEAN, normalise
 from harness.backbone.winograd import WinogradConv2d, saves
 from harness.errors import InputError
@@ -245,4 +245,22 @@ def test_normalise_is_imagenets() -> None:
 
 
 def test_a_head_keeps_the_batch() -> None:
-    assert AttentionHead().eval()(torch.randn(2, 512, 3, 2)).shape == (2, 512)
+    assert AttentionHead(WIDTH).eval()(torch.randn(2, WIDTH, 3, 2)).shape == (2, WIDTH)
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_the_width_of_a_network_follows_from_its_file(tmp_path: Path, width: int) -> None:
+    model = make_network(1, width=width)
+    save_mtl_dan(tmp_path / "net.safetensors", model, {})
+    loaded = load_mtl_dan(tmp_path / "net.safetensors")
+    assert loaded.width == width
+    images = torch.randn(2, 3, 64, 64)
+    torch.testing.assert_close(loaded(images), model(images))
+    fused = fuse(loaded, outputs="both")(images)
+    assert fused.shape == (2, OUTPUTS + SHARED), "the columns do not depend on the width"
+    torch.testing.assert_close(fused[:, :OUTPUTS], model(images), rtol=5e-3, atol=5e-3)
+
+
+def test_a_width_that_no_network_has_is_refused() -> None:
+    with pytest.raises(ValueError, match="width must be one of"):
+        MTLDAN(1, width=100)

@@ -11,6 +11,7 @@ import pytest
 
 from harness import choices
 from harness.backbone.fused import COLUMNS, PRECISIONS
+from harness.backbone.mtl_dan import WIDTH
 from harness.backbone.pretrain_config import PretrainConfig
 from harness.clips import layouts
 from harness.ensembles.selection import Recipe
@@ -143,4 +144,5 @@ def test_defaults_of_pretrain_are_those_of_its_configuration() -> None:
     flat = {f.name: getattr(config, f.name) for f in dataclasses.fields(config)}
     flat |= {f"weight_{name}": value for name, value in vars(flat.pop("loss")).items()}
     flat |= vars(flat.pop("augmentation"))
+    assert flat.pop("width") == WIDTH, "the demo's own; the command trains networks as published"
     assert {name: told[name] for name in flat} == flat

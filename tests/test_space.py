@@ -6,7 +6,7 @@ import optuna
 import pytest
 
 from harness.errors import InputError
-from harness.spaces import SPACES
+from harness.spaces import SPACES, find_space
 from harness.study.config import TrialConfig
 from harness.study.space import SearchSpace
 from harness.study.space_file import read_space
@@ -89,7 +89,9 @@ def test_bad_spaces_are_named(tmp_path: Path, text: str, message: str) -> None:
 
 
 def test_a_missing_space_names_those_that_are_there(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"demo\.toml"):
+    with pytest.raises(InputError, match="no such search space; choose of demo, "):
+        find_space(str(tmp_path / "none.toml"))
+    with pytest.raises(InputError, match=r"none\.toml: no such search space"):
         read_space(tmp_path / "none.toml")
 
 

@@ -46,7 +46,7 @@ class DemoNetwork:
 
     def __init__(self, progress: Progress = lambda step, done, total: None) -> None:
         self._progress = progress
-        self._process: BaseProcess | None = None
+        self.process: BaseProcess | None = None
         self._messages: Connection | None = None
         self._file = Path()
 
@@ -60,10 +60,10 @@ class DemoNetwork:
         # Not fork: the caller may have threads.
         context = multiprocessing.get_context("spawn")
         self._messages, theirs = context.Pipe(duplex=False)
-        self._process = context.Process(
+        self.process = context.Process(
             target=_train, args=(annotations, self._file, theirs), daemon=True
         )
-        self._process.start()
+        self.process.start()
         theirs.close()
         self._progress(_STEP, 0, TRAINING.epochs)
 
@@ -74,20 +74,20 @@ class DemoNetwork:
             RuntimeError: the training failed.
         """
         done = 0
-        while self._process is not None and self._messages is not None:
+        while self.process is not None and self._messages is not None:
             self._progress(_STEP, done, TRAINING.epochs)
             if not self._messages.poll(_LOOK):
                 continue
             try:
                 message = self._messages.recv()
             except EOFError:
-                self._process.join()
+                self.process.join()
                 if not self._file.exists():
                     raise RuntimeError(
                         "the training of the demo's face network was killed; "
                         "run the same command again"
                     ) from None
-                self._process = None
+                self.process = None
                 break
             if isinstance(message, str):
                 raise RuntimeError(f"the demo's face network could not be trained\n{message}")
@@ -98,10 +98,10 @@ class DemoNetwork:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._process is not None:
-            self._process.terminate()
-            self._process.join()
-            self._process = None
+        if self.process is not None:
+            self.process.terminate()
+            self.process.join()
+            self.process = None
 
 
 def demo_weights(annotations: Path) -> Path:
