@@ -7,9 +7,10 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
+from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Any
 
 import optuna
 from optuna.exceptions import UpdateFinishedTrialError
@@ -34,12 +35,11 @@ def share(
     folder: Path, url: str, name: str, rng: random.Random, *, searches: int = 2, fault: str
 ) -> list[str]:
     """Searches share a new study until its budget is done; what is wrong then."""
-    barrier = _processes.Barrier(searches + 1)
     space = make_space(folder)
 
-    def work(home: Path, wait: float) -> None:
+    def work(gate: Connection, home: Path, wait: float) -> None:
         with opened(home, space=space, storage=url, name=name) as ledger:
-            barrier.wait()
+            _pass(gate)
             while asked := ledger.ask():
                 number, config = asked
                 time.sleep(wait)
@@ -50,8 +50,10 @@ def share(
 
     with opened(folder / "0", space=space, storage=url, name=name):
         pass  # the tables are there
-    started = [_start(work, folder / str(n), rng.uniform(0, 0.02)) for n in range(searches)]
-    barrier.wait(_LONGEST)
+    works = [
+        partial(work, home=folder / str(n), wait=rng.uniform(0, 0.02)) for n in range(searches)
+    ]
+    started = _start_at_once(works)
     if fault != "nothing":
         time.sleep(rng.uniform(0.1, _LATEST_FAULT))
         _befall(started[0], fault)
@@ -66,15 +68,13 @@ def share(
 
 def end(folder: Path, url: str, name: str, rng: random.Random) -> list[str]:
     """One search completes a trial while another one closes it as dead; what is wrong then."""
-    barrier = _processes.Barrier(2)
     space = make_space(folder)
     believed = _processes.Queue()
 
-    def complete() -> None:
+    def complete(gate: Connection) -> None:
         with opened(folder / "0", space=space, storage=url, name=name) as ledger:
             number, config = ledger.ask() or (0, {})
-            barrier.wait()
-            barrier.wait()
+            _pass(gate)
             time.sleep(rng.uniform(0, 0.01))
             try:
                 ledger.complete(number, make_result(config))
@@ -83,17 +83,16 @@ def end(folder: Path, url: str, name: str, rng: random.Random) -> list[str]:
                 ledger.lost(number)
                 believed.put(TrialState.FAIL)
 
-    def close() -> None:
+    def close(gate: Connection) -> None:
         driver.GRACE = -1  # every other search is dead
         with opened(folder / "1", space=space, storage=url, name=name) as ledger:
-            barrier.wait()
-            barrier.wait()
+            _pass(gate)
             time.sleep(rng.uniform(0.005, 0.03))  # the other writes its files first
             ledger.close_dead()
 
     with opened(folder / "0", space=space, storage=url, name=name):
         pass
-    started = [_start(complete), _start(close)]
+    started = _start_at_once([complete, close])
     belief = believed.get(timeout=_LONGEST)
     bad = [f"a search ended with {code}" for code in map(_ended, started) if code]
     with opened(folder / "0", space=space, storage=url, name=name) as ledger:
@@ -126,18 +125,32 @@ def _wrong(trials: list[FrozenTrial], homes: list[Path], name: str) -> list[str]
     ]
 
 
-def _start(work: Callable[..., None], *arguments: Any) -> BaseProcess:
-    process = _processes.Process(target=_quietly, args=(work, *arguments))
-    process.start()
-    return process
+def _start_at_once(works: list[Callable[[Connection], None]]) -> list[BaseProcess]:
+    """Each in a process, which goes on from `_pass` when all are there."""
+    gates = [_processes.Pipe() for _ in works]
+    started = [
+        _processes.Process(target=_quietly, args=(work, theirs))
+        for work, (_, theirs) in zip(works, gates, strict=True)
+    ]
+    for process in started:
+        process.start()
+    for ours, _ in gates:
+        ours.poll(_LONGEST)
+    for ours, _ in gates:
+        ours.send("go")
+    return started
 
 
-def _quietly(work: Callable[..., None], *arguments: Any) -> None:
+def _pass(gate: Connection) -> None:
+    gate.send("here")
+    gate.recv()
+
+
+def _quietly(work: Callable[[Connection], None], gate: Connection) -> None:
     quiet_optuna()
     optuna.logging.set_verbosity(optuna.logging.CRITICAL)
-    if driver.GRACE > 0:
-        driver.HEARTBEAT, driver.GRACE = _SIGNS  # type: ignore[assignment]
-    work(*arguments)
+    driver.HEARTBEAT, driver.GRACE = _SIGNS  # type: ignore[assignment]
+    work(gate)
 
 
 def _befall(process: BaseProcess, fault: str) -> None:

@@ -92,7 +92,7 @@ def test_nothing_private_of_optuna_is_used(file: Path) -> None:
         "import optuna\noptuna.study._optimize",
         "getattr(study, '_storage')",
         "class C:\n def __init__(self, s): self._storage = s\n def f(self): self.study._storage",
-        "class C(JournalFileBackend):\n def f(self): return self._file_path",
+        "import optuna\nclass C(JournalFileBackend):\n def f(self): return self._file_path",
     ],
 )
 def test_what_is_private_is_found(source: str) -> None:
