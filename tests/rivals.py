@@ -27,7 +27,7 @@ FAULTS = ("nothing", "kill", "stop")
 _TRIALS = 8
 # Of a round of 8 trials, which takes about a second: the latest fault; what is taken for a hang.
 _LATEST_FAULT, _LONGEST = 0.6, 60.0
-_SIGNS = (0.05, 0.3)  # seconds between them, and until a silent search is taken for dead
+_SIGNS = (0.1, 1.0)  # seconds between them, and until a silent search is taken for dead
 _processes = multiprocessing.get_context("fork")  # they have imported everything
 
 
@@ -63,7 +63,7 @@ def share(
     with opened(folder / "0", space=space, storage=url, name=name) as ledger:
         finish(ledger)
         trials = ledger.study.get_trials(deepcopy=False)
-    return bad + _wrong(trials, [folder / str(n) for n in range(searches)], name)
+    return bad + _wrong(trials, homes, name)
 
 
 def end(folder: Path, url: str, name: str, rng: random.Random) -> list[str]:
@@ -159,7 +159,7 @@ def _befall(process: BaseProcess, fault: str) -> None:
     assert process.pid
     os.kill(process.pid, signal.SIGKILL if fault == "kill" else signal.SIGSTOP)
     if fault == "stop":
-        time.sleep(2 * _SIGNS[1])
+        time.sleep(1.5 * _SIGNS[1])
         os.kill(process.pid, signal.SIGCONT)
 
 
