@@ -50,9 +50,8 @@ def share(
 
     with opened(folder / "0", space=space, storage=url, name=name):
         pass  # the tables are there
-    works = [
-        partial(work, home=folder / str(n), wait=rng.uniform(0, 0.02)) for n in range(searches)
-    ]
+    homes = [folder / str(n) for n in range(searches)]
+    works = [partial(work, home=home, wait=rng.uniform(0, 0.02)) for home in homes]
     started = _start_at_once(works)
     if fault != "nothing":
         time.sleep(rng.uniform(0.1, _LATEST_FAULT))

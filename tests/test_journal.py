@@ -148,7 +148,7 @@ def test_a_study_of_another_direction_is_refused(tmp_path: Path, directions: lis
 
 
 def test_a_study_of_the_code_before_goes_on(tmp_path: Path) -> None:
-    """As version 0.1 left it: what was drawn has no item, and one search was faster than another."""
+    """As version 0.1 left it: what was drawn has no item, and a search gave a trial back."""
     with opened(tmp_path) as ledger:
         study = ledger.study
         drawn = study.ask()
