@@ -118,8 +118,8 @@ class RowLock:
                 raise
 
     def _is_taken(self, error: DBAPIError) -> bool:
-        code = getattr(error.orig, "sqlstate", None) or next(iter(error.orig.args), None)  # type: ignore[union-attr]
-        return bool(code == _IS_TAKEN[self._kind])
+        codes = (getattr(error.orig, "sqlstate", None), *getattr(error.orig, "args", ()))
+        return _IS_TAKEN[self._kind] in codes
 
     def _free(self, connection: Connection) -> None:
         """A connection that is gone, or not usable any more, holds nothing."""
