@@ -11,6 +11,7 @@ from functools import partial
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import Any
 
 import optuna
 from optuna.exceptions import UpdateFinishedTrialError
@@ -48,8 +49,7 @@ def share(
                 except UpdateFinishedTrialError:
                     ledger.lost(number)
 
-    with opened(folder / "0", space=space, storage=url, name=name):
-        pass  # the tables are there
+    _in_process(partial(_made, folder / "0", url, name))
     homes = [folder / str(n) for n in range(searches)]
     works = [partial(work, home=home, wait=rng.uniform(0, 0.02)) for home in homes]
     started = _start_at_once(works)
@@ -59,9 +59,7 @@ def share(
     ends = [_ended(process) for process in started]
     bad = [f"a search ended with {code}" for code in ends[fault == "kill" :] if code]
     # What a killed one has left is done by the next one of its folder.
-    with opened(folder / "0", space=space, storage=url, name=name) as ledger:
-        finish(ledger)
-        trials = ledger.study.get_trials(deepcopy=False)
+    _, trials = _in_process(partial(_finished, folder / "0", url, name))
     return bad + _wrong(trials, homes, name)
 
 
@@ -89,18 +87,37 @@ def end(folder: Path, url: str, name: str, rng: random.Random) -> list[str]:
             time.sleep(rng.uniform(0.005, 0.03))  # the other writes its files first
             ledger.close_dead()
 
-    with opened(folder / "0", space=space, storage=url, name=name):
-        pass
+    _in_process(partial(_made, folder / "0", url, name))
     started = _start_at_once([complete, close])
     belief = believed.get(timeout=_LONGEST)
     bad = [f"a search ended with {code}" for code in map(_ended, started) if code]
-    with opened(folder / "0", space=space, storage=url, name=name) as ledger:
-        found = ledger.study.get_trials(deepcopy=False)[0].state
-        finish(ledger)
-        trials = ledger.study.get_trials(deepcopy=False)
+    (found, *_), trials = _in_process(partial(_finished, folder / "0", url, name))
     if found != belief:
         bad.append(f"a trial is {found.name}, its search believes {belief.name}")
     return bad + _wrong(trials, [folder / "0"], name)
+
+
+def _made(home: Path, url: str, name: str) -> None:
+    with opened(home, space=make_space(home.parent), storage=url, name=name):
+        pass  # the tables are there
+
+
+def _finished(home: Path, url: str, name: str) -> tuple[list[TrialState], list[FrozenTrial]]:
+    """The states of all trials, and the trials when the next search of a folder has ended."""
+    with opened(home, space=make_space(home.parent), storage=url, name=name) as ledger:
+        states = [trial.state for trial in ledger.study.get_trials(deepcopy=False)]
+        finish(ledger)
+        return states, ledger.study.get_trials(deepcopy=False)
+
+
+def _in_process(work: Callable[[], Any]) -> Any:
+    """What `work` returns in another process: who forks must not have open connections."""
+    ours, theirs = _processes.Pipe()
+    process = _processes.Process(target=_quietly, args=(lambda gate: gate.send(work()), theirs))
+    process.start()
+    found = ours.recv() if ours.poll(_LONGEST) else None
+    assert _ended(process) == 0
+    return found
 
 
 def _wrong(trials: list[FrozenTrial], homes: list[Path], name: str) -> list[str]:

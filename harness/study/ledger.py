@@ -39,7 +39,7 @@ WORST = -1.0
 # Seconds between two looks for work where other searches have all that is left.
 _REST = 2.0
 # Seconds for which a database may be away, and between two attempts.
-_PATIENCE, _PAUSE = 60.0, 0.5
+_PATIENCE, _PAUSE = 120.0, 0.5
 _T = TypeVar("_T")
 
 

@@ -29,11 +29,12 @@ _ROW = Table(
 # Seconds between two attempts to lock a file: the first, and at most.
 _POLL, _LONGEST_POLL = 0.001, 0.02
 # The server ends a wait for the row after a second, so that Ctrl-C is heard; and the connection of
-# a holder that says nothing for five, such as one that was stopped.
+# a holder that says nothing for fifteen, such as one that was stopped. With five, a busy disk cost
+# a living one its lock again and again.
 _LIMITS = {
     "postgresql": "SELECT set_config('lock_timeout', '1s', true), "
-    "set_config('idle_in_transaction_session_timeout', '5s', true)",
-    "mysql": "SET SESSION innodb_lock_wait_timeout = 1, wait_timeout = 5",
+    "set_config('idle_in_transaction_session_timeout', '15s', true)",
+    "mysql": "SET SESSION innodb_lock_wait_timeout = 1, wait_timeout = 15",
 }
 # Between two uses the connection may idle; PostgreSQL's limits end with their transaction.
 _NO_LIMITS = {"mysql": "SET SESSION wait_timeout = DEFAULT"}
