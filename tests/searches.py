@@ -107,9 +107,10 @@ def opened(
     sampler: str = "random",
     scheduler: str = "none",
     index: ClipIndex = INDEX,
+    name: str = "s",
 ) -> Iterator[Ledger]:
-    """A search of study `s`, as the command opens one."""
-    folder = StudyFolder(results, "s")
+    """A search of study `name`, as the command opens one."""
+    folder = StudyFolder(results, name)
     folder.path.mkdir(parents=True, exist_ok=True)
     space = space or make_space(results)
     backend = open_backend(folder.path, storage)
@@ -127,9 +128,8 @@ def opened(
         decisions=decisions(scheduler, space.budget),
         targets=index.target_names,
         keep=lambda trial, result: folder.save(trial.number, result, index),
-        seal=backend.seal,
     )
-    with Driver(folder, backend) as driver:
+    with Driver(folder, backend, study) as driver:
         yield Ledger(study, driver, rules, Silent())
 
 

@@ -1,8 +1,9 @@
 """The ledger of a study: one budget, whatever dies, fails or works beside it."""
 
-import threading
+import random
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,9 +14,11 @@ from harness.study import driver
 from harness.study.agenda import CONFIRMS
 from harness.study.audit import audit
 from harness.study.confirmation import agenda, confirmed
-from harness.study.ledger import CUT_OFF, GIVEN_BACK, MAX_CUT_OFFS, MAX_RETRIES, Ledger, done
+from harness.study.ledger import Ledger, done
 from harness.study.pruners import FIRST
+from harness.study.repeats import CUT_OFF, MAX_CUT_OFFS, MAX_RETRIES
 from harness.study.storage import StudyFolder
+from tests import rivals
 from tests.searches import INDEX, SPACE, finish, make_result, make_space, opened
 
 FAIL, COMPLETE, PRUNED = TrialState.FAIL, TrialState.COMPLETE, TrialState.PRUNED
@@ -104,20 +107,81 @@ def test_a_trial_at_which_every_search_is_cut_off_is_given_up(tmp_path: Path) ->
     assert seeds[-1] != seeds[0]
 
 
-def test_a_trial_that_died_before_it_had_a_name_is_nobodys(
+def test_a_trial_of_a_silent_search_is_closed_after_a_while(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its search was killed between taking it and saying whose it is."""
     url = f"sqlite:///{tmp_path}/study.db"
-    with opened(tmp_path, storage=url) as killed:
-        trial = killed.study.ask()
-        trial.set_user_attr(driver.DRIVER, "somebody")  # and not yet where its files are
-    with opened(tmp_path, storage=url) as again:
-        again.close_dead()
-        assert states(again) == {TrialState.RUNNING: 1}, "it may just have been taken"
+    with opened(tmp_path, storage=url) as ledger:
+        # As a search elsewhere leaves it that is killed before it draws.
+        ledger.study.enqueue_trial({}, user_attrs={driver.DRIVER: "another", driver.HOME: "there"})
+        ledger.study.ask()
+        ledger.close_dead()
+        assert states(ledger) == {TrialState.RUNNING: 1}, "it may live"
         monkeypatch.setattr(driver, "GRACE", -1)
-        again.close_dead()
-        assert states(again) == {FAIL: 1}
+        ledger.close_dead()
+        assert states(ledger) == {FAIL: 1}
+
+
+def test_a_search_waits_until_it_knows_of_the_others(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/study.db"
+    with opened(tmp_path / "a", storage=url, space=make_space(tmp_path)) as first:
+        asked = [first.ask() for _ in range(8)]
+        with opened(tmp_path / "b", storage=url, space=make_space(tmp_path)) as second:
+            assert second.ask() is None
+            assert not second.over, "the first may be dead"
+            first.study.set_user_attr(driver.SIGN + first.driver.token, 1)
+            second.close_dead()  # looks again
+            second._rests_until = 0
+            assert second.ask() is None
+            assert second.over
+        number, config = asked[-1] or (0, {})
+        first.complete(number, make_result(config))
+
+
+def test_a_notebooks_own_trial_is_left_alone_and_does_not_count(tmp_path: Path) -> None:
+    with opened(tmp_path) as ledger:
+        own = ledger.study.ask()
+        assert len(finish(ledger)) == 8
+        assert states(ledger) == {COMPLETE: 8, TrialState.RUNNING: 1}
+        ledger.close_open()
+        assert trials(ledger)[own.number].state == TrialState.RUNNING
+
+
+def test_what_a_person_queued_comes_next_and_counts(tmp_path: Path) -> None:
+    with opened(tmp_path) as ledger:
+        ledger.study.enqueue_trial({"loss": "ccc", "layers": 2})
+        _, config = ledger.ask() or (0, {})
+        assert (config["loss"], config["layers"]) == ("ccc", 2)
+    with opened(tmp_path) as again:  # the search was cut off, the point is not forgotten
+        configs = finish(again)
+        assert config in configs
+        assert len(configs) == 8
+        assert states(again) == {COMPLETE: 8, FAIL: 1}
+
+
+@pytest.mark.parametrize("point", [{"layers": 9}, {"loss": "mse"}, {"depth": 1}, {"layers": "2"}])
+def test_a_queued_point_that_is_none_of_the_space_fails_by_name(
+    tmp_path: Path, point: dict[str, object]
+) -> None:
+    with opened(tmp_path) as ledger:
+        for _ in range(6):  # more than make a search hopeless
+            ledger.study.enqueue_trial(point)
+        assert len(finish(ledger)) == 8
+        assert not ledger.hopeless
+        refused = [t for t in trials(ledger) if t.state == FAIL]
+        assert len(refused) == 6
+        assert all(next(iter(point)) in t.user_attrs["reason"] for t in refused)
+        assert not any(t.params for t in refused), "reports and samplers would stumble over it"
+
+
+def test_a_draw_that_fails_leaves_no_trial_behind(tmp_path: Path) -> None:
+    with opened(tmp_path) as ledger:
+        space, ledger.rules = ledger.rules, replace(ledger.rules, space=None)  # type: ignore[arg-type]
+        with pytest.raises(AttributeError):
+            ledger.ask()
+        ledger.rules = space
+        assert len(finish(ledger)) == 8
+        assert states(ledger) == {COMPLETE: 8, FAIL: 1}
 
 
 def test_a_point_that_always_fails_is_given_up(tmp_path: Path) -> None:
@@ -223,15 +287,19 @@ def test_what_repeats_a_trial_has_its_configuration(tmp_path: Path) -> None:
     assert config["epochs"] == 4
 
 
-def test_a_search_leaves_a_confirmation_that_waits_alone(tmp_path: Path) -> None:
+def test_a_confirmation_that_a_killed_search_queued_is_done_by_the_next(tmp_path: Path) -> None:
     with opened(tmp_path) as ledger:
         finish(ledger)
-        item = next(agenda(ledger.study, 1, 1).items())
+        again = agenda(ledger.study, 1, 1)
+        item = next(again.items())
         ledger.study.enqueue_trial(item.params, user_attrs={"item": item.key, **item.notes})
     longer = make_space(tmp_path, SPACE.replace("trials = 8", "trials = 10"))
-    with opened(tmp_path, space=longer) as again:
-        assert len(finish(again)) == 2
-        assert states(again) == {COMPLETE: 10, TrialState.WAITING: 1}
+    with opened(tmp_path, space=longer) as search:
+        assert len(finish(search)) == 2
+        assert states(search) == {COMPLETE: 10, FAIL: 1}, "it is no point of the search"
+    with opened(tmp_path, again) as confirmation:
+        (config,) = finish(confirmation)
+        assert {name: config[name] for name in item.params} == item.params
 
 
 def test_confirmation_trains_the_best_under_new_seeds_outside_the_budget(tmp_path: Path) -> None:
@@ -254,26 +322,17 @@ def test_confirmation_trains_the_best_under_new_seeds_outside_the_budget(tmp_pat
         assert done(study, later.rules.agenda) == len(counted) == 8
 
 
-def test_several_searches_of_one_database_keep_one_budget(tmp_path: Path) -> None:
+@pytest.mark.parametrize("fault", rivals.FAULTS)
+def test_several_searches_of_one_database_keep_one_budget(tmp_path: Path, fault: str) -> None:
+    """`python -m tests.benchmarks.together` does many rounds of it."""
     url = f"sqlite:///{tmp_path}/study.db"
-    space = make_space(tmp_path)
+    assert not rivals.share(tmp_path, url, "s", random.Random(0), searches=3, fault=fault)
 
-    def work(name: str) -> None:
-        with opened(tmp_path / name, space=space, storage=url) as ledger:
-            finish(ledger)
 
-    threads = [threading.Thread(target=work, args=(name,)) for name in "abc"]
-    with opened(tmp_path / "a", space=space, storage=url) as ledger:  # the tables are there
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        found = trials(ledger)
-    counted = [t for t in found if t.user_attrs.get("reason") != GIVEN_BACK]
-    assert [t.state for t in counted] == [COMPLETE] * 8
-    assert len([t for t in counted if "start" in t.user_attrs.get("item", "")]) == 1
-    files = [p.name for p in tmp_path.glob("?/s/predictions/*.parquet")]
-    assert sorted(files) == sorted(f"{t.number:05d}.parquet" for t in counted)
+def test_two_searches_that_end_one_trial_at_once_count_it_once(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/study.db"
+    for n in range(2):
+        assert not rivals.end(tmp_path, url, f"s{n}", random.Random(n))
 
 
 def test_a_living_search_is_not_taken_for_dead(tmp_path: Path) -> None:
@@ -296,7 +355,7 @@ ENDS: dict[str, Callable[[Ledger, int], None]] = {
 
 
 @pytest.mark.parametrize("end", ENDS)
-def test_a_trial_that_another_search_gave_up_stays_given_up(tmp_path: Path, end: str) -> None:
+def test_a_trial_that_another_search_closed_stays_closed(tmp_path: Path, end: str) -> None:
     with opened(tmp_path) as ledger:
         number, _ = ledger.ask() or (0, {})
         ledger.study.tell(number, state=FAIL)

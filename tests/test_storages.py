@@ -1,24 +1,26 @@
 """Where a study is kept: journal, SQLite, PostgreSQL, MySQL; the commands on each."""
 
+import fcntl
 import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
+from threading import Thread
 from urllib.parse import urlsplit
 from urllib.request import urlopen
 
 import optuna
 import pytest
 from optuna.trial import TrialState
+from sqlalchemy.exc import DBAPIError
 
 from harness.errors import InputError
 from harness.names import STORAGE_VARIABLE
 from harness.spaces import SPACES
 from harness.study.backend import Backend, held_journal, open_backend
 from harness.study.dashboard import Dashboard
-from harness.study.ledger import GIVEN_BACK
 from harness.study.session import continuing
 from harness.study.storage import StudyFolder
 from tests.databases import mysql, postgresql
@@ -91,7 +93,7 @@ def test_two_searches_share_a_study_in_postgresql(
         secret = urlsplit(database).password or ""
         assert secret not in out + err
     backend = open_backend(tmp_path / "a" / "s", database)
-    found = [t for t in study_of(backend).trials if t.user_attrs.get("reason") != GIVEN_BACK]
+    found = study_of(backend).trials
     assert [trial.state for trial in found] == [TrialState.COMPLETE] * 10
     for name in "ab":
         home = StudyFolder(tmp_path / name, "s")
@@ -112,6 +114,49 @@ def test_the_ledger_keeps_its_word_in_a_database(
         backend = open_backend(tmp_path / "s", storage)
         with Dashboard(backend, tmp_path / "artifacts") as dashboard:
             assert b"Optuna Dashboard" in urlopen(dashboard.address).read()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("make", [postgresql, mysql])
+def test_the_lock_of_a_database_is_lost_by_one_who_is_silent(
+    tmp_path: Path, make: Callable[[], AbstractContextManager[str]]
+) -> None:
+    with make() as storage:
+        first, second = (open_backend(tmp_path / "s", storage) for _ in range(2))
+        order: list[str] = []
+
+        def work() -> None:
+            with second.exclusive() as still_ours:
+                still_ours()
+                order.append("second")
+
+        for limit, expected in ((2, ["first", "second"]), (30, ["second", "first"])):
+            order.clear()
+            other = Thread(target=work)
+            with first.exclusive() as still_ours:
+                other.start()
+                other.join(limit)  # as if it were stopped
+                order.append("first")
+                if expected[0] == "second":
+                    with pytest.raises(DBAPIError):
+                        still_ours()
+                else:
+                    still_ours()
+            other.join()
+            assert order == expected
+
+
+def test_an_sqlite_file_is_locked_beside_it(tmp_path: Path) -> None:
+    plain = open_backend(tmp_path, f"sqlite:///{tmp_path}/study.db")
+    by_uri = open_backend(tmp_path, f"sqlite:///file:{tmp_path}/study.db?uri=true")
+    with (
+        plain.exclusive(),
+        (tmp_path / "study.db.lock").open() as file,
+        pytest.raises(BlockingIOError),
+    ):
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    assert vars(plain.lock) == vars(by_uri.lock)
+    open_backend(tmp_path, "sqlite://")  # in memory, where nobody else is
 
 
 def test_a_journal_has_one_search_at_a_time_whatever_its_results_folder(tmp_path: Path) -> None:

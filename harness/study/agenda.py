@@ -25,9 +25,10 @@ class Item:
 
 class Agenda(Protocol):
     """total: how many finished trials it takes. drawn: whether the sampler goes on where the items
-    end. pruned: whether trials may be stopped early."""
+    end. pruned: whether trials may be stopped early. keys: of the items."""
 
     total: int
+    keys: set[str]
     drawn: bool
     pruned: bool
 
@@ -50,13 +51,13 @@ class SearchAgenda:
         self._space = space
         self._grid = space.grid() if grid else []
         self.drawn = not grid
-        self._keys = {item.key for item in self.items()}
-        size = len(self._keys)
+        self.keys = {item.key for item in self.items()}
+        size = len(self.keys)
         self.total = min(trials or size, size) if grid else trials or space.budget.trials
 
     def counts(self, trial: FrozenTrial) -> bool:
         # What was drawn before is no point of a grid.
-        of_grid = self.drawn or trial.user_attrs.get(ITEM) in self._keys
+        of_grid = self.drawn or trial.user_attrs.get(ITEM) in self.keys
         return of_grid and CONFIRMS not in trial.user_attrs
 
     def items(self) -> Iterator[Item]:
@@ -81,12 +82,12 @@ class ConfirmAgenda:
     def __init__(self, chosen: Sequence[FrozenTrial], seeds: int) -> None:
         self._chosen = {trial.number: trial.params for trial in chosen}
         self._seeds = seeds
-        self._keys = {item.key for item in self.items()}
-        self.total = len(self._keys)
+        self.keys = {item.key for item in self.items()}
+        self.total = len(self.keys)
 
     def counts(self, trial: FrozenTrial) -> bool:
         # Seeds of an earlier call for more of them are not of this one.
-        return trial.user_attrs.get(ITEM) in self._keys
+        return trial.user_attrs.get(ITEM) in self.keys
 
     def items(self) -> Iterator[Item]:
         for seed in range(self._seeds):

@@ -26,7 +26,8 @@ def audit(study: optuna.Study, folder: StudyFolder, index: ClipIndex, driver: Dr
     lost = {str(t.number): why for t, why in zip(trials, reasons, strict=True) if why}
     if not lost:
         return []
-    study.set_user_attr(VOID, study.user_attrs.get(VOID, {}) | lost)
+    with driver.backend.exclusive():
+        study.set_user_attr(VOID, study.user_attrs.get(VOID, {}) | lost)
     return [f"trial {number} no longer counts and is trained again: {why}"
             for number, why in lost.items()]  # fmt: skip
 

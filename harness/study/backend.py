@@ -5,20 +5,20 @@ import sqlite3
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from optuna.storages import BaseStorage, RDBStorage
-from sqlalchemy import event
+from sqlalchemy import create_engine
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, IntegrityError, ProgrammingError
+from sqlalchemy.exc import ArgumentError, IntegrityError, OperationalError, ProgrammingError
 
 from harness.errors import InputError
+from harness.interrupts import uninterrupted
 from harness.study.journal import Journal
+from harness.study.lock import FileLock, Lock, NoLock, RowLock, StillOurs
 
-#: Seconds between two signs of life of a running trial, and until one without is given up.
-HEARTBEAT, GRACE = 10, 60
 # A reader such as the dashboard may hold SQLite's lock for long.
 _SQLITE_WAIT = 60
 # Of making the tables, where several searches begin at once.
@@ -36,11 +36,21 @@ class Backend:
     journal: Journal | None
     name: str
     url: str | None = None
+    lock: Lock = field(default_factory=NoLock)
 
     @property
     def shared(self) -> bool:
         """Whether several searches may work on the study at once."""
         return self.journal is None
+
+    @contextmanager
+    def exclusive(self) -> Iterator[StillOurs]:
+        """One search at a time, for the moment in which it takes a trial or ends one.
+
+        It is waited for visibly, and until Ctrl-C; what is inside is not interrupted.
+        """
+        with self.lock.held() as still_ours, uninterrupted():
+            yield still_ours
 
     def seal(self) -> None:
         """Notes what the journal holds, against damage."""
@@ -101,10 +111,7 @@ def open_backend(folder: Path, given: str | None = None) -> Backend:
             f"--storage {name}: cannot be opened ({type(error).__name__}); is it running, and "
             "does the database exist?"
         ) from error
-    if url.get_backend_name() == "sqlite":
-        event.listen(storage.engine, "connect", _write_ahead)
-        storage.engine.dispose()  # the connection so far was made without
-    return Backend(storage, None, name, url.render_as_string(hide_password=False))
+    return Backend(storage, None, name, url.render_as_string(hide_password=False), _lock(url))
 
 
 def read_storage(folder: Path, name: str, given: str | None) -> BaseStorage | None:
@@ -127,15 +134,30 @@ def _open(url: URL) -> RDBStorage:
             return RDBStorage(
                 url.render_as_string(hide_password=False),
                 engine_kwargs={"connect_args": _arguments(url), "pool_pre_ping": True},
-                heartbeat_interval=HEARTBEAT,
-                grace_period=GRACE,
             )
-        except (IntegrityError, ProgrammingError):
+        except (IntegrityError, ProgrammingError, OperationalError) as error:
             # Another search makes the tables at this moment.
-            if again == _TRIES - 1:
+            is_away = isinstance(error, OperationalError) and not _is_file(url)
+            if is_away or again == _TRIES - 1:
                 raise
             time.sleep(1)
     raise AssertionError("unreachable")
+
+
+def _is_file(url: URL) -> bool:
+    is_sqlite = url.get_backend_name() == "sqlite"
+    return is_sqlite and bool(url.database) and Path(str(url.database)).is_file()
+
+
+def _lock(url: URL) -> Lock:
+    if url.get_backend_name() != "sqlite":
+        return RowLock(url)
+    # SQLite says where its file is, however the URL does.
+    engine = create_engine(url)
+    with engine.connect() as connection:
+        file = connection.exec_driver_sql("PRAGMA database_list").all()[0][2]
+    engine.dispose()
+    return FileLock(Path(f"{file}.lock")) if file else NoLock()  # a database in memory has none
 
 
 def _url(given: str) -> URL:
@@ -163,10 +185,16 @@ def _place(url: URL) -> str:
 
 
 def _arguments(url: URL) -> dict[str, Any]:
-    return {"timeout": _SQLITE_WAIT} if url.get_backend_name() == "sqlite" else {}
+    if url.get_backend_name() != "sqlite":
+        return {}
+    # A transaction that will write says so when it begins, so that none of two has to give way.
+    return {"timeout": _SQLITE_WAIT, "isolation_level": "IMMEDIATE", "factory": _WriteAhead}
 
 
-def _write_ahead(connection: sqlite3.Connection, _: Any) -> None:
+class _WriteAhead(sqlite3.Connection):
     """Readers do not stop the writer, and a commit is one flush."""
-    connection.execute("PRAGMA journal_mode=WAL")
-    connection.execute("PRAGMA synchronous=NORMAL")
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.execute("PRAGMA journal_mode=WAL")
+        self.execute("PRAGMA synchronous=NORMAL")

@@ -8,24 +8,23 @@ import hashlib
 import json
 import os
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
-from optuna.storages.journal._file import get_lock_file
-from optuna.storages.journal._storage import JournalOperation
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import TrialState
 
 from harness.errors import InputError
 from harness.interrupts import uninterrupted
 from harness.sealed import read_sealed, write_sealed
+from harness.study.journal_lock import JournalLock
 
 _SCHEMA = "log 1"
 _BLOCK = 1 << 20
-# A lock that nobody touched for so many seconds is that of a killed process: a write takes
-# milliseconds. The dashboard takes the same lock.
-_LOCK_GRACE = 3
-# Taken back by nothing; with them the lines before are on the disk as well.
-_LASTING = {JournalOperation.CREATE_STUDY, JournalOperation.SET_TRIAL_STATE_VALUES}
+# Where a last line is looked for that was not written whole; lines are shorter.
+_TAIL = 1 << 12
+# Numbers in Optuna's journal: a study is made; a trial's state changes.
+_CREATE_STUDY, _SET_STATE = 0, 6
 
 
 class Journal:
@@ -46,19 +45,27 @@ class Journal:
         """The same for those who only read, even while it is written. InputError: no log."""
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            lock = JournalFileSymlinkLock(str(self.path), grace_period=_LOCK_GRACE)
-            return JournalStorage(_File(str(self.path), lock))
+            return JournalStorage(_File(self.path))
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise InputError(f"{self.path}: not readable: {error!r}") from error
 
     def check(self) -> None:
         """Compares the log with its seal, and cuts off a last line that was not written whole.
 
+        For the one search that holds the study's folder, before it writes.
+
         Raises:
             InputError: the log was damaged, edited, cut, or is gone.
         """
-        if not self._seal.exists():
-            return
+        lock = JournalLock(self.path)
+        lock.break_own()
+        if self._seal.exists():
+            self._compare()
+        if self.path.exists():
+            with uninterrupted(), lock, self.path.open("rb+", buffering=0) as file:
+                _cut_half_line(file)
+
+    def _compare(self) -> None:
         sealed = read_sealed(self._seal, _SCHEMA)
         size = self.path.stat().st_size if self.path.exists() else 0
         if size >= sealed["bytes"]:
@@ -69,7 +76,6 @@ class Journal:
                 "wrote; put back a copy, or choose another --study; harness.ensemble still "
                 "combines the trials' own files"
             )
-        self._mend()
 
     def seal(self) -> None:
         """Notes how far the log has come. Without a log there is nothing to note."""
@@ -85,30 +91,49 @@ class Journal:
                 self._digest.update(block)
                 self._read += len(block)
 
-    def _mend(self) -> None:
-        # Optuna would append to the half of a line that a power loss left.
-        content = self.path.read_bytes()[self._read :]
-        whole = content.rfind(b"\n") + 1
-        if whole < len(content):
-            with self.path.open("rb+") as file:
-                file.truncate(self._read + whole)
-
 
 class _File(JournalFileBackend):
-    """Optuna's file, which waits for the disk after every line, but only where a state changes.
+    """Optuna's file, which waits for the disk after every line, but only where a trial ends.
 
     A power loss can cost epochs and notes of trials that had not ended, which are trained again
-    anyway; a trial that has ended is on the disk with all that was said of it.
+    anyway; a trial that has ended is on the disk with all that was said of it. Half a line, which
+    a power loss or a full disk leaves, is cut off before anything is appended.
     """
 
+    def __init__(self, path: Path) -> None:
+        self.lock, self.path = JournalLock(path), path
+        super().__init__(str(path), self.lock)
+
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
-        lines = "".join(json.dumps(log, separators=(",", ":")) + "\n" for log in logs)
-        with (
-            uninterrupted(),
-            get_lock_file(self._lock),
-            Path(self._file_path).open("ab") as file,
-        ):
-            file.write(lines.encode())
-            file.flush()
-            if any(log["op_code"] in _LASTING for log in logs):
-                os.fsync(file.fileno())
+        lines = "".join(json.dumps(log, separators=(",", ":")) + "\n" for log in logs).encode()
+        with uninterrupted(), self.lock, self.path.open("ab+", buffering=0) as file:
+            end = _cut_half_line(file)
+            try:
+                while lines:
+                    lines = lines[file.write(lines) :]
+                if any(map(_is_lasting, logs)):
+                    os.fsync(file.fileno())
+            except OSError:
+                file.truncate(end)
+                raise
+
+
+def _is_lasting(log: dict[str, Any]) -> bool:
+    """Whether a line is taken back by nothing; with it the lines before are on the disk."""
+    kind = log["op_code"]
+    return kind == _CREATE_STUDY or (kind == _SET_STATE and TrialState(log["state"]).is_finished())
+
+
+def _cut_half_line(file: IO[bytes]) -> int:
+    """Cuts off a last line that has no end, under the lock; returns where the file ends now."""
+    size = end = file.seek(0, os.SEEK_END)
+    while end:
+        start = max(0, end - _TAIL)
+        file.seek(start)
+        whole = file.read(end - start).rfind(b"\n") + 1
+        end = start + whole
+        if whole:
+            break
+    if end < size:
+        file.truncate(end)
+    return end

@@ -1,44 +1,54 @@
 """The ledger of a study: what is tried next, and what became of each trial.
 
 Everything it goes by stands in the study. So a search that was killed goes on as if it had not
-been, and several searches of one study keep one budget.
+been, and several searches of one study keep one budget: each takes a trial, and ends one, under the
+lock of the storage (`Backend.exclusive`).
 """
 
 import logging
 import math
+import secrets
 import time
-from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from functools import partial
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import optuna
-from optuna.exceptions import UpdateFinishedTrialError
+from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
 from optuna.pruners import BasePruner
 from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy.exc import DBAPIError
 
-from harness.study.agenda import CONFIRMS, ITEM, REPEAT, Agenda, Item
-from harness.study.driver import Driver
+from harness.interrupts import Wait
+from harness.study.agenda import CONFIRMS, ITEM, Agenda, Item
+from harness.study.driver import DRIVER, Driver, Fate
+from harness.study.queue import REASON, close, queued
+from harness.study.repeats import CUT_OFF, LASTING, first_repeat
 from harness.study.space import CONFIG, Point, SearchSpace, suggest
 from harness.study.storage import FINISHED, RETRY_OF, VOID, finished
 from harness.study.trial import TrialResult
 
 _log = logging.getLogger(__name__)
-#: A point that failed this often after its first try is the cause, not the victim.
-MAX_RETRIES = 2
-#: One that was at work so often when its search was cut off may be what cut it off.
-MAX_CUT_OFFS = 10
 # A study in which so many points fail, and nothing else ends, is broken, not unlucky.
 MAX_FAILURES_IN_A_ROW = 5
 # An undefined score ranks below every defined one, which is at least -1.
 WORST = -1.0
-# How often a search looks whether others have died, in seconds.
-_ROUND = 10.0
-#: Reasons of failures that are no fault of the trial's.
-CUT_OFF, GIVEN_BACK = "the search was cut off", "another search was faster"
-LASTING = "lasting"
+# Seconds between two looks for work where other searches have all that is left.
+_REST = 2.0
+# Seconds for which a database may be away, and between two attempts.
+_PATIENCE, _PAUSE = 120.0, 0.5
+_T = TypeVar("_T")
+
+
+class LostError(Exception):
+    """The lock was in other hands while this search took a trial."""
+
+
+# After these an operation on the study begins anew: a server that is started again, for one.
+_PASSING = (StorageInternalError, DBAPIError, LostError)
 
 
 class Watcher(Protocol):
@@ -53,8 +63,7 @@ class Watcher(Protocol):
 class Rules:
     """How a study is searched. sampler: made for a study that holds so many trials. decisions:
     epochs after which the pruner is asked. targets: names of the intensities. keep: writes a
-    complete trial's files, before the study is told that it is complete. seal: called when a trial
-    has ended."""
+    complete trial's files, before the study is told that it is complete."""
 
     space: SearchSpace
     agenda: Agenda
@@ -64,7 +73,6 @@ class Rules:
     decisions: frozenset[int]
     targets: tuple[str, ...]
     keep: Callable[[optuna.Trial, TrialResult], None]
-    seal: Callable[[], None] = lambda: None
 
 
 class Ledger:
@@ -73,12 +81,17 @@ class Ledger:
     def __init__(self, study: optuna.Study, driver: Driver, rules: Rules, watcher: Watcher) -> None:
         self.study, self.driver, self.rules, self.watcher = study, driver, rules, watcher
         study.pruner = rules.pruner
+        # Thousands of trials take seconds to read; under the lock only what is new is.
+        study.get_trials(deepcopy=False)
         #: Trials of this search that have not ended.
         self.open: dict[int, optuna.Trial] = {}
+        #: Whether nothing is left that this search could still have to do, as `ask` saw it last;
+        #: until then another search that has the rest may turn out to be dead.
+        self.over = False
         self.last_reason = ""
         self._failed: set[int] = set()
         self._last: dict[int, float] = {}
-        self._looked = -math.inf
+        self._rests_until = -math.inf
 
     @property
     def hopeless(self) -> bool:
@@ -87,25 +100,25 @@ class Ledger:
 
     def ask(self) -> tuple[int, Point] | None:
         """The number and configuration of the next trial, or None: all that is left is in work."""
-        if time.monotonic() - self._looked > _ROUND:
-            self.close_dead()
-            self._looked = time.monotonic()
-        trial = self._taken()
-        if trial is None:
+        if time.monotonic() < self._rests_until:
             return None
-        seed = trial_seed(self.rules.seed, trial.user_attrs.get(RETRY_OF, trial.number))
-        try:
-            trial.set_user_attr("seed", seed)
-            point, config = self._configured(trial)
-            trial.set_user_attr(CONFIG, config)
-        except UpdateFinishedTrialError:
-            # SQLite may let two searches take one trial at once; the other has ended it.
-            self.driver.ended(trial)
-            return self.ask()
-        self.open[trial.number] = trial
-        _log.info("trial %d begins: %s, seed %d", trial.number, point, seed)
-        self.watcher.started(trial.number, point)
-        return trial.number, config | {"seed": seed}
+        while (trial := self._anew(self._take)) is not None:
+            try:
+                point, config = self._anew(partial(self._draw, trial))
+            except UpdateFinishedTrialError:
+                del self.open[trial.number]  # another search took this one for dead
+            except _MisfitError as error:
+                self._refuse(trial.number, str(error))
+            except BaseException:
+                del self.open[trial.number]  # it is closed with what is nobody's
+                raise
+            else:
+                _log.info("trial %d begins: %s, seed %d", trial.number, point, config["seed"])
+                self.watcher.started(trial.number, point)
+                return trial.number, config
+        if self.driver.backend.shared:
+            self._rests_until = time.monotonic() + _REST
+        return None
 
     def report(self, number: int, scores: list[tuple[int, float]]) -> bool:
         """Notes (epoch, score) of a trial; True if it is to be stopped here."""
@@ -113,19 +126,17 @@ class Ledger:
         stop = False
         for epoch, score in scores:
             self._last[number] = score
-            trial.report(score if math.isfinite(score) else WORST, epoch)
+            self._anew(partial(trial.report, score if math.isfinite(score) else WORST, epoch))
             if self.rules.agenda.pruned and epoch in self.rules.decisions:
-                stop = stop or trial.should_prune()
+                stop = stop or self._anew(trial.should_prune)
         self.watcher.epochs(number, scores)
         return stop
 
     def complete(self, number: int, result: TrialResult) -> None:
         """Keeps a finished trial's files, then tells the study."""
-        trial = self.open[number]
         # Attributes first: Optuna takes none after a trial has ended.
-        for name, value in _facts(result, self.rules.targets).items():
-            trial.set_user_attr(name, value)
-        self.rules.keep(trial, result)
+        self._note(number, _facts(result, self.rules.targets))
+        self._anew(partial(self.rules.keep, self.open[number], result))
         self._end(number, TrialState.COMPLETE, result.score)
         self._failed.clear()
 
@@ -136,185 +147,157 @@ class Ledger:
 
     def fail(self, number: int, reason: str, lasting: bool = False) -> None:
         """The trial failed; it is tried again, but if it would fail again (`lasting`)."""
-        trial = self.open[number]
-        trial.set_user_attr("reason", reason)
-        trial.set_user_attr(LASTING, lasting)
-        self._failed.add(trial.user_attrs.get(RETRY_OF, number))
+        self._note(number, {REASON: reason, LASTING: lasting})
+        self._failed.add(self._frozen(number).user_attrs.get(RETRY_OF, number))
         self.last_reason = reason
         self._end(number, TrialState.FAIL, None, reason)
 
     def lost(self, number: int) -> None:
-        """Another search took this one for dead and has given the trial up; so does this one."""
-        self.driver.ended(self.open.pop(number))
+        """Another search took this one for dead and has closed the trial; so does this one."""
+        del self.open[number]
         self.watcher.ended(number, TrialState.FAIL.name, self._last.pop(number, None), CUT_OFF)
 
     def close_dead(self) -> None:
-        """Closes as failed what searches that died left running; it is tried again."""
-        for trial in self.driver.dead(self.study):
-            self._cut_off(trial.number, trial._trial_id)
+        """Closes as failed what searches that died left; it is tried again."""
+        with self.driver.backend.exclusive():
+            self._close_dead(self.study.user_attrs)
 
     def close_open(self) -> None:
         """Closes what this search leaves running."""
-        for number, trial in list(self.open.items()):
-            self._cut_off(number, trial._trial_id)
-            self.driver.ended(trial)
-            del self.open[number]
-        self.rules.seal()
+        self.open.clear()
+        try:
+            self.close_dead()
+        except _PASSING as error:
+            _log.warning("trials are left to the next search, the storage is away: %r", error)
+        self.driver.backend.seal()
 
-    def _configured(self, trial: optuna.Trial) -> tuple[Point, Point]:
+    def _anew(self, act: Callable[[], _T]) -> _T:
+        """Does what may be done twice, again where the storage was away for a moment."""
+        wait = Wait("the study's storage, which does not answer")
+        until = time.monotonic() + _PATIENCE
+        while True:
+            try:
+                return act()
+            except _PASSING as error:
+                _log.info("the storage was away: %r", error)
+                if time.monotonic() > until:
+                    raise
+            wait.pause(_PAUSE)
+
+    def _take(self) -> optuna.Trial | None:
+        """The next trial, taken under the lock; None: all that is left is in work."""
+        with self.driver.backend.exclusive() as still_ours:
+            attributes = self.study.user_attrs
+            trials, fates = self._close_dead(attributes)
+            mine = [trial for trial in trials if self.rules.agenda.counts(trial)]
+            void = attributes.get(VOID, {})
+            standing = {t.number for t in mine if t.state in FINISHED and str(t.number) not in void}
+            # A notebook's own running trials have no tag, and do not count.
+            running = [t for t in mine if t.state == TrialState.RUNNING and DRIVER in t.user_attrs]
+            self.over = len(standing) >= self.rules.agenda.total or "unknown" not in fates.values()
+            if len(standing) + len(running) >= self.rules.agenda.total:
+                return None
+            # What waits now was queued by a person, and Optuna takes it first.
+            number = next((t.number for t in trials if t.state == TrialState.WAITING), len(trials))
+            if number == len(trials):
+                item = first_repeat(mine, standing, self.rules.agenda.keys) or self._item(mine)
+                if item is None:
+                    return None
+                notes = {ITEM: item.key, **item.notes, **self.driver.tags}
+                self.study.enqueue_trial(item.params, user_attrs=notes)
+            self.study.sampler = self.rules.sampler(number)
+            trial = self.study.ask()
+            tags = trial.user_attrs
+            if DRIVER not in tags:
+                tags = {ITEM: f"queued {trial.number}", **self.driver.tags}
+                for name, value in tags.items():
+                    trial.set_user_attr(name, value)
+            still_ours()
+            if tags[DRIVER] != self.driver.token:
+                raise LostError(f"trial {trial.number} is another search's")
+            self.open[trial.number] = trial
+            return trial
+
+    def _item(self, trials: list[FrozenTrial]) -> Item | None:
+        taken = {trial.user_attrs.get(ITEM) for trial in trials}
+        items = (item for item in self.rules.agenda.items() if item.key not in taken)
+        drawn = Item(f"drawn {secrets.token_hex(8)}", {}, {}) if self.rules.agenda.drawn else None
+        return next(items, drawn)
+
+    def _close_dead(self, attributes: dict[str, Any]) -> tuple[list[FrozenTrial], dict[int, Fate]]:
+        """All trials, after what is nobody's was closed, and what became of the running ones."""
+        trials = self.study.get_trials(deepcopy=False)
+        fates = self.driver.fates(trials, attributes)
+        dead = [trial.number for trial in trials if self._is_dead(trial, fates)]
+        for number in dead:
+            close(self.study, self.driver.backend.storage, number, CUT_OFF)
+        return (self.study.get_trials(deepcopy=False) if dead else trials), fates
+
+    def _is_dead(self, trial: FrozenTrial, fates: dict[int, Fate]) -> bool:
+        if trial.state == TrialState.WAITING:
+            # Searches queue what they take within the same lock.
+            return ITEM in trial.user_attrs or DRIVER in trial.user_attrs
+        is_mine = trial.user_attrs.get(DRIVER) == self.driver.token
+        is_orphan = is_mine and trial.number not in self.open
+        is_running = trial.state == TrialState.RUNNING
+        return is_running and (is_orphan or fates.get(trial.number) == "dead")
+
+    def _draw(self, trial: optuna.Trial) -> tuple[Point, Point]:
         """What is searched of a trial, and all of its configuration: drawn from the space, or, of
         one that repeats another, that one's, whatever the space has become since."""
-        trials = self.study.get_trials(deepcopy=False)
-        for number in (trial.user_attrs.get(RETRY_OF), trial.user_attrs.get(CONFIRMS)):
-            known = None if number is None else trials[number]
+        frozen = self._frozen(trial.number)
+        seed = trial_seed(self.rules.seed, frozen.user_attrs.get(RETRY_OF, trial.number))
+        trial.set_user_attr("seed", seed)
+        config = None
+        for number in (frozen.user_attrs.get(RETRY_OF), frozen.user_attrs.get(CONFIRMS)):
+            known = None if number is None else self._frozen(number)
             if known is not None and CONFIG in known.user_attrs:
-                point = {
-                    name: suggest(trial, name, distribution)
-                    for name, distribution in known.distributions.items()
-                }
-                return point, known.user_attrs[CONFIG]
-        point = self.rules.space.suggest(trial)
-        return point, self.rules.space.fixed | point
+                config, space = known.user_attrs[CONFIG], known.distributions
+                point = {name: suggest(trial, name, each) for name, each in space.items()}
+                break
+        if config is None:
+            if misfit := self.rules.space.misfit(queued(frozen)):
+                raise _MisfitError(misfit)
+            point = self.rules.space.suggest(trial)
+            config = self.rules.space.fixed | point
+        trial.set_user_attr(CONFIG, config)
+        return point, config | {"seed": seed}
 
-    def _cut_off(self, number: int, trial_id: int) -> None:
-        # Another search may have been faster.
-        try:
-            self.study._storage.set_trial_user_attr(trial_id, "reason", CUT_OFF)
-            self.study.tell(number, state=TrialState.FAIL)
-        except (UpdateFinishedTrialError, ValueError):
-            return
+    def _refuse(self, number: int, reason: str) -> None:
+        """A point that a person queued is none of the space; that stops nothing else."""
+        self.watcher.started(number, {})
+        self._note(number, {REASON: reason, LASTING: True})
+        self._end(number, TrialState.FAIL, None, reason)
+
+    def _note(self, number: int, notes: dict[str, Any]) -> None:
+        for name, value in notes.items():
+            self._anew(partial(self.open[number].set_user_attr, name, value))
 
     def _end(self, number: int, state: TrialState, score: float | None, reason: str = "") -> None:
-        trial = self.open[number]
-        self._tell(trial, state, score)
+        self._anew(partial(self._tell, number, state, score))
         # A trial that has ended in the study is no longer in work, whatever comes next.
         del self.open[number]
-        self.driver.ended(trial)
-        self.rules.seal()
+        self._rests_until = -math.inf
+        self.driver.backend.seal()
         last = self._last.pop(number, None)
         _log.info("trial %d is %s, score %s %s", number, state.name, score or last, reason)
         self.watcher.ended(number, state.name, last if score is None else score, reason)
 
-    def _tell(self, trial: optuna.Trial, state: TrialState, score: float | None = None) -> None:
-        if self.study._storage.get_trial(trial._trial_id).state.is_finished():
-            raise UpdateFinishedTrialError(f"trial {trial.number} was ended by another search")
-        if state == TrialState.COMPLETE:
-            self.study.tell(trial, score)
-        else:
-            self.study.tell(trial, state=state)
+    def _tell(self, number: int, state: TrialState, score: float | None) -> None:
+        with self.driver.backend.exclusive() as still_ours:
+            found = self._frozen(number).state
+            if found == TrialState.RUNNING:
+                still_ours()
+                self.study.tell(number, score, state)
+            elif found != state:  # else an attempt of ours had arrived
+                raise UpdateFinishedTrialError(f"trial {number} was ended by another search")
 
-    def _trials(self) -> list[FrozenTrial]:
-        """Those of the agenda."""
-        trials = self.study.get_trials(deepcopy=False)
-        return [
-            trial
-            for trial in trials
-            if self.rules.agenda.counts(trial) and trial.user_attrs.get("reason") != GIVEN_BACK
-        ]
+    def _frozen(self, number: int) -> FrozenTrial:
+        return self.study.get_trials(deepcopy=False)[number]
 
-    def _claimed(self, trials: list[FrozenTrial]) -> int:
-        running = sum(trial.state == TrialState.RUNNING for trial in trials)
-        return running + len(self._standing(trials))
 
-    def _standing(self, trials: list[FrozenTrial]) -> set[int]:
-        """Numbers of the trials that are finished and whose files are there."""
-        void = self.study.user_attrs.get(VOID, {})
-        return {t.number for t in trials if t.state in FINISHED and str(t.number) not in void}
-
-    def _taken(self) -> optuna.Trial | None:
-        """A trial that is this search's alone, and within the budget."""
-        while True:
-            trials = self._trials()
-            if self._claimed(trials) >= self.rules.agenda.total:
-                return None
-            trial = self._next(trials)
-            if isinstance(trial, optuna.Trial):
-                self.driver.took(trial)
-                if not self._is_too_many(trial):
-                    return trial
-                trial.set_user_attr("reason", GIVEN_BACK)
-                self._tell(trial, TrialState.FAIL)
-            elif trial == "over":
-                return None
-
-    def _next(self, trials: list[FrozenTrial]) -> optuna.Trial | Literal["over", "again"]:
-        """A trial that was taken; or that there is none; or that another search was faster."""
-        waiting = [trial for trial in trials if trial.state == TrialState.WAITING]
-        for trial in waiting:
-            if claimed := self._claim(trial):
-                return claimed
-        item = self._retry(trials) or self._item(trials)
-        if item:
-            self.study.enqueue_trial(item.params, user_attrs={ITEM: item.key, **item.notes})
-            claimed = next(filter(None, map(self._claim, self._waiting(item.key))), None)
-            return claimed or "again"
-        if not self.rules.agenda.drawn:
-            return "over"
-        return self._drawn()
-
-    def _drawn(self) -> optuna.Trial:
-        """A new trial. `study.ask` would first take whatever waits, a confirmation for one."""
-        self.study.sampler = self.rules.sampler(len(self.study.get_trials(deepcopy=False)))
-        self.study._thread_local.cached_all_trials = None
-        return optuna.Trial(self.study, self.study._storage.create_new_trial(self.study._study_id))
-
-    def _waiting(self, key: str) -> list[FrozenTrial]:
-        waiting = self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
-        return [trial for trial in waiting if trial.user_attrs.get(ITEM) == key]
-
-    def _claim(self, trial: FrozenTrial) -> optuna.Trial | None:
-        """Takes a queued trial, unless another search was faster."""
-        storage = self.study._storage
-        try:
-            if not storage.set_trial_state_values(trial._trial_id, state=TrialState.RUNNING):
-                return None
-        except UpdateFinishedTrialError:
-            return None
-        # As Optuna does where it takes the next of the queue; here it is a certain one.
-        self.study._thread_local.cached_all_trials = None
-        self.study.sampler = self.rules.sampler(trial.number)
-        return optuna.Trial(self.study, trial._trial_id)
-
-    def _item(self, trials: list[FrozenTrial]) -> Item | None:
-        taken = {trial.user_attrs.get(ITEM) for trial in trials}
-        return next((item for item in self.rules.agenda.items() if item.key not in taken), None)
-
-    def _retry(self, trials: list[FrozenTrial]) -> Item | None:
-        """The first point that has failed, but not too often, or whose files were lost."""
-        standing = self._standing(trials)
-        tries: dict[int, list[FrozenTrial]] = defaultdict(list)
-        for trial in trials:
-            tries[trial.user_attrs.get(RETRY_OF, trial.number)].append(trial)
-        for root, attempts in tries.items():
-            ended = all(t.state in (TrialState.FAIL, *FINISHED) for t in attempts)
-            if not ended or any(t.number in standing for t in attempts):
-                continue
-            ends = [trial for trial in attempts if trial.state == TrialState.FAIL]
-            # That a search was cut off is no fault of the trial's, unless it always is.
-            failed = [trial for trial in ends if trial.user_attrs.get("reason") != CUT_OFF]
-            point = _point_of(attempts)
-            lasting = any(trial.user_attrs.get(LASTING) for trial in failed)
-            often = len(failed) > MAX_RETRIES or len(ends) > MAX_CUT_OFFS
-            if point and not lasting and not often:
-                notes = {
-                    name: value
-                    for name, value in attempts[0].user_attrs.items()
-                    if name in (CONFIRMS, REPEAT)
-                }
-                key = attempts[0].user_attrs.get(ITEM, f"trial {root}")
-                return Item(key, point, notes | {RETRY_OF: root, "attempt": len(attempts)})
-        return None
-
-    def _is_too_many(self, trial: optuna.Trial) -> bool:
-        """Whether another search was faster: with the rest of the budget, or with this item."""
-        if self.driver.alone:
-            return False
-        earlier = [t for t in self._trials() if t.number < trial.number]
-        same = {"attempt": trial.user_attrs.get("attempt"), ITEM: trial.user_attrs.get(ITEM)}
-        twin = same[ITEM] is not None and any(
-            all(t.user_attrs.get(name) == value for name, value in same.items()) for t in earlier
-        )
-        return twin or self._claimed(earlier) >= self.rules.agenda.total
+class _MisfitError(Exception):
+    """A queued point is not of the space."""
 
 
 def done(study: optuna.Study, agenda: Agenda) -> int:
@@ -326,13 +309,6 @@ def trial_seed(study_seed: int, number: int) -> int:
     """A trial's seed: from the study's and the trial's number, never from Ray's ids."""
     state = np.random.SeedSequence([study_seed, number]).generate_state(1)
     return int(state[0] >> 1)  # below 2^31, which every library takes
-
-
-def _point_of(attempts: list[FrozenTrial]) -> Point:
-    """What was drawn for a point; empty if its search died before."""
-    first = attempts[0]
-    point: Point = first.system_attrs.get("fixed_params", {}) | first.params
-    return point
 
 
 def _facts(result: TrialResult, targets: tuple[str, ...]) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from harness.study.backend import Backend, held_journal, open_backend
 from harness.study.board import Board
 from harness.study.clip_features import Machines
 from harness.study.dashboard import Dashboard, attach, describe
-from harness.study.driver import Driver
+from harness.study.driver import DRIVER, Driver
 from harness.study.folds import check_scorable, hold_out
 from harness.study.ledger import Ledger, Rules, done
 from harness.study.log import logged
@@ -81,8 +81,8 @@ class Session:
 
     def _is_over(self, agenda: Agenda) -> bool:
         """Whether no other search is at work on what the best are chosen from."""
-        dead = {trial.number for trial in self.driver.dead(self.study)}
-        if others := [str(t.number) for t in self._running(agenda) if t.number not in dead]:
+        fates = self.driver.fates(self._running(agenda), self.study.user_attrs)
+        if others := [str(number) for number, fate in fates.items() if fate != "dead"]:
             self.out.print(
                 f"Not confirmed yet: another search is at work on trial {', '.join(others)}; "
                 f"when it has ended: {self.command}",
@@ -92,7 +92,7 @@ class Session:
 
     def _running(self, agenda: Agenda) -> list[FrozenTrial]:
         trials = self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-        return [trial for trial in trials if agenda.counts(trial)]
+        return [t for t in trials if agenda.counts(t) and DRIVER in t.user_attrs]
 
     def _run(self, agenda: Agenda, what: str) -> None:
         # Ray takes seconds to import, which a complete study need not wait for.
@@ -146,7 +146,6 @@ class Session:
             decisions=decisions(scheduler, space.budget),
             targets=self.prepared.index.target_names,
             keep=self._keep,
-            seal=self.backend.seal,
         )
 
     def _keep(self, trial: optuna.Trial, result: TrialResult) -> None:
@@ -218,7 +217,7 @@ def opened(clips: Clips, plan: Plan, means: Means, out: Console) -> Iterator[Ses
                 "from the others, another --study would not",
                 style="yellow", highlight=False, soft_wrap=True,
             )  # fmt: skip
-        driver = stack.enter_context(Driver(folder, backend))
+        driver = stack.enter_context(Driver(folder, backend, study))
         for line in audit(study, folder, prepared.index, driver):
             out.print(line, style="red", markup=False, soft_wrap=True)
         said = continuing(sys.argv[1:], means.storage)

@@ -65,6 +65,15 @@ class SearchSpace:
                 point[name] = suggest(trial, name, distribution)
         return point
 
+    def misfit(self, point: Point) -> str:
+        """Why a point that somebody queued cannot be tried; empty if it can."""
+        for name, value in point.items():
+            if name not in self.distributions:
+                return f"{name} is not searched by {self.path.name}"
+            if not contains(self.distributions[name], value):
+                return f"{name}: {value!r} is outside {self.distributions[name]}"
+        return ""
+
     def active(self, name: str, point: Point) -> bool:
         """Whether a hyperparameter is searched, given those that it depends on."""
         conditions = self.only_if.get(name, {})

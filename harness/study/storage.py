@@ -18,6 +18,7 @@ from typing import Any
 
 import optuna
 from optuna.storages import BaseStorage
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 import harness
@@ -144,10 +145,21 @@ class StudyFolder:
         return read_sealed(self.path / "study.json", MANIFEST)
 
     def study(self, storage: BaseStorage) -> optuna.Study:
-        """Opens the study, which may be new."""
-        return optuna.create_study(
+        """Opens the study, which may be new.
+
+        Raises:
+            InputError: it is there, and not for what is maximised.
+        """
+        study = optuna.create_study(
             storage=storage, study_name=self.name, direction="maximize", load_if_exists=True
         )
+        if study.directions != [StudyDirection.MAXIMIZE]:
+            directions = ", ".join(direction.name.lower() for direction in study.directions)
+            raise InputError(
+                f"--study {self.name}: the storage has a study of this name whose direction is "
+                f"{directions}; the mean PCC is maximised; choose another --study"
+            )
+        return study
 
     @property
     def artifacts_path(self) -> Path:
@@ -220,8 +232,6 @@ def quiet_optuna() -> None:
     """Leaves the terminal to the harness: no log lines, no notes on experimental samplers."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
-    # The ledger asks and tells, and gives the signs of life itself.
-    warnings.filterwarnings("ignore", message="Heartbeat of storage is supposed")
 
 
 def finished(study: optuna.Study) -> list[FrozenTrial]:

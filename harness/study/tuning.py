@@ -82,8 +82,10 @@ class StudySearch(Searcher):
             with self._guarded():
                 asked = self._ledger.ask()
         if asked is None:
-            # None would only mean "ask again later": for what is still in work may fail.
-            return cast(dict[str, Any], Searcher.FINISHED) if idle else None
+            # None means "ask again later": what is still in work may fail, and a search that has
+            # the rest of the budget may be dead.
+            ends = idle and (self.broken or self._ledger.hopeless or self._ledger.over)
+            return cast(dict[str, Any], Searcher.FINISHED) if ends else None
         self._numbers[trial_id], config = asked
         self._batch_is_full = len(self._ledger.open) >= self._slots
         return config
