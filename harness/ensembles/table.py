@@ -115,8 +115,8 @@ def targets_table(ensemble: Ensemble, found: Estimate, oracle: Mapping[str, floa
     headings = ["", "naive", "nested", "single", "gain", "95 % of the gain"]
     # Both do not fit into 80 characters; where there is an oracle, no score is a result anyway.
     headings.append("oracle" if oracle else "p")
-    last = "oracle: the best possible" if oracle else "p with Holm's correction"
-    table = _table(f"PCC of each target on val; scores but naive are nested; {last}", *headings)
+    last = "" if oracle else "; p with Holm's correction"
+    table = _table(f"PCC of each target on val; all but naive are nested{last}", *headings)
     for naive, target in zip(ensemble.pcc, found.targets, strict=True):
         scores = map("{:.4f}".format, (naive, target.nested, target.single))
         gain = f"{target.nested - target.single:+.4f}"
