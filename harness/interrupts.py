@@ -30,7 +30,7 @@ def uninterrupted() -> Iterator[None]:
     finally:
         signal.signal(signal.SIGINT, before)
         if callable(before):
-            _held_back.remove(held)
+            _held_back.pop()  # they end in turn
             if held:
                 before(*held[0])
 

@@ -166,3 +166,13 @@ def test_a_study_of_the_code_before_goes_on(tmp_path: Path) -> None:
         again = [t for t in ledger.study.trials if t.user_attrs.get("retry_of") == 0]
         assert [t.state for t in again] == [TrialState.FAIL, TrialState.COMPLETE]
         assert again[-1].params == drawn.params
+
+
+def test_ctrl_c_within_two_that_hold_it_back_is_heard_at_the_end() -> None:
+    done = []
+    with pytest.raises(KeyboardInterrupt), uninterrupted():  # noqa: PT012
+        with uninterrupted():
+            signal.raise_signal(signal.SIGINT)
+            done.append("inner")
+        done.append("outer")
+    assert done == ["inner", "outer"]
