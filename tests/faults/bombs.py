@@ -106,7 +106,9 @@ def _write(file: Path, content: bytes) -> None:
     file.write_bytes(content)
 
 
-@fault("hostile", "a picture that is a bomb, a script, a pipe or a folder", len(PICTURES))
+@fault(
+    "hostile", "an image that is a decompression bomb, a script, a pipe or a folder", len(PICTURES)
+)
 def _(folder: Path, rng: random.Random) -> None:
     name = turn(PICTURES, "pictures")
     PICTURES[name](folder / name)
@@ -115,7 +117,7 @@ def _(folder: Path, rng: random.Random) -> None:
     assert not Path("mark").exists()
 
 
-@fault("hostile", "a film of more pixels than memory holds", 1)
+@fault("hostile", "a video with more pixels than fit in memory", 1)
 def _(folder: Path, rng: random.Random) -> None:
     import av
 
@@ -162,7 +164,7 @@ ARRAYS: dict[str, bytes | Callable[[Path], None]] = {
 }
 
 
-@fault("hostile", "features that are bombs, pipes, or no numbers", len(ARRAYS))
+@fault("hostile", "feature files that are bombs, pipes or not numeric", len(ARRAYS))
 def _(folder: Path, rng: random.Random) -> None:
     name = turn(ARRAYS, "arrays")
     file, content = folder / name, ARRAYS[name]
@@ -182,7 +184,7 @@ TABLES = {
 }
 
 
-@fault("hostile", "a table of clips without end", len(TABLES))
+@fault("hostile", "a table of clips with too many or too large cells", len(TABLES))
 def _(folder: Path, rng: random.Random) -> None:
     (folder / "clips.csv").write_bytes(TABLES[turn(TABLES, "tables")])
     refused(lambda: read_csv(folder / "clips.csv"))
@@ -206,7 +208,7 @@ SPACES = {
 }
 
 
-@fault("hostile", "a search space that asks for ever, or for all memory", len(SPACES))
+@fault("hostile", "a search space that takes unlimited time or memory", len(SPACES))
 def _(folder: Path, rng: random.Random) -> None:
     (folder / "space.toml").write_text(SPACES[turn(SPACES, "spaces")])
     refused(lambda: read_space(folder / "space.toml"))
@@ -273,7 +275,7 @@ WEIGHTS: dict[str, Callable[[Path], None]] = {
 }
 
 
-@fault("hostile", "weights that ask for more than they hold", len(WEIGHTS))
+@fault("hostile", "weights that claim more memory than they contain", len(WEIGHTS))
 def _(folder: Path, rng: random.Random) -> None:
     name = turn(WEIGHTS, "weights")
     WEIGHTS[name](folder / name)
@@ -283,7 +285,7 @@ def _(folder: Path, rng: random.Random) -> None:
 SIZES = ("1000000000", "0", "-1", "x", "", "9" * 5000, "32\n", "\u0663\u0662")
 
 
-@fault("hostile", "weights that name a size of pictures", len(SIZES))
+@fault("hostile", "weights with an invalid input size", len(SIZES))
 def _(folder: Path, rng: random.Random) -> None:
     size = turn(SIZES, "sizes")
     file = folder / "net.safetensors"
@@ -314,7 +316,7 @@ def _long_cells(file: Path) -> None:
 PARQUET = {"many rows": _many_rows, "long cells": _long_cells}
 
 
-@fault("hostile", "a Parquet file that is a bomb, with a seal that fits", len(PARQUET))
+@fault("hostile", "a Parquet bomb with a valid checksum", len(PARQUET))
 def _(folder: Path, rng: random.Random) -> None:
     file = folder / "clips.parquet"
     PARQUET[turn(PARQUET, "parquet")](file)
@@ -322,7 +324,7 @@ def _(folder: Path, rng: random.Random) -> None:
     refused(lambda: read_clips(file))
 
 
-@fault("hostile", "JSON that is a bomb, for a study or an ensemble", 3)
+@fault("hostile", "a JSON bomb in place of study.json", 3)
 def _(folder: Path, rng: random.Random) -> None:
     from harness.sealed import MANIFEST, read_sealed
 

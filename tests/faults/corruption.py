@@ -69,7 +69,7 @@ def _(folder: Path, rng: random.Random) -> None:
     assert found["members"] == expected["members"]
 
 
-@fault("corruption", "two prediction files change places", 10)
+@fault("corruption", "two prediction files are swapped", 10)
 def _(folder: Path, rng: random.Random) -> None:
     results = models.copied(models.library(), folder)
     one, two = rng.sample(sorted(results.glob("s/predictions/*.parquet")), 2)
@@ -110,7 +110,7 @@ def _(folder: Path, rng: random.Random) -> None:
     check_stored(folder / "results")
 
 
-@fault("corruption", "a video is exchanged under a stored clip", 3, few=1)
+@fault("corruption", "a video is replaced after its features are stored", 3, few=1)
 def _(folder: Path, rng: random.Random) -> None:
     data = models.copied(models.clips(), folder)
     results = folder / "results"
@@ -138,7 +138,7 @@ def _(folder: Path, rng: random.Random) -> None:
 
 @fault(
     "corruption",
-    "predictions of a complete trial are gone or damaged, and the search runs",
+    "predictions of a complete trial are lost or damaged before a search",
     4,
     few=2,
 )
@@ -161,7 +161,7 @@ def _(folder: Path, rng: random.Random) -> None:
     assert np.array_equal(found[1], whole[1])
 
 
-@fault("corruption", "a head, or an ensemble's file, is damaged before it predicts", 12)
+@fault("corruption", "a file of an ensemble is damaged before it predicts", 12)
 def _(folder: Path, rng: random.Random) -> None:
     results = models.copied(models.searched(), folder)
     assert ensemble(results).code == 0

@@ -156,7 +156,7 @@ def _(folder: Path, rng: random.Random) -> None:
             assert kept.get(path, content) == content, f"{path} was written anew"
 
 
-@fault("crash", "an ensemble of the same name made anew, and killed", 12)
+@fault("crash", "ensemble killed while it replaces one of the same name", 12)
 def _(folder: Path, rng: random.Random) -> None:
     results = models.copied(models.library(), folder)
     first = ["--results", results, "--name", "best", "--top", 3, "--no-report"]
@@ -181,7 +181,7 @@ LINES: dict[str, Line] = {
 }
 
 
-@fault("crash", "power lost: a file takes its name only when it is on the disk", 4)
+@fault("crash", "power loss: a file is renamed only after it is on disk", 4)
 def _(folder: Path, rng: random.Random) -> None:
     # What a kernel forgets cannot be shown here; the order of what it is told can.
     name = turn(LINES, "commands")

@@ -47,7 +47,7 @@ def outside(address: str) -> bool:
     return not (address.removeprefix("::ffff:").startswith("127.") or address == "::1")
 
 
-@fault("exposure", "a search is looked at from outside while it runs", 2, few=1)
+@fault("exposure", "a running search is probed from outside", 2, few=1)
 def _(folder: Path, rng: random.Random) -> None:
     running = start(folder / "said.txt", "search", *models.searching(folder, 12))
     found: set[str] = set()
@@ -60,7 +60,7 @@ def _(folder: Path, rng: random.Random) -> None:
     assert not [address for address in found if outside(address)], found
 
 
-@fault("exposure", "a storage address with a password that cannot be opened", 3)
+@fault("exposure", "a storage URL with a password cannot be opened", 3)
 def _(folder: Path, rng: random.Random) -> None:
     kind = turn(("postgresql", "mysql", "nonsense"), "databases")
     url = f"{kind}://someone:{SECRET}@127.0.0.1:1/none"
@@ -69,7 +69,7 @@ def _(folder: Path, rng: random.Random) -> None:
     _nowhere(folder, done.said)
 
 
-@fault("exposure", "a storage address with a password in it is used", 1)
+@fault("exposure", "a storage URL with a password is used", 1)
 def _(folder: Path, rng: random.Random) -> None:
     # SQLite knows no users, and leaves alone what it does not know of an address.
     url = f"sqlite:///file:{folder}/study.db?mode=rwc&uri=true&password={SECRET}"
@@ -86,7 +86,7 @@ def _(folder: Path, rng: random.Random) -> None:
             _nowhere(session, "")
 
 
-@fault("exposure", "a search with a password in its storage's address is interrupted", 1)
+@fault("exposure", "a search with a password in its storage URL is interrupted", 1)
 def _(folder: Path, rng: random.Random) -> None:
     url = f"sqlite:///file:{folder}/study.db?mode=rwc&uri=true&password={SECRET}"
     line = models.searching(folder, 500)
@@ -109,7 +109,7 @@ def _nowhere(folder: Path, said: str) -> None:
             assert not path.is_file() or SECRET.encode() not in path.read_bytes(), path
 
 
-@fault("exposure", "everything that a search writes is its own folder's", 1)
+@fault("exposure", "a search writes only to its own folder", 1)
 def _(folder: Path, rng: random.Random) -> None:
     results = folder / "results"
     before = {path: path.stat().st_mtime_ns for path in models.given_features().rglob("*")}

@@ -105,7 +105,7 @@ def _(folder: Path, rng: random.Random) -> None:
     survives(lambda: read_foreign(read_clips(root)))
 
 
-@fault("hostile", "an array file that would run code, or holds more than memory", 2)
+@fault("hostile", "an array file that would run code or exceed memory", 2)
 def _(folder: Path, rng: random.Random) -> None:
     from harness.features.foreign import read_foreign
 
@@ -137,7 +137,7 @@ def _(folder: Path, rng: random.Random) -> None:
     survives(lambda: load_mtl_dan(file))
 
 
-@fault("hostile", "a pickle that would run code, under every name", 6)
+@fault("hostile", "a pickle that would run code, under each suffix of weights", 6)
 def _(folder: Path, rng: random.Random) -> None:
     mark = folder / "mark"
     suffix = turn([".pth", ".pt", ".pkl", ".safetensors", ".bin", ""], "suffixes")
@@ -148,7 +148,7 @@ def _(folder: Path, rng: random.Random) -> None:
     assert not mark.exists(), "code from a file was run"
 
 
-@fault("hostile", "a Parquet file of somebody else", 10)
+@fault("hostile", "a damaged Parquet file that the harness did not write", 10)
 def _(folder: Path, rng: random.Random) -> None:
     file = folder / "clips.parquet"
     pq.write_table(pa.table({"clip_id": ["../x", "=1+1"], "split": ["val", "val"]}), file)
@@ -206,7 +206,7 @@ HOSTILE_IDS = (
 )  # fmt: skip
 
 
-@fault("hostile", "ids that lead elsewhere or look like others", len(HOSTILE_IDS))
+@fault("hostile", "clip ids that leave the folder or imitate others", len(HOSTILE_IDS))
 def _(folder: Path, rng: random.Random) -> None:
     hostile = turn(HOSTILE_IDS, "ids")
     root = models.copied(models.given_features(), folder)
@@ -219,7 +219,7 @@ def _(folder: Path, rng: random.Random) -> None:
 HOSTILE_TARGETS = ("=cmd|' /C calc'!A0", "@joy", "+joy", "-joy", "a\nb", "", "clip\0id")
 
 
-@fault("hostile", "names of files, studies, targets and ensembles that do harm", 8, few=7)
+@fault("hostile", "harmful names of files, studies, targets and ensembles", 8, few=7)
 def _(folder: Path, rng: random.Random) -> None:
     loose = folder / "loose"
     loose.mkdir()
@@ -238,7 +238,7 @@ def _(folder: Path, rng: random.Random) -> None:
     assert not (folder / "x").exists()
 
 
-@fault("hostile", "a compressed bomb for weights", 2, few=1)
+@fault("hostile", "a decompression bomb as weights", 2, few=1)
 def _(folder: Path, rng: random.Random) -> None:
     file = folder / "net.pth"
     with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as bomb:

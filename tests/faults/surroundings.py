@@ -125,7 +125,7 @@ def _(folder: Path, rng: random.Random) -> None:
 BOUND = ["setpriv", "--bounding-set", "-dac_override", "--inh-caps", "-dac_override"]
 
 
-@fault("surroundings", "a folder that may not be written", 1)
+@fault("surroundings", "a folder without write permission", 1)
 def _(folder: Path, rng: random.Random) -> None:
     results = models.copied(models.searched(), folder)
     before = contents(results)
@@ -143,7 +143,7 @@ def _(folder: Path, rng: random.Random) -> None:
     assert contents(results) == before
 
 
-@fault("surroundings", "the results vanish while a search writes them", 3, few=2)
+@fault("surroundings", "the results folder disappears during a search", 3, few=2)
 def _(folder: Path, rng: random.Random) -> None:
     results = folder / "results"
     running = start(folder / "said.txt", "search", *models.searching(results, 200))
@@ -213,7 +213,7 @@ OLDER = {
 }
 
 
-@fault("surroundings", "a study that another version wrote", 4)
+@fault("surroundings", "a study written by another version", 4)
 def _(folder: Path, rng: random.Random) -> None:
     results = models.copied(models.searched(), folder)
     file = results / "s" / "study.json"

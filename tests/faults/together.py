@@ -16,7 +16,7 @@ from tests.faults.whole import check_whole
 from tests.trees import plain_tree
 
 
-@fault("surroundings", "two ensembles of one name made at once", 6)
+@fault("surroundings", "two ensembles of one name at once", 6)
 def _(folder: Path, rng: random.Random) -> None:
     results = models.copied(models.library(), folder)
     line = ["--results", results, "--name", "best", "--no-report", "--top"]
@@ -32,7 +32,7 @@ def _(folder: Path, rng: random.Random) -> None:
     assert info.config["members"] == members, "members of the one, predictions of the other"
 
 
-@fault("surroundings", "two extractions at once of unlike clips into one store", 3, few=1)
+@fault("surroundings", "two extractions of different clips at once into one store", 3, few=1)
 def _(folder: Path, rng: random.Random) -> None:
     results = folder / "results"
     line = models.extraction(results)
@@ -56,7 +56,7 @@ def _(folder: Path, rng: random.Random) -> None:
     check_stored(results)
 
 
-@fault("surroundings", "the clips vanish while they are read, and come back", 8, few=3)
+@fault("surroundings", "the clips disappear while they are read, and come back", 8, few=3)
 def _(folder: Path, rng: random.Random) -> None:
     data = models.copied(models.clips(), folder)
     line = ["--data", data, *models.extraction(folder / "results")[2:]]
@@ -74,7 +74,7 @@ def _(folder: Path, rng: random.Random) -> None:
     check_stored(folder / "results")
 
 
-@fault("surroundings", "a clip that may not be read for a while", 2, few=1)
+@fault("surroundings", "a clip that is unreadable for a while", 2, few=1)
 def _(folder: Path, rng: random.Random) -> None:
     data = models.copied(models.clips(), folder)
     line = ["--data", data, *models.extraction(folder / "results")[2:]]

@@ -60,7 +60,7 @@ OLDER = {
 }
 
 
-@fault("surroundings", "files of a trial or an ensemble that another version wrote", len(OLDER))
+@fault("surroundings", "files of a trial or an ensemble written by another version", len(OLDER))
 def _(folder: Path, rng: random.Random) -> None:
     results = models.copied(models.searched(), folder)
     assert ensemble(results).code == 0

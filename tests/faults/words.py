@@ -34,7 +34,7 @@ SCRIPT = "</script><script>alert(1)</script>"
 MARKUP = "[/nothing]"
 
 
-@fault("hostile", "names that speak to a browser or to the terminal's markup", 3)
+@fault("hostile", "names with HTML or terminal markup", 3)
 def _(folder: Path, rng: random.Random) -> None:
     name = turn([SCRIPT, f"<img src=x onerror=alert(1)>{MARKUP}", f"{MARKUP}:smile:"], "names")
     index = make_index()
@@ -51,7 +51,7 @@ def _(folder: Path, rng: random.Random) -> None:
     assert "<img src=x" not in page.read_text()
 
 
-@fault("hostile", "names of files that speak to the terminal", 3, few=1)
+@fault("hostile", "file names with control characters of the terminal", 3, few=1)
 def _(folder: Path, rng: random.Random) -> None:
     root = models.copied(models.clips(), folder)
     shutil.copy(root / "clips" / "c1.mp4", root / "clips" / f"x{ESCAPE}.mp4")
@@ -71,7 +71,7 @@ def _(folder: Path, rng: random.Random) -> None:
 FORMULAS = ("=1+1", " =1+1", "\uff1d1+1", "\uff0b1", "\uff0d1", "\uff20SUM(1)", "\t=1", "@a", "-a")
 
 
-@fault("hostile", "targets that are formulas in any width", len(FORMULAS))
+@fault("hostile", "target names that are spreadsheet formulas", len(FORMULAS))
 def _(folder: Path, rng: random.Random) -> None:
     root = models.copied(models.given_features(), folder)
     name = turn(FORMULAS, "formulas")
@@ -106,7 +106,7 @@ def _elsewhere(values: dict[str, Any], rng: random.Random) -> None:
 CHANGES = {"without": _without, "nonsense": _nonsense, "elsewhere": _elsewhere}
 
 
-@fault("hostile", "an ensemble or a study that says nonsense, with a seal that fits", 24)
+@fault("hostile", "a study or an ensemble with invalid values and a valid checksum", 24)
 def _(folder: Path, rng: random.Random) -> None:
     results = models.copied(models.searched(), folder)
     assert ensemble(results).code == 0
@@ -122,7 +122,7 @@ def _(folder: Path, rng: random.Random) -> None:
             read()
 
 
-@fault("hostile", "a head that says nonsense, with a seal that fits", 12)
+@fault("hostile", "a head with invalid values and a valid checksum", 12)
 def _(folder: Path, rng: random.Random) -> None:
     results = models.copied(models.searched(), folder)
     assert ensemble(results).code == 0
