@@ -37,6 +37,7 @@ from optuna.samplers import RandomSampler
 from harness.backbone.demo_network import demo_weights
 from harness.clips.demo import Demo, Plan, ensure_demo, oracles_of
 from harness.clips.stories import STREAMS
+from harness.ensembles.files import read_ensemble
 from harness.metrics import mean_pcc
 from harness.spaces import SPACES
 from harness.study.clip_features import Machines
@@ -132,8 +133,9 @@ def nested(cache: Path, seeds: int, trials: int | None) -> dict[str, Any]:
         _run(*line, *(["--trials", trials] if trials else []))
         _run("ensemble", "--top", 5, *place)
         (file,) = (results / "s" / "ensembles").glob("*/ensemble.json")
-        content = json.loads(file.read_text())["content"]
-        ratios.append(content["estimate"]["nested"] / _mean(demo.oracles["picture"]["val"]))
+        estimate = read_ensemble(file.parent).estimate
+        assert estimate is not None  # val is large enough
+        ratios.append(estimate.nested / _mean(demo.oracles["picture"]["val"]))
     return {"nested_over_oracle": {"min": min(ratios), "seeds": ratios}}
 
 
