@@ -11,7 +11,7 @@ import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -23,16 +23,29 @@ if TYPE_CHECKING:
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-#: Fixtures that are dear to make; under `pytest -n` the tests that share one run in one process.
-SHARED = ("searched", "built", "demo")
+# Files whose tests share a fixture that takes long: under `pytest -n` they run in one process.
+_TOGETHER = {
+    "test_dashboard.py": "searched",
+    "test_report.py": "searched",
+    "test_documents.py": "demo",
+    "test_predict.py": "built",
+}
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist looks at the marks
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
-        for name in SHARED:
-            if name in getattr(item, "fixturenames", ()):
-                item.add_marker(pytest.mark.xdist_group(name))
+@pytest.hookimpl(optionalhook=True)  # without pytest-xdist there is no such hook
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Deals out single tests, but those of `_TOGETHER` as a whole.
+
+    pytest-xdist's own way, `--dist loadgroup`, does nothing under pytest 9.2.
+    """
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Together(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.partition("::")[0].rpartition("/")[2]
+            return _TOGETHER.get(file, nodeid)
+
+    return Together(config, log)
 
 
 @pytest.fixture(scope="session")
