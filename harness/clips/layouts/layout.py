@@ -23,7 +23,7 @@ class Layout:
     name: str
     #: One line: what the data is.
     description: str
-    #: The files of the folder, as the README shows them; `<id>` stands for a clip's id.
+    #: The files of the folder; `<id>` stands for a clip's id, braces for alternatives.
     form: tuple[str, ...]
     #: The file or folder that tells this layout from the others, for messages.
     sign: str

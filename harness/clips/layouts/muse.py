@@ -70,8 +70,12 @@ def _read_labels(file: Path, partition: Path) -> Labels:
 MUSE = Layout(
     name="muse",
     description="the MuSe packaging of Hume-Reaction: labels, a partition and feature sets",
-    form=("c2_muse_reaction/", "labels.csv", "partition.csv", "feats/<set>/<id>.csv"),
-    sign="c2_muse_reaction",
+    form=(
+        f"{_HOME}/labels.csv",
+        f"{_HOME}/partition.csv",
+        f"{_HOME}/feats/<set>/<id>.csv",
+    ),
+    sign=_HOME,
     origin="MuSe",
     recognise=_recognise,
     read=_read,

@@ -55,7 +55,7 @@ def _read_labels(file: Path) -> Labels:
 PLAIN = Layout(
     name="plain",
     description="your own clips: any targets, and videos, images or features",
-    form=("clips.csv", "clips/<clip_id>.mp4", "frames/<clip_id>/", "features/<clip_id>.npy"),
+    form=("clips.csv", "{clips/<id>.mp4,frames/<id>/,features/<id>.npy}"),
     sign="clips.csv",
     origin="your own",
     recognise=_recognise,
