@@ -6,7 +6,7 @@ that implements a name is given beside it; a test compares the two.
 
 from typing import Literal, get_args
 
-#: harness/clips/layouts.py
+#: harness/clips/layouts/__init__.py
 Layout = Literal["abaw5", "authors-crops", "authors-features", "muse", "plain"]
 #: How faces come out of frames: detected, or not at all because the frames are faces.
 #: harness/study/sources.py

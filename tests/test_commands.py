@@ -13,7 +13,7 @@ from harness import choices
 from harness.backbone.fused import COLUMNS, PRECISIONS
 from harness.backbone.mtl_dan import WIDTH
 from harness.backbone.pretrain_config import PretrainConfig
-from harness.clips import layouts
+from harness.clips.layouts import LAYOUTS
 from harness.ensembles.selection import Recipe
 from harness.pretrain import main as pretrain
 from harness.study.pruners import make_pruner
@@ -127,7 +127,7 @@ def test_options_are_shown_in_panels_and_in_full(name: str) -> None:
 
 
 def test_every_name_that_an_option_accepts_is_implemented() -> None:
-    assert tuple(layouts.LAYOUTS) == choices.LAYOUTS
+    assert tuple(LAYOUTS) == choices.LAYOUTS
     assert tuple(PRECISIONS) == get_args(choices.Precision)
     assert tuple(COLUMNS) == choices.OUTPUTS
     for name in choices.SAMPLERS:

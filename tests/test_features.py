@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from harness.clips.demo import Demo
-from harness.clips.layouts import ClipTable, read_clips
+from harness.clips.layouts import read_clips
+from harness.clips.table import ClipTable
 from harness.clips.video import sampled_frames
 from harness.cluster import Machine
 from harness.errors import InputError

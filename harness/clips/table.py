@@ -12,6 +12,8 @@ from harness.errors import InputError, printable
 
 #: What lies behind a clip's path: a video file, a folder of images, or a file of features.
 Kind = Literal["video", "images", "features"]
+#: The splits, by the names that they have throughout the package.
+SPLITS = ("train", "val", "test")
 EMOTIONS = ("Adoration", "Amusement", "Anxiety", "Disgust", "Empathic-Pain", "Fear", "Surprise")
 _EXAMPLES = 3
 

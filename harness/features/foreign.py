@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from harness.clips.labels import check_width
+from harness.clips.csv_file import check_width
 from harness.clips.table import ClipTable, some
 from harness.errors import InputError
 from harness.features.sequences import FrameFeatures

@@ -21,7 +21,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from harness.backbone.checkpoints import load_mtl_dan
-from harness.clips.labels import read_csv
+from harness.clips.csv_file import read_csv
 from harness.clips.table import ClipTable
 from harness.clips.video import sampled_frames
 from harness.errors import InputError

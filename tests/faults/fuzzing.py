@@ -17,7 +17,8 @@ import atheris
 with atheris.instrument_imports(include=["harness", "tomllib"]):
     from harness.backbone.annotations import read_annotations
     from harness.backbone.checkpoints import read_state
-    from harness.clips.labels import labels_of, read_csv
+    from harness.clips.csv_file import read_csv
+    from harness.clips.labels import labels_of
     from harness.errors import InputError
     from harness.features.foreign import _read as read_features
     from harness.pictures import read_picture

@@ -1,0 +1,112 @@
+"""Reads a data folder into a ClipTable, by the layout that is chosen or recognised.
+
+Each layout has a file of its own, which ends with its record, and an entry in LAYOUTS.
+"""
+
+import dataclasses
+import itertools
+from pathlib import Path
+
+from harness.clips.layouts.abaw5 import ABAW5
+from harness.clips.layouts.authors_crops import AUTHORS_CROPS
+from harness.clips.layouts.authors_features import AUTHORS_FEATURES
+from harness.clips.layouts.layout import Layout, LayoutOptions
+from harness.clips.layouts.muse import MUSE
+from harness.clips.layouts.plain import PLAIN
+from harness.clips.layouts.videos import read_videos
+from harness.clips.table import ClipTable, check_usable
+from harness.errors import InputError
+
+__all__ = [
+    "LAYOUTS",
+    "SYNTHETIC_MARK",
+    "Layout",
+    "LayoutOptions",
+    "read_clips",
+    "read_new_clips",
+]
+
+#: A file in the folder of synthetic clips. Everything printed about such clips says so.
+SYNTHETIC_MARK = "demo.json"
+
+#: The layouts by name. harness/choices.py lists the names, for commands that read no folder yet.
+LAYOUTS: dict[str, Layout] = {
+    layout.name: layout for layout in (ABAW5, AUTHORS_CROPS, AUTHORS_FEATURES, MUSE, PLAIN)
+}
+
+
+def read_clips(
+    root: Path, layout: str | None = None, *, features: str | None = None, strict: bool = False
+) -> ClipTable:
+    """Reads a data folder.
+
+    Args:
+        root: the folder.
+        layout: a name of LAYOUTS; None: recognised by the names of files and folders.
+        features: the feature set, for layouts that have several.
+        strict: treat recoverable problems as errors.
+
+    Raises:
+        InputError: no such folder, no layout or several that it may have, or bad labels; the
+            message names file, line and column.
+    """
+    _require_folder(root)
+    return check_usable(root, _read(root, layout, features), strict)
+
+
+def read_new_clips(
+    root: Path, layout: str | None = None, *, features: str | None = None, strict: bool = False
+) -> ClipTable:
+    """Reads clips to be predicted: a folder of one of LAYOUTS, with clips in any of the splits, or
+    a folder of nothing but videos, each named by its file.
+
+    Raises:
+        InputError: as `read_clips`, except for what only a search needs; no clip has a file.
+    """
+    _require_folder(root)
+    if layout is None and not any(known.recognise(root) for known in LAYOUTS.values()):
+        videos = read_videos(root)
+        if videos is not None:
+            return videos
+    clips = _read(root, layout, features)
+    if strict and clips.notes:
+        raise InputError(f"{clips.notes[0]} (--strict; leave it out to bear that)")
+    if not any(clips.paths):
+        raise InputError(
+            f"{root}: none of {len(clips)} clips has a file; are names and ids the same?"
+        )
+    return clips
+
+
+def _require_folder(root: Path) -> None:
+    if not root.is_dir():
+        raise InputError(f"{root}: no such folder")
+
+
+def _read(root: Path, name: str | None, features: str | None) -> ClipTable:
+    layout = LAYOUTS.get(name) if name else _recognised(root)
+    if layout is None:
+        raise InputError(f"--layout {name}: choose of {', '.join(LAYOUTS)}")
+    if features is not None and not layout.has_feature_sets:
+        able = [known.name for known in LAYOUTS.values() if known.has_feature_sets]
+        raise InputError(
+            f"--features {features}: only the {' or '.join(able)} layout has feature sets (a "
+            "network's features are outputs, shared or both: of extract, and of a search space)"
+        )
+    clips = layout.read(root, LayoutOptions(features))
+    return dataclasses.replace(clips, synthetic=(root / SYNTHETIC_MARK).is_file())
+
+
+def _recognised(root: Path) -> Layout:
+    """The only layout that recognises a folder."""
+    found = [layout for layout in LAYOUTS.values() if layout.recognise(root)]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        names = ", ".join(layout.name for layout in found)
+        raise InputError(f"{root}: has the signs of several layouts; choose --layout of {names}")
+    signs = [
+        f"{' or '.join(layout.sign for layout in layouts)} ({origin})"
+        for origin, layouts in itertools.groupby(LAYOUTS.values(), lambda layout: layout.origin)
+    ]
+    raise InputError(f"{root}: no known layout; expected {', '.join(signs[:-1])}, or {signs[-1]}")

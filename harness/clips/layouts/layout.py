@@ -1,0 +1,37 @@
+"""The record of a layout: how its folder is recognised, and how it is read."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.clips.table import ClipTable
+
+
+@dataclass(frozen=True)
+class LayoutOptions:
+    """What a user chooses within a folder."""
+
+    #: The feature set, for layouts with `has_feature_sets`; None: the only one.
+    features: str | None = None
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A form that a data folder may have. `recognise` and `read` get the data folder."""
+
+    #: The value of `--layout`.
+    name: str
+    #: One line: what the data is.
+    description: str
+    #: The files of the folder; `<id>` stands for a clip's id, braces for alternatives.
+    form: tuple[str, ...]
+    #: The file or folder that tells this layout from the others, for messages.
+    sign: str
+    #: Whose data it is, for messages; layouts of one origin follow each other in LAYOUTS.
+    origin: str
+    #: Whether the folder has this layout. It looks for names only and opens no file.
+    recognise: Callable[[Path], bool]
+    #: Reads the folder. Raises InputError, naming file, line and column, where it cannot.
+    read: Callable[[Path, LayoutOptions], ClipTable]
+    #: Whether a folder may hold several feature sets, of which `--features` chooses one.
+    has_feature_sets: bool = False

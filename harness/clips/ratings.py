@@ -1,0 +1,74 @@
+"""Columns of a csv -> an array of ratings, every cell and every name checked."""
+
+import unicodedata
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from harness.errors import InputError
+
+#: The highest raw rating of Hume-Reaction.
+RAW_SCALE = 100.0
+
+
+def check_target_names(file: Path, names: Sequence[str]) -> None:
+    """InputError if a target has no name, or one that a spreadsheet would take for a formula."""
+    for name in names:
+        if name.startswith("Unnamed: "):  # the name that pandas gives to a column without one
+            raise InputError(f"{file}: column {name.removeprefix('Unnamed: ')} has no name")
+        # Formulas begin with these characters; some spreadsheets accept their full-width forms.
+        plain = unicodedata.normalize("NFKC", name).strip()
+        if not name.isprintable() or not plain or plain[0] in "=+-@":
+            raise InputError(
+                f"{file}: {name!r} is no name of a target: expected text that a spreadsheet does "
+                "not take for a formula"
+            )
+
+
+def read_ratings(
+    file: Path, table: pd.DataFrame, names: Sequence[str], highest: float
+) -> NDArray[np.float64]:
+    """Converts the columns `names` to (clips, targets); unrated rows are NaN throughout.
+
+    Raises:
+        InputError: a cell that is not empty and no number in [0, highest], or a row that is rated
+            in part.
+    """
+    targets = np.stack([_column(file, table[name], highest) for name in names], axis=1)
+    unlabelled = np.isnan(targets)
+    partly = np.flatnonzero(unlabelled.any(axis=1) & ~unlabelled.all(axis=1))
+    if partly.size:
+        raise InputError(
+            f"{file}, line {partly[0] + 2}: some ratings are empty and some are not "
+            f"({partly.size} such rows); give all or none"
+        )
+    return targets
+
+
+def divide_by_largest(file: Path, targets: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Divides each row of (clips, targets) by its largest rating, as the published labels are."""
+    largest = targets.max(axis=1, keepdims=True)
+    empty = np.flatnonzero(largest[:, 0] == 0)
+    if empty.size:
+        raise InputError(
+            f"{file}, line {empty[0] + 2}: all ratings are 0, so that they cannot be scaled"
+        )
+    scaled: NDArray[np.float64] = targets / largest
+    return scaled
+
+
+def _column(file: Path, column: "pd.Series[str]", highest: float) -> NDArray[np.float64]:
+    text = column.str.strip()
+    filled = (text != "").to_numpy(dtype=bool)
+    values = pd.to_numeric(text.where(filled), errors="coerce").to_numpy(np.float64)
+    with np.errstate(invalid="ignore"):
+        bad = np.flatnonzero(filled & ~((values >= 0) & (values <= highest)))
+    if bad.size:
+        raise InputError(
+            f"{file}, line {bad[0] + 2}, {column.name}: {column.iloc[bad[0]]!r} is no rating "
+            f"in [0, {highest:g}] ({bad.size} such cells in this column)"
+        )
+    return values
