@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from harness.features.sequences import FrameFeatures
+from harness.head.config import TrialConfig
 from harness.head.training import Epoch
 from harness.metrics import mean_pcc
-from harness.study.config import TrialConfig
 from harness.study.trial import TrialData, run_trial
 
 CONFIG = TrialConfig(
@@ -177,7 +177,6 @@ def test_patience_ends_a_trial() -> None:
         {"label_transform": "range"},
         {"batch_size": 8},
         {"normalise": False},
-        {"precision": "bf16"},
         {"seed": 5},
     ],
     ids=str,
@@ -196,7 +195,6 @@ def test_an_undefined_score_is_a_reason() -> None:
 
 def test_configuration_round_trip() -> None:
     assert TrialConfig.from_dict(CONFIG.to_dict()) == CONFIG
-    assert CONFIG.digest() != dataclasses.replace(CONFIG, seed=4).digest()
     with pytest.raises(ValueError, match="stride must be at least 1"):
         TrialConfig(stride=0)
 
