@@ -9,6 +9,7 @@ import math
 import typing
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Annotated, Any, Literal
 
 Scalar = str | int | float | bool
@@ -136,7 +137,7 @@ class TrialConfig:
     seed and the trial's number."""
 
     def __post_init__(self) -> None:
-        for name, hint in hints(type(self)).items():
+        for name, hint in hints(type(self)).items():  # type: ignore[arg-type]  # classes are hashable
             if problem := _problem(hint, getattr(self, name)):
                 raise ValueError(f"{name} {problem}")
 
@@ -162,6 +163,7 @@ class TrialConfig:
         return cls(**{name: value for name, value in values.items() if name not in _REMOVED})
 
 
+@cache
 def hints(of: type[Any] = TrialConfig) -> dict[str, Any]:
     """The annotation of each hyperparameter."""
     return typing.get_type_hints(of, include_extras=True)

@@ -19,9 +19,10 @@ matrix products at the recurrent shape.
 
 Measured (Zen 4, quiet, 2 layers of 128): the usual loop 5.6 to 5.8 s an epoch on both cores, two of
 ours beside each other 4.0 to 4.3 s: 2.7 to 2.8 times; .59 of the peak, and .08 to .11 s to start.
-On a Zen 5 it was 7.4 s against 5.7 before, 2.6 times. Four is the goal, and out of reach in float32 on this processor: it asks for 2.8 s, and the products alone take 2.5. Of a
-batch of 128, 31 ms, products take 20, gates and factors 5, Python and views of steps 4, gathering,
-loss, clipping and optimiser 1.7; val takes .4 s an epoch.
+On a Zen 5 it was 7.4 s against 5.7 before, 2.6 times. Four is the goal, and out of reach in float32
+on this processor: it asks for 2.8 s, and the products alone take 2.5. Of a batch of 128, 31 ms,
+products take 20, gates and factors 5, Python and views of steps 4, gathering, loss, clipping and
+optimiser 1.7; val takes .4 s an epoch.
 
 Parts, in seconds of the processor: forward and backward pass of a batch took 34 to 36 ms before, 28
 to 29 ms now; forward alone 12 ms before and 9.6 now. results/LOG.md has what did not help, bf16
