@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
+from harness.head.config import TrialConfig
 from harness.head.training import Epoch
 from harness.metrics import pcc
 from harness.predictions import ClipIndex, write_clips
 from harness.study.agenda import Agenda, SearchAgenda
 from harness.study.backend import open_backend
-from harness.study.config import TrialConfig
 from harness.study.driver import Driver
 from harness.study.ledger import Ledger, Rules
 from harness.study.pruners import decisions, make_pruner

@@ -5,8 +5,10 @@ import dataclasses
 import pytest
 import torch
 
+from harness.head.config import TrialConfig
 from harness.head.losses import reduced_loss
 from harness.head.model import LSTMHead
+from harness.head.training import exact_float32
 from harness.study.trial import Trial, run_trial
 from tests.test_trial import CONFIG, make_data
 
@@ -18,10 +20,11 @@ pytestmark = [
 
 @pytest.mark.parametrize("pooling", ["last", "mean", "attention"])
 @pytest.mark.parametrize("bidirectional", [False, True])
+@exact_float32()
 def test_dense_on_the_gpu_is_packed_on_the_cpu(pooling: str, bidirectional: bool) -> None:
-    torch.backends.cudnn.rnn.fp32_precision = "ieee"  # as a trial sets it
     torch.manual_seed(0)
-    head = LSTMHead(5, 3, layers=2, hidden=16, bidirectional=bidirectional, pooling=pooling)
+    config = TrialConfig(layers=2, hidden=16, bidirectional=bidirectional, pooling=pooling)
+    head = LSTMHead(5, 3, config)
     lengths, features = torch.tensor([4, 1, 9, 4, 2, 9, 6, 3]), torch.randn(8, 9, 5)
     targets = torch.rand(8, 3)
     found = []
@@ -37,9 +40,8 @@ def test_dense_on_the_gpu_is_packed_on_the_cpu(pooling: str, bidirectional: bool
         assert (packed - dense).norm() <= 1e-5 * packed.norm()
 
 
-@pytest.mark.parametrize("precision", ["float32", "bf16"])
-def test_no_batch_of_an_epoch_waits_for_the_gpu(precision: str) -> None:
-    config = dataclasses.replace(CONFIG, ema=0.9, dropout=0.1, layers=2, precision=precision)
+def test_no_batch_of_an_epoch_waits_for_the_gpu() -> None:
+    config = dataclasses.replace(CONFIG, ema=0.9, dropout=0.1, layers=2)
     training = Trial(config, make_data(), torch.device("cuda")).trainings[0]
     training.pass_over_train()  # the libraries' first calls may wait
     torch.cuda.set_sync_debug_mode("error")
@@ -54,21 +56,3 @@ def test_a_trial_on_the_gpu_learns_as_on_the_cpu() -> None:
     data = make_data(600)
     scores = [run_trial(config, data, device=torch.device(d)).score for d in ("cpu", "cuda")]
     assert scores[0] == pytest.approx(scores[1], abs=0.03)
-
-
-@pytest.mark.parametrize("pooling", ["last", "mean"])
-def test_small_gradients_do_not_vanish_in_bf16(pooling: str) -> None:
-    """As they would in float16, which autocast takes for recurrent layers."""
-    found = []
-    for precision in ("float32", "bf16"):
-        config = dataclasses.replace(
-            CONFIG, precision=precision, loss="mse", pooling=pooling, hidden=128
-        )
-        training = Trial(config, make_data(600), torch.device("cuda")).trainings[0]
-        rows = torch.arange(len(training.train), device="cuda")
-        predicted = training.head(*training.train.padded(rows, training.train.longest))
-        (predicted.square().mean() * 1e-6).backward()  # type: ignore[no-untyped-call]
-        gradient = training.head.forwards[0].weight_hh_l0.grad
-        assert isinstance(gradient, torch.Tensor)
-        found.append(gradient)
-    assert (found[0] - found[1]).norm() < 0.02 * found[0].norm()

@@ -66,7 +66,7 @@ def check_rows(part: dict[str, Any], *names: str) -> None:
 
 
 NETWORK = ("batch", "images_a_second", "relative_error")
-TRAINING = ("ours_s", "conventional_s", "throughput_ratio", "startup_s", "ours_bf16_s")
+TRAINING = ("ours_s", "conventional_s", "throughput_ratio", "startup_s")
 SHARING = ("trials", "trials_an_hour", "over_one")
 
 

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 
+from harness.head.config import TrialConfig
 from harness.head.losses import reduced_loss
 from harness.head.model import LSTMHead
 from harness.head.training import Training, predict
-from harness.study.config import TrialConfig
-from harness.study.trial import Trial, TrialData, build_head, run_trial
+from harness.study.trial import Trial, TrialData, run_trial
 from tests.test_trial import CONFIG, make_data
 
 
@@ -36,14 +36,14 @@ def weights(head: LSTMHead) -> torch.Tensor:
 
 def test_the_shape_of_the_head() -> None:
     config = changed(layers=3, hidden=6, bidirectional=True, head_width=9, pooling="attention")
-    head = build_head(config, 4, 7)
+    head = LSTMHead(4, 7, config)
     assert len(head.forwards) == len(head.backwards) == 3
     assert head.forwards[0].weight_hh_l0.shape == (24, 6)
     assert head.forwards[1].weight_ih_l0.shape == (24, 12)
     assert head.widen.weight.shape == (9, 12)
     assert head.out.weight.shape == (7, 9)
     assert head.attention is not None
-    assert not len(build_head(changed(), 4, 7).backwards)
+    assert not len(LSTMHead(4, 7, changed()).backwards)
 
 
 @pytest.mark.parametrize(
@@ -51,7 +51,7 @@ def test_the_shape_of_the_head() -> None:
     [("last", lambda x: x[:, -1]), ("mean", lambda x: x.mean(1)), ("attention", None)],
 )
 def test_pooling_over_time(pooling: str, expected: Any) -> None:
-    head = LSTMHead(4, 3, layers=1, hidden=5, pooling=pooling).eval()
+    head = LSTMHead(4, 3, changed(pooling=pooling)).eval()
     x = torch.randn(2, 6, 4)
     steps = head.forwards[0](x)[0]
     if head.attention is None:
@@ -63,7 +63,7 @@ def test_pooling_over_time(pooling: str, expected: Any) -> None:
 
 
 def test_dropout_is_of_training_alone() -> None:
-    head = build_head(changed(dropout=0.5, layers=2), 4, 3)
+    head = LSTMHead(4, 3, changed(dropout=0.5, layers=2))
     x, lengths = torch.randn(5, 6, 4), torch.tensor([6, 2, 3, 6, 1])
     head.train()
     assert not torch.equal(head(x, lengths), head(x, lengths))
@@ -141,11 +141,8 @@ def test_the_moving_average_of_weights_is_what_is_scored() -> None:
 
 def test_a_batch_holds_so_many_clips(monkeypatch: pytest.MonkeyPatch) -> None:
     each, sizes = training(batch_size=7), []
-    loss = each.recipe.loss
-    recipe = dataclasses.replace(
-        each.recipe, loss=lambda p, y: (sizes.append(len(p)), loss(p, y))[1]
-    )
-    monkeypatch.setattr(each, "recipe", recipe)
+    loss = each.loss
+    monkeypatch.setattr(each, "loss", lambda p, y: (sizes.append(len(p)), loss(p, y))[1])
     each.epoch()
     assert sizes == [7, 7, 7, 7, 2]
 

@@ -7,6 +7,7 @@ import torch
 from optuna.trial import TrialState
 
 from harness.clips.demo import Demo
+from harness.head.config import TrialConfig
 from harness.spaces import SPACES
 from harness.study.sharing import CONTEXT, MOST, fraction, largest, measured_need
 from harness.study.space_file import read_space
@@ -19,6 +20,24 @@ __all__ = ["weights"]  # a fixture
 def test_the_largest_of_a_space_is_measured() -> None:
     config = largest(read_space(SPACES / "demo.toml"))
     assert (config.layers, config.hidden, config.stride) == (3, 128, 5)
+
+
+def test_the_largest_counts_the_default_of_what_is_searched_under_a_condition(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "space.toml"
+    path.write_text(
+        "[budget]\ntrials = 3\nepochs = 2\n[fixed]\nbatch_size = 7\n"
+        "[parameters.features]\ntype = 'categorical'\nchoices = ['shared', 'outputs']\n"
+        "[parameters.bidirectional]\ntype = 'categorical'\nchoices = [true, false]\n"
+        "[parameters.hidden]\ntype = 'int'\nlow = 8\nhigh = 16\n"
+        "only_if = { features = ['shared'] }\n"
+        "[parameters.stride]\ntype = 'int'\nlow = 40\nhigh = 80\nstep = 40\n"
+        "only_if = { features = ['shared'] }\n"
+    )
+    config = largest(read_space(path))
+    assert (config.features, config.bidirectional, config.batch_size) == ("shared", True, 7)
+    assert (config.hidden, config.stride) == (TrialConfig.hidden, TrialConfig.stride)
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,8 @@ import optuna
 import pytest
 
 from harness.errors import InputError
+from harness.head.config import TrialConfig
 from harness.spaces import SPACES, find_space
-from harness.study.config import TrialConfig
 from harness.study.space import SearchSpace
 from harness.study.space_file import read_space
 
@@ -31,7 +31,10 @@ BAD = [
         BUDGET + "[parameters.los]\ntype = 'categorical'\nchoices = ['ccc']",
         "no such hyperparameter",
     ),
-    (BUDGET + "[parameters.loss]\ntype = 'categorical'\nchoices = ['cc']", "'cc' is none of ccc"),
+    (
+        BUDGET + "[parameters.loss]\ntype = 'categorical'\nchoices = ['cc']",
+        "must be one of ccc, pcc, mse, got 'cc'",
+    ),
     (BUDGET + "[parameters.lr]\ntype = 'float'\nlow = 1.0\nhigh = 0.1", "low = 1.0 is above high"),
     (BUDGET + "[parameters.lr]\ntype = 'float'\nlow = 0.0\nhigh = 0.1\nlog = true", "above 0"),
     (BUDGET + "[parameters.lr]\ntype = 'flot'\nlow = 0.0\nhigh = 0.1", "parameters.lr"),
@@ -39,7 +42,7 @@ BAD = [
     (BUDGET + "[parameters.stride]\ntype = 'int'\nlow = 0\nhigh = 3", "stride must be at least 1"),
     (BUDGET + "[parameters.stride]\ntype = 'float'\nlow = 1.0\nhigh = 3.0", "does not fit"),
     (BUDGET + "[parameters.seed]\ntype = 'int'\nlow = 0\nhigh = 3", "--seed"),
-    (BUDGET + "[fixed]\nlayers = 'two'\n[parameters]", "fixed.layers: expected int, got 'two'"),
+    (BUDGET + "[fixed]\nlayers = 'two'\n[parameters]", "layers must be of type int, got 'two'"),
     (BUDGET + "[fixed]\nepochs = 3\n[parameters]", "budget.epochs"),
     (BUDGET + "[[start]]\nlr = 0.1\n[parameters]", "lr is not searched"),
     (

@@ -13,8 +13,7 @@ from torch import Tensor
 
 from harness.backbone.faces import Labels
 from harness.backbone.mtl_dan import ACTION_UNITS, EXPRESSIONS, Branches
-
-_EPSILON = 1e-6
+from harness.correlation import EPSILON, ccc_loss
 
 
 @dataclass(frozen=True)
@@ -72,7 +71,7 @@ def multi_task_terms(out: Seen, labels: Labels, num_heads: int, weights: ClassWe
     labelled = labels.expression >= 0
     known = ~torch.isnan(labels.action_units)
     rated = ~torch.isnan(labels.valence_arousal).any(dim=1)
-    concordance = _ccc_loss(out.valence_arousal[rated], labels.valence_arousal[rated])
+    concordance = _concordance(out.valence_arousal[rated], labels.valence_arousal[rated])
     return torch.stack(
         [
             _cross_entropy(
@@ -106,7 +105,7 @@ def partition_loss(variance: Tensor, num_heads: int) -> Tensor:
     """
     if num_heads == 1:
         return variance.sum()
-    return torch.log1p(num_heads / (variance.mean() + _EPSILON))
+    return torch.log1p(num_heads / (variance.mean() + EPSILON))
 
 
 def class_weights(labels: Labels, expression: float, action_units: float) -> ClassWeights:
@@ -137,11 +136,6 @@ def _binary_cross_entropy(logits: Tensor, target: Tensor, weight: Tensor) -> Ten
     return F.binary_cross_entropy_with_logits(logits, target, pos_weight=weight)
 
 
-def _ccc_loss(prediction: Tensor, target: Tensor) -> Tensor:
-    """1 - CCC for each column, (2,), with the divisor n throughout (Lin, 1989)."""
-    if not len(target):
-        return prediction.sum(dim=0)
-    mean_p, mean_t = prediction.mean(0), target.mean(0)
-    p, t = prediction - mean_p, target - mean_t
-    spread = p.square().mean(0) + t.square().mean(0) + (mean_p - mean_t).square()
-    return 1 - 2 * (p * t).mean(0) / (spread + _EPSILON)
+def _concordance(prediction: Tensor, target: Tensor) -> Tensor:
+    """1 - CCC for each column, (2,)."""
+    return ccc_loss(prediction, target) if len(target) else prediction.sum(dim=0)

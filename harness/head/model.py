@@ -9,52 +9,43 @@ the dense path over padded sequences and the packed one over true steps are the 
 import torch
 from torch import Tensor, nn
 
+from harness.head.config import TrialConfig
 from harness.head.packed import Packing, packed_lstm
 
 
 class LSTMHead(nn.Module):
-    """The head of the authors' public code, with depth, direction and pooling as choices."""
+    """The head of the authors' public code, with depth, direction and pooling as choices.
+
+    `root` says that what it gives are square roots of ratings.
+    """
 
     mean: Tensor
     scale: Tensor
     lowest: Tensor
     span: Tensor
 
-    def __init__(
-        self,
-        features: int,
-        targets: int,
-        *,
-        layers: int = 2,
-        hidden: int = 128,
-        bidirectional: bool = False,
-        dropout: float = 0.0,
-        pooling: str = "last",
-        head_width: int = 128,
-        root: bool = False,
-        precision: str = "float32",
-    ) -> None:
-        """root: what is learnt are square roots of ratings. precision: of the LSTM's large
-        products on a CPU, `float32` or `bf16`; weights, states, and all behind it are float32."""
+    def __init__(self, features: int, targets: int, config: TrialConfig) -> None:
+        """features, targets: how many values a step and a clip's ratings have."""
         super().__init__()
-        directions = 2 if bidirectional else 1
+        hidden, layers = config.hidden, config.layers
+        width = 2 * hidden if config.bidirectional else hidden
         # One single-layer LSTM a layer and direction, so that each direction is a causal pass.
         self.forwards = nn.ModuleList(
-            nn.LSTM(features if layer == 0 else hidden * directions, hidden, batch_first=True)
+            nn.LSTM(width if layer else features, hidden, batch_first=True)
             for layer in range(layers)
         )
         self.backwards = nn.ModuleList(
-            nn.LSTM(features if layer == 0 else hidden * directions, hidden, batch_first=True)
-            for layer in range(layers if bidirectional else 0)
+            nn.LSTM(width if layer else features, hidden, batch_first=True)
+            for layer in range(layers if config.bidirectional else 0)
         )
-        self.dropout = nn.Dropout(dropout)
-        self.attention = nn.Linear(hidden * directions, 1) if pooling == "attention" else None
-        self.pooling = pooling
-        self.widen = nn.Linear(hidden * directions, head_width)
-        self.out = nn.Linear(head_width, targets)
+        self.dropout = nn.Dropout(config.dropout)
+        self.attention = nn.Linear(width, 1) if config.pooling == "attention" else None
+        self.pooling = config.pooling
+        self.root = config.label_transform == "sqrt"
+        self.widen = nn.Linear(width, config.head_width)
+        self.out = nn.Linear(config.head_width, targets)
         self.register_buffer("mean", torch.zeros(features))
         self.register_buffer("scale", torch.ones(features))
-        self.root, self.precision = root, precision
         self.register_buffer("lowest", torch.zeros(targets))
         self.register_buffer("span", torch.ones(targets))
 
@@ -98,10 +89,10 @@ class LSTMHead(nn.Module):
         for layer, lstm in enumerate(self.forwards):
             if layer:
                 x = self.dropout(x)
-            ahead = packed_lstm(x, lstm, packing, self.precision)  # type: ignore[arg-type]
+            ahead = packed_lstm(x, lstm, packing)  # type: ignore[arg-type]
             if len(self.backwards):
                 behind = self.backwards[layer]
-                back = packed_lstm(x[packing.reverse], behind, packing, self.precision)  # type: ignore[arg-type]
+                back = packed_lstm(x[packing.reverse], behind, packing)  # type: ignore[arg-type]
                 ahead = torch.cat([ahead, back[packing.reverse]], dim=-1)
             x = ahead
         return self._rated(packing.unsorted(self._pool_packed(x, packing)))

@@ -89,17 +89,13 @@ class Packing:
         return out
 
 
-def packed_lstm(x: Tensor, layer: nn.LSTM, packing: Packing, precision: str = "float32") -> Tensor:
+def packed_lstm(x: Tensor, layer: nn.LSTM, packing: Packing) -> Tensor:
     """One causal layer: (steps, features) -> (steps, hidden); equals `layer` from a zero state.
 
-    precision: `float32`, or `bf16` for the products of all steps at once, from x to the gates and
-    all but the recurrent one of the backward pass; states, weights, sums and recurrence stay as
-    they are. Its backward pass works in the memory of the forward one, and so only once.
+    Its backward pass works in the memory of the forward one, and so only once.
     """
     w_in, w_hidden, bias_in, bias_hidden = layer.all_weights[0]
-    out: Tensor = _PackedLSTM.apply(
-        x, w_in, w_hidden, bias_in + bias_hidden, packing, precision == "bf16"
-    )
+    out: Tensor = _PackedLSTM.apply(x, w_in, w_hidden, bias_in + bias_hidden, packing)
     return out
 
 
@@ -112,10 +108,9 @@ class _PackedLSTM(torch.autograd.Function):
         w_hidden: Tensor,
         bias: Tensor,
         packing: Packing,
-        half: bool,
     ) -> Tensor:
         size = w_hidden.shape[1]
-        gates = _affine(x, _cell_doubled(w_in), _cell_doubled(bias), half)
+        gates = torch.addmm(_cell_doubled(bias), x, _cell_doubled(w_in).t())
         recurrent = _cell_doubled(w_hidden).t()
         hidden, cell, tanh_cell = (x.new_empty(len(x), size) for _ in range(3))
         now, c_now, h_now, tanh_now = map(packing.steps, (gates, cell, hidden, tanh_cell))
@@ -133,7 +128,7 @@ class _PackedLSTM(torch.autograd.Function):
             _tanh_from_sigmoid_(torch.mul(c, _TWO, out=tanh_c).sigmoid_())
             torch.mul(o[t], tanh_c, out=h_now[t])
         ctx.save_for_backward(x, w_in, w_hidden, gates, hidden, cell, tanh_cell)
-        ctx.packing, ctx.half = packing, half
+        ctx.packing = packing
         return hidden
 
     @staticmethod
@@ -144,15 +139,12 @@ class _PackedLSTM(torch.autograd.Function):
         before = hidden.index_select(0, packing.before)
         total = torch.mv(gates.t(), gates.new_ones(len(gates)))
         beyond = slice(packing.sizes[0], None)
-        if ctx.half:
-            x, w_in, before, gates = (a.bfloat16() for a in (x, w_in, before, gates))
         return (
-            (gates @ w_in).to(grad.dtype) if ctx.needs_input_grad[0] else None,
+            gates @ w_in if ctx.needs_input_grad[0] else None,
             # Transposed: narrow x first is what the products' library is faster at.
-            (x.t() @ gates).t().to(grad.dtype),
-            (before.t() @ gates[beyond]).t().to(grad.dtype),
+            (x.t() @ gates).t(),
+            (before.t() @ gates[beyond]).t(),
             total,
-            None,
             None,
         )
 
@@ -189,12 +181,6 @@ def _gates_to_gradients(
             h_earlier[t - 1].addmm_(grads[t], w_hidden)
         else:
             f.zero_()  # there is no cell before the first step
-
-
-def _affine(x: Tensor, weight: Tensor, bias: Tensor, half: bool) -> Tensor:
-    if half:
-        return torch.addmm(bias.bfloat16(), x.bfloat16(), weight.bfloat16().t()).to(x.dtype)
-    return torch.addmm(bias, x, weight.t())
 
 
 def _cell_doubled(weight: Tensor) -> Tensor:

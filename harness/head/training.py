@@ -2,7 +2,8 @@
 
 import copy
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -11,6 +12,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from harness.head.config import TrialConfig
+from harness.head.losses import reduced_loss
 from harness.head.model import LSTMHead
 from harness.metrics import mean_pcc
 
@@ -61,29 +64,25 @@ class Tensors:
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """How to train: `loss` maps (prediction, target) to a scalar; the rest as in TrialConfig."""
-
-    loss: Callable[[Tensor, Tensor], Tensor]
-    optimiser: str
-    lr: float
-    weight_decay: float
-    schedule: str
-    clip_norm: float
-    ema: float
-    batch_size: int
-    epochs: int
-    patience: int
-    seed: int
-
-
-@dataclass(frozen=True)
 class Epoch:
     """One epoch's end: its number from 1, the mean training loss and the mean PCC on val."""
 
     number: int
     loss: float
     score: float
+
+
+@contextmanager
+def exact_float32() -> Iterator[None]:
+    """Within it a GPU's recurrent layers compute float32 in float32, forward and backward: cuDNN
+    by itself takes TF32, which has 10 bits of fraction in place of 23."""
+    setting = torch.backends.cudnn.rnn
+    before = setting.fp32_precision  # type: ignore[attr-defined]
+    setting.fp32_precision = "ieee"  # type: ignore[attr-defined]
+    try:
+        yield
+    finally:
+        setting.fp32_precision = before  # type: ignore[attr-defined]
 
 
 class Training:
@@ -98,33 +97,31 @@ class Training:
         head: LSTMHead,
         train: Tensors,
         val: Tensors,
-        recipe: Recipe,
+        config: TrialConfig,
+        seed: int,
         unseen: NDArray[np.float32] | None = None,
     ) -> None:
-        """unseen: ratings (clips, targets) of val clips without a frame; they are scored, too,
-        each predicted by the mean rating of train."""
+        """seed: of shuffling and dropout; the configuration's is that of a trial, which may train
+        several heads. unseen: ratings (clips, targets) of val clips without a frame; they are
+        scored, too, each predicted by the mean rating of train."""
         if not len(train):
             raise ValueError("no labelled training clip")
-        self.head, self.train, self.val, self.recipe = head, train, val, recipe
-        if train.features.is_cuda:
-            # float32 is float32: cuDNN would take TF32 for recurrent layers by itself. For bf16 it
-            # is taken: as wide a range, more digits and no casts. Autocast would be no help, since
-            # it runs recurrent layers in float16, in which small gradients vanish.
-            precise = head.precision == "float32"
-            torch.backends.cudnn.rnn.fp32_precision = "ieee" if precise else "tf32"  # type: ignore[attr-defined]
+        self.head, self.train, self.val = head, train, val
+        self.config, self.seed = config, seed
+        self.loss = reduced_loss(config.loss, config.reduction)
         targets = val.targets.cpu().numpy()
         self.fill: NDArray[np.float32] = train.targets.mean(0).cpu().numpy()
         unseen = targets[:0] if unseen is None else unseen
         self.truth = np.concatenate([targets, unseen])
         self._filled = np.broadcast_to(self.fill, unseen.shape)
-        self.optimiser = OPTIMISERS[recipe.optimiser](
-            head.parameters(), lr=recipe.lr, weight_decay=recipe.weight_decay, fused=True
+        self.optimiser = OPTIMISERS[config.optimiser](
+            head.parameters(), lr=config.lr, weight_decay=config.weight_decay, fused=True
         )
-        self.scheduler = _scheduler(self.optimiser, recipe)
+        self.scheduler = _scheduler(self.optimiser, config)
         self.learnt = head.learnt(train.targets)
         #: What is scored and kept: the head, or the average of its weights.
         self.scored_head = head
-        if recipe.ema:
+        if config.ema:
             self.scored_head = _twin(head)
         self.steps = 0
         self.curve: list[Epoch] = []
@@ -136,14 +133,14 @@ class Training:
         """No epoch is left, or `patience` epochs have passed since the best one."""
         done = len(self.curve)
         since_best = done - (self.best.number if self.best else 0)
-        return done >= self.recipe.epochs or since_best >= self.recipe.patience
+        return done >= self.config.epochs or since_best >= self.config.patience
 
     def epoch(self) -> Epoch:
         """Trains on every clip once and scores val."""
         number = len(self.curve) + 1
         devices = [self.train.features.device] if self.train.features.is_cuda else []
         with torch.random.fork_rng(devices=devices):
-            torch.manual_seed(_epoch_seed(self.recipe.seed, number))
+            torch.manual_seed(_epoch_seed(self.seed, number))
             loss = float(self.pass_over_train()) / len(self.train)
         score = _score(self.truth, self.scored())
         result = Epoch(number, loss, score)
@@ -168,19 +165,20 @@ class Training:
         """The predictions that `truth` is compared with, row for row."""
         return np.concatenate([predict(self.scored_head, self.val), self._filled])
 
+    @exact_float32()
     def pass_over_train(self) -> Tensor:
         """A step for each batch of an epoch; the sum of the clips' losses, left on the device: on a
         GPU nothing here waits for it."""
         self.head.train()
         total = torch.zeros((), device=self.train.features.device)
         for rows, time in self._batches():
-            loss = self.recipe.loss(self.head(*self.train.padded(rows, time)), self.learnt[rows])
+            loss = self.loss(self.head(*self.train.padded(rows, time)), self.learnt[rows])
             self.optimiser.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
-            if self.recipe.clip_norm:
-                nn.utils.clip_grad_norm_(self.head.parameters(), self.recipe.clip_norm)
+            if self.config.clip_norm:
+                nn.utils.clip_grad_norm_(self.head.parameters(), self.config.clip_norm)
             self.optimiser.step()
-            if self.recipe.ema:
+            if self.config.ema:
                 self._average()
             total += loss.detach() * len(rows)
         return total
@@ -189,17 +187,17 @@ class Training:
         """The clips of each batch, on the device, and the steps that its longest has."""
         order = torch.randperm(len(self.train))
         lengths = self.train.lengths_on_host[order]
-        times = [int(part.max()) for part in torch.split(lengths, self.recipe.batch_size)]
+        times = [int(part.max()) for part in torch.split(lengths, self.config.batch_size)]
         if self.train.features.is_cuda:
             order = order.pin_memory().to(self.train.features.device, non_blocking=True)
-        return zip(torch.split(order, self.recipe.batch_size), times, strict=True)
+        return zip(torch.split(order, self.config.batch_size), times, strict=True)
 
     @torch.no_grad()
     def _average(self) -> None:
         """The moving average of the weights, which begins with the first step's."""
         averages, weights = (tuple(h.parameters()) for h in (self.scored_head, self.head))
         self.steps += 1
-        share = 1 - self.recipe.ema if self.steps > 1 else 1.0
+        share = 1 - self.config.ema if self.steps > 1 else 1.0
         torch._foreach_lerp_(averages, weights, share)
 
     def _advance(self, score: float) -> None:
@@ -211,6 +209,7 @@ class Training:
             self.scheduler.step()
 
 
+@exact_float32()
 @torch.inference_mode()
 def predict(head: LSTMHead, split: Tensors) -> NDArray[np.float32]:
     """A head's intensities (clips, targets), in the split's order."""
@@ -239,16 +238,14 @@ def _twin(head: LSTMHead) -> LSTMHead:
 
 
 def _scheduler(
-    optimiser: torch.optim.Optimizer, recipe: Recipe
+    optimiser: torch.optim.Optimizer, config: TrialConfig
 ) -> torch.optim.lr_scheduler.LRScheduler | None:
-    if recipe.schedule == "plateau":
+    if config.schedule == "plateau":
         # The patience of the authors' public code.
         return torch.optim.lr_scheduler.ReduceLROnPlateau(optimiser, mode="max", patience=5)
-    if recipe.schedule == "cosine":
-        return torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, T_max=recipe.epochs)
-    if recipe.schedule == "constant":
-        return None
-    raise ValueError(f"unknown schedule {recipe.schedule!r}; choose constant, cosine or plateau")
+    if config.schedule == "cosine":
+        return torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, T_max=config.epochs)
+    return None
 
 
 def _score(truth: NDArray[np.float32], prediction: NDArray[np.float32]) -> float:

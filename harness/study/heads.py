@@ -14,9 +14,8 @@ from safetensors.numpy import save
 
 from harness.atomic import write_bytes
 from harness.errors import InputError
+from harness.head.config import TrialConfig
 from harness.head.model import LSTMHead
-from harness.study.config import TrialConfig
-from harness.study.trial import build_head
 
 _SCHEMA = "head 2"
 
@@ -52,7 +51,7 @@ class Head:
     def _model(self, state: dict[str, torch.Tensor]) -> LSTMHead:
         # Without memory of its own: a configuration cannot ask for more than the file holds.
         with torch.device("meta"):
-            model = build_head(self.config, len(state["mean"]), len(self.targets))
+            model = LSTMHead(len(state["mean"]), len(self.targets), self.config)
         model.load_state_dict(state, assign=True)
         return model.eval()
 
@@ -96,8 +95,10 @@ def read_head(path: Path) -> Head:
             fill=np.array(json.loads(said["fill"]), dtype=np.float32),
             weights=weights,
         )
-    except (KeyError, TypeError, ValueError, RecursionError) as error:
-        raise InputError(f"{path}: no head of this harness ({error!r})") from error
+    except KeyError as error:
+        raise InputError(f"{path}: no head of this harness: it lacks {error}") from error
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InputError(f"{path}: no head of this harness: {error}") from error
 
 
 def _seal(said: dict[str, str], weights: dict[str, NDArray[Any]]) -> str:

@@ -2,12 +2,13 @@
 
 import gc
 from dataclasses import replace
+from typing import Any
 
 import torch
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
 from harness.errors import InputError
-from harness.study.config import TrialConfig
+from harness.head.config import TrialConfig, memory
 from harness.study.space import SearchSpace
 from harness.study.trial import Trial, TrialData
 
@@ -15,8 +16,6 @@ from harness.study.trial import Trial, TrialData
 CONTEXT = 700 * 2**20
 # Allocators round up, and a sequence may be longer than those that were measured.
 MARGIN = 1.3
-# The kinds of features, the narrowest first.
-_WIDTHS = ("outputs", "shared", "both")
 #: More trials than this do not make a GPU faster: their launches wait for each other.
 MOST = 16
 
@@ -25,14 +24,11 @@ def largest(space: SearchSpace) -> TrialConfig:
     """The configuration of a space that needs the most memory."""
     values = dict(space.fixed)
     for name, distribution in space.distributions.items():
-        if name in ("layers", "hidden", "head_width", "batch_size"):
-            values[name] = _most(distribution)
-        elif name == "stride":
-            values[name] = min(space.strides())
-        elif name == "bidirectional":
-            values[name] = True
-        elif name == "features":
-            values[name] = max(space.features(), key=_WIDTHS.index)
+        extremes = _extremes(distribution)
+        if name in space.only_if:  # where it is not searched, it keeps its default
+            extremes.append(getattr(TrialConfig, name))
+        if (most := memory(name, extremes)) is not None:
+            values[name] = most
     return TrialConfig(**values)
 
 
@@ -78,8 +74,8 @@ def fraction(need: int, total: int) -> tuple[float, str]:
     return 1 / trials, told
 
 
-def _most(distribution: object) -> object:
+def _extremes(distribution: object) -> list[Any]:
     if isinstance(distribution, CategoricalDistribution):
-        return max(distribution.choices)  # type: ignore[type-var]
+        return list(distribution.choices)
     assert isinstance(distribution, IntDistribution | FloatDistribution)  # there are no others
-    return distribution.high
+    return [distribution.low, distribution.high]

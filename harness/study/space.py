@@ -14,7 +14,7 @@ from optuna.distributions import (
 )
 
 from harness.errors import InputError
-from harness.study.config import TrialConfig
+from harness.head.config import TrialConfig
 
 # Of so many steps, which decimal fractions meet only nearly.
 _ROUNDING = 1e-6

@@ -22,7 +22,7 @@ from pydantic import (
 )
 
 from harness.errors import InputError
-from harness.study.config import TrialConfig
+from harness.head.config import TrialConfig
 from harness.study.space import Budget, Condition, SearchSpace, contains
 
 FIELDS = {field.name: field for field in dataclasses.fields(TrialConfig)}
@@ -224,15 +224,6 @@ def _known(path: Path, where: str, name: str) -> None:
 
 
 def _check_value(path: Path, where: str, name: str, value: Any) -> None:
-    expected = _TYPES[name]
-    choices = typing.get_args(expected)
-    if choices:
-        if value not in choices:
-            raise InputError(f"{path}, {where}: {value!r} is none of {', '.join(choices)}")
-        return
-    accepted: tuple[type, ...] = (int, float) if expected is float else (expected,)
-    if type(value) not in accepted:
-        raise InputError(f"{path}, {where}: expected {expected.__name__}, got {value!r}")
     try:
         TrialConfig(**{name: value})
     except ValueError as error:

@@ -12,18 +12,16 @@ import torch
 from numpy.typing import NDArray
 
 from harness.features.sequences import FrameFeatures, sequences
-from harness.head.losses import reduced_loss
+from harness.head.config import TrialConfig
 from harness.head.model import LSTMHead
 from harness.head.training import (
     Epoch,
-    Recipe,
     Tensors,
     Training,
     UndefinedScoreError,
     predict,
 )
 from harness.metrics import pcc
-from harness.study.config import TrialConfig
 
 
 @dataclass(frozen=True)
@@ -161,7 +159,8 @@ class Trial:
             self._head(tensors, number),
             tensors,
             stop_tensors,
-            _recipe(self.config, number),
+            self.config,
+            _seed(self.config, number),
             unseen=self.data.targets[stop[~self.with_frames[stop]]],
         )
 
@@ -201,7 +200,7 @@ class Trial:
         config = self.config
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(_seed(config, number))
-            head = build_head(config, train.features.shape[-1], train.targets.shape[-1])
+            head = LSTMHead(train.features.shape[-1], train.targets.shape[-1], config)
         head.to(self.device)
         if config.normalise:
             real = train.features.double()
@@ -222,22 +221,6 @@ def run_trial(
     while not trial.finished:
         report(trial.step())
     return trial.result()
-
-
-def build_head(config: TrialConfig, features: int, targets: int) -> LSTMHead:
-    """A configuration's head, with random weights."""
-    return LSTMHead(
-        features,
-        targets,
-        layers=config.layers,
-        hidden=config.hidden,
-        bidirectional=config.bidirectional,
-        dropout=config.dropout,
-        pooling=config.pooling,
-        head_width=config.head_width,
-        root=config.label_transform == "sqrt",
-        precision=config.precision,
-    )
 
 
 def tensors(
@@ -272,22 +255,6 @@ def predict_clips(
         given = tensors(data, rows[seen], config, device or torch.device("cpu"))
         filled[seen] = np.mean([predict(head, given) for head in heads], axis=0)
     return filled, seen
-
-
-def _recipe(config: TrialConfig, number: int) -> Recipe:
-    return Recipe(
-        loss=reduced_loss(config.loss, config.reduction),
-        optimiser=config.optimiser,
-        lr=config.lr,
-        weight_decay=config.weight_decay,
-        schedule=config.schedule,
-        clip_norm=config.clip_norm,
-        ema=config.ema,
-        batch_size=config.batch_size,
-        epochs=config.epochs,
-        patience=config.patience,
-        seed=_seed(config, number),
-    )
 
 
 def _seed(config: TrialConfig, number: int) -> int:

@@ -10,8 +10,8 @@ import ray
 import torch
 from ray import tune
 
+from harness.head.config import TrialConfig
 from harness.head.training import Epoch, UndefinedScoreError
-from harness.study.config import TrialConfig
 from harness.study.trial import Trial, TrialData, TrialResult
 
 # Each report costs the driver milliseconds; a person watching does not see more than this.

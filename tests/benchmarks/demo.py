@@ -38,10 +38,10 @@ from harness.backbone.demo_network import demo_weights
 from harness.clips.demo import Demo, Plan, ensure_demo, oracles_of
 from harness.clips.stories import STREAMS
 from harness.ensembles.files import read_ensemble
+from harness.head.config import TrialConfig
 from harness.metrics import mean_pcc
 from harness.spaces import SPACES
 from harness.study.clip_features import Machines
-from harness.study.config import TrialConfig
 from harness.study.preparation import prepare
 from harness.study.sources import real_sources
 from harness.study.space_file import read_space

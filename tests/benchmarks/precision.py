@@ -52,11 +52,11 @@ from rich.table import Table
 from harness.backbone.checkpoints import load_mtl_dan, save_mtl_dan
 from harness.backbone.fused import PRECISIONS
 from harness.console import console
+from harness.head.config import TrialConfig
 from harness.metrics import mean_pcc
 from harness.progress import Steps
 from harness.spaces import SPACES
 from harness.study.clip_features import Machines
-from harness.study.config import TrialConfig
 from harness.study.preparation import Prepared, prepare
 from harness.study.sources import Sources, demo_sources
 from harness.study.space_file import read_space

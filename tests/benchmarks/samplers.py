@@ -37,11 +37,11 @@ from optuna.trial import TrialState
 from rich.console import Console
 
 from harness.choices import SAMPLERS, SCHEDULERS
+from harness.head.config import TrialConfig
 from harness.metrics import mean_pcc
 from harness.progress import Steps
 from harness.spaces import SPACES
 from harness.study.clip_features import Machines
-from harness.study.config import TrialConfig
 from harness.study.ledger import WORST, trial_seed
 from harness.study.preparation import Prepared, prepare
 from harness.study.pruners import decisions, make_pruner

@@ -130,7 +130,7 @@ def _data(clips: int) -> Any:
 
 
 def _config(seed: int, lr: float = 0.003) -> Any:
-    from harness.study.config import TrialConfig
+    from harness.head.config import TrialConfig
 
     return TrialConfig(
         stride=1, layers=1, hidden=32, head_width=32, batch_size=64, lr=lr, epochs=EPOCHS,

@@ -9,25 +9,24 @@ metric of each batch, as in the authors' and the MuSe baseline's code; it has al
 train and the score on val, in both.
 
 Each round runs every side once: the usual loop with one thread and with all, two of ours beside
-each other in float32 and with `precision` bf16, one of ours alone, the peak. The least of each side
-counts, and `disturbed` says how long ours waited for a processor in the quietest round: under other
-work no ratio holds, so run it on an idle machine.
+each other, one of ours alone, the peak. The least of each side counts, and `disturbed` says how
+long ours waited for a processor in the quietest round: under other work no ratio holds, so run it
+on an idle machine.
 
 The floor: an epoch at 2 layers of 128 is about 246 billion operations (a first step has no state to
 multiply, and nothing is passed on to the features), 2.5 s at the 98 billion a second of one core's
 matrix products at the recurrent shape.
 
 Measured (Zen 4, quiet, 2 layers of 128): the usual loop 5.6 to 5.8 s an epoch on both cores, two of
-ours beside each other 4.0 to 4.3 s: 2.7 to 2.8 times, with bf16 2.8 to 2.9; .59 of the peak, and
-.08 to .11 s to start. On a Zen 5 it was 7.4 s against 5.7 before, 2.6 times. Four is the goal, and
-out of reach in float32 on this processor: it asks for 2.8 s, and the products alone take 2.5. Of a
-batch of 128, 31 ms, products take 20, gates and factors 5, Python and views of steps 4, gathering,
-loss, clipping and optimiser 1.7; val takes .4 s an epoch.
+ours beside each other 4.0 to 4.3 s: 2.7 to 2.8 times; .59 of the peak, and .08 to .11 s to start.
+On a Zen 5 it was 7.4 s against 5.7 before, 2.6 times. Four is the goal, and out of reach in float32
+on this processor: it asks for 2.8 s, and the products alone take 2.5. Of a batch of 128, 31 ms,
+products take 20, gates and factors 5, Python and views of steps 4, gathering, loss, clipping and
+optimiser 1.7; val takes .4 s an epoch.
 
 Parts, in seconds of the processor: forward and backward pass of a batch took 34 to 36 ms before, 28
-to 29 ms now, 23.5 to 24.5 ms with bf16; forward alone 12 ms before and 9.6 now.
-bf16 less float32 in mean PCC over 8 seeds: -.0026 ± .0019. results/LOG.md has what did not help. No
-figure of a GPU was measured.
+to 29 ms now; forward alone 12 ms before and 9.6 now. results/LOG.md has what did not help, bf16
+among it. No figure of a GPU was measured.
 """
 
 import argparse
@@ -46,10 +45,11 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_sequence
 from torch.utils.data import DataLoader, Dataset
 
 from harness.features.sequences import FrameFeatures
+from harness.head.config import TrialConfig
 from harness.head.losses import reduced_loss
+from harness.head.training import exact_float32
 from harness.metrics import mean_pcc
-from harness.study.config import TrialConfig
-from harness.study.trial import Trial, TrialData, run_trial
+from harness.study.trial import Trial, TrialData
 
 CLIPS = {"train": 15806, "val": 4657, "test": 4604}
 FEATURES, TARGETS = 22, 7
@@ -59,8 +59,6 @@ SHARING = (1, 4, 8, 16)
 TRIAL_EPOCHS = 50
 #: Trials that wait longer for a processor than this share of the time were disturbed.
 QUIET = 0.03
-#: What bf16 does to the score: so many seeds, on this share of the clips, for so many epochs.
-SEEDS, SCORED, SCORED_EPOCHS = 8, 0.2, 8
 CONFIG = TrialConfig(stride=1, layers=2, hidden=128, batch_size=128, epochs=100, patience=100)
 
 
@@ -129,11 +127,10 @@ def conventional(data: TrialData, config: TrialConfig, device: str = "cpu") -> C
         for split in ("train", "val")
     ]  # fmt: skip
     head = PackedHead(config).to(device)
-    if device == "cuda":  # as ours
-        torch.backends.cudnn.rnn.fp32_precision = "ieee"
     optimiser = torch.optim.Adam(head.parameters(), config.lr, weight_decay=config.weight_decay)
     loss_of = reduced_loss(config.loss, config.reduction)
 
+    @exact_float32()  # as ours
     def epoch() -> None:
         scores = []
         for loader, learns in zip(loaders, (True, False), strict=True):
@@ -214,11 +211,8 @@ def serve(data: TrialData, device: str, pipe: Any) -> None:
             trials[config].step()
         return (time.perf_counter() - begun) / count, (time.process_time() - busy) / count
 
-    def score(config: TrialConfig) -> float:
-        return run_trial(config, make_data(SCORED), device=torch.device(device)).score
-
     can: dict[str, Callable[..., Any]] = {
-        "build": build, "epochs": epochs, "score": score, "end": lambda _: trials.clear(),
+        "build": build, "epochs": epochs, "end": lambda _: trials.clear(),
         "peak": lambda config: peak(config, device),
     }  # fmt: skip
     while (asked := pipe.recv()) is not None:
@@ -260,12 +254,10 @@ def measure_shape(
 ) -> dict[str, Any]:
     """A row of the table. In each round each side runs once, so that what disturbs the machine
     disturbs both; the least of each side counts."""
-    low = replace(config, precision="bf16")
     cores = os.cpu_count() or 1
     usual = conventional(data, config)
     row: dict[str, Any] = {"layers": config.layers, "hidden": config.hidden}
     row["startup_s"] = min(workers.ask("build", config))
-    workers.ask("build", low)
     found: dict[str, list[float]] = {}
 
     def note(name: str, value: float) -> None:
@@ -277,36 +269,21 @@ def measure_shape(
         for threads in {1, cores}:
             torch.set_num_threads(threads)
             note("conventional_s", seconds(usual))
-        for name, each in (("two_s", config), ("two_bf16_s", low)):
-            times = workers.ask("epochs", each, 1)
-            note(name, max(wall for wall, _ in times))
-            note("idle", 1 - min(cpu / wall for wall, cpu in times))
+        times = workers.ask("epochs", config, 1)
+        note("two_s", max(wall for wall, _ in times))
+        note("idle", 1 - min(cpu / wall for wall, cpu in times))
         ((alone, _),) = workers.ask("epochs", config, 1, only=1)
         note("ours_s", alone)
         note("second_per_operation", 1 / workers.ask("peak", config, only=1)[0])
     workers.ask("end", config)
     best = {name: min(values) for name, values in found.items()}
-    row |= {name: best[name] for name in ("conventional_s", "two_s", "two_bf16_s", "ours_s")}
+    row |= {name: best[name] for name in ("conventional_s", "two_s", "ours_s")}
     row["throughput_ratio"] = 2 * best["conventional_s"] / best["two_s"]
-    row["throughput_ratio_bf16"] = 2 * best["conventional_s"] / best["two_bf16_s"]
     row["share_of_peak"] = operations(data, config) * best["second_per_operation"] / best["ours_s"]
     row["clips_per_s"] = (len(data.rows["train"]) + len(data.rows["val"])) / best["ours_s"]
     #: Of the quietest round, how much of a processor our trials waited for others.
     row["disturbed"] = best["idle"]
     return row
-
-
-def precision_effect(workers: Workers) -> dict[str, float]:
-    """Mean PCC on val of bf16 less that of float32, over seeds: mean, and its standard error."""
-    differences: list[float] = []
-    for seed in range(SEEDS):
-        config = replace(CONFIG, seed=seed, epochs=SCORED_EPOCHS)
-        for pipe, precision in zip(workers.pipes, ("float32", "bf16"), strict=True):
-            pipe.send(("score", replace(config, precision=precision)))
-        plain, low = (pipe.recv() for pipe in workers.pipes)
-        differences.append(low - plain)
-    error = float(np.std(differences, ddof=1) / SEEDS**0.5)
-    return {"bf16_less_float32": float(np.mean(differences)), "standard_error": error}
 
 
 def measure(quick: bool) -> dict[str, Any]:
@@ -320,12 +297,11 @@ def measure(quick: bool) -> dict[str, Any]:
         )
         for layers, hidden in shapes
     ]
-    effect = {} if quick else precision_effect(workers)
     workers.close()
     chosen = next(r for r in table if (r["layers"], r["hidden"]) == (2, 128))
-    names = ("throughput_ratio", "throughput_ratio_bf16", "share_of_peak", "startup_s")
+    names = ("throughput_ratio", "share_of_peak", "startup_s")
     figures = {name: chosen[name] for name in names}
-    return figures | {"table": table, "precision": effect, "gpu": on_gpu(data, shapes)}
+    return figures | {"table": table, "gpu": on_gpu(data, shapes)}
 
 
 def on_gpu(data: TrialData, shapes: list[tuple[int, int]]) -> dict[str, Any]:
@@ -371,24 +347,18 @@ def show(figures: dict[str, Any]) -> None:
 
     table = Table(
         "layers", "hidden", "conventional, s/epoch", "ours, one core", "two trials", "throughput",
-        "bf16", "of peak", "start-up, s", "disturbed",
+        "of peak", "start-up, s", "disturbed",
         title="train 15,806 + val 4,657 clips", title_justify="left",
     )  # fmt: skip
     for row in figures["table"]:
         table.add_row(
             str(row["layers"]), str(row["hidden"]), f"{row['conventional_s']:.2f}",
             f"{row['ours_s']:.2f}", f"{row['two_s']:.2f}", f"{row['throughput_ratio']:.1f} x",
-            f"{row['throughput_ratio_bf16']:.1f} x", f"{row['share_of_peak']:.2f}",
-            f"{row['startup_s']:.2f}", f"{row['disturbed']:.0%}",
+            f"{row['share_of_peak']:.2f}", f"{row['startup_s']:.2f}", f"{row['disturbed']:.0%}",
         )  # fmt: skip
     Console().print(table)
     if any(row["disturbed"] > QUIET for row in figures["table"]):
         Console().print("Other work disturbed our trials: run it again on a quiet machine.")
-    if effect := figures["precision"]:
-        Console().print(
-            f"mean PCC, bf16 less float32, {SEEDS} seeds: {effect['bf16_less_float32']:+.4f} "
-            f"± {effect['standard_error']:.4f}"
-        )
     if not figures["gpu"]:
         return
     gpu = Table("layers", "hidden", "conventional, s/epoch", "ours", "throughput", "of peak",
