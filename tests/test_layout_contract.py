@@ -57,7 +57,7 @@ def test_a_layout_is_found_in_the_file_of_its_name(layout: Layout) -> None:
 
 
 def test_the_readme_lists_every_layout() -> None:
-    table = (ROOT / "README.md").read_text().partition("| name | what lies there |")[2]
+    table = (ROOT / "README.md").read_text().partition("| name | files |")[2]
     rows = itertools.takewhile(lambda line: line.startswith("|"), table.splitlines()[1:])
     names = [re.match(r"\| `([^`]+)`", row) for row in rows if not row.startswith("|---")]
     assert [name and name[1] for name in names] == list(LAYOUTS)
