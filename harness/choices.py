@@ -22,7 +22,8 @@ Sampler = Literal["tpe", "gp", "cmaes", "random", "grid"]
 #: hyperband: several brackets of it, the later of which prune later. median: prunes trials below
 #: the median of the earlier ones. harness/study/pruners.py
 Scheduler = Literal["asha", "hyperband", "median", "none"]
-#: auto: the other method with the best nested score. harness/ensembles/selection.py
+#: auto: the other method with the best nested score, of equal ones the first.
+#: harness/ensembles/methods/<name>.py
 Method = Literal["mean", "zscore", "greedy", "bagged", "ridge", "auto"]
 #: Learning rate of a pretraining. harness/backbone/pretraining.py
 Schedule = Literal["exponential", "one-cycle"]

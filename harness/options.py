@@ -183,8 +183,8 @@ Top = Annotated[
     _ensemble(
         "--top",
         metavar="N",
-        help="Members of mean and zscore (default 5), selection steps of greedy and bagged "
-        "(default 50).",
+        help="Members, or selection steps of methods that add one trial at a time. Default: the "
+        "method's own, such as 5 members of mean and 50 steps of greedy.",
     ),
 ]
 Method = Annotated[

@@ -5,10 +5,11 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from harness.choices import METHODS
-from harness.ensembles import selection
 from harness.ensembles.bootstrap import holm, interval, replicates, two_sided
 from harness.ensembles.estimate import Chooser, assign_folds, curve, estimate, group_numbers
+from harness.ensembles.methods import METHODS
+from harness.ensembles.methods.bagged import Bagged
+from harness.ensembles.methods.greedy import Greedy
 from harness.ensembles.moments import Moments
 from harness.ensembles.selection import Recipe
 from harness.metrics import pcc
@@ -32,11 +33,22 @@ class Outcome:
     width: np.ndarray
 
 
+@dataclass(frozen=True)
+class ShortGreedy(Greedy):
+    top: int = 15
+
+
+@dataclass(frozen=True)
+class ShortBagged(Bagged):
+    top: int = 15
+    bags: int = 4
+
+
 @pytest.fixture
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
     """Fewer picks and bags, for time."""
-    monkeypatch.setattr(selection, "TOP", selection.TOP | {"greedy": 15, "bagged": 15})
-    monkeypatch.setattr(selection, "BAGS", 4)
+    monkeypatch.setitem(METHODS, "greedy", ShortGreedy)
+    monkeypatch.setitem(METHODS, "bagged", ShortBagged)
 
 
 def chooser_of(
@@ -93,7 +105,7 @@ def simulate(
 
 @pytest.mark.usefixtures("short")
 def test_nested_is_unbiased_and_naive_is_not() -> None:
-    found = simulate(near_equal(), 600, 50, METHODS)
+    found = simulate(near_equal(), 600, 50, tuple(METHODS))
     assert (np.abs(found.nested.mean(axis=0)) < BIAS).all()
     assert (found.naive.mean(axis=0) > BIAS).all()
 
@@ -102,7 +114,7 @@ def test_nested_is_unbiased_and_naive_is_not() -> None:
 @pytest.mark.usefixtures("short")
 @pytest.mark.parametrize("scenario", SCENARIOS)
 def test_intervals_cover_and_nested_is_unbiased(scenario: str) -> None:
-    found = simulate(SCENARIOS[scenario](), CLIPS[scenario], 200, METHODS)
+    found = simulate(SCENARIOS[scenario](), CLIPS[scenario], 200, tuple(METHODS))
     assert (np.abs(found.nested.mean(axis=0)) < BIAS).all()
     assert (found.naive.mean(axis=0) > BIAS).all()
     coverage = found.covered.mean(axis=0)
@@ -126,8 +138,8 @@ def test_auto_is_nested_in_itself() -> None:
 @pytest.mark.slow
 @pytest.mark.usefixtures("short")
 def test_weights_per_target_flatter_only_the_naive_score() -> None:
-    shared = simulate(near_equal(), 600, 40, METHODS)
-    own = simulate(near_equal(), 600, 40, METHODS, per_target=True)
+    shared = simulate(near_equal(), 600, 40, tuple(METHODS))
+    own = simulate(near_equal(), 600, 40, tuple(METHODS), per_target=True)
     assert (np.abs(own.nested.mean(axis=0)) < BIAS).all()
     assert (own.naive.mean(axis=0) > shared.naive.mean(axis=0)).all()
 

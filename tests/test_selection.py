@@ -1,22 +1,20 @@
 """Choosing members from moments: laws, and equality with choosing from the predictions."""
 
+from dataclasses import dataclass
+
 import numpy as np
 import pytest
 from scipy.optimize import nnls
 
 import harness.ensembles.moments
-from harness.choices import METHODS
+from harness.ensembles.estimate import Chooser, curve
+from harness.ensembles.methods import METHODS, Method
+from harness.ensembles.methods.bagged import Bagged
+from harness.ensembles.methods.greedy import Greedy, greedy_picks
+from harness.ensembles.methods.mean import top_k
+from harness.ensembles.methods.ridge import Ridge
 from harness.ensembles.moments import Evidence, Moments
-from harness.ensembles.selection import (
-    Recipe,
-    bagged,
-    cap_families,
-    choose,
-    greedy,
-    greedy_picks,
-    ridge,
-    top_k,
-)
+from harness.ensembles.selection import Recipe, cap_families, choose
 from harness.errors import InputError
 from harness.metrics import mean_pcc
 from tests.simulations import families
@@ -105,10 +103,10 @@ def test_columns_on_demand_are_the_gram_matrix(monkeypatch: pytest.MonkeyPatch) 
 def test_many_trials_never_fill_the_gram_matrix(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(harness.ensembles.moments, "GRAM_TRIALS", 23)
     moments = moments_of()[0]
-    before = ridge(moments.evidence(), ALL)
+    before = Ridge().weights(moments.evidence(), ALL)
     moments.fill()
     assert moments._gram is None
-    np.testing.assert_array_equal(ridge(moments.evidence(), ALL), before)
+    np.testing.assert_array_equal(Ridge().weights(moments.evidence(), ALL), before)
 
 
 def test_ties_go_to_the_lowest_trial() -> None:
@@ -119,7 +117,7 @@ def test_ties_go_to_the_lowest_trial() -> None:
 
 def test_greedy_keeps_its_first_best_step() -> None:
     # One trial and noise: no second pick helps, and the last of equals is not the one kept.
-    weights = greedy(evidence_of([0.5, -0.1], 0.9), np.ones(2, dtype=bool), 20)
+    weights = Greedy(20).weights(evidence_of([0.5, -0.1], 0.9), np.ones(2, dtype=bool))
     assert weights.tolist() == [1.0, 0.0]
 
 
@@ -139,7 +137,7 @@ def test_ridge_is_the_penalised_least_squares_solution() -> None:
         rows = np.vstack([design, np.sqrt(penalty * len(moments.truth)) * np.eye(24)])
         expected, _ = nnls(rows, np.append(moments.truth.ravel() / 300**0.5, np.zeros(24)))
         np.testing.assert_allclose(
-            ridge(evidence, ALL, penalty), expected / expected.sum(), atol=1e-4
+            Ridge(penalty).weights(evidence, ALL), expected / expected.sum(), atol=1e-4
         )
 
 
@@ -150,22 +148,22 @@ def test_without_penalty_no_weights_correlate_better() -> None:
     def score(w: np.ndarray) -> float:
         return float(w @ evidence.scores[0] / np.sqrt(w @ columns @ w))
 
-    best = score(ridge(evidence, ALL, 0.0))
-    assert best >= score(greedy(evidence, ALL, 50)) - 1e-6
+    best = score(Ridge(0.0).weights(evidence, ALL))
+    assert best >= score(Greedy(50).weights(evidence, ALL)) - 1e-6
     for w in np.random.default_rng(0).dirichlet(np.full(24, 0.2), 200):
         assert score(w) <= best + 1e-6
 
 
 def test_a_library_of_harmful_trials_gives_the_best_one() -> None:
-    weights = ridge(evidence_of([-0.3, -0.1, -0.2]), np.ones(3, dtype=bool))
+    weights = Ridge().weights(evidence_of([-0.3, -0.1, -0.2]), np.ones(3, dtype=bool))
     assert weights.tolist() == [0.0, 1.0, 0.0]
 
 
 def test_bags_follow_their_seed() -> None:
     evidence = moments_of()[0].evidence()
-    first = bagged(evidence, ALL, 15, 0)
-    np.testing.assert_array_equal(bagged(evidence, ALL, 15, 0), first)
-    assert (bagged(evidence, ALL, 15, 1) != first).any()
+    first = Bagged(15, seed=0).weights(evidence, ALL)
+    np.testing.assert_array_equal(Bagged(15, seed=0).weights(evidence, ALL), first)
+    assert (Bagged(15, seed=1).weights(evidence, ALL) != first).any()
     assert first.sum() == pytest.approx(1)
 
 
@@ -203,6 +201,34 @@ def test_each_target_chooses_for_itself_alone() -> None:
     choice = choose(Recipe("mean", top=2, per_target=True), "mean", evidence, [""] * 24)
     for scores, weights in zip(evidence.scores, choice.weights, strict=True):
         assert set(choice.members[weights > 0]) == set(top_k(scores, 2))
+
+
+@dataclass(frozen=True)
+class Drawn(Method):
+    """A random trial."""
+
+    seed: int = 0
+
+    def weights(self, evidence: Evidence, allowed: np.ndarray) -> np.ndarray:
+        drawn = np.random.default_rng(self.seed).choice(np.flatnonzero(allowed))
+        return np.eye(len(allowed))[drawn]
+
+
+def test_a_new_method_is_one_class(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(METHODS, "drawn", Drawn)
+    moments, names = moments_of()[0], [""] * 24
+    members = {
+        seed: choose(Recipe("drawn", seed=seed), "drawn", moments.evidence(), names).members[0]
+        for seed in range(9)
+    }
+    assert len(set(members.values())) > 1, "its seed is the recipe's"
+    assert Recipe("drawn", seed=2).label == "drawn-seed2"
+    with pytest.raises(InputError, match="leave --top out"):
+        Recipe("drawn", top=3)
+    chooser = Chooser(moments, Recipe("drawn"), names)
+    assert np.isfinite(chooser.out_of_fold("drawn")).all()
+    assert curve(chooser, "drawn").method == "greedy", "it has no steps of its own"
+    assert "drawn" in Chooser(moments, Recipe("auto"), names).scores()
 
 
 @pytest.mark.parametrize(

@@ -28,8 +28,6 @@ from harness.ensembles.moments import Moments
 from harness.ensembles.selection import Choice, Recipe, best_single
 from harness.errors import InputError
 
-# Of methods without a size of their own, the nearest that has one.
-_SIZED = {"bagged": "greedy", "ridge": "greedy"}
 _VAL = "val"
 
 
@@ -45,10 +43,8 @@ class Construction:
     @cached_property
     def curve(self) -> Curve | None:
         """Naive and nested score over the size, None where there is no nested estimate."""
-        method = self.ensemble.method
-        if self.ensemble.estimate is None:
-            return None
-        return curve(self.chooser, _SIZED.get(method, method))
+        estimated = self.ensemble.estimate is not None
+        return curve(self.chooser, self.ensemble.method) if estimated else None
 
 
 def construct(library: Library, recipe: Recipe, name: str | None = None) -> Construction:

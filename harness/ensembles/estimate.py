@@ -12,7 +12,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.choices import METHODS
 from harness.ensembles.bootstrap import (
     REPLICATES,
     Interval,
@@ -21,17 +20,9 @@ from harness.ensembles.bootstrap import (
     replicates,
     two_sided,
 )
+from harness.ensembles.methods import METHODS, Stepwise
 from harness.ensembles.moments import Evidence, Moments
-from harness.ensembles.selection import (
-    TOP,
-    Choice,
-    Recipe,
-    best_single,
-    cap_families,
-    choose,
-    greedy_picks,
-    top_k,
-)
+from harness.ensembles.selection import Choice, Recipe, best_single, cap_families, choose
 from harness.metrics import pcc
 
 Floats = NDArray[np.float64]
@@ -111,9 +102,9 @@ class Chooser:
         self.moments = moments
         self.recipe = recipe
         self.families = families
-        self.methods = METHODS if recipe.method == "auto" else (recipe.method,)
+        self.methods = tuple(METHODS) if recipe.method == "auto" else (recipe.method,)
         self._chosen: dict[frozenset[int], dict[str, Choice]] = {}
-        if set(self.methods) & {"bagged", "ridge"}:
+        if any(METHODS[name].reads_all for name in self.methods):
             moments.fill()
 
     def choice(self, method: str, held: frozenset[int] = _NONE) -> Choice:
@@ -213,41 +204,41 @@ def estimate(
 
 @dataclass(frozen=True)
 class Curve:
-    """Mean PCC over the size of an ensemble, from 1 on: naive, and nested. method: of `mean` and
-    `zscore` the size counts members, of `greedy` picks; shared weights."""
+    """Mean PCC of a stepwise method over its steps, from 1 on: naive, and nested. Weights are
+    shared over the targets."""
 
     method: str
     naive: tuple[float, ...]
     nested: tuple[float, ...]
 
 
-def curve(chooser: Chooser, method: str, sizes: int = TOP["greedy"]) -> Curve:
-    """How naive and nested score grow apart with the size."""
+def curve(chooser: Chooser, method: str, sizes: int = 50) -> Curve:
+    """How naive and nested score grow apart with the size; of greedy if the method is not
+    stepwise."""
+    if not issubclass(METHODS[method], Stepwise):
+        method = "greedy"
+    made = METHODS[method]
+    assert issubclass(made, Stepwise)  # greedy is
     moments = chooser.moments
-    if method != "greedy":
-        # The same number in every fold: caps count trials, whichever they are.
-        sizes = min(sizes, int(_allowed(chooser, moments.evidence()).sum()))
-    nested = np.zeros((sizes, *moments.truth.shape))
+    # The same number in every fold: caps count trials, whichever they are.
+    grown = made(top=sizes).limited(int(_allowed(chooser, moments.evidence()).sum()))
+    nested = np.zeros((grown.top, *moments.truth.shape))
     for fold in range(moments.folds):
         held = frozenset({fold})
-        path = _standardised(_path(chooser, method, held, sizes), moments.outside(held))
+        path = _standardised(_path(chooser, grown, held), moments.outside(held))
         nested[:, :, moments.places(fold)] = path[:, :, moments.places(fold)]
-    naive = _path(chooser, method, _NONE, sizes)
+    naive = _path(chooser, grown, _NONE)
     truth = moments.truth.T
     means = [[float(pcc(truth, p.T).mean()) for p in path] for path in (naive, nested)]
     return Curve(method, tuple(means[0]), tuple(means[1]))
 
 
-def _path(chooser: Chooser, method: str, held: frozenset[int], sizes: int) -> Floats:
-    """(sizes, targets, clips) the combined predictions of the first 1, 2, ... picks."""
+def _path(chooser: Chooser, method: Stepwise, held: frozenset[int]) -> Floats:
+    """(steps, targets, clips) the combined predictions of the first 1, 2, ... picks."""
     moments = chooser.moments
     evidence = moments.evidence(held)
-    allowed = _allowed(chooser, evidence)
-    if method == "greedy":
-        picks = greedy_picks(evidence, allowed, sizes)[0]
-    else:
-        picks = top_k(np.where(allowed, evidence.ranking, -np.inf), sizes)
-    units = moments.deviations if method == "mean" else 1 / evidence.scales
+    picks = method.picks(evidence, _allowed(chooser, evidence))
+    units = 1 / evidence.scales if method.standardised else moments.deviations
     steps: Floats = units[:, picks, None] * moments.values[:, picks].astype(np.float64)
     return np.asarray(steps.cumsum(axis=1).transpose(1, 0, 2))
 

@@ -52,8 +52,9 @@ import harness.atomic
 from harness.ensembles.bootstrap import REPLICATES, replicates
 from harness.ensembles.estimate import Chooser, assign_folds, group_numbers
 from harness.ensembles.library import load_library
+from harness.ensembles.methods.greedy import greedy_picks
 from harness.ensembles.moments import Moments
-from harness.ensembles.selection import Recipe, greedy_picks
+from harness.ensembles.selection import Recipe
 from harness.metrics import mean_pcc
 from harness.predictions import (
     ClipIndex,
