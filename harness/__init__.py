@@ -15,7 +15,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from harness.backbone.mtl_dan import MTLDAN
+    from harness.encoders.mtl_dan.network import MTLDAN
     from harness.ensembles.ensemble import Ensemble
     from harness.ensembles.library import PredictionMatrix
     from harness.ensembles.notebook import StudyResults, load_study
@@ -25,7 +25,7 @@ __version__ = "0.1.0"
 __all__ = ["MTLDAN", "Ensemble", "PredictionMatrix", "StudyResults", "load_study", "mean_pcc"]
 
 _HOMES = {
-    "MTLDAN": "harness.backbone.mtl_dan",
+    "MTLDAN": "harness.encoders.mtl_dan.network",
     "Ensemble": "harness.ensembles.ensemble",
     "PredictionMatrix": "harness.ensembles.library",
     "StudyResults": "harness.ensembles.notebook",

@@ -9,23 +9,23 @@ from typing import Literal, get_args
 #: harness/clips/layouts/__init__.py
 Layout = Literal["abaw5", "authors-crops", "authors-features", "muse", "plain"]
 #: How faces come out of frames: detected, or not at all because the frames are faces.
-#: harness/study/sources.py
+#: harness/streams/sources.py
 Crop = Literal["detect", "none"]
-#: Number format of the network's convolutions. harness/backbone/fused.py
+#: Number format of the network's convolutions. harness/encoders/mtl_dan/fused.py
 Precision = Literal["float32", "bf16", "fp16"]
 #: What the network gives for each frame: 22 outputs, 512 shared values, or both.
-#: harness/backbone/fused.py
+#: harness/encoders/mtl_dan/fused.py
 Outputs = Literal["outputs", "shared", "both"]
-#: grid runs the points of the full grid. harness/study/samplers.py
+#: grid runs the points of the full grid. harness/space/samplers.py
 Sampler = Literal["tpe", "gp", "cmaes", "random", "grid"]
 #: asha: asynchronous successive halving (Li et al., 2020), once five trials are complete.
 #: hyperband: several brackets of it, the later of which prune later. median: prunes trials below
-#: the median of the earlier ones. harness/study/pruners.py
+#: the median of the earlier ones. harness/space/pruners.py
 Scheduler = Literal["asha", "hyperband", "median", "none"]
 #: auto: the other method with the best nested score, of equal ones the first.
 #: harness/ensembles/methods/<name>.py
 Method = Literal["mean", "zscore", "greedy", "bagged", "ridge", "auto"]
-#: Learning rate of a pretraining. harness/backbone/pretraining.py
+#: Learning rate of a pretraining. harness/pretraining/training.py
 Schedule = Literal["exponential", "one-cycle"]
 
 LAYOUTS: tuple[Layout, ...] = get_args(Layout)

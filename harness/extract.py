@@ -33,10 +33,10 @@ def main(
     # Heavy imports follow; help and wrong usage need none of them.
     import torch
 
-    from harness.head.config import TrialConfig
+    from harness.models.config import TrialConfig
     from harness.progress import Steps
-    from harness.study.clip_features import Machines, extract_features
-    from harness.study.sources import real_sources
+    from harness.streams.clip_features import Machines, extract_features
+    from harness.streams.sources import real_sources
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     machines = Machines(device, address, workers)

@@ -11,7 +11,7 @@ from harness.console import console, run
 
 if TYPE_CHECKING:
     from harness.predictor import Predictor
-    from harness.study.gaps import Gap
+    from harness.streams.clip_issues import Gap
 
 app = typer.Typer(add_completion=False, rich_markup_mode="rich")
 
@@ -50,7 +50,7 @@ def main(
     from harness.clips.layouts import read_new_clips
     from harness.ensembles.files import submission
     from harness.progress import Steps
-    from harness.study.gaps import Gaps
+    from harness.streams.clip_issues import Gaps
 
     predictor = load(ensemble)
     clips = read_new_clips(data, layout, features=features, strict=strict)

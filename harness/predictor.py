@@ -10,21 +10,21 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
-from harness.backbone.checkpoints import weights_fingerprint
-from harness.backbone.preprocessing import PREPROCESSING
 from harness.clips.faces import crop_recipe
 from harness.clips.layouts import read_new_clips
 from harness.clips.table import ClipTable
+from harness.encoders.mtl_dan.checkpoints import weights_fingerprint
+from harness.encoders.mtl_dan.preprocessing import PREPROCESSING
 from harness.ensembles.ensemble import Ensemble
 from harness.ensembles.files import read_ensemble
 from harness.errors import InputError
-from harness.features.store import Recipe
-from harness.study.clip_features import ClipFeatures, Machines, features_of
-from harness.study.gaps import Gaps
-from harness.study.heads import Head, read_head
-from harness.study.sources import Sources
-from harness.study.storage import StudyFolder
-from harness.study.trial import TrialData, predict_clips
+from harness.models.checkpoint import Head, read_head
+from harness.streams.clip_features import ClipFeatures, Machines, features_of
+from harness.streams.clip_issues import Gaps
+from harness.streams.sources import Sources
+from harness.streams.store import Recipe
+from harness.study.folder import StudyFolder
+from harness.trials.trial import TrialData, predict_clips
 
 Progress = Callable[[str, int, int], None]
 

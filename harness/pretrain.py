@@ -16,7 +16,7 @@ from harness.console import console, run
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from harness.backbone.pretraining import Epoch, Trained
+    from harness.pretraining.training import Epoch, Trained
 
 app = typer.Typer(add_completion=False, rich_markup_mode="rich")
 
@@ -117,14 +117,14 @@ def main(
     On several GPUs: torchrun --nproc-per-node 4 -m harness.pretrain --data DIR --out FILE
     """
     # Heavy imports follow; help and wrong usage need none of them.
-    from harness.backbone.annotations import read_annotated_faces
-    from harness.backbone.augmentation import Augmentation
-    from harness.backbone.curves import Curves
-    from harness.backbone.initial import initial_network
-    from harness.backbone.multitask import LossWeights
-    from harness.backbone.pretrain_config import PretrainConfig
-    from harness.backbone.pretraining import pretrain
-    from harness.backbone.processes import joined, rank
+    from harness.pretraining.annotations import read_annotated_faces
+    from harness.pretraining.augmentation import Augmentation
+    from harness.pretraining.config import PretrainConfig
+    from harness.pretraining.curves import Curves
+    from harness.pretraining.initial import initial_network
+    from harness.pretraining.multitask import LossWeights
+    from harness.pretraining.processes import joined, rank
+    from harness.pretraining.training import pretrain
     from harness.progress import Steps
 
     config = PretrainConfig(

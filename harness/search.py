@@ -7,8 +7,8 @@ from harness.choices import DEFAULT_PRECISION, DEFAULT_SAMPLER, DEFAULT_SCHEDULE
 from harness.console import console, run
 from harness.names import check_folder_name
 from harness.spaces import find_space
-from harness.study.options import Clips, Means, Plan
-from harness.study.start import start
+from harness.tuning.options import Clips, Means, Plan
+from harness.tuning.start import start
 
 app = typer.Typer(add_completion=False, rich_markup_mode="rich")
 
@@ -60,7 +60,7 @@ def main(
     )
     start(clips, plan, means)
     # Heavy imports follow; help and wrong usage need none of them.
-    from harness.study.session import opened
+    from harness.tuning.session import opened
 
     with opened(clips, plan, means, out) as session:
         session.search()
@@ -68,9 +68,9 @@ def main(
         from harness.reports.evidence import gather
         from harness.reports.page import write_report
         from harness.reports.search_figures import search_drawings
-        from harness.study.closing import closing_lines, confirmed_table
-        from harness.study.confirmation import confirmed
-        from harness.study.dashboard import show_figures
+        from harness.tuning.closing import closing_lines, confirmed_table
+        from harness.tuning.confirmation import confirmed
+        from harness.tuning.dashboard import show_figures
 
         evidence = gather(session.folder.path, study=session.study)
         report = write_report(evidence)

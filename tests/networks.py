@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from harness.backbone.mtl_dan import MTLDAN
+from harness.encoders.mtl_dan.network import MTLDAN
 
 
 def make_network(num_heads: int, seed: int = 0, width: int = 512) -> MTLDAN:
@@ -33,7 +33,7 @@ def _tiny() -> MTLDAN:
 def save_tiny(path: Path) -> Path:
     """Writes a network of one head a branch, for pictures of 32 pixels a side."""
     # Files need safetensors; networks in memory, of a benchmark say, do not.
-    from harness.backbone.checkpoints import save_mtl_dan
+    from harness.encoders.mtl_dan.checkpoints import save_mtl_dan
 
     save_mtl_dan(path, _tiny(), {"input_size": "32"})
     return path

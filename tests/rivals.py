@@ -17,9 +17,10 @@ import optuna
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
-from harness.study import driver
-from harness.study.agenda import ITEM
-from harness.study.storage import StudyFolder, quiet_optuna
+from harness.study.backend import quiet_optuna
+from harness.study.folder import StudyFolder
+from harness.tuning import driver
+from harness.tuning.agenda import ITEM
 from tests.searches import finish, make_result, make_space, opened
 
 #: What befalls one of the searches: nothing; it is killed; it is stopped for a while, and taken for

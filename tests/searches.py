@@ -7,20 +7,21 @@ from typing import Any
 
 import numpy as np
 
-from harness.head.config import TrialConfig
-from harness.head.training import Epoch
 from harness.metrics import pcc
+from harness.models.config import TrialConfig
+from harness.models.training import Epoch
 from harness.predictions import ClipIndex, write_clips
-from harness.study.agenda import Agenda, SearchAgenda
+from harness.space.file import read_space
+from harness.space.pruners import decisions, make_pruner
+from harness.space.samplers import make_sampler
+from harness.space.search_space import SearchSpace
 from harness.study.backend import open_backend
-from harness.study.driver import Driver
-from harness.study.ledger import Ledger, Rules
-from harness.study.pruners import decisions, make_pruner
-from harness.study.samplers import make_sampler
-from harness.study.space import SearchSpace
-from harness.study.space_file import read_space
-from harness.study.storage import StudyFolder
-from harness.study.trial import TrialResult
+from harness.study.folder import StudyFolder
+from harness.trials.trial import TrialResult
+from harness.tuning.agenda import Agenda, SearchAgenda
+from harness.tuning.driver import Driver
+from harness.tuning.ledger import Ledger, Rules
+from harness.tuning.results import save_trial
 from tests.studies import make_index, make_predictions, write_manifest
 
 INDEX = make_index()
@@ -127,7 +128,7 @@ def opened(
         pruner=make_pruner(scheduler, space.budget),
         decisions=decisions(scheduler, space.budget),
         targets=index.target_names,
-        keep=lambda trial, result: folder.save(trial.number, result, index),
+        keep=lambda trial, result: save_trial(folder, trial.number, result, index),
     )
     with Driver(folder, backend, study) as driver:
         yield Ledger(study, driver, rules, Silent())

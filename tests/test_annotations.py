@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from harness.backbone.annotations import read_annotated_faces, read_annotations
 from harness.errors import InputError
+from harness.pretraining.annotations import read_annotated_faces, read_annotations
 from tests.faces import GOOD, HEADER, write_faces
 
 

@@ -9,12 +9,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from harness.backbone import winograd
-from harness.backbone.checkpoints import load_mtl_dan, read_metadata, save_mtl_dan
-from harness.backbone.fused import COLUMNS, fuse
-from harness.backbone.mtl_dan import MTLDAN, OUTPUTS, SHARED, WIDTH, WIDTHS, AttentionHead
-from harness.backbone.preprocessing import DEVIATION, MEAN, normalise
-from harness.backbone.winograd import WinogradConv2d, saves
+from harness.encoders.mtl_dan import winograd
+from harness.encoders.mtl_dan.checkpoints import load_mtl_dan, read_metadata, save_mtl_dan
+from harness.encoders.mtl_dan.fused import COLUMNS, fuse
+from harness.encoders.mtl_dan.network import MTLDAN, OUTPUTS, SHARED, WIDTH, WIDTHS, AttentionHead
+from harness.encoders.mtl_dan.preprocessing import DEVIATION, MEAN, normalise
+from harness.encoders.mtl_dan.winograd import WinogradConv2d, saves
 from harness.errors import InputError
 from tests.networks import Trap, make_network
 

@@ -12,9 +12,9 @@ from PIL import Image
 
 from harness.clips.video import write_video
 from harness.errors import InputError
-from harness.features.extraction import sources
-from harness.study.clip_features import Machines, extract_features, feature_store
-from harness.study.sources import real_sources
+from harness.streams.clip_features import Machines, extract_features, feature_store
+from harness.streams.extraction import sources
+from harness.streams.sources import real_sources
 from tests.networks import save_tiny
 from tests.photographs import film
 from tests.trees import plain_tree

@@ -5,7 +5,7 @@ import io
 import optuna
 from rich.console import Console
 
-from harness.study.board import Board, sparkline
+from harness.tuning.board import Board, sparkline
 
 
 def make_board(width: int = 100) -> tuple[Board, io.StringIO]:

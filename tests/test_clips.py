@@ -11,8 +11,8 @@ import torch
 from harness.clips.layouts import read_clips
 from harness.clips.table import EMOTIONS
 from harness.errors import InputError
-from harness.study.clip_features import Machines, extract_features
-from harness.study.sources import real_sources
+from harness.streams.clip_features import Machines, extract_features
+from harness.streams.sources import real_sources
 from tests.networks import save_tiny
 
 Change = Callable[[Path, pd.DataFrame], pd.DataFrame | None]

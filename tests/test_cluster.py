@@ -15,10 +15,10 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 from ray.cluster_utils import Cluster
 
-from harness.backbone.checkpoints import save_mtl_dan
+from harness.encoders.mtl_dan.checkpoints import save_mtl_dan
 from harness.spaces import SPACES
 from harness.study.backend import open_backend
-from harness.study.storage import StudyFolder
+from harness.study.folder import StudyFolder
 from tests.commands import HANGS, command
 from tests.faults.whole import check_study
 from tests.networks import make_network

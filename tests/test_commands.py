@@ -10,15 +10,15 @@ from typing import get_args
 import pytest
 
 from harness import choices
-from harness.backbone.fused import COLUMNS, PRECISIONS
-from harness.backbone.mtl_dan import WIDTH
-from harness.backbone.pretrain_config import PretrainConfig
 from harness.clips.layouts import LAYOUTS
+from harness.encoders.mtl_dan.fused import COLUMNS, PRECISIONS
+from harness.encoders.mtl_dan.network import WIDTH
 from harness.ensembles.selection import Recipe
 from harness.pretrain import main as pretrain
-from harness.study.pruners import make_pruner
-from harness.study.samplers import make_sampler
-from harness.study.space import Budget
+from harness.pretraining.config import PretrainConfig
+from harness.space.pruners import make_pruner
+from harness.space.samplers import make_sampler
+from harness.space.search_space import Budget
 
 ROOT = Path(__file__).parent.parent
 COMMANDS = ("search", "ensemble", "extract", "pretrain", "predict", "report")

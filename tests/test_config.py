@@ -14,11 +14,11 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from harness.errors import InputError
-from harness.head import config as module
-from harness.head.config import Memory, Range, TrialConfig, memory
-from harness.head.training import exact_float32
-from harness.study.heads import Head, _seal, read_head, write_head
-from harness.study.trial import Trial, run_trial
+from harness.models import config as module
+from harness.models.checkpoint import Head, _seal, read_head, write_head
+from harness.models.config import Memory, Range, TrialConfig, memory
+from harness.models.training import exact_float32
+from harness.trials.trial import Trial, run_trial
 from tests.test_trial import CONFIG, make_data
 
 BAD = [

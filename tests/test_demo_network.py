@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.backbone.checkpoints import load_mtl_dan, read_metadata
-from harness.backbone.demo_network import TRAINING, DemoNetwork, demo_weights
+from harness.encoders.mtl_dan.checkpoints import load_mtl_dan, read_metadata
+from harness.pretraining.demo_network import TRAINING, DemoNetwork, demo_weights
 
 
 def test_the_network_is_trained_once(tiny_demo_faces: Path) -> None:

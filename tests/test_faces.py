@@ -16,9 +16,9 @@ from harness.clips.layouts import read_clips
 from harness.clips.table import ClipTable
 from harness.clips.video import write_video
 from harness.errors import InputError
-from harness.features.extraction import Extractor, extract, sources
-from harness.features.store import FeatureStore, Recipe
-from harness.study.sources import real_sources
+from harness.streams.extraction import Extractor, extract, sources
+from harness.streams.sources import real_sources
+from harness.streams.store import FeatureStore, Recipe
 from tests.networks import save_tiny
 from tests.photographs import film, nobody, person
 from tests.test_features import Means

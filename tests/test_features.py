@@ -18,9 +18,9 @@ from harness.clips.table import ClipTable
 from harness.clips.video import sampled_frames
 from harness.cluster import Machine
 from harness.errors import InputError
-from harness.features import extraction, workers
-from harness.features.extraction import Extraction, Extractor, Work, extract, sources
-from harness.features.store import ClipFrames, FeatureStore, Recipe
+from harness.streams import extraction, workers
+from harness.streams.extraction import Extraction, Extractor, Work, extract, sources
+from harness.streams.store import ClipFrames, FeatureStore, Recipe
 
 SIZE = 16
 RECIPE = Recipe(weights="w", preprocessing="p", input_size=SIZE)

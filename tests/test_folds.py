@@ -7,9 +7,9 @@ import pytest
 
 from harness.errors import InputError
 from harness.metrics import mean_pcc
-from harness.study.folds import check_scorable, fingerprint, hold_out
-from harness.study.heads import Head, read_head, write_head
-from harness.study.trial import TrialData, predict_clips, run_trial
+from harness.models.checkpoint import Head, read_head, write_head
+from harness.trials.folds import check_scorable, fingerprint, hold_out
+from harness.trials.trial import TrialData, predict_clips, run_trial
 from tests.test_trial import CONFIG, make_data
 
 

@@ -5,11 +5,11 @@ import dataclasses
 import pytest
 import torch
 
-from harness.head.config import TrialConfig
-from harness.head.losses import reduced_loss
-from harness.head.model import LSTMHead
-from harness.head.training import exact_float32
-from harness.study.trial import Trial, run_trial
+from harness.models.config import TrialConfig
+from harness.models.head import LSTMHead
+from harness.models.losses import reduced_loss
+from harness.models.training import exact_float32
+from harness.trials.trial import Trial, run_trial
 from tests.test_trial import CONFIG, make_data
 
 pytestmark = [

@@ -126,8 +126,9 @@ def test_what_is_missing_is_said_where_it_is_needed(tmp_path: Path) -> None:
 
 
 def test_what_is_measured_imports_torch_and_numpy_alone(tmp_path: Path) -> None:
-    modules = ["harness.backbone.fused", "harness.backbone.mtl_dan", "harness.head.training",
-               "harness.study.trial", "tests.benchmarks.training", "tests.benchmarks.gpu.__main__",
+    modules = ["harness.encoders.mtl_dan.fused", "harness.encoders.mtl_dan.network",
+               "harness.models.training", "harness.trials.trial", "tests.benchmarks.training",
+               "tests.benchmarks.gpu.__main__",
                *(f"tests.benchmarks.gpu.{part.name}" for part in PARTS)]  # fmt: skip
     program = f"import importlib\nfor each in {modules!r}: importlib.import_module(each)"
     env = without(tmp_path, *LACKING, "torchvision", "scipy", "PIL")

@@ -9,11 +9,11 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from harness.correlation import ccc_loss, pcc_loss
-from harness.head.config import TrialConfig
-from harness.head.losses import reduced_loss
-from harness.head.model import LSTMHead
-from harness.head.packed import Packing, packed_lstm
 from harness.metrics import ccc, pcc
+from harness.models.config import TrialConfig
+from harness.models.head import LSTMHead
+from harness.models.losses import reduced_loss
+from harness.models.packed import Packing, packed_lstm
 
 HEADS = [
     {"pooling": pooling, "bidirectional": both, "layers": layers}

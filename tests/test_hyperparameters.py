@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from harness.head.config import TrialConfig
-from harness.head.losses import reduced_loss
-from harness.head.model import LSTMHead
-from harness.head.training import Training, predict
-from harness.study.trial import Trial, TrialData, run_trial
+from harness.models.config import TrialConfig
+from harness.models.head import LSTMHead
+from harness.models.losses import reduced_loss
+from harness.models.training import Training, predict
+from harness.trials.trial import Trial, TrialData, run_trial
 from tests.test_trial import CONFIG, make_data
 
 

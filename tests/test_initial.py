@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 from torchvision.models import resnet18, resnet34
 
-from harness.backbone.checkpoints import save_mtl_dan
-from harness.backbone.initial import AFFECTNET, initial_network
-from harness.backbone.mtl_dan import EXPRESSIONS, over_heads
+from harness.encoders.mtl_dan.checkpoints import save_mtl_dan
+from harness.encoders.mtl_dan.network import EXPRESSIONS, over_heads
 from harness.errors import InputError
+from harness.pretraining.initial import AFFECTNET, initial_network
 from tests.networks import Trap, make_network
 
 

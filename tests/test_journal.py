@@ -18,9 +18,9 @@ from optuna.trial import TrialState
 from harness.errors import InputError
 from harness.interrupts import Wait, uninterrupted
 from harness.study import journal_lock
+from harness.study.folder import StudyFolder
 from harness.study.journal import Journal
 from harness.study.journal_lock import JournalLock
-from harness.study.storage import StudyFolder
 from tests.searches import finish, opened
 
 HALF = b'{"op_code":8,"worker_id":"a'

@@ -10,7 +10,7 @@ import pytest
 from harness.clips.layouts import read_clips, read_new_clips
 from harness.clips.table import EMOTIONS
 from harness.errors import InputError
-from harness.features.foreign import read_foreign
+from harness.streams.precomputed import read_foreign
 from tests.trees import authors_tree, muse_tree, plain_tree
 
 

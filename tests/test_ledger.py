@@ -10,14 +10,14 @@ import pytest
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
-from harness.study import driver
-from harness.study.agenda import CONFIRMS
-from harness.study.audit import audit
-from harness.study.confirmation import agenda, confirmed
-from harness.study.ledger import Ledger, done
-from harness.study.pruners import FIRST
-from harness.study.repeats import CUT_OFF, MAX_CUT_OFFS, MAX_RETRIES
-from harness.study.storage import StudyFolder
+from harness.space.pruners import FIRST
+from harness.study.folder import StudyFolder
+from harness.tuning import driver
+from harness.tuning.agenda import CONFIRMS
+from harness.tuning.audit import audit
+from harness.tuning.confirmation import agenda, confirmed
+from harness.tuning.ledger import Ledger, done
+from harness.tuning.repeats import CUT_OFF, MAX_CUT_OFFS, MAX_RETRIES
 from tests import rivals
 from tests.searches import INDEX, SPACE, finish, make_result, make_space, opened
 

@@ -5,9 +5,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from harness.backbone.faces import Labels
-from harness.backbone.mtl_dan import Branches
-from harness.backbone.multitask import (
+from harness.encoders.mtl_dan.network import Branches
+from harness.metrics import ccc
+from harness.pretraining.faces import Labels
+from harness.pretraining.multitask import (
     TERMS,
     ClassWeights,
     Seen,
@@ -17,7 +18,6 @@ from harness.backbone.multitask import (
     partition_loss,
     seen,
 )
-from harness.metrics import ccc
 
 PLAIN = ClassWeights(torch.ones(8), torch.ones(12))
 FACES, HEADS = 9, 3

@@ -13,7 +13,7 @@ from optuna.trial import TrialState
 
 import harness
 from harness.study import journal
-from harness.study.queue import REASON, close, queued
+from harness.tuning.queue import REASON, close, queued
 from tests.searches import opened
 
 FILES = sorted(Path(harness.__file__).parent.rglob("*.py"))

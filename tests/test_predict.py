@@ -14,9 +14,9 @@ import harness.predictor
 from harness.clips.demo import Demo
 from harness.clips.layouts import read_clips
 from harness.errors import InputError
+from harness.models.checkpoint import read_head
 from harness.predict import load
 from harness.spaces import SPACES
-from harness.study.heads import read_head
 from tests.commands import command
 from tests.networks import make_network, save_tiny
 from tests.trees import plain_tree
@@ -83,7 +83,7 @@ def test_whole_frames_are_not_taken_for_faces_unsaid(built: Path, tmp_path: Path
 
 @pytest.mark.slow
 def test_other_weights_are_refused(built: Path, tmp_path: Path, tiny_demo: Demo) -> None:
-    from harness.backbone.checkpoints import save_mtl_dan
+    from harness.encoders.mtl_dan.checkpoints import save_mtl_dan
 
     other = tmp_path / "other.safetensors"
     save_mtl_dan(other, make_network(1, seed=1), {"input_size": "32"})

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from harness.study.clip_features import Machines, extract_features, features_of
-from harness.study.sources import real_sources
+from harness.streams.clip_features import Machines, extract_features, features_of
+from harness.streams.sources import real_sources
 from tests.networks import save_tiny
 from tests.trees import plain_tree
 

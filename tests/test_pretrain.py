@@ -19,21 +19,21 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch import Tensor
 from typer.testing import CliRunner
 
-from harness.backbone import pretraining
-from harness.backbone.annotations import AnnotatedFaces, Annotations, read_annotated_faces
-from harness.backbone.augmentation import Augmentation, augment
-from harness.backbone.checkpoints import load_mtl_dan, read_metadata
-from harness.backbone.curves import Curves
-from harness.backbone.evaluation import evaluate
-from harness.backbone.faces import Labels, Pictures, shuffled
-from harness.backbone.initial import initial_network
-from harness.backbone.multitask import ClassWeights, LossWeights, seen
-from harness.backbone.preprocessing import normalise
-from harness.backbone.pretrain_config import PretrainConfig
-from harness.backbone.pretraining import Epoch, Trained, loss_terms, pretrain
-from harness.backbone.scores import Scores, score
+from harness.encoders.mtl_dan.checkpoints import load_mtl_dan, read_metadata
+from harness.encoders.mtl_dan.preprocessing import normalise
 from harness.errors import InputError
 from harness.pretrain import app
+from harness.pretraining import training as pretraining
+from harness.pretraining.annotations import AnnotatedFaces, Annotations, read_annotated_faces
+from harness.pretraining.augmentation import Augmentation, augment
+from harness.pretraining.config import PretrainConfig
+from harness.pretraining.curves import Curves
+from harness.pretraining.evaluation import evaluate
+from harness.pretraining.faces import Labels, Pictures, shuffled
+from harness.pretraining.initial import initial_network
+from harness.pretraining.multitask import ClassWeights, LossWeights, seen
+from harness.pretraining.scores import Scores, score
+from harness.pretraining.training import Epoch, Trained, loss_terms, pretrain
 from tests.faces import write_faces
 from tests.networks import make_network
 

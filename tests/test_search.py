@@ -20,12 +20,12 @@ from optuna.trial import TrialState
 from safetensors import safe_open
 
 import harness
-from harness.backbone.checkpoints import save_mtl_dan
 from harness.clips.demo import Demo
+from harness.encoders.mtl_dan.checkpoints import save_mtl_dan
 from harness.predictions import read_clips, read_predictions
 from harness.spaces import SPACES
 from harness.study.backend import open_backend
-from harness.study.storage import StudyFolder
+from harness.study.folder import StudyFolder
 from tests.commands import HANGS, command
 from tests.networks import make_network
 from tests.trees import authors_tree, muse_tree, plain_tree, release_tree

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from harness.features.sequences import FrameFeatures, sequences
-from harness.head.training import Tensors
+from harness.models.training import Tensors
+from harness.streams.sequences import FrameFeatures, sequences
 
 
 def frames_of(*counts: int, every: int = 1) -> FrameFeatures:

@@ -7,10 +7,10 @@ import torch
 from optuna.trial import TrialState
 
 from harness.clips.demo import Demo
-from harness.head.config import TrialConfig
+from harness.models.config import TrialConfig
+from harness.space.file import read_space
 from harness.spaces import SPACES
-from harness.study.sharing import CONTEXT, MOST, fraction, largest, measured_need
-from harness.study.space_file import read_space
+from harness.tuning.sharing import CONTEXT, MOST, fraction, largest, measured_need
 from tests.test_search import SMOKE, command, trials, weights
 from tests.test_trial import make_data
 

@@ -6,10 +6,10 @@ import optuna
 import pytest
 
 from harness.errors import InputError
-from harness.head.config import TrialConfig
+from harness.models.config import TrialConfig
+from harness.space.file import read_space
+from harness.space.search_space import SearchSpace
 from harness.spaces import SPACES, find_space
-from harness.study.space import SearchSpace
-from harness.study.space_file import read_space
 
 BUDGET = "[budget]\ntrials = 3\nepochs = 2\n"
 

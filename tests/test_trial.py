@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-from harness.features.sequences import FrameFeatures
-from harness.head.config import TrialConfig
-from harness.head.training import Epoch
 from harness.metrics import mean_pcc
-from harness.study.trial import TrialData, run_trial
+from harness.models.config import TrialConfig
+from harness.models.training import Epoch
+from harness.streams.sequences import FrameFeatures
+from harness.trials.trial import TrialData, run_trial
 
 CONFIG = TrialConfig(
     stride=1, layers=1, hidden=8, head_width=8, batch_size=16, epochs=6, patience=6, seed=3

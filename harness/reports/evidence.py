@@ -21,11 +21,8 @@ from harness.names import STORAGE_VARIABLE
 from harness.predictions import ClipIndex, read_clips
 from harness.sealed import MANIFEST, read_sealed
 from harness.study.backend import read_storage
+from harness.study.trials import COMMANDS, VOID
 
-# The study's attribute that names trials whose files were lost; its own module needs torch.
-_VOID = "void"
-# The same, of the command lines that searched.
-_COMMANDS = "commands"
 #: Bootstrap replicates of the intervals that only the report shows.
 REPLICATES = 2000
 
@@ -62,13 +59,13 @@ class Evidence:
     @property
     def commands(self) -> tuple[str, ...]:
         """The searches that made the study, as they were typed."""
-        return tuple(self.study.user_attrs.get(_COMMANDS, ())) if self.study else ()
+        return tuple(self.study.user_attrs.get(COMMANDS, ())) if self.study else ()
 
     def trials(self, *states: TrialState) -> list[FrozenTrial]:
         """Trials of some states, without those whose files were lost."""
         if self.study is None:
             return []
-        void = self.study.user_attrs.get(_VOID, {})
+        void = self.study.user_attrs.get(VOID, {})
         found = self.study.get_trials(deepcopy=False, states=states or None)
         return [trial for trial in found if str(trial.number) not in void]
 

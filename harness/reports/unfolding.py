@@ -10,15 +10,15 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.backbone.fused import COLUMNS
 from harness.clips.table import ClipTable
+from harness.encoders.mtl_dan.fused import COLUMNS
 from harness.ensembles.ensemble import Ensemble
 from harness.errors import InputError
-from harness.features.sequences import FrameFeatures
-from harness.features.store import FeatureStore, Recipe, source_fingerprint
-from harness.study.heads import Head, read_head
-from harness.study.storage import StudyFolder
-from harness.study.trial import TrialData, predict_clips
+from harness.models.checkpoint import Head, read_head
+from harness.streams.sequences import FrameFeatures
+from harness.streams.store import FeatureStore, Recipe, source_fingerprint
+from harness.study.folder import StudyFolder
+from harness.trials.trial import TrialData, predict_clips
 
 # Moments of a clip at which a curve is drawn.
 _MOMENTS = 40

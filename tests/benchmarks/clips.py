@@ -25,12 +25,12 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from harness.backbone.fused import fuse
-from harness.backbone.preprocessing import resized, standardised
 from harness.clips.faces import Track, load_detector, square
 from harness.clips.table import ClipTable
 from harness.clips.video import sampled_frames
-from harness.features.extraction import Extractor, Work
+from harness.encoders.mtl_dan.fused import fuse
+from harness.encoders.mtl_dan.preprocessing import resized, standardised
+from harness.streams.extraction import Extractor, Work
 from tests.benchmarks.films import write_films
 from tests.networks import make_network
 

@@ -34,19 +34,19 @@ import pandas as pd
 import torch
 from optuna.samplers import RandomSampler
 
-from harness.backbone.demo_network import demo_weights
 from harness.clips.demo import Demo, Plan, ensure_demo, oracles_of
 from harness.clips.stories import STREAMS
 from harness.ensembles.files import read_ensemble
-from harness.head.config import TrialConfig
 from harness.metrics import mean_pcc
+from harness.models.config import TrialConfig
+from harness.pretraining.demo_network import demo_weights
+from harness.space.file import read_space
 from harness.spaces import SPACES
-from harness.study.clip_features import Machines
-from harness.study.preparation import prepare
-from harness.study.sources import real_sources
-from harness.study.space_file import read_space
-from harness.study.storage import quiet_optuna
-from harness.study.trial import TrialData, UndefinedScoreError, run_trial
+from harness.streams.clip_features import Machines
+from harness.streams.sources import real_sources
+from harness.study.backend import quiet_optuna
+from harness.trials.trial import TrialData, UndefinedScoreError, run_trial
+from harness.tuning.preparation import prepare
 
 SPACE = SPACES / "demo.toml"
 PARTS = ("oracle", "draws", "nested")

@@ -25,9 +25,10 @@ where the unit's peak is about 260 and 500: no direct way is left. Winograd's 4 
 half the multiplications of the heads, but the library's float32 matrix product reaches but 100 G
 operations a second there.
 
-On 2 cores of a Zen 4, whose peak in float32 is those 110 G, they pay (harness/backbone/winograd.py
-times both ways): float32 39.0 images a second direct and 41.3 by Winograd in the heads, bf16 73.6
-and 82, plain 24.5. The heads' own time falls by a third, from 16.7 to 10.9 ms an image and thread.
+On 2 cores of a Zen 4, whose peak in float32 is those 110 G, they pay
+(harness/encoders/mtl_dan/winograd.py times both ways): float32 39.0 images a second direct and
+41.3 by Winograd in the heads, bf16 73.6 and 82, plain
+24.5. The heads' own time falls by a third, from 16.7 to 10.9 ms an image and thread.
 
 What did not pay: the first convolution on 2 x 2 blocks of pixels (3.0 ms against 2.4), weights
 packed beforehand (5 %, by private functions), 2 x 2 tiles, the trunk's last stage by Winograd (3 %
@@ -46,8 +47,8 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 
-from harness.backbone.fused import fuse
-from harness.features.extraction import Extractor, Work
+from harness.encoders.mtl_dan.fused import fuse
+from harness.streams.extraction import Extractor, Work
 from tests.benchmarks.films import write_films
 from tests.benchmarks.inference import BATCH, CLIP, SIZE, seconds
 from tests.networks import make_network

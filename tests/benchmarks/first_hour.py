@@ -26,8 +26,8 @@ from rich.console import Console
 from rich.table import Table
 
 from harness.__main__ import COMMANDS
-from harness.study.backend import open_backend
-from harness.study.storage import StudyFolder, quiet_optuna
+from harness.study.backend import open_backend, quiet_optuna
+from harness.study.folder import StudyFolder
 from tests.trees import plain_tree
 
 HELPS, STARTS = 5, 3

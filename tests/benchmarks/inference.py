@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
-from harness.backbone.fused import FusedMTLDAN
+from harness.encoders.mtl_dan.fused import FusedMTLDAN
 
 #: Images of a clip, of a batch, and pixels a side.
 CLIP, BATCH, SIZE = 12, 64, 224

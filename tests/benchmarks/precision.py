@@ -6,9 +6,9 @@
 On the demo's synthetic clips and its small network: features in float32, bf16 and fp16, then the
 same heads, seed by seed, trained on each. With --size the network sees larger pictures than it was
 trained on: at the demo's 64 pixels its last maps are too small for Winograd's way
-(harness/backbone/winograd.py), and from 96 on it takes that where it pays. `paired` is the mean
-difference to float32 of the same seed, with its standard error: a precision that costs nothing has
-it near 0.
+(harness/encoders/mtl_dan/winograd.py), and from 96 on it takes that where it pays. `paired` is the
+mean difference to float32 of the same seed, with its standard error: a precision that costs nothing
+has it near 0.
 
 Measured with 8 seeds on a processor with bf16 (mean PCC of single heads, no ensemble):
 
@@ -49,18 +49,18 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from harness.backbone.checkpoints import load_mtl_dan, save_mtl_dan
-from harness.backbone.fused import PRECISIONS
 from harness.console import console
-from harness.head.config import TrialConfig
+from harness.encoders.mtl_dan.checkpoints import load_mtl_dan, save_mtl_dan
+from harness.encoders.mtl_dan.fused import PRECISIONS
 from harness.metrics import mean_pcc
+from harness.models.config import TrialConfig
 from harness.progress import Steps
+from harness.space.file import read_space
 from harness.spaces import SPACES
-from harness.study.clip_features import Machines
-from harness.study.preparation import Prepared, prepare
-from harness.study.sources import Sources, demo_sources
-from harness.study.space_file import read_space
-from harness.study.trial import run_trial
+from harness.streams.clip_features import Machines
+from harness.streams.sources import Sources, demo_sources
+from harness.trials.trial import run_trial
+from harness.tuning.preparation import Prepared, prepare
 
 CONFIG = TrialConfig(
     stride=5, layers=1, hidden=64, head_width=64, dropout=0.2, lr=0.004, weight_decay=1e-4,

@@ -37,20 +37,20 @@ from optuna.trial import TrialState
 from rich.console import Console
 
 from harness.choices import SAMPLERS, SCHEDULERS
-from harness.head.config import TrialConfig
 from harness.metrics import mean_pcc
+from harness.models.config import TrialConfig
 from harness.progress import Steps
+from harness.space.file import read_space
+from harness.space.pruners import decisions, make_pruner
+from harness.space.samplers import make_sampler
+from harness.space.search_space import SearchSpace
 from harness.spaces import SPACES
-from harness.study.clip_features import Machines
-from harness.study.ledger import WORST, trial_seed
-from harness.study.preparation import Prepared, prepare
-from harness.study.pruners import decisions, make_pruner
-from harness.study.samplers import make_sampler
-from harness.study.sources import demo_sources
-from harness.study.space import SearchSpace
-from harness.study.space_file import read_space
-from harness.study.storage import quiet_optuna
-from harness.study.trial import Trial
+from harness.streams.clip_features import Machines
+from harness.streams.sources import demo_sources
+from harness.study.backend import quiet_optuna
+from harness.trials.trial import Trial
+from harness.tuning.ledger import WORST, trial_seed
+from harness.tuning.preparation import Prepared, prepare
 
 WORKERS = 2
 TABLE = Path(__file__).with_name("demo_grid.parquet")

@@ -11,7 +11,7 @@ own and keeps what ours keeps: study, predictions, and heads.
 
 obvious: a function trainable that reports every epoch, OptunaSearch, Tune's defaults.
 optuna: two processes of `study.optimize` on one journal, which need no driver.
-ours: `harness.study.tuning.run_trials`, as the command runs it.
+ours: `harness.tuning.engine.run_trials`, as the command runs it.
 """
 
 import argparse
@@ -108,7 +108,7 @@ def _clips(length: float) -> int:
     """How many training clips make a trial last so long."""
     import torch
 
-    from harness.study.trial import run_trial
+    from harness.trials.trial import run_trial
 
     torch.set_num_threads(1)
     trial = min(run_trial(_config(0), _data(1000)).seconds for _ in range(3))
@@ -116,8 +116,8 @@ def _clips(length: float) -> int:
 
 
 def _data(clips: int) -> Any:
-    from harness.features.sequences import FrameFeatures
-    from harness.study.trial import TrialData
+    from harness.streams.sequences import FrameFeatures
+    from harness.trials.trial import TrialData
 
     rng = np.random.default_rng(0)
     total, steps = clips + clips // 4, 12
@@ -130,7 +130,7 @@ def _data(clips: int) -> Any:
 
 
 def _config(seed: int, lr: float = 0.003) -> Any:
-    from harness.head.config import TrialConfig
+    from harness.models.config import TrialConfig
 
     return TrialConfig(
         stride=1, layers=1, hidden=32, head_width=32, batch_size=64, lr=lr, epochs=EPOCHS,
@@ -153,7 +153,7 @@ def _index(data: Any) -> Any:
 
 
 def _folder(folder: Path, data: Any) -> Any:
-    from harness.study.storage import StudyFolder
+    from harness.study.folder import StudyFolder
     from tests.studies import write_manifest
 
     study = StudyFolder(folder, "s")
@@ -182,7 +182,7 @@ def _loop(number: int, data: Any, trials: int, folder: Path, keep: bool) -> None
     """The floor: trials in a loop."""
     import torch
 
-    from harness.study.trial import run_trial
+    from harness.trials.trial import run_trial
 
     torch.set_num_threads(1)
     times = Times(folder)
@@ -199,7 +199,7 @@ def _optimise(number: int, data: Any, trials: int, folder: Path, keep: bool) -> 
     from optuna.storages.journal import JournalFileBackend
     from optuna.study import MaxTrialsCallback
 
-    from harness.study.trial import run_trial
+    from harness.trials.trial import run_trial
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     torch.set_num_threads(1)
@@ -245,7 +245,7 @@ def _obvious(data: Any, trials: int, folder: Path) -> tuple[float, float, float]
     study_folder, index = _folder(folder, data), _index(data)
 
     def trainable(config: dict[str, Any], data: Any) -> None:
-        from harness.study.trial import run_trial
+        from harness.trials.trial import run_trial
 
         result = run_trial(
             _config(0, config["lr"]), data, lambda e: tune.report({"score": e.score})
@@ -268,7 +268,7 @@ def _obvious(data: Any, trials: int, folder: Path) -> tuple[float, float, float]
 
 
 def _ours(data: Any, trials: int, folder: Path) -> tuple[float, float, float]:
-    from harness.study.tuning import Resources, run_trials
+    from harness.tuning.engine import Resources, run_trials
     from tests.searches import make_space, opened
 
     space = make_space(folder, SPACE.format(trials=trials, epochs=EPOCHS))

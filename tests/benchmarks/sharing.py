@@ -3,7 +3,7 @@
     python -m tests.benchmarks.sharing [--json] [--quick]
 
 Films of 10 s, sampled at the strides of search_spaces/paper.toml, through the fused MTL-DAN with
-9 + 9 heads at 224 pixels. `actors` is `harness.features.workers`; `ray_data` is its idiom: a
+9 + 9 heads at 224 pixels. `actors` is `harness.streams.workers`; `ray_data` is its idiom: a
 `flat_map` decodes clips into images, `map_batches` runs the network in an actor that stays. Ray is
 started before; each side starts its own workers and loads the network there. Both run in turn, and
 the best round counts. Neither side looks for faces, and their features are compared.
@@ -24,12 +24,12 @@ import ray
 import torch
 
 from harness import cluster
-from harness.backbone.fused import fuse
-from harness.backbone.preprocessing import resized, standardised
 from harness.clips.table import ClipTable
 from harness.clips.video import sampled_frames
-from harness.features.extraction import Extractor, Work
-from harness.features.workers import Workers
+from harness.encoders.mtl_dan.fused import fuse
+from harness.encoders.mtl_dan.preprocessing import resized, standardised
+from harness.streams.extraction import Extractor, Work
+from harness.streams.workers import Workers
 from tests.benchmarks.films import write_films
 from tests.networks import make_network
 

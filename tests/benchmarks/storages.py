@@ -22,9 +22,9 @@ import pytest
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
-from harness.study.agenda import SearchAgenda
+from harness.study.backend import quiet_optuna
 from harness.study.journal import Journal
-from harness.study.storage import quiet_optuna
+from harness.tuning.agenda import SearchAgenda
 from tests.databases import postgresql
 from tests.searches import make_result, make_space, opened
 

@@ -18,9 +18,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from harness.study.backend import Backend
+from harness.study.backend import Backend, quiet_optuna
 from harness.study.lock import NoLock
-from harness.study.storage import quiet_optuna
 from tests import rivals
 from tests.databases import mysql, postgresql
 

@@ -5,8 +5,8 @@
 Generated clips: 15,806 + 4,657 + 4,604, 2 to 22 steps (12 on average) of 22 features. The
 conventional loop is a Dataset of items, a DataLoader with two workers, packed sequences and the
 metric of each batch, as in the authors' and the MuSe baseline's code; it has all cores. Ours is
-`harness.head.training` with one thread, as a worker of the search runs it. An epoch is a pass over
-train and the score on val, in both.
+`harness.models.training` with one thread, as a worker of the search runs it. An epoch is a pass
+over train and the score on val, in both.
 
 Each round runs every side once: the usual loop with one thread and with all, two of ours beside
 each other, one of ours alone, the peak. The least of each side counts, and `disturbed` says how
@@ -44,12 +44,12 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_sequence
 from torch.utils.data import DataLoader, Dataset
 
-from harness.features.sequences import FrameFeatures
-from harness.head.config import TrialConfig
-from harness.head.losses import reduced_loss
-from harness.head.training import exact_float32
 from harness.metrics import mean_pcc
-from harness.study.trial import Trial, TrialData
+from harness.models.config import TrialConfig
+from harness.models.losses import reduced_loss
+from harness.models.training import exact_float32
+from harness.streams.sequences import FrameFeatures
+from harness.trials.trial import Trial, TrialData
 
 CLIPS = {"train": 15806, "val": 4657, "test": 4604}
 FEATURES, TARGETS = 22, 7

@@ -22,7 +22,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 
-from harness.backbone.fused import FusedMTLDAN, fuse
+from harness.encoders.mtl_dan.fused import FusedMTLDAN, fuse
 from tests.benchmarks.inference import BATCH, CLIP, SIZE, direct, seconds
 from tests.networks import make_network
 

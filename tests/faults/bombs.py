@@ -20,18 +20,18 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from harness.backbone.checkpoints import load_mtl_dan
 from harness.clips.csv_file import read_csv
 from harness.clips.table import ClipTable
 from harness.clips.video import sampled_frames
+from harness.encoders.mtl_dan.checkpoints import load_mtl_dan
 from harness.errors import InputError
-from harness.features.foreign import read_foreign
 from harness.parquet import writing
 from harness.pictures import read_picture
 from harness.predictions import MOST_CLIPS, _metadata, read_clips
-from harness.study.clip_features import feature_store
-from harness.study.sources import real_sources
-from harness.study.space_file import read_space
+from harness.space.file import read_space
+from harness.streams.clip_features import feature_store
+from harness.streams.precomputed import read_foreign
+from harness.streams.sources import real_sources
 from tests.faults import models
 from tests.faults.fault import fault, turn
 from tests.networks import make_network

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-from harness.features.extraction import sources
-from harness.features.sequences import FrameFeatures
-from harness.study.clip_features import feature_store
-from harness.study.sources import real_sources
+from harness.streams.clip_features import feature_store
+from harness.streams.extraction import sources
+from harness.streams.sequences import FrameFeatures
+from harness.streams.sources import real_sources
 from tests.faults import models
 from tests.faults.commands import command, count_points, die_at, kill_group, note_points, start
 from tests.faults.fault import fault, turn

@@ -15,18 +15,18 @@ from pathlib import Path
 import atheris
 
 with atheris.instrument_imports(include=["harness", "tomllib"]):
-    from harness.backbone.annotations import read_annotations
-    from harness.backbone.checkpoints import read_state
     from harness.clips.csv_file import read_csv
     from harness.clips.labels import labels_of
+    from harness.encoders.mtl_dan.checkpoints import read_state
     from harness.errors import InputError
-    from harness.features.foreign import _read as read_features
+    from harness.models.checkpoint import read_head
     from harness.pictures import read_picture
     from harness.predictions import read_clips, read_predictions
+    from harness.pretraining.annotations import read_annotations
     from harness.sealed import MANIFEST, read_sealed
+    from harness.space.file import read_space
     from harness.spaces import SPACES
-    from harness.study.heads import read_head
-    from harness.study.space_file import read_space
+    from harness.streams.precomputed import _read as read_features
 
 import numpy as np
 import torch

@@ -17,13 +17,13 @@ import pyarrow.parquet as pq
 import torch
 from PIL import Image
 
-from harness.backbone.checkpoints import load_mtl_dan
 from harness.clips.layouts import read_clips, read_new_clips
+from harness.encoders.mtl_dan.checkpoints import load_mtl_dan
 from harness.errors import InputError
+from harness.models.checkpoint import read_head
 from harness.predictions import read_clips as read_study_clips
+from harness.space.file import read_space
 from harness.spaces import SPACES
-from harness.study.heads import read_head
-from harness.study.space_file import read_space
 from tests.faults import models
 from tests.faults.commands import command
 from tests.faults.fault import fault, turn
@@ -100,14 +100,14 @@ def _(folder: Path, rng: random.Random) -> None:
         victim = victim.rename(victim.with_suffix(".csv"))
         content = b"a,b\n1,2\n3,4\n" * 3
     victim.write_bytes(fuzz(content, rng))
-    from harness.features.foreign import read_foreign
+    from harness.streams.precomputed import read_foreign
 
     survives(lambda: read_foreign(read_clips(root)))
 
 
 @fault("hostile", "an array file that would run code or exceed memory", 2)
 def _(folder: Path, rng: random.Random) -> None:
-    from harness.features.foreign import read_foreign
+    from harness.streams.precomputed import read_foreign
 
     root = models.copied(models.given_features(), folder)
     mark = folder / "mark"

@@ -28,7 +28,7 @@ from rich.console import Console
 from rich.table import Table
 
 from harness.clips.video import write_video
-from harness.study.storage import StudyFolder
+from harness.study.folder import StudyFolder
 from tests.benchmarks.ensemble import write_trials_from
 from tests.faults import models
 from tests.faults.meter import Meter, metered, running

@@ -5,10 +5,10 @@ from pathlib import Path
 from unittest.mock import patch
 
 from harness import predictions
+from harness.models import checkpoint as heads
+from harness.models.checkpoint import read_head, write_head
 from harness.predictions import read_clips, read_predictions, write_clips, write_predictions
 from harness.sealed import ENSEMBLE, read_sealed, write_sealed
-from harness.study import heads
-from harness.study.heads import read_head, write_head
 from tests.faults import models
 from tests.faults.commands import command
 from tests.faults.corruption import ensemble

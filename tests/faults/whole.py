@@ -12,8 +12,9 @@ from safetensors import safe_open
 
 from harness.atomic import TEMPORARY_PREFIX
 from harness.predictions import read_clips, read_predictions
-from harness.study.backend import open_backend
-from harness.study.storage import RETRY_OF, StudyFolder, complete, finished, quiet_optuna
+from harness.study.backend import open_backend, quiet_optuna
+from harness.study.folder import StudyFolder
+from harness.study.trials import RETRY_OF, complete, finished
 
 
 def check_whole(root: Path) -> None:

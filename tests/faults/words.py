@@ -17,9 +17,9 @@ from safetensors.numpy import save_file
 from harness.clips.layouts import read_clips
 from harness.ensembles.library import load_library
 from harness.errors import InputError
+from harness.models.checkpoint import _seal, read_head
 from harness.predict import load
 from harness.sealed import ENSEMBLE, MANIFEST, read_sealed, write_sealed
-from harness.study.heads import _seal, read_head
 from tests.faults import models
 from tests.faults.bombs import refused
 from tests.faults.commands import command

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from harness.backbone.fused import fuse
-from harness.backbone.mtl_dan import MTLDAN
+from harness.encoders.mtl_dan.fused import fuse
+from harness.encoders.mtl_dan.network import MTLDAN
 from tests.benchmarks.gpu.parts import Run
 from tests.benchmarks.inference import SIZE, direct, seconds
 from tests.networks import make_network

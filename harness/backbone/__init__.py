@@ -1,1 +1,0 @@
-"""The frozen multi-task face network (MTL-DAN)."""

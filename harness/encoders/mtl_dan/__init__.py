@@ -1,0 +1,1 @@
+"""MTL-DAN, the paper's face network: published, fused, and its files."""

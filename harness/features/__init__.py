@@ -1,1 +1,0 @@
-"""Per-frame features of clips, and the sequences made of them."""

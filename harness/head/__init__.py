@@ -1,1 +1,0 @@
-"""The regression head: a sequence of frame features in, intensities out."""

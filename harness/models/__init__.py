@@ -1,0 +1,1 @@
+"""What turns sequences of features into intensities: heads, their training and their files."""

@@ -1,0 +1,261 @@
+"""Trains one head, an epoch at a time: pure PyTorch, no files and no search."""
+
+import copy
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from harness.metrics import mean_pcc
+from harness.models.config import TrialConfig
+from harness.models.head import LSTMHead
+from harness.models.losses import reduced_loss
+
+# Evaluation holds no gradients, so that a GPU can take far larger batches than in training, of so
+# many steps; on a CPU what a step touches should stay in the cache.
+EVALUATION_BATCH, EVALUATION_STEPS = 256, 65536
+OPTIMISERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
+
+
+class UndefinedScoreError(ValueError):
+    """What a head predicts has no correlation: it is constant or not finite."""
+
+
+@dataclass(frozen=True)
+class Tensors:
+    """A split on the device: features (steps, dim), the steps of one clip after the other; lengths
+    (clips,) of those; targets. So a long clip costs no padding to others."""
+
+    features: Tensor
+    lengths: Tensor
+    targets: Tensor
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    @cached_property
+    def starts(self) -> Tensor:
+        """(clips,) where the steps of each clip begin."""
+        return torch.cumsum(self.lengths, 0) - self.lengths
+
+    @cached_property
+    def longest(self) -> int:
+        """Steps of the longest clip."""
+        return int(self.lengths_on_host.max())
+
+    @cached_property
+    def lengths_on_host(self) -> Tensor:
+        """`lengths`, for which a GPU need not be waited for."""
+        return self.lengths.cpu()
+
+    def padded(self, rows: Tensor, time: int) -> tuple[Tensor, Tensor]:
+        """Features (clips, time, dim) and lengths of some clips; a last step stands on behind each
+        end. time: at least what these clips need."""
+        lengths = self.lengths[rows]
+        step = torch.arange(time, device=lengths.device)
+        places = self.starts[rows, None] + torch.minimum(step, lengths[:, None] - 1)
+        return self.features[places], lengths
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """One epoch's end: its number from 1, the mean training loss and the mean PCC on val."""
+
+    number: int
+    loss: float
+    score: float
+
+
+@contextmanager
+def exact_float32() -> Iterator[None]:
+    """Within it a GPU's recurrent layers compute float32 in float32, forward and backward: cuDNN
+    by itself takes TF32, which has 10 bits of fraction in place of 23."""
+    setting = torch.backends.cudnn.rnn
+    before = setting.fp32_precision  # type: ignore[attr-defined]
+    setting.fp32_precision = "ieee"  # type: ignore[attr-defined]
+    try:
+        yield
+    finally:
+        setting.fp32_precision = before  # type: ignore[attr-defined]
+
+
+class Training:
+    """A head in training. Call `epoch` until `finished`; `best` holds the best epoch's weights.
+
+    Equal seeds, data and thread count give equal weights on a CPU: each epoch draws from its own
+    generator state, made from the seed and the epoch's number.
+    """
+
+    def __init__(
+        self,
+        head: LSTMHead,
+        train: Tensors,
+        val: Tensors,
+        config: TrialConfig,
+        seed: int,
+        unseen: NDArray[np.float32] | None = None,
+    ) -> None:
+        """seed: of shuffling and dropout; the configuration's is that of a trial, which may train
+        several heads. unseen: ratings (clips, targets) of val clips without a frame; they are
+        scored, too, each predicted by the mean rating of train."""
+        if not len(train):
+            raise ValueError("no labelled training clip")
+        self.head, self.train, self.val = head, train, val
+        self.config, self.seed = config, seed
+        self.loss = reduced_loss(config.loss, config.reduction)
+        targets = val.targets.cpu().numpy()
+        self.fill: NDArray[np.float32] = train.targets.mean(0).cpu().numpy()
+        unseen = targets[:0] if unseen is None else unseen
+        self.truth = np.concatenate([targets, unseen])
+        self._filled = np.broadcast_to(self.fill, unseen.shape)
+        self.optimiser = OPTIMISERS[config.optimiser](
+            head.parameters(), lr=config.lr, weight_decay=config.weight_decay, fused=True
+        )
+        self.scheduler = _scheduler(self.optimiser, config)
+        self.learnt = head.learnt(train.targets)
+        #: What is scored and kept: the head, or the average of its weights.
+        self.scored_head = head
+        if config.ema:
+            self.scored_head = _twin(head)
+        self.steps = 0
+        self.curve: list[Epoch] = []
+        self.best: Epoch | None = None
+        self.best_weights: dict[str, Tensor] = {}
+
+    @property
+    def finished(self) -> bool:
+        """No epoch is left, or `patience` epochs have passed since the best one."""
+        done = len(self.curve)
+        since_best = done - (self.best.number if self.best else 0)
+        return done >= self.config.epochs or since_best >= self.config.patience
+
+    def epoch(self) -> Epoch:
+        """Trains on every clip once and scores val."""
+        number = len(self.curve) + 1
+        devices = [self.train.features.device] if self.train.features.is_cuda else []
+        with torch.random.fork_rng(devices=devices):
+            torch.manual_seed(_epoch_seed(self.seed, number))
+            loss = float(self.pass_over_train()) / len(self.train)
+        score = _score(self.truth, self.scored())
+        result = Epoch(number, loss, score)
+        self.curve.append(result)
+        self._advance(score)
+        if np.isfinite(score) and (self.best is None or score > self.best.score):
+            self.best = result
+            # A copy: the state dict itself holds the live weights.
+            self.best_weights = copy.deepcopy(self.scored_head.state_dict())
+        return result
+
+    def restore_best(self) -> None:
+        """Puts the best epoch's weights back. UndefinedScoreError if no epoch had a score."""
+        if self.best is None:
+            raise UndefinedScoreError(
+                f"no epoch of {len(self.curve)} had a defined score: "
+                "a predicted intensity was constant or not finite"
+            )
+        self.head.load_state_dict(self.best_weights)
+
+    def scored(self) -> NDArray[np.float32]:
+        """The predictions that `truth` is compared with, row for row."""
+        return np.concatenate([predict(self.scored_head, self.val), self._filled])
+
+    @exact_float32()
+    def pass_over_train(self) -> Tensor:
+        """A step for each batch of an epoch; the sum of the clips' losses, left on the device: on a
+        GPU nothing here waits for it."""
+        self.head.train()
+        total = torch.zeros((), device=self.train.features.device)
+        for rows, time in self._batches():
+            loss = self.loss(self.head(*self.train.padded(rows, time)), self.learnt[rows])
+            self.optimiser.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            if self.config.clip_norm:
+                nn.utils.clip_grad_norm_(self.head.parameters(), self.config.clip_norm)
+            self.optimiser.step()
+            if self.config.ema:
+                self._average()
+            total += loss.detach() * len(rows)
+        return total
+
+    def _batches(self) -> Iterator[tuple[Tensor, int]]:
+        """The clips of each batch, on the device, and the steps that its longest has."""
+        order = torch.randperm(len(self.train))
+        lengths = self.train.lengths_on_host[order]
+        times = [int(part.max()) for part in torch.split(lengths, self.config.batch_size)]
+        if self.train.features.is_cuda:
+            order = order.pin_memory().to(self.train.features.device, non_blocking=True)
+        return zip(torch.split(order, self.config.batch_size), times, strict=True)
+
+    @torch.no_grad()
+    def _average(self) -> None:
+        """The moving average of the weights, which begins with the first step's."""
+        averages, weights = (tuple(h.parameters()) for h in (self.scored_head, self.head))
+        self.steps += 1
+        share = 1 - self.config.ema if self.steps > 1 else 1.0
+        torch._foreach_lerp_(averages, weights, share)
+
+    def _advance(self, score: float) -> None:
+        if isinstance(self.scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau):
+            # An undefined score is no progress, nor is one below zero: torch asks for a share more
+            # than the best one, and a share more than a negative number is less.
+            self.scheduler.step(float(np.fmax(score, 0.0)))
+        elif self.scheduler is not None:
+            self.scheduler.step()
+
+
+@exact_float32()
+@torch.inference_mode()
+def predict(head: LSTMHead, split: Tensors) -> NDArray[np.float32]:
+    """A head's intensities (clips, targets), in the split's order."""
+    head.eval()
+    # Sequences of about the same length together: the batches' steps are then full.
+    ordered, order = torch.sort(split.lengths_on_host, stable=True)
+    size = EVALUATION_BATCH
+    if split.features.is_cuda:
+        size = max(size, EVALUATION_STEPS // split.longest)
+    order = order.to(split.features.device)
+    batches = zip(torch.split(order, size), torch.split(ordered, size), strict=True)
+    rated = torch.cat(
+        [head.ratings(head(*split.padded(rows, int(steps[-1])))) for rows, steps in batches]
+    )
+    out = torch.empty_like(rated)
+    out[order] = rated
+    return out.float().cpu().numpy()
+
+
+def _twin(head: LSTMHead) -> LSTMHead:
+    twin = copy.deepcopy(head)
+    for layer in twin.modules():
+        if isinstance(layer, nn.LSTM):
+            layer.flatten_parameters()  # cuDNN wants a layer's weights in one piece
+    return twin
+
+
+def _scheduler(
+    optimiser: torch.optim.Optimizer, config: TrialConfig
+) -> torch.optim.lr_scheduler.LRScheduler | None:
+    if config.schedule == "plateau":
+        # The patience of the authors' public code.
+        return torch.optim.lr_scheduler.ReduceLROnPlateau(optimiser, mode="max", patience=5)
+    if config.schedule == "cosine":
+        return torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, T_max=config.epochs)
+    return None
+
+
+def _score(truth: NDArray[np.float32], prediction: NDArray[np.float32]) -> float:
+    if not np.isfinite(prediction).all():
+        return float("nan")
+    with warnings.catch_warnings():
+        # An undefined score is returned as NaN and told as the trial's reason, not as a warning.
+        warnings.simplefilter("ignore", UserWarning)
+        return mean_pcc(truth, prediction)
+
+
+def _epoch_seed(seed: int, number: int) -> int:
+    return int(np.random.SeedSequence([seed, number]).generate_state(1, np.uint64)[0] >> 1)

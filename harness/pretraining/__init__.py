@@ -1,0 +1,1 @@
+"""Training an MTL-DAN on annotated faces."""

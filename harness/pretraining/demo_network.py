@@ -1,0 +1,137 @@
+"""The network of the synthetic demo: a narrow MTL-DAN, trained on synthetic faces at the first use.
+
+It trains in a process of its own, on one core, while the clips are drawn on the others. One core is
+no loss: so small a network gains nothing from a second.
+"""
+
+import hashlib
+import multiprocessing
+import os
+import traceback
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+import torch
+
+from harness.pretraining.annotations import read_annotated_faces
+from harness.pretraining.augmentation import Augmentation
+from harness.pretraining.config import PretrainConfig
+from harness.pretraining.initial import initial_network
+from harness.pretraining.training import pretrain
+
+TRAINING = PretrainConfig(
+    heads=2,
+    width=128,
+    input_size=64,
+    epochs=8,
+    batch_size=32,
+    learning_rate=3e-3,
+    schedule="one-cycle",
+    augmentation=Augmentation(flip=0.5, crop=1, jitter=0, erase=0),
+)
+_STEP = "training the demo's face network"
+_LOOK = 0.2
+
+#: Called with (what is going on, done, total).
+Progress = Callable[[str, int, int], None]
+
+
+class DemoNetwork:
+    """The weight file beside annotated faces; `start` trains it where it is missing.
+
+    Use it as a context manager: the training ends with it.
+    """
+
+    def __init__(self, progress: Progress = lambda step, done, total: None) -> None:
+        self._progress = progress
+        self.process: BaseProcess | None = None
+        self._messages: Connection | None = None
+        self._file = Path()
+
+    def start(self, annotations: Path) -> None:
+        """Begins to train, unless the file is there."""
+        # Named by how it is trained, so that another recipe is another file.
+        recipe = hashlib.sha256(repr(TRAINING.flat()).encode()).hexdigest()[:8]
+        self._file = annotations / f"mtl_dan-{recipe}.safetensors"
+        if self._file.exists():
+            return
+        # Not fork: the caller may have threads.
+        context = multiprocessing.get_context("spawn")
+        self._messages, theirs = context.Pipe(duplex=False)
+        self.process = context.Process(
+            target=_train, args=(annotations, self._file, theirs), daemon=True
+        )
+        self.process.start()
+        theirs.close()
+        self._progress(_STEP, 0, TRAINING.epochs)
+
+    def weights(self) -> Path:
+        """Waits for the weight file.
+
+        Raises:
+            RuntimeError: the training failed.
+        """
+        done = 0
+        while self.process is not None and self._messages is not None:
+            self._progress(_STEP, done, TRAINING.epochs)
+            if not self._messages.poll(_LOOK):
+                continue
+            try:
+                message = self._messages.recv()
+            except EOFError:
+                self.process.join()
+                if not self._file.exists():
+                    raise RuntimeError(
+                        "the training of the demo's face network was killed; "
+                        "run the same command again"
+                    ) from None
+                self.process = None
+                break
+            if isinstance(message, str):
+                raise RuntimeError(f"the demo's face network could not be trained\n{message}")
+            done = message
+        return self._file
+
+    def __enter__(self) -> "DemoNetwork":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.process is not None:
+            self.process.terminate()
+            self.process.join()
+            self.process = None
+
+
+def demo_weights(annotations: Path) -> Path:
+    """The weight file of the network trained on these faces."""
+    with DemoNetwork() as network:
+        network.start(annotations)
+        return network.weights()
+
+
+def _train(annotations: Path, file: Path, messages: Connection) -> None:
+    """What the process does: sends the number of each epoch that ends, or what went wrong."""
+    torch.set_num_threads(1)
+    parent = multiprocessing.parent_process()
+
+    def alive(*_: object) -> None:
+        if parent is not None and not parent.is_alive():
+            os._exit(1)  # the search was killed; its training would go on for a minute
+
+    try:
+        pretrain(
+            read_annotated_faces(annotations),
+            initial_network(None, TRAINING.heads, TRAINING.seed, TRAINING.width),
+            TRAINING,
+            file,
+            device=torch.device("cpu"),
+            tags={"trained_on": "synthetic faces"},
+            on_epoch=lambda epoch: messages.send(epoch.number),
+            on_step=alive,
+        )
+    except KeyboardInterrupt:
+        pass  # Ctrl-C reaches the searching process, too, which says so
+    except Exception:
+        messages.send(traceback.format_exc())

@@ -1,0 +1,1 @@
+"""Search spaces, and what chooses and stops their trials."""

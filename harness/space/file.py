@@ -1,0 +1,250 @@
+"""search_spaces/*.toml -> SearchSpace, checked against TrialConfig."""
+
+import dataclasses
+import tomllib
+import typing
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    FiniteFloat,
+    ValidationError,
+    model_validator,
+)
+
+from harness.errors import InputError
+from harness.models.config import TrialConfig
+from harness.space.search_space import Budget, Condition, SearchSpace, contains
+
+FIELDS = {field.name: field for field in dataclasses.fields(TrialConfig)}
+_TYPES = typing.get_type_hints(TrialConfig)
+_Scalar = str | int | float | bool
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class _Parameter(_Strict):
+    only_if: dict[str, list[_Scalar]] = {}
+
+
+class _Float(_Parameter):
+    type: Literal["float"]
+    low: FiniteFloat
+    high: FiniteFloat
+    log: bool = False
+    step: FiniteFloat | None = Field(default=None, gt=0)
+
+    @model_validator(mode="after")
+    def _ordered(self) -> "_Float":
+        return _ordered(self)
+
+    def distribution(self) -> BaseDistribution:
+        return FloatDistribution(self.low, self.high, log=self.log, step=self.step)
+
+
+class _Int(_Parameter):
+    type: Literal["int"]
+    low: int
+    high: int
+    log: bool = False
+    step: int = Field(default=1, ge=1)
+
+    @model_validator(mode="after")
+    def _ordered(self) -> "_Int":
+        return _ordered(self)
+
+    def distribution(self) -> BaseDistribution:
+        return IntDistribution(self.low, self.high, log=self.log, step=self.step)
+
+
+class _Categorical(_Parameter):
+    type: Literal["categorical"]
+    choices: list[_Scalar] = Field(min_length=1)
+
+    def distribution(self) -> BaseDistribution:
+        return CategoricalDistribution(self.choices)
+
+
+_AnyParameter = Annotated[_Float | _Int | _Categorical, Field(discriminator="type")]
+
+
+class _Budget(_Strict):
+    trials: int = Field(ge=1)
+    epochs: int = Field(ge=1)
+    grace: int = Field(default=Budget.grace, ge=1)
+    reduction: int = Field(default=Budget.reduction, ge=2)
+
+
+class _Grid(_Strict):
+    repeats: int = Field(default=1, ge=1)
+    values: dict[str, Annotated[list[_Scalar], Field(min_length=1)]] = {}
+
+
+class _File(_Strict):
+    budget: _Budget
+    fixed: dict[str, _Scalar] = {}
+    start: list[dict[str, _Scalar]] = []
+    grid: _Grid = _Grid()
+    parameters: dict[str, _AnyParameter]
+
+
+def read_space(path: Path, epochs: int | None = None) -> SearchSpace:
+    """Reads and checks a search-space file; `epochs` overrides the budget's.
+
+    Raises:
+        InputError: one line that names file and field and gives the choices.
+    """
+    file = _read(path)
+    for name, parameter in file.parameters.items():
+        _check_parameter(path, name, parameter)
+    for name, value in file.fixed.items():
+        _check_fixed(path, name, value, file.parameters)
+    distributions = {name: p.distribution() for name, p in file.parameters.items()}
+    only_if = _conditions(path, file, distributions)
+    for name, values in file.grid.values.items():
+        for value in values:
+            _check_drawn(path, f"grid.values.{name}", name, value, distributions)
+    budget = Budget(**file.budget.model_dump())
+    if epochs is not None:
+        budget = dataclasses.replace(budget, epochs=epochs)
+    space = SearchSpace(
+        path,
+        {name: distributions[name] for name in _ordered_names(path, file, only_if)},
+        dict(file.fixed) | {"epochs": budget.epochs},
+        tuple(file.start),
+        budget,
+        only_if,
+        {name: tuple(values) for name, values in file.grid.values.items()},
+        file.grid.repeats,
+    )
+    for number, point in enumerate(file.start):
+        for name, value in point.items():
+            _check_drawn(path, f"start[{number}].{name}", name, value, distributions)
+            if not space.active(name, point):
+                raise InputError(f"{path}, start[{number}].{name}: its only_if does not hold here")
+    return space
+
+
+def _read(path: Path) -> _File:
+    try:
+        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: no such search space") from error
+    # Beside its own errors: bytes that are no text, numbers of thousands of digits, and nests.
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(f"{path}: not readable as TOML: {error}") from error
+    try:
+        return _File.model_validate(raw)
+    except ValidationError as error:
+        raise InputError(f"{path}: {_first(error)}") from error
+
+
+def _conditions(
+    path: Path, file: _File, distributions: dict[str, BaseDistribution]
+) -> dict[str, Condition]:
+    for name, parameter in file.parameters.items():
+        for other, values in parameter.only_if.items():
+            where = f"parameters.{name}.only_if.{other}"
+            for value in values:
+                _check_drawn(path, where, other, value, distributions)
+    return {
+        name: {other: tuple(values) for other, values in parameter.only_if.items()}
+        for name, parameter in file.parameters.items()
+        if parameter.only_if
+    }
+
+
+def _ordered_names(path: Path, file: _File, only_if: dict[str, Condition]) -> list[str]:
+    """Searched names in the file's order, but each after those that it depends on."""
+    ordered: list[str] = []
+    left = list(file.parameters)
+    while left:
+        ready = next((n for n in left if not set(only_if.get(n, {})) & set(left)), None)
+        if ready is None:
+            raise InputError(f"{path}: only_if of {', '.join(left)} go round in a circle")
+        ordered.append(ready)
+        left.remove(ready)
+    return ordered
+
+
+def _check_parameter(path: Path, name: str, parameter: _Float | _Int | _Categorical) -> None:
+    _known(path, f"parameters.{name}", name)
+    if isinstance(parameter, _Categorical):
+        values: list[Any] = list(parameter.choices)
+        if len({(type(value), value) for value in values}) < len(values):
+            raise InputError(f"{path}, parameters.{name}: a choice stands there twice")
+    else:
+        values = [parameter.low, parameter.high]
+        expected = _TYPES[name]
+        if (expected is int and parameter.type != "int") or expected not in (int, float):
+            raise InputError(
+                f'{path}, parameters.{name}: type = "{parameter.type}" does not fit {expected}'
+            )
+        if name == "stride" and parameter.log:
+            raise InputError(f"{path}, parameters.stride: log is not for strides; give a step")
+    for value in values:
+        _check_value(path, f"parameters.{name}", name, value)
+
+
+def _check_fixed(path: Path, name: str, value: Any, searched: dict[str, Any]) -> None:
+    _known(path, f"fixed.{name}", name)
+    if name in searched:
+        raise InputError(f"{path}, fixed.{name}: stands in [parameters] too; keep one of the two")
+    if name == "epochs":
+        raise InputError(f"{path}, fixed.epochs: give it as budget.epochs")
+    _check_value(path, f"fixed.{name}", name, value)
+
+
+def _check_drawn(
+    path: Path, where: str, name: str, value: Any, distributions: dict[str, BaseDistribution]
+) -> None:
+    if name not in distributions:
+        _known(path, where, name)
+        raise InputError(f"{path}, {where}: {name} is not searched; give it in [fixed]")
+    if not contains(distributions[name], value):
+        raise InputError(f"{path}, {where}: {value!r} is outside {distributions[name]}")
+
+
+def _known(path: Path, where: str, name: str) -> None:
+    if name == "seed":
+        raise InputError(f"{path}, {where}: seeds follow from --seed and the trial's number")
+    if name not in FIELDS:
+        raise InputError(f"{path}, {where}: no such hyperparameter; choose of {', '.join(FIELDS)}")
+
+
+def _check_value(path: Path, where: str, name: str, value: Any) -> None:
+    try:
+        TrialConfig(**{name: value})
+    except ValueError as error:
+        raise InputError(f"{path}, {where}: {error}") from error
+
+
+_Range = TypeVar("_Range", _Float, _Int)
+
+
+def _ordered(parameter: _Range) -> _Range:
+    if parameter.low > parameter.high:
+        raise ValueError(f"low = {parameter.low} is above high = {parameter.high}")
+    if parameter.log and parameter.low <= 0:
+        raise ValueError(f"log = true needs low above 0, got {parameter.low}")
+    if parameter.log and parameter.step not in (None, 1):
+        raise ValueError("log = true and a step do not go together; keep one of the two")
+    return parameter
+
+
+def _first(error: ValidationError) -> str:
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"])
+    more = error.error_count() - 1
+    return f"{where}: {first['msg']}" + (f" ({more} more errors)" if more else "")

@@ -1,0 +1,1 @@
+"""Features of clips: computed, stored, read and laid out in time."""

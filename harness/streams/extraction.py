@@ -1,0 +1,334 @@
+"""Clips -> feature store: decode in threads, run the frozen network on batches across clips."""
+
+import os
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from harness.clips.faces import Detector, followed
+from harness.clips.images import sampled_images
+from harness.clips.table import ClipTable
+from harness.clips.video import sampled_frames
+from harness.encoders.mtl_dan.preprocessing import resized, standardised
+from harness.errors import InputError
+from harness.streams.store import ClipFrames, FeatureStore, source_fingerprint
+
+# Images that a decoder hands over at once; small, so that memory stays bounded for any clip.
+CHUNK = 16
+# Seconds of work that an interruption may cost.
+FLUSH_SECONDS = 20.0
+
+
+@dataclass(frozen=True)
+class Extraction:
+    """What a run did: `clips` and `frames` computed, `kept` clips found in the store, `seconds`."""
+
+    clips: int
+    frames: int
+    kept: int
+    seconds: float
+
+    def __str__(self) -> str:
+        speed = f", {self.frames / self.seconds:.0f} frames a second" if self.frames else ""
+        return f"{self.clips} clips computed ({self.frames} frames{speed}), {self.kept} were stored"
+
+
+@dataclass(frozen=True)
+class Work:
+    """One clip to be read: its row in the table, the state of its file, the strides to complete
+    and the frames that are known already."""
+
+    clip_id: str
+    row: int
+    source: str
+    strides: tuple[int, ...]
+    skip: frozenset[int]
+
+
+@dataclass(frozen=True)
+class _Chunk:
+    """Images of one clip, of the network's size; `last` ends it, with a problem or without.
+
+    frames, images: (n,) indices and (n, 3, size, size) uint8; images is None where n is 0.
+    faceless: indices of frames without a face, with the last chunk.
+    """
+
+    work: Work
+    frames: NDArray[np.int32]
+    images: Tensor | None
+    last: bool
+    faceless: tuple[int, ...] = ()
+    problem: str = ""
+
+
+def sources(clips: ClipTable) -> list[str]:
+    """The state of each clip's file, in the table's order."""
+    with ThreadPoolExecutor(8) as pool:
+        return list(pool.map(source_fingerprint, clips.paths))
+
+
+@dataclass(frozen=True)
+class Extractor:
+    """Clips -> features on one device.
+
+    network: the frozen model, uint8 images standardised -> (batch, dim). size: pixels a side of
+    its images. detector: of faces, to which frames are cropped; None: frames are taken whole.
+    batch_size: images. decoders: threads; None: one a core.
+    """
+
+    network: nn.Module
+    size: int
+    device: torch.device
+    detector: Detector | None = None
+    batch_size: int = 64
+    decoders: int | None = None
+
+    def __call__(self, clips: ClipTable, work: Sequence[Work]) -> Iterator[ClipFrames]:
+        """The features of each piece of work, as they become ready."""
+        model = self.network.to(self.device)
+        if self.device.type == "cuda":
+            # float32 is float32, as on a CPU, with whose features these are stored: cuDNN would
+            # take TF32 for convolutions by itself.
+            torch.backends.cudnn.conv.fp32_precision = "ieee"  # type: ignore[attr-defined]
+
+        def of_clip(item: Work) -> Iterator[_Chunk]:
+            return _clip_chunks(clips, item, self.size, self.detector)
+
+        chunks = _decoded(work, of_clip, self.decoders or os.cpu_count() or 1)
+        yield from _through_model(chunks, model, self.device, self.batch_size)
+
+
+#: What computes: one extractor here, or many elsewhere (`harness.streams.workers`).
+Compute = Callable[[ClipTable, Sequence[Work]], Iterator[ClipFrames]]
+
+
+def extract(
+    clips: ClipTable,
+    compute: Callable[[], Compute],
+    store: FeatureStore,
+    strides: Sequence[int],
+    *,
+    progress: Callable[[int, int, int], None] = lambda clips, total, frames: None,
+) -> Extraction:
+    """Computes every frame that `strides` ask for and the store lacks.
+
+    Args:
+        compute: gives what computes; called only when something is missing.
+        progress: called with (clips done, clips to do, frames done).
+
+    A clip that gives nothing, or breaks off, ends nothing: the store holds the reason beside what
+    the clip gave (`FeatureStore.problems`).
+    """
+    begun = time.perf_counter()
+    work = _missing(clips, store, strides)
+    if not work:
+        return Extraction(0, 0, len(clips), time.perf_counter() - begun)
+    paths = dict(zip(clips.clip_ids, clips.paths, strict=True))
+    done = frames = 0
+    pending: list[ClipFrames] = []
+    flushed = time.perf_counter()
+    try:
+        for result in compute()(clips, work):
+            pending.append(_as_found(result, paths))
+            frames += len(result.frames)
+            done += 1
+            progress(done, len(work), frames)
+            if time.perf_counter() - flushed > FLUSH_SECONDS:
+                store.append(pending)
+                pending, flushed = [], time.perf_counter()
+    finally:
+        # Also when interrupted: what was computed is kept.
+        store.append(pending)
+    return Extraction(done, frames, len(clips) - len(work), time.perf_counter() - begun)
+
+
+def _as_found(result: ClipFrames, paths: Mapping[str, Path | None]) -> ClipFrames:
+    """A clip that gave nothing, or not all, while its file changed is stored with a state that no
+    file has: one that vanished, or was still being copied, is then looked at again."""
+    if not result.problem or source_fingerprint(paths[result.clip_id]) == result.source:
+        return result
+    return replace(result, source="changed while it was read")
+
+
+def _missing(clips: ClipTable, store: FeatureStore, strides: Sequence[int]) -> list[Work]:
+    work = []
+    for row, (clip_id, source) in enumerate(zip(clips.clip_ids, sources(clips), strict=True)):
+        missing = store.missing_strides(clip_id, source, strides)
+        if missing:
+            skip = store.known_frames(clip_id, source)
+            work.append(Work(clip_id, row, source, tuple(missing), skip))
+    return work
+
+
+def _decoded(
+    work: Sequence[Work], of_clip: Callable[[Work], Iterator[_Chunk]], decoders: int
+) -> Iterator[_Chunk | None]:
+    """Chunks of all clips; those of one clip in order, those of different clips interleaved.
+
+    None stands where no chunk is ready, so that what has come need not wait.
+    """
+    ready: queue.Queue[_Chunk] = queue.Queue(maxsize=8 * decoders)
+    stop = threading.Event()
+
+    def put(chunk: _Chunk) -> None:
+        while not stop.is_set():
+            try:
+                return ready.put(chunk, timeout=0.1)
+            except queue.Full:
+                continue
+        raise _StoppedError
+
+    def decode(item: Work) -> None:
+        for chunk in of_clip(item):
+            put(chunk)
+
+    with ThreadPoolExecutor(decoders, initializer=_alone) as pool:
+        futures: list[Future[None]] = [pool.submit(decode, item) for item in work]
+        try:
+            left = len(work)
+            while left:
+                if ready.empty():
+                    yield None
+                chunk = _next_chunk(ready, futures)
+                left -= chunk.last
+                yield chunk
+        finally:
+            stop.set()
+            pool.shutdown(wait=True, cancel_futures=True)
+            # What a decoder sets for itself would be passed on to threads that begin later.
+            torch.set_num_threads(torch.get_num_threads())
+
+
+def _alone() -> None:
+    """Keeps torch within the calling thread: helpers of its own would spin beside it."""
+    torch.set_num_threads(1)
+
+
+class _StoppedError(Exception):
+    """The consumer has gone; a decoder ends."""
+
+
+def _next_chunk(ready: "queue.Queue[_Chunk]", futures: Sequence[Future[None]]) -> _Chunk:
+    while True:
+        try:
+            return ready.get(timeout=1.0)
+        except queue.Empty:
+            for future in futures:
+                if future.done():
+                    future.result()  # raises what a decoder died of, instead of waiting for ever
+
+
+def _clip_chunks(
+    clips: ClipTable, item: Work, size: int, detector: Detector | None
+) -> Iterator[_Chunk]:
+    index: list[int] = []
+    images: list[Tensor] = []
+    faceless: list[int] = []
+    problem = ""
+
+    def chunk(last: bool) -> _Chunk:
+        stacked = torch.cat(images) if images else None
+        frames = np.array(index, np.int32)
+        return _Chunk(item, frames, stacked, last, tuple(faceless) if last else (), problem)
+
+    try:
+        for number, picture in _pictures(clips, item, detector):
+            if picture is None:
+                faceless.append(number)
+                continue
+            if len(images) == CHUNK:
+                yield chunk(last=False)
+                index, images = [], []
+            index.append(number)
+            # Small at once: frames of the file's size are never gathered.
+            images.append(resized(torch.from_numpy(picture)[None], size))
+    except InputError as error:
+        problem = str(error)
+    yield chunk(last=True)
+
+
+def _pictures(
+    clips: ClipTable, item: Work, detector: Detector | None
+) -> Iterator[tuple[int, NDArray[np.uint8] | None]]:
+    if detector is None:
+        yield from _frames(clips, item, item.skip)
+        return
+    # Known frames are looked at again: what is followed must not depend on what is stored.
+    for number, face in followed(_frames(clips, item, frozenset()), detector):
+        if number not in item.skip:
+            yield number, face
+
+
+def _frames(
+    clips: ClipTable, item: Work, skip: frozenset[int]
+) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+    path = clips.paths[item.row]
+    if path is None:
+        raise InputError("no file")
+    read = sampled_images if clips.kind == "images" else sampled_frames
+    yield from read(path, item.strides, skip)
+
+
+def _through_model(
+    chunks: Iterator[_Chunk | None], model: nn.Module, device: torch.device, batch_size: int
+) -> Iterator[ClipFrames]:
+    """Fills batches across clips; yields each clip when its last frame is through."""
+    features: dict[int, list[NDArray[np.float32]]] = {}
+    frames: dict[int, list[NDArray[np.int32]]] = {}
+    waiting: list[_Chunk] = []
+    count = 0
+
+    def run() -> Iterator[ClipFrames]:
+        images = [chunk.images for chunk in waiting if chunk.images is not None]
+        outputs = _outputs(model, images, device)
+        start = 0
+        for chunk in waiting:
+            row = chunk.work.row
+            stop = start + len(chunk.frames)
+            frames.setdefault(row, []).append(chunk.frames)
+            if stop > start:
+                features.setdefault(row, []).append(outputs[start:stop])
+            start = stop
+            if chunk.last:
+                rows = features.pop(row, [np.empty((0, 0), np.float32)])
+                yield ClipFrames(
+                    chunk.work.clip_id,
+                    chunk.work.source,
+                    chunk.work.strides,
+                    np.concatenate(frames.pop(row)),
+                    np.concatenate(rows),
+                    chunk.faceless,
+                    chunk.problem,
+                )
+
+    for chunk in chunks:
+        if chunk is not None:
+            waiting.append(chunk)
+            count += len(chunk.frames)
+        if count >= batch_size or (chunk is None and count):
+            yield from run()
+            waiting, count = [], 0
+    yield from run()
+
+
+@torch.inference_mode()
+def _outputs(
+    model: nn.Module, images: Sequence[Tensor], device: torch.device
+) -> NDArray[np.float32]:
+    if not images:
+        return np.empty((0, 0), np.float32)
+    batch = torch.cat(list(images)).to(device, non_blocking=True)
+    outputs: Tensor = model(standardised(batch))
+    if not bool(torch.isfinite(outputs).all()):
+        raise InputError("the network gave NaN or infinity; check the weight file")
+    array: NDArray[np.float32] = outputs.float().cpu().numpy()
+    return array

@@ -1,0 +1,286 @@
+"""The feature store: one row a frame, each computed once.
+
+A folder per way of computing (weights, preprocessing), named by its fingerprint, of Parquet
+shards that are written whole and never changed: what was computed before an interruption stays.
+"""
+
+import hashlib
+import itertools
+import json
+import secrets
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from harness.atomic import write_text
+from harness.errors import InputError
+from harness.parquet import sealed_content, writing
+from harness.streams.sequences import FrameFeatures
+
+_SCHEMA_VERSION = "4"
+_METADATA_KEY = b"harness.clips"
+# Enough of a file to tell it from any other: a video's index lies at its begin or end.
+_SAMPLE = 1 << 16
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How features are computed; another recipe is another store.
+
+    weights: sha256 of the weight file. preprocessing: name of the image transform.
+    input_size: pixels a side. outputs: which of the network's outputs. precision: of its
+    convolutions. crop: how faces are found and cut out of frames, or "none".
+    """
+
+    weights: str
+    preprocessing: str
+    input_size: int
+    outputs: str = "outputs"
+    precision: str = "float32"
+    crop: str = "none"
+
+    def fingerprint(self) -> str:
+        """sha256 of the recipe and the store's schema."""
+        return hashlib.sha256(json.dumps([_SCHEMA_VERSION, vars(self)]).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class ClipFrames:
+    """Newly computed features of one clip.
+
+    strides: that are complete with these rows. frames: (n,) indices. features: (n, dim), of any
+    dim where n is 0. faceless: indices of frames that show no face and have no features.
+    problem: why the clip gave nothing, or not all; empty where all is well.
+    """
+
+    clip_id: str
+    source: str
+    strides: tuple[int, ...]
+    frames: NDArray[np.int32]
+    features: NDArray[np.float32]
+    faceless: tuple[int, ...] = ()
+    problem: str = ""
+
+
+@dataclass
+class _Stored:
+    source: str
+    problem: str = ""
+    faceless: set[int] = field(default_factory=set)
+    strides: set[int] = field(default_factory=set)
+    frames: list[NDArray[np.int32]] = field(default_factory=list)
+    features: list[NDArray[np.float32]] = field(default_factory=list)
+
+
+class FeatureStore:
+    """The stored features of one recipe, under `root/<fingerprint>`."""
+
+    def __init__(self, root: Path, recipe: Recipe) -> None:
+        self.recipe = recipe
+        self.folder = _folder(root, recipe)
+        self._clips: dict[str, _Stored] = {}
+        self._shards = 0
+        description = self.folder / "recipe.json"
+        if not description.exists():
+            write_text(description, json.dumps(vars(recipe), indent=2) + "\n")
+        for shard in sorted(self.folder.glob("[0-9]*.parquet")):
+            self._read(shard)
+
+    def missing_strides(self, clip_id: str, source: str, strides: Iterable[int]) -> list[int]:
+        """The strides whose frames are not all stored for this clip in this very state."""
+        stored = self._clips.get(clip_id)
+        if stored is None or stored.source != source:
+            return sorted(set(strides))
+        # A stride is served by any stored one that divides it.
+        return sorted(
+            {s for s in strides if not any(s % complete == 0 for complete in stored.strides)}
+        )
+
+    def known_frames(self, clip_id: str, source: str) -> frozenset[int]:
+        """The indices of the clip's frames that are stored."""
+        stored = self._clips.get(clip_id)
+        if stored is None or stored.source != source or not stored.frames:
+            return frozenset()
+        return frozenset(np.concatenate(stored.frames).tolist())
+
+    def problems(self, clips: Iterable[tuple[str, str]]) -> dict[str, str]:
+        """Of clips, given as (clip id, source), those that gave nothing or not all: the reason."""
+        stored = ((clip_id, self._clips.get(clip_id), source) for clip_id, source in clips)
+        return {
+            clip_id: clip.problem or f"no face in any of its {len(clip.faceless)} frames"
+            for clip_id, clip, source in stored
+            if clip is not None
+            and clip.source == source
+            and (clip.problem or (clip.faceless and not clip.frames))
+        }
+
+    def faceless(self, clips: Iterable[tuple[str, str]], strides: Sequence[int]) -> dict[str, int]:
+        """Of clips, given as (clip id, source): how many frames that one of `strides` asks for
+        show no face, where some do not."""
+        counts = {}
+        for clip_id, source in clips:
+            stored = self._clips.get(clip_id)
+            if stored is not None and stored.source == source:
+                wanted = [f for f in stored.faceless if any(f % stride == 0 for stride in strides)]
+                if wanted:
+                    counts[clip_id] = len(wanted)
+        return counts
+
+    def append(self, clips: Sequence[ClipFrames]) -> None:
+        """Writes one shard; when this returns, it is on the disk."""
+        if not clips:
+            return
+        # Other processes may write here, too: a name of its own overwrites nothing.
+        path = self.folder / f"{self._shards:06d}-{secrets.token_hex(4)}.parquet"
+        filled = [clip.features for clip in clips if len(clip.frames)]
+        flat = np.concatenate(filled or [np.empty((0, 1), np.float32)]).astype(np.float32)
+        dim = flat.shape[1]
+        table = pa.table(
+            {
+                "clip_id": pa.array(
+                    np.repeat([c.clip_id for c in clips], [len(c.frames) for c in clips]),
+                    pa.string(),
+                ),
+                "frame": pa.array(np.concatenate([c.frames for c in clips]), pa.int32()),
+                "features": pa.FixedSizeListArray.from_arrays(pa.array(flat.ravel()), dim),
+            }
+        )
+        notes = {
+            c.clip_id: {
+                "source": c.source,
+                "strides": list(c.strides),
+                "faceless": list(c.faceless),
+                "problem": c.problem,
+            }
+            for c in clips
+        }
+        text = json.dumps(notes).encode()
+        table = table.replace_schema_metadata({_METADATA_KEY: text})
+        with writing(path, table.schema) as writer:
+            writer.write_table(table)
+        self._take(clips)
+        self._shards += 1
+
+    def load(self, clips: Sequence[tuple[str, str]], strides: Sequence[int]) -> FrameFeatures:
+        """The features of clips, given as (clip id, source), in that order.
+
+        A clip that gave no frame has no rows; `problems` says why.
+
+        Only frames that one of `strides` asks for, in order of time.
+
+        Raises:
+            InputError: a clip whose frames are not stored, with how to compute them.
+        """
+        frames, features, counts = [], [], []
+        for clip_id, source in clips:
+            if self.missing_strides(clip_id, source, strides):
+                raise InputError(
+                    f"{self.folder}: no features of clip {clip_id} at strides {list(strides)}; "
+                    "run python -m harness.extract again"
+                )
+            stored = self._clips[clip_id]
+            if not stored.frames:
+                counts.append(0)
+                continue
+            index = np.concatenate(stored.frames)
+            # The same frame may stand in two shards when two runs computed it; any one will do.
+            unique, first = np.unique(index, return_index=True)
+            wanted = np.any([unique % stride == 0 for stride in strides], axis=0)
+            frames.append(unique[wanted])
+            features.append(np.concatenate(stored.features)[first[wanted]])
+            counts.append(int(wanted.sum()))
+        if not features:
+            raise InputError(
+                f"{self.folder}: none of {len(clips)} clips gave a frame; "
+                "do the files play, and do they show faces?"
+            )
+        return FrameFeatures(
+            features=np.ascontiguousarray(np.concatenate(features), dtype=np.float32),
+            frames=np.concatenate(frames).astype(np.int32),
+            offsets=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
+        )
+
+    def _read(self, shard: Path) -> None:
+        try:
+            table = pq.read_table(sealed_content(shard), page_checksum_verification=True)
+            notes = json.loads(table.schema.metadata[_METADATA_KEY])
+        except (OSError, pa.ArrowException, KeyError, TypeError, ValueError) as error:
+            raise InputError(
+                f"{shard}: a damaged feature shard ({error}); delete this file and run again, "
+                "its frames are then computed anew"
+            ) from error
+        ids = table["clip_id"].to_numpy(zero_copy_only=False)
+        frames = table["frame"].to_numpy()
+        column = table["features"].combine_chunks()
+        features = column.flatten().to_numpy().reshape(len(ids), column.type.list_size)
+        # A shard holds each clip's rows together.
+        bounds = [0, *(np.flatnonzero(ids[1:] != ids[:-1]) + 1).tolist(), len(ids)]
+        rows = {str(ids[a]): slice(a, b) for a, b in itertools.pairwise(bounds) if b > a}
+        nothing = slice(0, 0)
+        self._take(
+            ClipFrames(
+                clip_id,
+                note["source"],
+                tuple(note["strides"]),
+                frames[rows.get(clip_id, nothing)],
+                features[rows.get(clip_id, nothing)],
+                tuple(note["faceless"]),
+                note["problem"],
+            )
+            for clip_id, note in notes.items()
+        )
+        self._shards = max(self._shards, int(shard.stem.partition("-")[0]) + 1)
+
+    def _take(self, clips: Iterable[ClipFrames]) -> None:
+        for clip in clips:
+            stored = self._clips.get(clip.clip_id)
+            if stored is None or stored.source != clip.source:
+                # The video was exchanged since: what its predecessor gave is void.
+                stored = self._clips[clip.clip_id] = _Stored(clip.source)
+            stored.strides.update(clip.strides)
+            stored.faceless.update(clip.faceless)
+            stored.problem = clip.problem or stored.problem
+            if len(clip.frames):
+                stored.frames.append(clip.frames)
+                stored.features.append(clip.features)
+
+
+def is_there(root: Path, recipe: Recipe) -> bool:
+    """Whether something was ever stored for a recipe under `root`."""
+    return _folder(root, recipe).is_dir()
+
+
+def _folder(root: Path, recipe: Recipe) -> Path:
+    return root / recipe.fingerprint()[:16]
+
+
+def source_fingerprint(path: Path | None) -> str:
+    """Tells one state of what lies behind a clip from another.
+
+    Of a file its size and its first and last 64 KiB; of a folder each file's name, size and time
+    of change; of nothing, or of a file that cannot be read, that.
+    """
+    try:
+        return _fingerprint(path) if path else "nothing"
+    except OSError as error:
+        return f"unreadable: {error.strerror}"
+
+
+def _fingerprint(path: Path) -> str:
+    if path.is_dir():
+        states = ((p.name, p.stat().st_size, p.stat().st_mtime_ns) for p in sorted(path.iterdir()))
+        return hashlib.blake2b(repr(list(states)).encode(), digest_size=16).hexdigest()
+    if not path.is_file():
+        return "not a file"  # a pipe would be waited for
+    size = path.stat().st_size
+    digest = hashlib.blake2b(str(size).encode(), digest_size=16)
+    with path.open("rb") as file:
+        digest.update(file.read(_SAMPLE))
+        file.seek(max(0, size - _SAMPLE))
+        digest.update(file.read(_SAMPLE))
+    return digest.hexdigest()

@@ -1,0 +1,181 @@
+"""A study's folder: its manifest, its clips, and where the files of its trials are.
+
+`results/<study>/`: `study.json` (what the study is about), `study.log` (Optuna journal),
+`clips.parquet`, `predictions/<trial>.parquet`, `heads/<trial>.safetensors`. Only the driver of a
+search writes here. Neither torch nor ray is needed to read it.
+"""
+
+import fcntl
+import json
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.storages import BaseStorage
+from optuna.study import StudyDirection
+
+import harness
+from harness.atomic import write_text
+from harness.errors import InputError
+from harness.names import check_folder_name
+from harness.predictions import ClipIndex, trial_name, write_clips
+from harness.sealed import MANIFEST, read_sealed, write_sealed
+
+#: Of the study: what it is about, as in its manifest.
+ABOUT = "about"
+#: Of a manifest: what makes another study of it.
+DECISIVE = ("data", "features", "targets", "seed", "early_stop_split", "held_out", "storage")
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a study is about; a search on other data or features is another study.
+
+    data: sha256 of clip ids, splits, ratings, persons and files. features: fingerprint of how
+    they are computed.
+    early_stop_split: what stops heads. held_out: how many parts of train do, and their fingerprint.
+    storage: where the study is kept: its name, without user, password and options of a database.
+    recipe: how features are computed, None where the clips bring theirs.
+    oracle: best possible mean PCC on each split, known for synthetic clips alone;
+    oracle_by_target: the same for each target of a split.
+    problems: clips that gave nothing or not all, with the reason; empty: those that gave nothing,
+    which are predicted by the mean rating of train.
+    """
+
+    name: str
+    seed: int
+    space: str
+    data: str
+    features: str
+    recipe: dict[str, Any] | None
+    early_stop_split: str
+    held_out: str
+    storage: str
+    strides: tuple[int, ...]
+    targets: tuple[str, ...]
+    synthetic: bool
+    oracle: dict[str, float]
+    problems: dict[str, str]
+    empty: tuple[str, ...]
+    oracle_by_target: dict[str, dict[str, float]] = field(default_factory=dict)
+    code_version: str = harness.__version__
+
+
+class StudyFolder:
+    """Reads and writes one study's folder."""
+
+    def __init__(self, results: Path, name: str) -> None:
+        check_folder_name("--study", name)
+        self.path = results / name
+        self.name = name
+
+    def prediction_file(self, number: int) -> Path:
+        return self.path / "predictions" / f"{trial_name(number)}.parquet"
+
+    def head_file(self, number: int) -> Path:
+        return self.path / "heads" / f"{trial_name(number)}.safetensors"
+
+    def identity(self) -> str:
+        """A name of the folder that goes with it where it is moved; made at the first call."""
+        file = self.path / ".identity"
+        if not file.exists():
+            write_text(file, secrets.token_hex(8))
+        return file.read_text()
+
+    @contextmanager
+    def locked(self, shared: bool = False) -> Iterator[None]:
+        """Keeps a second search out of the folder, but for one of those that share a database.
+
+        The lock ends with the process.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        with (self.path / ".lock").open("w") as file:
+            try:
+                fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise InputError(
+                    f"{self.path}: another search works on this study; "
+                    "wait for it or choose another --study"
+                ) from error
+            yield
+
+    def settle(self, manifest: Manifest, index: ClipIndex) -> None:
+        """Writes the manifest and the clips of a new study, or checks that an old one agrees.
+
+        Raises:
+            InputError: the study was made from other data or features; it is left untouched.
+        """
+        file = self.path / "study.json"
+        if not file.exists():
+            write_clips(self.path / "clips.parquet", index)
+            # Last, so that a study with a manifest is whole.
+            write_sealed(file, MANIFEST, asdict(manifest))
+            return
+        old, new = self.manifest(), json.loads(json.dumps(asdict(manifest)))
+        for name in DECISIVE:
+            if old[name] != new[name]:
+                raise InputError(
+                    f"{file}, {name}: this study was begun with {_short(old[name])}, "
+                    f"now it is {_short(new[name])}; choose another --study"
+                )
+
+    def manifest(self) -> dict[str, Any]:
+        """The manifest as plain values."""
+        return read_sealed(self.path / "study.json", MANIFEST)
+
+    def study(self, storage: BaseStorage) -> optuna.Study:
+        """Opens the study, which may be new.
+
+        Raises:
+            InputError: it is there, and not for what is maximised.
+        """
+        study = optuna.create_study(
+            storage=storage, study_name=self.name, direction="maximize", load_if_exists=True
+        )
+        if study.directions != [StudyDirection.MAXIMIZE]:
+            directions = ", ".join(direction.name.lower() for direction in study.directions)
+            raise InputError(
+                f"--study {self.name}: the storage has a study of this name whose direction is "
+                f"{directions}; the mean PCC is maximised; choose another --study"
+            )
+        return study
+
+    @property
+    def artifacts_path(self) -> Path:
+        """Where the dashboard looks for files."""
+        return self.path / "artifacts"
+
+    def agree(self, study: optuna.Study) -> None:
+        """Checks that this folder and the storage's study are about the same.
+
+        A database's study may have been begun from another results folder.
+
+        Raises:
+            InputError: they are not, or the storage has lost the study.
+        """
+        mine = {name: self.manifest()[name] for name in DECISIVE}
+        known = study.user_attrs.get(ABOUT)
+        if known is None:
+            files = len(list((self.path / "predictions").glob("[0-9]*.parquet")))
+            if files:
+                raise InputError(
+                    f"{self.path}: holds predictions of {files} trials, but the storage knows of "
+                    "no trial; put the storage back, or choose another --study"
+                )
+            study.set_user_attr(ABOUT, mine)
+            return
+        for name, value in mine.items():
+            if known[name] != value:
+                raise InputError(
+                    f"--storage: its study {self.name}, {name}: was begun with "
+                    f"{_short(known[name])}, now it is {_short(value)}; choose another --study"
+                )
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= 24 else text[:12] + "..."

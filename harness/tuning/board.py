@@ -1,0 +1,144 @@
+"""The live table of a search; one plain line a finished trial where no terminal is watching."""
+
+import time
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any
+
+import optuna
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from harness.study.trials import complete
+
+_BARS = "▁▂▃▄▅▆▇█"
+_CURVE = 24
+_ROWS = 12
+_STYLES = {"RUNNING": "cyan", "COMPLETE": "green", "PRUNED": "dim", "FAIL": "red"}
+# Shown first, where a space searches them.
+_FIRST = ("loss", "reduction", "stride", "layers", "hidden")
+
+
+@dataclass
+class _Row:
+    number: int
+    params: dict[str, Any]
+    state: str = "RUNNING"
+    score: float | None = None
+    curve: list[float] = field(default_factory=list)
+
+
+class Board:
+    """Shows a search; use as a context manager and give it to the ledger as the watcher."""
+
+    def __init__(self, console: Console, total: int, done: int, study: optuna.Study) -> None:
+        """total, done: finished trials, in the end and now."""
+        self.console, self.total = console, total
+        self.before = self.done = done
+        self.best = max((t.value for t in complete(study) if t.value is not None), default=None)
+        self.rows: dict[int, _Row] = {}
+        self.counts = {"COMPLETE": 0, "PRUNED": 0, "FAIL": 0}
+        self.begun = time.monotonic()
+        live = console.is_terminal and not console.quiet
+        self.live = (
+            Live(console=console, get_renderable=self._render, refresh_per_second=4, transient=True)
+            if live
+            else None
+        )
+
+    def __enter__(self) -> "Board":
+        if self.live:
+            self.live.__enter__()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self.live:
+            self.live.__exit__(kind, error, trace)
+
+    def started(self, number: int, params: dict[str, Any]) -> None:
+        self.rows[number] = _Row(number, params)
+
+    def epochs(self, number: int, scores: list[tuple[int, float]]) -> None:
+        row = self.rows[number]
+        row.curve.extend(score for _, score in scores)
+        row.score = row.curve[-1] if row.curve else None
+
+    def ended(self, number: int, state: str, score: float | None, reason: str) -> None:
+        row = self.rows[number]
+        row.state, row.score = state, score
+        self.counts[state] += 1
+        self.done += state != "FAIL"
+        if state == "COMPLETE" and score is not None:
+            self.best = score if self.best is None else max(self.best, score)
+        self.console.print(self._line(row, reason), highlight=False, soft_wrap=True)
+
+    def summary(self) -> str:
+        """Finished, pruned and failed trials of this run."""
+        c = self.counts
+        return f"{c['COMPLETE']} complete, {c['PRUNED']} pruned, {c['FAIL']} failed"
+
+    def _line(self, row: _Row, reason: str) -> Text:
+        style = _STYLES[row.state]
+        score = "" if row.score is None else f"  mean PCC {row.score:.4f}"
+        epochs = f"  {len(row.curve)} epochs"
+        text = f"trial {row.number:>4}  {row.state:<8}{score}{epochs}  {settings(row.params)}"
+        return Text(text + (f"  {reason}" if reason else ""), style=style)
+
+    def _render(self) -> Group:
+        best = "none yet" if self.best is None else f"{self.best:.4f}"
+        head = Text(
+            f"{self.done}/{self.total} trials · best mean PCC {best} · {self.summary()} · "
+            f"{self._left()}",
+            style="bold",
+        )
+        table = Table(box=None, pad_edge=False, expand=True)
+        for name, width in (("trial", 5), ("epoch", 5), ("mean PCC", 8), ("curve", _CURVE)):
+            table.add_column(name, width=width, no_wrap=True)
+        table.add_column("settings", ratio=1, no_wrap=True, overflow="ellipsis")
+        running = [row for row in self.rows.values() if row.state == "RUNNING"]
+        for row in running[-_ROWS:]:
+            score = "" if row.score is None else f"{row.score:.4f}"
+            table.add_row(
+                str(row.number),
+                str(len(row.curve)),
+                score,
+                sparkline(row.curve[-_CURVE:]),
+                settings(row.params),
+            )
+        return Group(head, table)
+
+    def _left(self) -> str:
+        """Time left: mean time a finished trial of this run times the trials to come."""
+        ran = self.done - self.before
+        if not ran:
+            return "time left unknown yet"
+        seconds = (time.monotonic() - self.begun) / ran * (self.total - self.done)
+        return f"about {seconds / 60:.1f} min left"
+
+
+def sparkline(values: list[float]) -> str:
+    """Values as a row of bars, the lowest to the highest."""
+    finite = [value for value in values if value == value]
+    if not finite:
+        return ""
+    low, high = min(finite), max(finite)
+    span = (high - low) or 1.0
+    top = len(_BARS) - 1
+    return "".join(_BARS[round((v - low) / span * top)] if v == v else " " for v in values)
+
+
+def settings(params: dict[str, Any]) -> str:
+    """Hyperparameters on one line, those that are compared first."""
+    names = [n for n in _FIRST if n in params] + sorted(n for n in params if n not in _FIRST)
+    return " ".join(f"{name}={_short(params[name])}" for name in names)
+
+
+def _short(value: Any) -> str:
+    return f"{value:.2g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,245 @@
+"""Ray Tune runs the trials, the ledger keeps the study: what goes to and fro between the two."""
+
+import logging
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+# Both are read while ray.tune is imported: the terminal is ours, and the study keeps the results.
+os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
+os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
+# Ctrl-C is ours, too: Tune would end its run as if it were finished.
+os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")
+# The study is the state; Tune's snapshots of all its trials are read by nobody.
+os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "inf")
+
+from optuna.exceptions import UpdateFinishedTrialError
+from ray import tune
+from ray.tune.schedulers import FIFOScheduler, TrialScheduler
+from ray.tune.search import ConcurrencyLimiter, Searcher
+
+from harness import cluster
+from harness.errors import InputError
+from harness.interrupts import uninterrupted
+from harness.trials.trial import TrialData
+from harness.tuning.ledger import MAX_FAILURES_IN_A_ROW, Ledger
+from harness.tuning.worker import HeadTrainable
+
+# Tune tells of its trials' errors in logs; the study and the last line tell of them here.
+logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Resources:
+    """concurrency: trials at once; None: as many as fit. cpus, gpus: of each trial.
+    address: of a running Ray cluster; None starts one on this machine."""
+
+    concurrency: int | None = None
+    cpus: float = 1.0
+    gpus: float = 0.0
+    address: str | None = None
+
+
+class Broken(tune.Stopper):
+    """Stops all trials once a result could not be written."""
+
+    def __init__(self, search_alg: "StudySearch") -> None:
+        self._search = search_alg
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        return False
+
+    def stop_all(self) -> bool:
+        return self._search.broken is not None
+
+
+class StudySearch(Searcher):
+    """Takes trials from the ledger and brings back what became of them.
+
+    Tune's own search class for Optuna reports trials that a scheduler stopped as complete, loses
+    each trial's last step, and leaves zombies where a search is killed.
+    """
+
+    def __init__(self, ledger: Ledger, slots: int, deterministic: bool) -> None:
+        super().__init__()
+        self._ledger, self._slots, self._deterministic = ledger, slots, deterministic
+        self._numbers: dict[str, int] = {}
+        self._batch_is_full = False
+        #: What kept a result from being written. Tune would log it and go on.
+        self.broken: Exception | None = None
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | None:
+        idle = not self._ledger.open
+        if self._deterministic and not idle and self._batch_is_full:
+            return None
+        asked = None
+        if not self.broken and not self._ledger.hopeless:
+            with self._guarded():
+                asked = self._ledger.ask()
+        if asked is None:
+            # None means "ask again later": what is still in work may fail, and a search that has
+            # the rest of the budget may be dead.
+            ends = idle and (self.broken or self._ledger.hopeless or self._ledger.over)
+            return cast(dict[str, Any], Searcher.FINISHED) if ends else None
+        self._numbers[trial_id], config = asked
+        self._batch_is_full = len(self._ledger.open) >= self._slots
+        return config
+
+    def report(self, trial_id: str, result: dict[str, Any]) -> bool:
+        """Notes a trial's epochs; True if it is to be stopped."""
+        stop = False
+        with self._guarded(), self._held(trial_id) as number:
+            stop = self._ledger.report(number, result["epochs"])
+        return stop or trial_id not in self._numbers
+
+    def on_trial_complete(
+        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
+    ) -> None:
+        if trial_id not in self._numbers or self.broken:
+            return
+        with self._guarded(), self._held(trial_id) as number:
+            if error or not result:
+                self._ledger.fail(number, "the worker process died")
+            elif "failure" in result:
+                _log.error("trial %s failed\n%s", number, result["traceback"])
+                self._ledger.fail(number, result["failure"], result["lasting"])
+            elif "outcome" in result:
+                self._ledger.report(number, result["epochs"])
+                self._ledger.complete(number, result["outcome"].take())
+            else:
+                self._ledger.prune(number)
+        self._numbers.pop(trial_id, None)
+
+    @contextmanager
+    def _held(self, trial_id: str) -> Iterator[int]:
+        """The trial's number in the study, while it is this search's."""
+        number = self._numbers[trial_id]
+        try:
+            yield number
+        except UpdateFinishedTrialError:
+            self._ledger.lost(number)
+            del self._numbers[trial_id]
+
+    @contextmanager
+    def _guarded(self) -> Iterator[None]:
+        """Keeps an error for `run_trials` to raise; after it nothing more is written.
+
+        A trial that is asked for, or ends, does so wholly before Ctrl-C is heard.
+        """
+        try:
+            with uninterrupted():
+                yield
+        except Exception as error:
+            self.broken = error
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Tune pickles its search into snapshots that nobody reads: the study is the state.
+        return {}
+
+    def save(self, checkpoint_path: str) -> None:
+        # The study is the state; Tune insists on a file.
+        Path(checkpoint_path).touch()
+
+    def restore(self, checkpoint_path: str) -> None:
+        raise RuntimeError("a search is resumed from its study, not from Ray's snapshots")
+
+
+class StudyScheduler(FIFOScheduler):
+    """Stops the trials that the ledger's pruner stops."""
+
+    def __init__(self, search_alg: StudySearch) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._search = search_alg
+
+    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+        stop = self._search.report(trial.trial_id, result)
+        return TrialScheduler.STOP if stop else TrialScheduler.CONTINUE
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}  # as that of the search
+
+
+def run_trials(
+    ledger: Ledger,
+    data: TrialData,
+    resources: Resources,
+    *,
+    deterministic: bool = False,
+    last_words: Callable[[], str] = lambda: "run the same command again",
+) -> None:
+    """Runs trials until the ledger has no more of them.
+
+    Args:
+        last_words: of a search whose Ray is killed. deterministic: trials are asked for in batches,
+            each when the one before has ended.
+
+    Raises:
+        InputError: trials failed one after another; the message gives the last reason.
+        Exception: what kept a result from being written.
+    """
+    cluster.join(resources.address)
+    slots = _slots(resources)
+    search_alg = StudySearch(ledger, slots, deterministic)
+    try:
+        with cluster.watched(last_words):
+            _fit(search_alg, ledger, data, slots, resources)
+    finally:
+        # Also after Ctrl-C: what was running is tried again by the next run.
+        ledger.close_open()
+    if search_alg.broken:
+        raise search_alg.broken
+    if ledger.hopeless:
+        raise InputError(
+            f"study {ledger.study.study_name}: {MAX_FAILURES_IN_A_ROW} trials failed one after "
+            f"another, so the search stopped; the last: {ledger.last_reason}"
+        )
+
+
+def _fit(
+    search_alg: StudySearch, ledger: Ledger, data: TrialData, slots: int, resources: Resources
+) -> None:
+    decisions = ledger.rules.decisions if ledger.rules.agenda.pruned else frozenset()
+    trainable = tune.with_resources(
+        tune.with_parameters(HeadTrainable, data=data, decisions=decisions),
+        {"cpu": resources.cpus, "gpu": resources.gpus},
+    )
+    with tempfile.TemporaryDirectory(prefix="harness-tune-") as scratch:
+        tuner = tune.Tuner(
+            trainable,
+            tune_config=tune.TuneConfig(
+                search_alg=ConcurrencyLimiter(search_alg, max_concurrent=slots),
+                scheduler=StudyScheduler(search_alg),
+                num_samples=-1,  # the ledger says when it is over
+                reuse_actors=True,
+            ),
+            run_config=tune.RunConfig(
+                name="search",
+                storage_path=scratch,
+                verbose=0,
+                stop=Broken(search_alg),
+                failure_config=tune.FailureConfig(max_failures=0),
+                checkpoint_config=tune.CheckpointConfig(
+                    checkpoint_frequency=0, checkpoint_at_end=False
+                ),
+            ),
+        )
+        tuner.fit()
+
+
+def _slots(resources: Resources) -> int:
+    cpus, gpus = cluster.resource("CPU"), cluster.resource("GPU")
+    fit = int(cpus / resources.cpus) if resources.cpus else 1 << 16
+    if resources.gpus:
+        fit = min(fit, int(gpus / resources.gpus))
+    if fit < 1:
+        raise InputError(
+            f"a trial needs {resources.cpus:g} CPUs and {resources.gpus:g} GPUs, here are "
+            f"{cpus:g} and {gpus:g}; "
+            "lower --cpus-per-trial or --gpus-per-trial"
+        )
+    return min(fit, resources.concurrency or fit)

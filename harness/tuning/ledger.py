@@ -1,0 +1,325 @@
+"""The ledger of a study: what is tried next, and what became of each trial.
+
+Everything it goes by stands in the study. So a search that was killed goes on as if it had not
+been, and several searches of one study keep one budget: each takes a trial, and ends one, under the
+lock of the storage (`Backend.exclusive`).
+"""
+
+import logging
+import math
+import secrets
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+import optuna
+from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
+from optuna.pruners import BasePruner
+from optuna.samplers import BaseSampler
+from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy.exc import DBAPIError
+
+from harness.interrupts import Wait
+from harness.space.search_space import CONFIG, Point, SearchSpace, suggest
+from harness.study.trials import FINISHED, RETRY_OF, VOID, finished
+from harness.trials.trial import TrialResult
+from harness.tuning.agenda import CONFIRMS, ITEM, Agenda, Item
+from harness.tuning.driver import DRIVER, Driver, Fate
+from harness.tuning.queue import REASON, close, queued
+from harness.tuning.repeats import CUT_OFF, LASTING, first_repeat
+
+_log = logging.getLogger(__name__)
+# A study in which so many points fail, and nothing else ends, is broken, not unlucky.
+MAX_FAILURES_IN_A_ROW = 5
+# An undefined score ranks below every defined one, which is at least -1.
+WORST = -1.0
+# Seconds between two looks for work where other searches have all that is left.
+_REST = 2.0
+# Seconds for which a database may be away, and between two attempts.
+_PATIENCE, _PAUSE = 120.0, 0.5
+_T = TypeVar("_T")
+
+
+class LostError(Exception):
+    """The lock was in other hands while this search took a trial."""
+
+
+# After these an operation on the study begins anew: a server that is started again, for one.
+_PASSING = (StorageInternalError, DBAPIError, LostError)
+
+
+class Watcher(Protocol):
+    """What is told of a search while it runs."""
+
+    def started(self, number: int, params: Point) -> None: ...
+    def epochs(self, number: int, scores: list[tuple[int, float]]) -> None: ...
+    def ended(self, number: int, state: str, score: float | None, reason: str) -> None: ...
+
+
+@dataclass(frozen=True)
+class Rules:
+    """How a study is searched. sampler: made for a study that holds so many trials. decisions:
+    epochs after which the pruner is asked. targets: names of the intensities. keep: writes a
+    complete trial's files, before the study is told that it is complete."""
+
+    space: SearchSpace
+    agenda: Agenda
+    seed: int
+    sampler: Callable[[int], BaseSampler]
+    pruner: BasePruner
+    decisions: frozenset[int]
+    targets: tuple[str, ...]
+    keep: Callable[[optuna.Trial, TrialResult], None]
+
+
+class Ledger:
+    """Keeps one study, for one search of it."""
+
+    def __init__(self, study: optuna.Study, driver: Driver, rules: Rules, watcher: Watcher) -> None:
+        self.study, self.driver, self.rules, self.watcher = study, driver, rules, watcher
+        study.pruner = rules.pruner
+        # Thousands of trials take seconds to read; under the lock only what is new is.
+        study.get_trials(deepcopy=False)
+        #: Trials of this search that have not ended.
+        self.open: dict[int, optuna.Trial] = {}
+        #: Whether nothing is left that this search could still have to do, as `ask` saw it last;
+        #: until then another search that has the rest may turn out to be dead.
+        self.over = False
+        self.last_reason = ""
+        self._failed: set[int] = set()
+        self._last: dict[int, float] = {}
+        self._rests_until = -math.inf
+
+    @property
+    def hopeless(self) -> bool:
+        """Points failed one after another, and nothing else has ended."""
+        return len(self._failed) >= MAX_FAILURES_IN_A_ROW
+
+    def ask(self) -> tuple[int, Point] | None:
+        """The number and configuration of the next trial, or None: all that is left is in work."""
+        if time.monotonic() < self._rests_until:
+            return None
+        while (trial := self._anew(self._take)) is not None:
+            try:
+                point, config = self._anew(partial(self._draw, trial))
+            except UpdateFinishedTrialError:
+                del self.open[trial.number]  # another search took this one for dead
+            except _MisfitError as error:
+                self._refuse(trial.number, str(error))
+            except BaseException:
+                del self.open[trial.number]  # it is closed with what is nobody's
+                raise
+            else:
+                _log.info("trial %d begins: %s, seed %d", trial.number, point, config["seed"])
+                self.watcher.started(trial.number, point)
+                return trial.number, config
+        if self.driver.backend.shared:
+            self._rests_until = time.monotonic() + _REST
+        return None
+
+    def report(self, number: int, scores: list[tuple[int, float]]) -> bool:
+        """Notes (epoch, score) of a trial; True if it is to be stopped here."""
+        trial = self.open[number]
+        stop = False
+        for epoch, score in scores:
+            self._last[number] = score
+            self._anew(partial(trial.report, score if math.isfinite(score) else WORST, epoch))
+            if self.rules.agenda.pruned and epoch in self.rules.decisions:
+                stop = stop or self._anew(trial.should_prune)
+        self.watcher.epochs(number, scores)
+        return stop
+
+    def complete(self, number: int, result: TrialResult) -> None:
+        """Keeps a finished trial's files, then tells the study."""
+        # Attributes first: Optuna takes none after a trial has ended.
+        self._note(number, _facts(result, self.rules.targets))
+        self._anew(partial(self.rules.keep, self.open[number], result))
+        self._end(number, TrialState.COMPLETE, result.score)
+        self._failed.clear()
+
+    def prune(self, number: int) -> None:
+        """The trial was stopped, as `report` said."""
+        self._end(number, TrialState.PRUNED, None)
+        self._failed.clear()
+
+    def fail(self, number: int, reason: str, lasting: bool = False) -> None:
+        """The trial failed; it is tried again, but if it would fail again (`lasting`)."""
+        self._note(number, {REASON: reason, LASTING: lasting})
+        self._failed.add(self._frozen(number).user_attrs.get(RETRY_OF, number))
+        self.last_reason = reason
+        self._end(number, TrialState.FAIL, None, reason)
+
+    def lost(self, number: int) -> None:
+        """Another search took this one for dead and has closed the trial; so does this one."""
+        del self.open[number]
+        self.watcher.ended(number, TrialState.FAIL.name, self._last.pop(number, None), CUT_OFF)
+
+    def close_dead(self) -> None:
+        """Closes as failed what searches that died left; it is tried again."""
+        with self.driver.backend.exclusive():
+            self._close_dead(self.study.user_attrs)
+
+    def close_open(self) -> None:
+        """Closes what this search leaves running."""
+        self.open.clear()
+        try:
+            self.close_dead()
+        except _PASSING as error:
+            _log.warning("trials are left to the next search, the storage is away: %r", error)
+        self.driver.backend.seal()
+
+    def _anew(self, act: Callable[[], _T]) -> _T:
+        """Does what may be done twice, again where the storage was away for a moment."""
+        wait = Wait("the study's storage, which does not answer")
+        until = time.monotonic() + _PATIENCE
+        while True:
+            try:
+                return act()
+            except _PASSING as error:
+                _log.info("the storage was away: %r", error)
+                if time.monotonic() > until:
+                    raise
+            wait.pause(_PAUSE)
+
+    def _take(self) -> optuna.Trial | None:
+        """The next trial, taken under the lock; None: all that is left is in work."""
+        with self.driver.backend.exclusive() as still_ours:
+            attributes = self.study.user_attrs
+            trials, fates = self._close_dead(attributes)
+            mine = [trial for trial in trials if self.rules.agenda.counts(trial)]
+            void = attributes.get(VOID, {})
+            standing = {t.number for t in mine if t.state in FINISHED and str(t.number) not in void}
+            # A notebook's own running trials have no tag, and do not count.
+            running = [t for t in mine if t.state == TrialState.RUNNING and DRIVER in t.user_attrs]
+            self.over = len(standing) >= self.rules.agenda.total or "unknown" not in fates.values()
+            if len(standing) + len(running) >= self.rules.agenda.total:
+                return None
+            # What waits now was queued by a person, and Optuna takes it first.
+            number = next((t.number for t in trials if t.state == TrialState.WAITING), len(trials))
+            if number == len(trials):
+                item = first_repeat(mine, standing, self.rules.agenda.keys) or self._item(mine)
+                if item is None:
+                    return None
+                notes = {ITEM: item.key, **item.notes, **self.driver.tags}
+                self.study.enqueue_trial(item.params, user_attrs=notes)
+            self.study.sampler = self.rules.sampler(number)
+            trial = self.study.ask()
+            tags = trial.user_attrs
+            if DRIVER not in tags:
+                tags = {ITEM: f"queued {trial.number}", **self.driver.tags}
+                for name, value in tags.items():
+                    trial.set_user_attr(name, value)
+            still_ours()
+            if tags[DRIVER] != self.driver.token:
+                raise LostError(f"trial {trial.number} is another search's")
+            self.open[trial.number] = trial
+            return trial
+
+    def _item(self, trials: list[FrozenTrial]) -> Item | None:
+        taken = {trial.user_attrs.get(ITEM) for trial in trials}
+        items = (item for item in self.rules.agenda.items() if item.key not in taken)
+        drawn = Item(f"drawn {secrets.token_hex(8)}", {}, {}) if self.rules.agenda.drawn else None
+        return next(items, drawn)
+
+    def _close_dead(self, attributes: dict[str, Any]) -> tuple[list[FrozenTrial], dict[int, Fate]]:
+        """All trials, after what is nobody's was closed, and what became of the running ones."""
+        trials = self.study.get_trials(deepcopy=False)
+        fates = self.driver.fates(trials, attributes)
+        dead = [trial.number for trial in trials if self._is_dead(trial, fates)]
+        for number in dead:
+            close(self.study, self.driver.backend.storage, number, CUT_OFF)
+        return (self.study.get_trials(deepcopy=False) if dead else trials), fates
+
+    def _is_dead(self, trial: FrozenTrial, fates: dict[int, Fate]) -> bool:
+        if trial.state == TrialState.WAITING:
+            # Searches queue what they take within the same lock.
+            return ITEM in trial.user_attrs or DRIVER in trial.user_attrs
+        is_mine = trial.user_attrs.get(DRIVER) == self.driver.token
+        is_orphan = is_mine and trial.number not in self.open
+        is_running = trial.state == TrialState.RUNNING
+        return is_running and (is_orphan or fates.get(trial.number) == "dead")
+
+    def _draw(self, trial: optuna.Trial) -> tuple[Point, Point]:
+        """What is searched of a trial, and all of its configuration: drawn from the space, or, of
+        one that repeats another, that one's, whatever the space has become since."""
+        frozen = self._frozen(trial.number)
+        seed = trial_seed(self.rules.seed, frozen.user_attrs.get(RETRY_OF, trial.number))
+        trial.set_user_attr("seed", seed)
+        config = None
+        for number in (frozen.user_attrs.get(RETRY_OF), frozen.user_attrs.get(CONFIRMS)):
+            known = None if number is None else self._frozen(number)
+            if known is not None and CONFIG in known.user_attrs:
+                config, space = known.user_attrs[CONFIG], known.distributions
+                point = {name: suggest(trial, name, each) for name, each in space.items()}
+                break
+        if config is None:
+            if misfit := self.rules.space.misfit(queued(frozen)):
+                raise _MisfitError(misfit)
+            point = self.rules.space.suggest(trial)
+            config = self.rules.space.fixed | point
+        trial.set_user_attr(CONFIG, config)
+        return point, config | {"seed": seed}
+
+    def _refuse(self, number: int, reason: str) -> None:
+        """A point that a person queued is none of the space; that stops nothing else."""
+        self.watcher.started(number, {})
+        self._note(number, {REASON: reason, LASTING: True})
+        self._end(number, TrialState.FAIL, None, reason)
+
+    def _note(self, number: int, notes: dict[str, Any]) -> None:
+        for name, value in notes.items():
+            self._anew(partial(self.open[number].set_user_attr, name, value))
+
+    def _end(self, number: int, state: TrialState, score: float | None, reason: str = "") -> None:
+        self._anew(partial(self._tell, number, state, score))
+        # A trial that has ended in the study is no longer in work, whatever comes next.
+        del self.open[number]
+        self._rests_until = -math.inf
+        self.driver.backend.seal()
+        last = self._last.pop(number, None)
+        _log.info("trial %d is %s, score %s %s", number, state.name, score or last, reason)
+        self.watcher.ended(number, state.name, last if score is None else score, reason)
+
+    def _tell(self, number: int, state: TrialState, score: float | None) -> None:
+        with self.driver.backend.exclusive() as still_ours:
+            found = self._frozen(number).state
+            if found == TrialState.RUNNING:
+                still_ours()
+                self.study.tell(number, score, state)
+            elif found != state:  # else an attempt of ours had arrived
+                raise UpdateFinishedTrialError(f"trial {number} was ended by another search")
+
+    def _frozen(self, number: int) -> FrozenTrial:
+        return self.study.get_trials(deepcopy=False)[number]
+
+
+class _MisfitError(Exception):
+    """A queued point is not of the space."""
+
+
+def done(study: optuna.Study, agenda: Agenda) -> int:
+    """How many trials of an agenda are finished."""
+    return sum(agenda.counts(trial) for trial in finished(study))
+
+
+def trial_seed(study_seed: int, number: int) -> int:
+    """A trial's seed: from the study's and the trial's number, never from Ray's ids."""
+    state = np.random.SeedSequence([study_seed, number]).generate_state(1)
+    return int(state[0] >> 1)  # below 2^31, which every library takes
+
+
+def _facts(result: TrialResult, targets: tuple[str, ...]) -> dict[str, Any]:
+    """What the dashboard and the report show of a complete trial."""
+    return {
+        "pcc": {
+            name: round(float(r), 6) for name, r in zip(targets, result.per_target, strict=True)
+        },
+        "best_epoch": result.best.number,
+        "epochs": len(result.curve),
+        "seconds": round(result.seconds, 3),
+        "steps": result.steps,
+        "filled": result.filled,
+    }

@@ -1,0 +1,320 @@
+"""One run of a search: opens a study, runs what is left of its budget, and leaves it told."""
+
+import logging
+import shlex
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import optuna
+import torch
+from optuna.trial import FrozenTrial, TrialState
+from rich.console import Console
+
+from harness.console import invocation
+from harness.names import STORAGE_VARIABLE
+from harness.progress import Steps
+from harness.space.file import read_space
+from harness.space.pruners import decisions, make_pruner
+from harness.space.samplers import BY_EQUAL_BOUNDS, check_sampler, make_sampler
+from harness.space.search_space import SearchSpace
+from harness.spaces import find_space
+from harness.streams.clip_features import Machines
+from harness.streams.sources import Sources, demo_sources, real_sources
+from harness.study.backend import Backend, held_journal, open_backend, quiet_optuna
+from harness.study.folder import StudyFolder
+from harness.study.trials import COMMANDS
+from harness.trials.folds import check_scorable, hold_out
+from harness.trials.trial import TrialResult
+from harness.tuning import confirmation
+from harness.tuning.agenda import Agenda, SearchAgenda
+from harness.tuning.audit import audit
+from harness.tuning.board import Board
+from harness.tuning.dashboard import Artifacts, Dashboard, attach, describe
+from harness.tuning.driver import DRIVER, Driver
+from harness.tuning.ledger import Ledger, Rules, done
+from harness.tuning.log import logged
+from harness.tuning.options import Clips, Means, Plan, study_name
+from harness.tuning.preparation import Prepared, prepare
+from harness.tuning.results import save_trial
+from harness.tuning.sharing import fraction, measured_need
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass
+class Session:
+    """A study that is open for one search, under its folder's lock."""
+
+    folder: StudyFolder
+    backend: Backend
+    study: optuna.Study
+    prepared: Prepared
+    driver: Driver
+    plan: Plan
+    means: Means
+    out: Console
+    log: Path
+    dashboard: Dashboard | None = None
+
+    @property
+    def command(self) -> str:
+        """The command that continues this search, without secrets."""
+        return continuing(sys.argv[1:], self.means.storage)
+
+    def search(self) -> None:
+        """Runs what is left of the search's budget, and of the confirmations."""
+        space = self.prepared.space
+        agenda = SearchAgenda(space, self.plan.trials, self.plan.sampler == "grid")
+        if done(self.study, agenda) >= agenda.total:
+            self.out.print(
+                f"The study is complete: {agenda.total} trials; a larger --trials continues it."
+            )
+        else:
+            self._run(agenda, "search")
+        if self.plan.confirm and self._is_over(agenda):
+            again = confirmation.agenda(self.study, self.plan.confirm, self.plan.seeds)
+            if done(self.study, again) < again.total:
+                self._run(again, "confirmation")
+
+    def _is_over(self, agenda: Agenda) -> bool:
+        """Whether no other search is at work on what the best are chosen from."""
+        fates = self.driver.fates(self._running(agenda), self.study.user_attrs)
+        if others := [str(number) for number, fate in fates.items() if fate != "dead"]:
+            self.out.print(
+                f"Not confirmed yet: another search is at work on trial {', '.join(others)}; "
+                f"when it has ended: {self.command}",
+                style="yellow", markup=False, highlight=False, soft_wrap=True,
+            )  # fmt: skip
+        return not others
+
+    def _running(self, agenda: Agenda) -> list[FrozenTrial]:
+        trials = self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+        return [t for t in trials if agenda.counts(t) and DRIVER in t.user_attrs]
+
+    def _run(self, agenda: Agenda, what: str) -> None:
+        # Ray takes seconds to import, which a complete study need not wait for.
+        from harness.tuning.engine import Resources, run_trials
+
+        means, plan = self.means, self.plan
+        resources = Resources(means.concurrency, means.cpus_per_trial, self._gpus(), means.address)
+
+        def kept() -> str:
+            ended = done(self.study, agenda)
+            return (
+                f"{ended} of {agenda.total} trials of the {what} are kept. Continue: {self.command}"
+            )
+
+        with Board(self.out, agenda.total, done(self.study, agenda), self.study) as board:
+            ledger = Ledger(self.study, self.driver, self._rules(agenda), board)
+            try:
+                run_trials(
+                    ledger,
+                    self.prepared.data,
+                    resources,
+                    deterministic=plan.deterministic,
+                    last_words=kept,
+                )
+            except KeyboardInterrupt:
+                self.out.print(
+                    f"Interrupted; {kept()}", markup=False, highlight=False, soft_wrap=True
+                )
+                raise
+        self.out.print(f"This {what}: {board.summary()}")
+        missing = agenda.total - done(self.study, agenda)
+        if missing > 0 and not self._running(agenda):
+            self.out.print(
+                f"{missing} of {agenda.total} trials of the {what} are given up: they failed each "
+                "time; the study has their reasons",
+                style="yellow", highlight=False, soft_wrap=True,
+            )  # fmt: skip
+
+    def _rules(self, agenda: Agenda) -> Rules:
+        plan, space = self.plan, self.prepared.space
+        # What is stopped early depends on what has ended by then, which is never twice the same.
+        scheduler = "none" if plan.deterministic else plan.scheduler
+        return Rules(
+            space=space,
+            agenda=agenda,
+            seed=plan.seed,
+            sampler=lambda trials: make_sampler(
+                plan.sampler, plan.seed, trials, bool(space.only_if)
+            ),
+            pruner=make_pruner(scheduler, space.budget),
+            decisions=decisions(scheduler, space.budget),
+            targets=self.prepared.index.target_names,
+            keep=self._keep,
+        )
+
+    def _keep(self, trial: optuna.Trial, result: TrialResult) -> None:
+        save_trial(self.folder, trial.number, result, self.prepared.index)
+        file = self.folder.prediction_file(trial.number)
+        attach(trial, file, Artifacts(self.folder.artifacts_path))
+
+    def _gpus(self) -> float:
+        """Of a GPU, for each trial."""
+        if self.means.gpus_per_trial is not None:
+            return self.means.gpus_per_trial
+        if not torch.cuda.is_available():
+            self._tell_of_idle_gpus()
+            return 0.0
+        need = measured_need(self.prepared.space, self.prepared.data)
+        # What is free: this process keeps some, and others may have theirs.
+        total, _ = torch.cuda.mem_get_info()
+        share, why = fraction(need, total)
+        self.out.print(why, highlight=False, soft_wrap=True)
+        return share
+
+    def _tell_of_idle_gpus(self) -> None:
+        if self.means.address is None:
+            return
+        from harness import cluster
+
+        cluster.join(self.means.address)
+        if gpus := cluster.resource("GPU"):
+            self.out.print(
+                f"{gpus:g} GPUs of the cluster are not used: what a trial needs of one is measured "
+                "on this machine, which has none; give --gpus-per-trial, such as 0.1",
+                style="yellow", highlight=False, soft_wrap=True,
+            )  # fmt: skip
+
+
+@contextmanager
+def opened(clips: Clips, plan: Plan, means: Means, out: Console) -> Iterator[Session]:
+    """Prepares clips and study; the study is locked, and logged to its folder, until the end.
+
+    Raises:
+        InputError: of anything that a person can mend, before anything is written where possible.
+    """
+    quiet_optuna()
+    check_sampler(plan.sampler)
+    space = _space(clips, plan)
+    folder = StudyFolder(means.results, study_name(clips, means))
+    shared = means.storage is not None and "://" in means.storage
+    with ExitStack() as stack:
+        stack.enter_context(folder.locked(shared))
+        stack.enter_context(held_journal(means.storage))
+        log = stack.enter_context(logged(folder.path / "log", (means.storage or "",)))
+        _log.info("command: %s", continuing(sys.argv[1:], means.storage))
+        given, prepared = _prepare(clips, plan, means, space, out)
+        backend = open_backend(folder.path, means.storage)
+        folder.settle(prepared.manifest(folder.name, plan.seed, backend.name), prepared.index)
+        if prepared.extraction:
+            out.print(f"Features: {prepared.extraction}", highlight=False)
+        lines = prepared.gaps.lines(" and are predicted by train's mean")
+        lines += prepared.gaps.write(folder.path / "clips-with-gaps.csv")
+        for line in (*given.clips.notes, *prepared.notes, *lines):
+            out.print(line, style="yellow", markup=False, soft_wrap=True)
+        if given.clips.synthetic:
+            out.print("[yellow]SYNTHETIC demo clips: no score here is a result on Hume-Reaction.")
+        study = folder.study(backend.storage)
+        folder.agree(study)
+        moved = prepared.space.agree(study)
+        if moved and plan.sampler in BY_EQUAL_BOUNDS:
+            out.print(
+                f"Other bounds than before: {', '.join(moved)}; {plan.sampler} draws these apart "
+                "from the others, another --study would not",
+                style="yellow", highlight=False, soft_wrap=True,
+            )  # fmt: skip
+        driver = stack.enter_context(Driver(folder, backend, study))
+        for line in audit(study, folder, prepared.index, driver):
+            out.print(line, style="red", markup=False, soft_wrap=True)
+        said = continuing(sys.argv[1:], means.storage)
+        if said not in (known := study.user_attrs.get(COMMANDS, [])):
+            study.set_user_attr(COMMANDS, [*known, said])
+        session = Session(folder, backend, study, prepared, driver, plan, means, out, log)
+        describe(study, _note(session))
+        backend.seal()
+        if means.dashboard:
+            session.dashboard = stack.enter_context(Dashboard(backend, folder.artifacts_path))
+            out.print(f"Dashboard: {session.dashboard.address}", highlight=False)
+        yield session
+        backend.seal()
+
+
+def continuing(arguments: list[str], storage: str | None) -> str:
+    """A command line that runs this search again; a URL that may hold a password is left out."""
+    shown = [
+        f'"{argument.replace(storage, f"${STORAGE_VARIABLE}")}"'
+        if storage and storage in argument and _is_secret(storage)
+        else shlex.quote(argument)
+        for argument in arguments
+    ]
+    return " ".join([invocation("search"), *shown])
+
+
+def combining(folder: StudyFolder) -> str:
+    """The command that makes an ensemble of a study."""
+    results = folder.path.parent
+    elsewhere = "" if results == Path("results") else f" --results {shlex.quote(str(results))}"
+    return f"{invocation('ensemble')} --top 5 --study {folder.name}{elsewhere}"
+
+
+def _is_secret(storage: str) -> bool:
+    return "://" in storage and ("@" in storage or "?" in storage)
+
+
+def _space(clips: Clips, plan: Plan) -> SearchSpace:
+    default = find_space("paper" if clips.data else "demo")
+    space = read_space(plan.space or default, plan.epochs)
+    make_pruner(plan.scheduler, space.budget)
+    return space
+
+
+def _prepare(
+    clips: Clips, plan: Plan, means: Means, space: SearchSpace, out: Console
+) -> tuple[Sources, Prepared]:
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    cache = means.results / ".cache"
+    with Steps(out) as steps:
+        if clips.data:
+            given = real_sources(
+                clips.data,
+                clips.weights,
+                clips.layout,
+                clips.features,
+                clips.crop,
+                clips.precision,
+                clips.strict,
+            )
+        else:
+            given = demo_sources(cache, steps)
+        machines = Machines(device, means.address)
+        prepared = prepare(given, cache, space, machines, steps, clips.strict)
+    if plan.sampler == "grid":
+        prepared.space.grid()  # complains where it is infinite
+    held, notes = hold_out(
+        prepared.data,
+        given.clips.groups,
+        given.clips.folds,
+        folds=clips.folds,
+        fraction=clips.early_stop_fraction,
+        seed=plan.seed,
+    )
+    check_scorable(held, space.strides(), prepared.index.target_names)
+    return given, replace(prepared, data=held, notes=(*prepared.notes, *notes))
+
+
+def _note(session: Session) -> str:
+    """What the dashboard says of the study."""
+    prepared = session.prepared
+    splits = ", ".join(f"{len(r)} {split}" for split, r in prepared.data.rows.items())
+    synthetic = (
+        "\n**Synthetic clips: no score here is a result on Hume-Reaction.**\n"
+        if prepared.index.synthetic
+        else ""
+    )
+    name = session.folder.name
+    return f"""# {name}
+{synthetic}
+Mean PCC on val over {", ".join(prepared.index.target_names)}; clips: {splits}.
+Search space: `{prepared.space.path.name}`, sampler `{session.plan.sampler}`, scheduler
+`{session.plan.scheduler}`, seed {session.plan.seed}; `{prepared.data.early_stop_split}` stops the
+heads.
+
+Continue: `{session.command}`
+
+Combine: `{combining(session.folder)}`
+"""

@@ -1,0 +1,81 @@
+"""How many trials share a GPU: from the memory that the largest of a space needs."""
+
+import gc
+from dataclasses import replace
+from typing import Any
+
+import torch
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+from harness.errors import InputError
+from harness.models.config import TrialConfig, memory
+from harness.space.search_space import SearchSpace
+from harness.trials.trial import Trial, TrialData
+
+# Of a process on a GPU, beside what torch counts: the driver's context and the libraries' kernels.
+CONTEXT = 700 * 2**20
+# Allocators round up, and a sequence may be longer than those that were measured.
+MARGIN = 1.3
+#: More trials than this do not make a GPU faster: their launches wait for each other.
+MOST = 16
+
+
+def largest(space: SearchSpace) -> TrialConfig:
+    """The configuration of a space that needs the most memory."""
+    values = dict(space.fixed)
+    for name, distribution in space.distributions.items():
+        extremes = _extremes(distribution)
+        if name in space.only_if:  # where it is not searched, it keeps its default
+            extremes.append(getattr(TrialConfig, name))
+        if (most := memory(name, extremes)) is not None:
+            values[name] = most
+    return TrialConfig(**values)
+
+
+def measured_need(space: SearchSpace, data: TrialData) -> int:
+    """Bytes of GPU memory that a trial of the space needs at most; trains two epochs of it.
+
+    Raises:
+        InputError: it does not fit.
+    """
+    # What this process held before, the network that extracts say, is none of a trial's.
+    gc.collect()
+    torch.cuda.empty_cache()
+    torch.cuda.reset_peak_memory_stats()
+    try:
+        return _peak(space, data)
+    except torch.OutOfMemoryError as error:
+        raise InputError(
+            f"{space.path}: the largest trial of the space does not fit this GPU ({error}); make "
+            "the space smaller, or give --gpus-per-trial, where such trials then fail"
+        ) from error
+
+
+def _peak(space: SearchSpace, data: TrialData) -> int:
+    config = largest(space)
+    trial = Trial(replace(config, epochs=2), data, torch.device("cuda"))
+    while not trial.finished:
+        trial.step()
+    peak = torch.cuda.max_memory_reserved()
+    del trial
+    torch.cuda.empty_cache()
+    return int(peak)
+
+
+def fraction(need: int, total: int) -> tuple[float, str]:
+    """The share of a GPU with `total` bytes for a trial that needs `need`, and a line on why."""
+    with_margin = need * MARGIN + CONTEXT
+    trials = max(1, min(MOST, int(total // with_margin)))
+    told = (
+        f"{trials} trials share a GPU: the largest of the space needs {need / 2**20:.0f} MiB, with "
+        f"context and margin {with_margin / 2**20:.0f} of {total / 2**20:.0f}; "
+        "--gpus-per-trial changes it"
+    )
+    return 1 / trials, told
+
+
+def _extremes(distribution: object) -> list[Any]:
+    if isinstance(distribution, CategoricalDistribution):
+        return list(distribution.choices)
+    assert isinstance(distribution, IntDistribution | FloatDistribution)  # there are no others
+    return [distribution.low, distribution.high]

@@ -1,0 +1,87 @@
+"""The start of a search: Ray starts while the rest is imported.
+
+Both take seconds. Ray mostly waits for its processes, in the main thread, which signals need;
+the imports run in another one.
+"""
+
+import importlib
+import threading
+import tomllib
+from contextlib import suppress
+from pathlib import Path
+
+from harness.spaces import find_space
+from harness.tuning.options import Clips, Means, Plan, study_name
+
+_SESSION = "harness.tuning.session"
+
+
+def start(clips: Clips, plan: Plan, means: Means) -> None:
+    """Imports what a search needs, and starts Ray meanwhile where trials will surely follow soon.
+
+    Raises:
+        InputError: Ray does not start, or the cluster does not answer.
+    """
+    if not _trials_follow(clips, plan, means):
+        return
+    # Ray's own imports come first: the two threads then share hardly any module.
+    from harness import cluster
+
+    importing = threading.Thread(target=_import_session, daemon=True)
+    importing.start()
+    try:
+        cluster.join(means.address)
+    finally:
+        importing.join()
+
+
+def _import_session() -> None:
+    # An error comes again, in the main thread, where the module is imported for use.
+    with suppress(Exception):
+        importlib.import_module(_SESSION)
+
+
+def _trials_follow(clips: Clips, plan: Plan, means: Means) -> bool:
+    """Whether trials start without a long extraction before them, and are not all complete.
+
+    Where that takes more than a glance, Ray starts later.
+    """
+    if means.storage is not None and "://" in means.storage:
+        return False
+    if clips.data is not None and not clips.data.is_dir():
+        return False
+    folder = means.results / study_name(clips, means)
+    if (folder / "study.json").is_file():
+        journal = Path(means.storage) if means.storage else folder / "study.log"
+        return plan.sampler != "grid" and _finished(journal, folder.name) < _total(clips, plan)
+    # Without weights the clips bring their features.
+    return clips.data is not None and clips.weights is None
+
+
+def _total(clips: Clips, plan: Plan) -> int:
+    """The search's budget; 0 where its space is not readable, of which the session will tell."""
+    if plan.trials is not None:
+        return plan.trials
+    try:
+        path = plan.space or find_space("paper" if clips.data else "demo")
+        return int(tomllib.loads(path.read_text())["budget"]["trials"])
+    except Exception:
+        return 0
+
+
+def _finished(journal: Path, name: str) -> float:
+    """How many trials count against the budget, at most; infinite where the journal is not whole,
+    of which the session will tell."""
+    if not journal.is_file():
+        return 0
+    from optuna.trial import TrialState
+
+    from harness.study.journal import Journal
+
+    try:
+        storage = Journal(journal).read()
+        study = storage.get_study_id_from_name(name)
+        done = (TrialState.COMPLETE, TrialState.PRUNED)
+        return len(storage.get_all_trials(study, deepcopy=False, states=done))
+    except Exception:
+        return float("inf")
