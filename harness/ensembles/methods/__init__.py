@@ -15,4 +15,4 @@ def _method(name: str) -> type[Method]:
 
 
 #: By name, in the order of `harness.choices.METHODS`, where a new method is entered.
-METHODS = {name: _method(name) for name in map(str, choices.METHODS)}
+METHODS: dict[str, type[Method]] = {name: _method(name) for name in choices.METHODS}
