@@ -84,6 +84,8 @@ def test_a_removed_hyperparameter_is_read_where_it_means_the_same() -> None:
         TrialConfig.from_dict({**CONFIG.to_dict(), "precision": "bf16"})
     with pytest.raises(TypeError, match="tempo"):
         TrialConfig.from_dict({"tempo": 1})
+    with pytest.raises(TypeError, match="expected hyperparameters by name"):
+        TrialConfig.from_dict([])  # type: ignore[arg-type]
 
 
 def test_heads_of_earlier_versions_are_read_or_refused(tmp_path: Path) -> None:

@@ -151,9 +151,11 @@ class TrialConfig:
         their value means what this version does.
 
         Raises:
-            TypeError: an unknown name.
+            TypeError: an unknown name, or no dict (of a file from elsewhere, say).
             ValueError: a value that is not accepted, or of a removed hyperparameter another one.
         """
+        if not isinstance(values, dict):
+            raise TypeError(f"expected hyperparameters by name, got {values!r}")
         for name, only in _REMOVED.items():
             if values.get(name, only) != only:
                 raise ValueError(
