@@ -86,7 +86,7 @@ def test_every_part_gives_figures_or_its_reason(tmp_path: Path) -> None:
             "av", "cores"} <= card.keys()  # fmt: skip
     tests = parts["tests"]["figures"]
     assert (tests["failed"], tests["not_run"]) == (0, 0), tests
-    assert tests["passed"] + tests["skipped"] > 10
+    assert tests["passed"] + tests["skipped"] >= 8
     check_rows(parts["extraction"], *NETWORK, "over_plain_float32")
     of = {(row["way"], row["precision"]): row for row in parts["extraction"]["figures"]["rows"]}
     assert {precision for _, precision in of} == {"float32", "tf32", "bf16"}
@@ -111,7 +111,7 @@ def test_a_bare_machine_measures_what_it_can(tmp_path: Path) -> None:
     check_rows(parts["training"], *TRAINING)
     check_rows(parts["sharing"], *SHARING)
     tests = parts["tests"]["figures"]
-    assert tests["passed"] + tests["skipped"] > 10, "those of heads run"
+    assert tests["passed"] + tests["skipped"] >= 8, "those of heads run"
     assert "optuna" in "".join(tests["not_run_for"].values()), tests
 
 

@@ -112,7 +112,7 @@ def test_folds_keep_predictions_of_train_and_belong_to_the_study(
     assert values.shape == (10, 7)
     study = harness.load_study(tmp_path / "s")
     np.testing.assert_array_equal(study.predictions("00000", "train"), values)
-    other = command("search", *search, "--folds", 4)
+    other = command("search", *search, "--folds", 2)
     assert other.returncode == 1
     assert "was begun with 3 parts" in other.stderr
     assert "was begun with folds, now it is val" in command("search", *search).stderr
