@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -287,9 +288,13 @@ def _through_model(
     waiting: list[_Chunk] = []
     count = 0
 
-    def run() -> Iterator[ClipFrames]:
+    threads = torch.get_num_threads()
+
+    def run(behind: bool) -> Iterator[ClipFrames]:
         images = [chunk.images for chunk in waiting if chunk.images is not None]
-        outputs = _outputs(model, images, device)
+        # While decoding is what the run waits for, the decoders need the cores.
+        with _threads(1 if behind else threads):
+            outputs = _outputs(model, images, device)
         start = 0
         for chunk in waiting:
             row = chunk.work.row
@@ -315,9 +320,20 @@ def _through_model(
             waiting.append(chunk)
             count += len(chunk.frames)
         if count >= batch_size or (chunk is None and count):
-            yield from run()
+            yield from run(behind=chunk is None)
             waiting, count = [], 0
-    yield from run()
+    yield from run(behind=False)
+
+
+@contextmanager
+def _threads(number: int) -> Iterator[None]:
+    """torch computes with so many threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 @torch.inference_mode()
