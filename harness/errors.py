@@ -4,8 +4,16 @@
 class InputError(ValueError):
     """Bad input: the message names the file, row or field, what was expected and what to do.
 
-    Commands print the message on one line, without a traceback, and exit with 1.
+    argument: of the public interface, whose value is meant; `str` puts its name before the message,
+    and a command the option's. Commands print the line without a traceback and exit with 1.
     """
+
+    def __init__(self, message: str, argument: str | None = None) -> None:
+        super().__init__(message, argument)
+        self.message, self.argument = message, argument
+
+    def __str__(self) -> str:
+        return f"{self.argument}: {self.message}" if self.argument else self.message
 
 
 def printable(text: str) -> str:

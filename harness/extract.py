@@ -33,9 +33,8 @@ def main(
     # Heavy imports follow; help and wrong usage need none of them.
     import torch
 
-    from harness.models.config import TrialConfig
     from harness.progress import Steps
-    from harness.streams.clip_features import Machines, extract_features
+    from harness.streams.features import Machines, extract_features
     from harness.streams.sources import real_sources
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -43,19 +42,20 @@ def main(
     cache = results / ".cache"
     # One word for two things that no layout has both of.
     outputs = features if features in OUTPUTS else None
-    chosen = None if outputs else features
     with Steps(out) as steps:
-        given = real_sources(data, weights, layout, chosen, crop, precision, strict)
-        kind = outputs or TrialConfig.features
-        done, gaps = extract_features(given, cache, tuple(stride), kind, machines, steps)
+        clips, encoder = real_sources(
+            data, weights, layout=layout, features=None if outputs else features, crop=crop,
+            precision=precision, outputs=outputs or "outputs", strict=strict,
+        )  # fmt: skip
+        done, gaps = extract_features(clips, encoder, cache, tuple(stride), machines, steps)
     if strict:
         gaps.refuse()
     brought = f"{done.kept} clips bring their features; nothing is computed"
-    out.print(brought if given.weights is None else str(done), highlight=False)
+    out.print(str(done) if encoder else brought, highlight=False)
     lines = gaps.lines() + gaps.write(cache / f"{data.resolve().name}-gaps.csv")
-    for line in (*given.clips.notes, *lines):
+    for line in (*clips.notes, *lines):
         out.print(line, style="yellow", markup=False, soft_wrap=True)
-    if given.weights is not None:
+    if encoder:
         out.print(f"Store: {cache / 'features'}", markup=False, soft_wrap=True)
 
 

@@ -1,6 +1,5 @@
 """`python -m harness.predict`: new clips in, a csv of intensities out, by a stored ensemble."""
 
-from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,21 +9,9 @@ from harness import options as o
 from harness.console import console, run
 
 if TYPE_CHECKING:
-    from harness.predictor import Predictor
     from harness.streams.clip_issues import Gap
 
 app = typer.Typer(add_completion=False, rich_markup_mode="rich")
-
-
-def load(folder: str | PathLike[str]) -> "Predictor":
-    """The ensemble in `results/<study>/ensembles/<name>/` with the heads of its members.
-
-    Raises:
-        InputError: a file is missing or damaged, or belongs to something else.
-    """
-    from harness import predictor
-
-    return predictor.load(folder)
 
 
 @app.command()
@@ -49,6 +36,7 @@ def main(
     from harness.atomic import write_text
     from harness.clips.layouts import read_new_clips
     from harness.ensembles.files import submission
+    from harness.predictor import load
     from harness.progress import Steps
     from harness.streams.clip_issues import Gaps
 
@@ -62,7 +50,7 @@ def main(
         )  # fmt: skip
     del table["filled"]
     write_text(out, submission(list(table.index), list(table.columns), table.to_numpy()))
-    members = len(predictor.members)
+    members = len(predictor.models)
     printer.print(f"{len(table)} clips predicted by {members} trials", highlight=False)
     found = Gaps(tuple(gaps.values()))
     lines = found.lines(" and are predicted by train's mean")

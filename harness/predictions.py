@@ -8,7 +8,6 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from harness.dataset import Dataset
 from harness.errors import InputError
 from harness.metrics import mean_pcc
 from harness.parquet import sealed_content, writing
@@ -31,56 +31,6 @@ _PREFIX = "harness."
 MOST_CLIPS = 1_000_000
 # Of a cell on average: an id has at most 130 characters.
 _MOST_BYTES = 4096
-
-
-@dataclass(frozen=True)
-class ClipIndex:
-    """The clips of a study in their order, as `clips.parquet` holds them.
-
-    targets: (clips, targets) float32, NaN where unlabelled. groups: a person each, if known.
-    """
-
-    clip_ids: tuple[str, ...]
-    splits: tuple[str, ...]
-    targets: NDArray[np.float32]
-    target_names: tuple[str, ...]
-    groups: tuple[str, ...] | None = None
-    synthetic: bool = False
-
-    def rows(self, split: str) -> NDArray[np.intp]:
-        """The row numbers of a split's clips, ascending."""
-        return self._rows.get(split, np.empty(0, np.intp))
-
-    def ids(self, split: str) -> list[str]:
-        """The clip ids of a split, in order."""
-        return self._ids.get(split, [])
-
-    def are_ids(self, found: pa.ChunkedArray, split: str) -> bool:
-        """Whether a column holds the split's ids, in order."""
-        expected = self._arrow_ids.get(split)
-        return len(found) == 0 if expected is None else bool(found.equals(expected))
-
-    def digest(self, split: str) -> str:
-        """sha256 of the split's clip ids in order."""
-        return self._digests.get(split) or _digest([])
-
-    # Kept, since every prediction file of a study is checked against them.
-    @cached_property
-    def _rows(self) -> dict[str, NDArray[np.intp]]:
-        splits = np.array(self.splits, dtype=object)
-        return {split: np.flatnonzero(splits == split) for split in set(self.splits)}
-
-    @cached_property
-    def _ids(self) -> dict[str, list[str]]:
-        return {k: [self.clip_ids[row] for row in rows] for k, rows in self._rows.items()}
-
-    @cached_property
-    def _arrow_ids(self) -> dict[str, pa.ChunkedArray]:
-        return {k: pa.chunked_array([pa.array(ids, pa.string())]) for k, ids in self._ids.items()}
-
-    @cached_property
-    def _digests(self) -> dict[str, str]:
-        return {split: _digest(ids) for split, ids in self._ids.items()}
 
 
 @dataclass(frozen=True)
@@ -105,26 +55,26 @@ def trial_name(number: int) -> str:
     return f"{number:05d}"
 
 
-def write_clips(path: Path, index: ClipIndex) -> None:
+def write_clips(path: Path, clips: Dataset) -> None:
     """Writes a study's clips, once."""
     columns: dict[str, Any] = {
-        "clip_id": pa.array(index.clip_ids, pa.string()),
-        "split": pa.array(index.splits, pa.string()),
+        "clip_id": pa.array(clips.clip_ids, pa.string()),
+        "split": pa.array(clips.splits, pa.string()),
     }
-    if index.groups is not None:
-        columns["group"] = pa.array(index.groups, pa.string())
-    for column, name in enumerate(index.target_names):
-        columns[name] = pa.array(index.targets[:, column], pa.float32())
-    notes = {"targets": list(index.target_names), "synthetic": index.synthetic}
+    if clips.groups is not None:
+        columns["group"] = pa.array(clips.groups, pa.string())
+    for column, name in enumerate(clips.target_names):
+        columns[name] = pa.array(clips.ratings[:, column], pa.float32())
+    notes = {"targets": list(clips.target_names), "synthetic": clips.synthetic}
     table = pa.table(columns).replace_schema_metadata(_metadata(notes))
     with writing(path, table.schema) as writer:
         writer.write_table(table)
 
 
-def read_clips(path: Path) -> ClipIndex:
+def read_clips(path: Path) -> Dataset:
     """Reads a study's clips. InputError if the file is missing, damaged or of another schema."""
     table, notes = _opened(path)
-    return ClipIndex(
+    return Dataset(
         clip_ids=tuple(table["clip_id"].to_pylist()),
         splits=tuple(table["split"].to_pylist()),
         targets=_matrix(table, notes["targets"]),
@@ -137,36 +87,36 @@ def read_clips(path: Path) -> ClipIndex:
 def write_predictions(
     path: Path,
     info: PredictionInfo,
-    index: ClipIndex,
+    clips: Dataset,
     predictions: Mapping[str, NDArray[np.float32]],
 ) -> None:
     """Writes a trial's predictions atomically.
 
     Args:
-        predictions: split -> (clips of the split in the index's order, targets).
+        predictions: split -> (clips of the split in their order, targets).
 
     Raises:
-        ValueError: another shape than the index says, NaN or infinity; nothing is written.
+        ValueError: another shape than the clips say, NaN or infinity; nothing is written.
     """
     splits = [split for split in SPLIT_ORDER if split in predictions]
-    _check_complete(index, predictions, splits)
-    digests = {split: index.digest(split) for split in splits}
-    schema = _schema(index.target_names, _metadata(_notes(info) | {"clips": digests}))
+    _check_complete(clips, predictions, splits)
+    digests = {split: clips.ids_digest(split) for split in splits}
+    schema = _schema(clips.target_names, _metadata(_notes(info) | {"clips": digests}))
     with writing(
         path,
         schema,
         compression_level=3,
         use_dictionary=["split"],
-        use_byte_stream_split=list(index.target_names),
+        use_byte_stream_split=list(clips.target_names),
     ) as writer:
         for split in splits:
-            writer.write_table(_split_table(schema, index, split, predictions[split]))
+            writer.write_table(_split_table(schema, clips, split, predictions[split]))
 
 
 def read_predictions(
-    path: Path, index: ClipIndex, split: str
+    path: Path, clips: Dataset, split: str
 ) -> tuple[PredictionInfo, NDArray[np.float32]]:
-    """Reads one split's predictions, (clips of the split in the index's order, targets).
+    """Reads one split's predictions, (clips of the split in their order, targets).
 
     Raises:
         InputError: the file is damaged, of another schema, of other targets or clips, holds NaN or
@@ -180,27 +130,23 @@ def read_predictions(
         info = PredictionInfo(**{**vars(info), "targets": tuple(info.targets)})
     except (TypeError, AttributeError, KeyError) as error:
         raise InputError(f"{path}: incomplete metadata ({error})") from error
-    if info.targets != index.target_names:
+    if info.targets != clips.target_names:
         raise InputError(
             f"{path}: targets are {', '.join(info.targets)}; "
-            f"the study has {', '.join(index.target_names)}"
+            f"the study has {', '.join(clips.target_names)}"
         )
     if digest is None:
         raise InputError(f"{path}: holds no predictions for {split}")
-    ids = index.ids(split)
+    ids = clips.ids(split)
     if len(table) != len(ids):
         raise InputError(f"{path}: {len(table)} rows for {split}, the study has {len(ids)} clips")
-    if digest != index.digest(split) or not index.are_ids(table["clip_id"], split):
+    if digest != clips.ids_digest(split) or table["clip_id"].to_pylist() != ids:
         raise InputError(f"{path}: other clips, or another order, than the study's {split}")
     values = _matrix(table, info.targets)
     _check_values(path, values, info.targets, scored=split == "val")
     if split == "val":
-        _check_score(path, index, values, info.val_pcc)
+        _check_score(path, clips, values, info.val_pcc)
     return info, values
-
-
-def _digest(ids: list[str]) -> str:
-    return hashlib.sha256(json.dumps(ids).encode()).hexdigest()
 
 
 def _notes(info: PredictionInfo) -> dict[str, Any]:
@@ -278,9 +224,9 @@ def _schema(targets: tuple[str, ...], metadata: dict[bytes, bytes]) -> pa.Schema
 
 
 def _split_table(
-    schema: pa.Schema, index: ClipIndex, split: str, values: NDArray[np.float32]
+    schema: pa.Schema, clips: Dataset, split: str, values: NDArray[np.float32]
 ) -> pa.Table:
-    ids = index.ids(split)
+    ids = clips.ids(split)
     label = pa.DictionaryArray.from_arrays(
         pa.array(np.zeros(len(ids), np.int32)), pa.array([split], pa.string())
     )
@@ -298,13 +244,13 @@ def _matrix(table: pa.Table, targets: list[str] | tuple[str, ...]) -> NDArray[np
 
 
 def _check_complete(
-    index: ClipIndex, predictions: Mapping[str, NDArray[np.float32]], splits: list[str]
+    clips: Dataset, predictions: Mapping[str, NDArray[np.float32]], splits: list[str]
 ) -> None:
     unknown = set(predictions) - set(splits)
     if unknown:
         raise ValueError(f"unknown splits {sorted(unknown)}; expected some of {SPLIT_ORDER}")
     for split in splits:
-        expected = (len(index.rows(split)), len(index.target_names))
+        expected = (len(clips.rows(split)), len(clips.target_names))
         if predictions[split].shape != expected:
             raise ValueError(f"{split}: expected {expected}, got {predictions[split].shape}")
         if not np.isfinite(predictions[split]).all():
@@ -323,10 +269,8 @@ def _check_values(
             raise InputError(f"{path}: {name} is constant, its correlation is undefined")
 
 
-def _check_score(
-    path: Path, index: ClipIndex, values: NDArray[np.float32], recorded: float
-) -> None:
-    truth = index.targets[index.rows("val")]
+def _check_score(path: Path, clips: Dataset, values: NDArray[np.float32], recorded: float) -> None:
+    truth = clips.ratings[clips.rows("val")]
     labelled = ~np.isnan(truth).any(axis=1)
     if not labelled.all():
         truth, values = truth[labelled], values[labelled]

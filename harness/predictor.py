@@ -1,4 +1,4 @@
-"""A stored ensemble with its heads, which predicts new clips."""
+"""A stored ensemble with its models, which predicts new clips."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,42 +13,29 @@ from numpy.typing import NDArray
 from harness.clips.faces import crop_recipe
 from harness.clips.layouts import read_new_clips
 from harness.clips.table import ClipTable
-from harness.encoders.mtl_dan.checkpoints import weights_fingerprint
-from harness.encoders.mtl_dan.preprocessing import PREPROCESSING
+from harness.dataset import Dataset, Specification, Stream
+from harness.encoders import encoder_of
+from harness.encoders.encoder import Encoder
 from harness.ensembles.ensemble import Ensemble
 from harness.ensembles.files import read_ensemble
 from harness.errors import InputError
-from harness.models.checkpoint import Head, read_head
-from harness.streams.clip_features import ClipFeatures, Machines, features_of
+from harness.models.model import Model, read_model
+from harness.progress import Progress, silent
 from harness.streams.clip_issues import Gaps
-from harness.streams.sources import Sources
-from harness.streams.store import Recipe
+from harness.streams.features import Machines, extract_features, features_of
 from harness.study.folder import StudyFolder
-from harness.trials.trial import TrialData, predict_clips
-
-Progress = Callable[[str, int, int], None]
-
-
-@dataclass(frozen=True)
-class Member:
-    """A trial of an ensemble. recipe: of the features it reads; None where clips bring them."""
-
-    head: Head
-    recipe: Recipe | None
 
 
 @dataclass(frozen=True)
 class Predictor:
-    """An ensemble with its heads, ready for new clips; `load` reads it.
-
-    synthetic: its heads were trained on synthetic clips.
-    """
+    """An ensemble with its models, ready for new clips; `load` reads it."""
 
     ensemble: Ensemble
-    members: tuple[Member, ...]
+    models: tuple[Model, ...]
 
     @property
     def synthetic(self) -> bool:
+        """Whether its models were trained on synthetic clips."""
         return self.ensemble.synthetic
 
     def __call__(
@@ -60,7 +47,7 @@ class Predictor:
         features: str | None = None,
         strict: bool = False,
         cache: str | PathLike[str] = Path("results/.cache"),
-        progress: Progress = lambda what, done, total: None,
+        progress: Progress = silent,
     ) -> pd.DataFrame:
         """Predicts clips.
 
@@ -88,44 +75,36 @@ class Predictor:
         *,
         strict: bool = False,
         cache: Path = Path("results/.cache"),
-        progress: Progress = lambda what, done, total: None,
+        progress: Progress = silent,
         on_gaps: Callable[[Gaps], None] = lambda gaps: None,
     ) -> pd.DataFrame:
-        """The same of a table of clips; `on_gaps` is told which did not give all, for each kind of
-        features that the members read."""
-        self._check(clips, weights)
-        rows = np.arange(len(clips))
-        targets = np.full((len(clips), len(self.ensemble.targets)), np.nan, np.float32)
-        parts: list[NDArray[np.float32]] = []
-        empty = np.ones(len(clips), dtype=bool)
-        known: dict[Recipe | None, ClipFeatures] = {}
-        for member in self.members:
-            if member.recipe not in known:
-                known[member.recipe] = self._features(clips, weights, member, cache, progress)
-                if strict:
-                    known[member.recipe].gaps.refuse()
-                on_gaps(known[member.recipe].gaps)
-            found = known[member.recipe]
-            data = TrialData(found.frames, targets, {"test": rows}, found.columns)
-            try:
-                part, seen = predict_clips(
-                    member.head.models(), member.head.config, data, rows, member.head.fill
-                )
-            except (KeyError, RuntimeError, ValueError) as error:
-                raise InputError(
-                    f"trial {member.head.trial}: cannot read these features: {error}"
-                ) from error
-            parts.append(part)
-            empty &= ~seen
-        combined = self.ensemble.combine(np.stack(parts).transpose(2, 0, 1))
-        table = pd.DataFrame(combined, columns=list(self.ensemble.targets))
-        table.insert(0, "filled", empty)
+        """The same of a table of clips; `on_gaps` is told which did not give all, for each stream
+        that the models read."""
+        encoders = self._encoders(clips, weights)
+        known: dict[str, Dataset] = {}
+        strides = tuple(sorted({model.config.stride for model in self.models}))
+        machines = Machines(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+        if len(encoders) > 1:  # several outputs of a network: each frame is computed once
+            for wider in {e.wider.specification().fingerprint(): e.wider
+                          for e in encoders.values() if e and e.wider}.values():  # fmt: skip
+                extract_features(clips, wider, cache, strides, machines, progress)
+        for stream, encoder in encoders.items():
+            found = features_of(clips, encoder, cache, strides, machines, progress)
+            if strict:
+                found.gaps.refuse()
+            on_gaps(found.gaps)
+            known[stream] = unrated(clips, self.ensemble.targets, found.stream)
+        datasets = [known[model.stream.fingerprint()] for model in self.models]
+        parts = [m.predict(data) for m, data in zip(self.models, datasets, strict=True)]
+        seen = np.any([m.reads(data) for m, data in zip(self.models, datasets, strict=True)], 0)
+        table = pd.DataFrame(self._combined(parts), columns=list(self.ensemble.targets))
+        table.insert(0, "filled", ~seen)
         table.index = pd.Index(clips.clip_ids, name="File_ID")
         return table.sort_index()
 
     def doubts(self, clips: ClipTable) -> list[str]:
         """What may be wrong with clips that are predicted all the same, a line each."""
-        crops = {member.recipe.crop for member in self.members if member.recipe}
+        crops = {model.stream.details.get("crop") for model in self.models}
         if clips.kind != "video" or clips.synthetic or self.synthetic or "none" not in crops:
             return []
         return [
@@ -133,58 +112,39 @@ class Predictor:
             "these videos"
         ]
 
-    def _check(self, clips: ClipTable, weights: Path | None) -> None:
-        recipes = [member.recipe for member in self.members]
+    def _combined(self, parts: list[NDArray[np.float32]]) -> NDArray[np.float64]:
+        return self.ensemble.combine(np.stack(parts).transpose(2, 0, 1))
+
+    def _encoders(self, clips: ClipTable, weights: Path | None) -> dict[str, Encoder | None]:
+        """What gives each stream that the models read, by its fingerprint; None where clips bring
+        it."""
+        streams = {model.stream.fingerprint(): model for model in self.models}
         if clips.kind == "features":
-            if any(recipes):
+            if any(model.stream.source != "files" for model in self.models):
                 raise InputError(
-                    f"ensemble {self.ensemble.name}: was built on a network's features; give clips "
-                    "with frames and --weights"
+                    f"ensemble {self.ensemble.name} reads a network's features, these clips bring "
+                    "their own; give clips with frames, and the network's weights",
+                    "data",
                 )
             if weights is not None:
                 raise InputError(
-                    "the clips bring features, for which there is no use of --weights; leave it out"
+                    "these clips bring precomputed features, which need none", "weights"
                 )
-            return
-        if not all(recipes):
+            return dict.fromkeys(streams)
+        if any(model.stream.source == "files" for model in self.models):
             raise InputError(
-                f"ensemble {self.ensemble.name}: was built on features that clips bring; give such"
+                f"ensemble {self.ensemble.name} reads precomputed features; give clips with such",
+                "data",
             )
         if weights is None:
-            raise InputError("--weights FILE is needed: give those that the ensemble was built on")
+            raise InputError("missing: give the file that the ensemble was built on", "weights")
         if not weights.is_file():
-            raise InputError(
-                f"{weights}: no such weight file; give the one that the ensemble was built on"
-            )
-        given = weights_fingerprint(weights)
-        for member, recipe in zip(self.members, recipes, strict=True):
-            assert recipe is not None  # checked above
-            _check_recipe(weights, given, member.head.trial, recipe)
-
-    def _features(
-        self,
-        clips: ClipTable,
-        weights: Path | None,
-        member: Member,
-        cache: Path,
-        progress: Progress,
-    ) -> ClipFeatures:
-        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        recipe = member.recipe
-        configs = [m.head.config for m in self.members if m.recipe == recipe]
-        strides = tuple(sorted({config.stride for config in configs}))
-        given = Sources(
-            clips,
-            weights,
-            crop=recipe is not None and recipe.crop != "none",
-            precision=recipe.precision if recipe else "float32",
-        )
-        outputs = recipe.outputs if recipe else "outputs"
-        return features_of(given, cache, strides, outputs, Machines(device), progress)
+            raise InputError(f"{weights}: no such weight file", "weights")
+        return {stream: _encoder(weights, model) for stream, model in streams.items()}
 
 
 def load(folder: str | PathLike[str]) -> Predictor:
-    """Reads the ensemble in `results/<study>/ensembles/<name>/` with the heads of its members.
+    """Reads the ensemble in `results/<study>/ensembles/<name>/` with the models of its members.
 
     Raises:
         InputError: a file is missing or damaged, or belongs to something else.
@@ -193,48 +153,67 @@ def load(folder: str | PathLike[str]) -> Predictor:
     ensemble = read_ensemble(folder)
     results = folder.parent.parent.parent
     try:
-        members = tuple(_member(results, ensemble, name) for name in ensemble.members)
+        models = tuple(member(results, ensemble, name) for name in ensemble.members)
     except InputError:
         raise
     # Seals are checksums, which anyone can make: what is said may be anything.
     except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{folder}: names no heads of this harness ({error!r})") from error
-    return Predictor(ensemble, members)
+        raise InputError(f"{folder}: names no models of this harness ({error!r})") from error
+    return Predictor(ensemble, models)
 
 
-def _member(results: Path, ensemble: Ensemble, name: str) -> Member:
+def member(results: Path, ensemble: Ensemble, name: str) -> Model:
+    """The model of an ensemble's member.
+
+    Raises:
+        InputError: its file is missing or damaged, or belongs to something else.
+    """
     # A member's id has its study before it where there are several.
     study, _, trial = name.rpartition("/")
     home = StudyFolder(results, study or ensemble.studies[0])
-    manifest = home.manifest()
-    file = home.head_file(int(trial))
-    head = read_head(file)
-    if head.trial != trial:
-        raise InputError(f"{file}: it is the head of trial {head.trial}")
-    if head.targets != ensemble.targets:
+    file = home.model_file(int(trial))
+    model = read_model(file)
+    if model.name != trial:
+        raise InputError(f"{file}: it is the model of trial {model.name}")
+    if model.targets != ensemble.targets:
         raise InputError(
-            f"{file}: its targets are {', '.join(head.targets)}; "
+            f"{file}: its targets are {', '.join(model.targets)}; "
             f"the ensemble's are {', '.join(ensemble.targets)}"
         )
-    if head.features != manifest["features"]:
-        raise InputError(f"{file}: it was trained on other features than those of its study")
-    values = manifest["recipe"]
-    return Member(head, Recipe(**values) if values else None)
+    # A trial may read a part of its study's stream.
+    stream = Specification.from_dict(home.manifest()["stream"])
+    columns = model.stream.columns
+    if columns and set(columns) <= set(stream.columns):
+        stream = stream.only(columns)
+    if differences := stream.differences(model.stream):
+        raise InputError(
+            f"{file}: was trained on other features than its study's: {'; '.join(differences)}"
+        )
+    return model
 
 
-def _check_recipe(weights: Path, given: str, trial: str, recipe: Recipe) -> None:
-    if given != recipe.weights:
+def unrated(clips: ClipTable, targets: tuple[str, ...], stream: Stream) -> Dataset:
+    """A data set of clips that are to be predicted."""
+    streams = {stream.specification.source: stream}
+    return Dataset(clips.clip_ids, clips.splits, None, targets, streams=streams)
+
+
+def _encoder(weights: Path, model: Model) -> Encoder:
+    """The encoder of the stream that a model reads.
+
+    Raises:
+        InputError: with these weights, or in this version of the harness, it is another.
+    """
+    details = model.stream.details
+    encoder = encoder_of(
+        weights,
+        outputs=model.config.features,
+        precision=str(details.get("precision")),
+        crop="none" if details.get("crop") == "none" else crop_recipe(),
+    )
+    if differences := model.stream.differences(encoder.specification()):
         raise InputError(
-            f"{weights}: other weights than those that trial {trial} was trained on "
-            f"(sha256 {given[:12]}, expected {recipe.weights[:12]})"
+            f"{weights}: trial {model.name} reads other features: {'; '.join(differences)}",
+            "weights",
         )
-    if recipe.preprocessing != PREPROCESSING:
-        raise InputError(
-            f"trial {trial}: its features were preprocessed by {recipe.preprocessing!r}, "
-            f"this harness has {PREPROCESSING!r}; use the version that the ensemble names"
-        )
-    if recipe.crop != "none" and recipe.crop != crop_recipe():
-        raise InputError(
-            f"trial {trial}: its faces were cut out by {recipe.crop!r}, this harness has "
-            f"{crop_recipe()!r}; use the version that the ensemble names"
-        )
+    return encoder

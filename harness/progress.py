@@ -1,17 +1,18 @@
 """The progress bar of the steps before a search: one bar a step, nothing in pipes."""
 
 import time
+from collections.abc import Callable
 from types import TracebackType
 
+from rich import progress
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TaskID,
-    TextColumn,
-    TimeRemainingColumn,
-)
+
+#: Called with (what is going on, done, total).
+Progress = Callable[[str, int, int], None]
+
+
+def silent(step: str, done: int, total: int) -> None:
+    """Progress that nobody watches."""
 
 
 class Steps:
@@ -23,16 +24,16 @@ class Steps:
     def __init__(self, console: Console) -> None:
         self.console = console
         self.begun: dict[str, float] = {}
-        self.bar = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(),
+        self.bar = progress.Progress(
+            progress.TextColumn("{task.description}"),
+            progress.BarColumn(),
+            progress.MofNCompleteColumn(),
+            progress.TimeRemainingColumn(),
             console=console,
             transient=True,
             disable=console.quiet or not console.is_terminal,
         )
-        self.tasks: dict[str, TaskID] = {}
+        self.tasks: dict[str, progress.TaskID] = {}
 
     def __enter__(self) -> "Steps":
         self.bar.__enter__()

@@ -9,7 +9,7 @@ from harness.atomic import write_text
 from harness.errors import InputError
 
 #: The schemas of study.json and of ensemble.json.
-MANIFEST = "study 1"
+MANIFEST = "study 2"
 ENSEMBLE = "ensemble 1"
 _SCHEMA, _SEAL = "schema", "sha256"
 

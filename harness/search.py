@@ -1,14 +1,21 @@
 """`python -m harness.search`: searches heads over clips; without --data over synthetic clips."""
 
+import shlex
+import sys
+from typing import TYPE_CHECKING
+
 import typer
 
 from harness import options as o
 from harness.choices import DEFAULT_PRECISION, DEFAULT_SAMPLER, DEFAULT_SCHEDULER
-from harness.console import console, run
-from harness.names import check_folder_name
+from harness.console import console, invocation, run
+from harness.interface import search
+from harness.names import STORAGE_VARIABLE, check_folder_name
 from harness.spaces import find_space
 from harness.tuning.options import Clips, Means, Plan
-from harness.tuning.start import start
+
+if TYPE_CHECKING:
+    from harness.tuning.session import Session
 
 app = typer.Typer(add_completion=False, rich_markup_mode="rich")
 
@@ -52,38 +59,59 @@ def main(
     space_file = None if space is None else find_space(space)
     out = console(quiet)
     clips = Clips(
-        data, weights, layout, features, crop, precision, strict, folds, early_stop_fraction
+        data=data,
+        weights=weights,
+        layout=layout,
+        features=features,
+        crop=crop,
+        precision=precision,
+        strict=strict,
+        folds=folds,
+        early_stop_fraction=early_stop_fraction,
     )
-    plan = Plan(space_file, trials, epochs, sampler, scheduler, confirm, seeds, deterministic, seed)
+    plan = Plan(
+        space=space_file,
+        trials=trials,
+        epochs=epochs,
+        sampler=sampler,
+        scheduler=scheduler,
+        confirm=confirm,
+        seeds=seeds,
+        deterministic=deterministic,
+        seed=seed,
+    )
     means = Means(
-        results, study, storage, concurrency, cpus_per_trial, gpus_per_trial, address, dashboard
+        results=results,
+        study=study,
+        storage=storage,
+        concurrency=concurrency,
+        cpus_per_trial=cpus_per_trial,
+        gpus_per_trial=gpus_per_trial,
+        address=address,
+        dashboard=dashboard,
     )
-    start(clips, plan, means)
-    # Heavy imports follow; help and wrong usage need none of them.
-    from harness.tuning.session import opened
 
-    with opened(clips, plan, means, out) as session:
-        session.search()
-        # Imported when the trials are done: only the report needs them.
-        from harness.reports.evidence import gather
-        from harness.reports.page import write_report
-        from harness.reports.search_figures import search_drawings
-        from harness.tuning.closing import closing_lines, confirmed_table
-        from harness.tuning.confirmation import confirmed
-        from harness.tuning.dashboard import show_figures
-
-        evidence = gather(session.folder.path, study=session.study)
-        report = write_report(evidence)
-        show_figures(session.study, {d.key: d.figure for d in search_drawings(evidence)})
-        session.backend.seal()
-        if rows := confirmed(session.study):
-            out.print(confirmed_table(rows))
-        for line in closing_lines(session):
-            out.print(line, highlight=False, markup=False, soft_wrap=True)
-        out.print(f"Report: {report}", highlight=False, markup=False, soft_wrap=True)
+    def wait(session: "Session") -> None:
         if session.dashboard:
             out.print(f"Dashboard: {session.dashboard.address} (Ctrl-C ends it)", highlight=False)
             session.dashboard.wait()
+
+    search(clips, plan, means, out, continuing(sys.argv[1:], storage), wait)
+
+
+def continuing(arguments: list[str], storage: str | None) -> str:
+    """A command line that runs this search again; a URL that may hold a password is left out."""
+    shown = [
+        f'"{argument.replace(storage, f"${STORAGE_VARIABLE}")}"'
+        if storage and storage in argument and _is_secret(storage)
+        else shlex.quote(argument)
+        for argument in arguments
+    ]
+    return " ".join([invocation("search"), *shown])
+
+
+def _is_secret(storage: str) -> bool:
+    return "://" in storage and ("@" in storage or "?" in storage)
 
 
 if __name__ == "__main__":

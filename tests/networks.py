@@ -4,9 +4,31 @@ from functools import cache
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from harness.dataset import Specification
 from harness.encoders.mtl_dan.network import MTLDAN
+from harness.encoders.mtl_dan.preprocessing import resized, standardised
+
+#: Of what `Means` gives.
+SPECIFICATION = Specification("means", {}, ("red", "green", "blue"), 3)
+
+
+class Means(nn.Module):
+    """A network that anyone can check: the mean of each colour, and a count of its images."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.images = 0
+
+    def forward(self, images: Tensor) -> Tensor:
+        self.images += len(images)
+        return standardised(images).mean(dim=(2, 3))
+
+
+def to_size(frames: Tensor, size: int = 16) -> Tensor:
+    """Frames as `Means` sees them."""
+    return resized(frames, size)
 
 
 def make_network(num_heads: int, seed: int = 0, width: int = 512) -> MTLDAN:
@@ -23,6 +45,20 @@ def make_network(num_heads: int, seed: int = 0, width: int = 512) -> MTLDAN:
                 module.weight.data.uniform_(0.5, 1.5)
                 module.bias.data.normal_(0, 0.2)
     return model.requires_grad_(False).eval()
+
+
+def make_dan(num_heads: int = 4, classes: int = 8) -> nn.Module:
+    """A DAN as its authors publish it: features, heads, fc, bn."""
+    dan = nn.Module()
+    network = make_network(num_heads, seed=3)
+    dan.features = network.DAN.features
+    for place, head in enumerate(network.expression_heads()):
+        dan.add_module(f"cat_head{place}", head)
+    dan.fc, dan.bn = nn.Linear(512, classes), nn.BatchNorm1d(classes)
+    dan.bn.running_mean.normal_()
+    dan.bn.running_var.uniform_(0.5, 1.5)
+    dan.bn.weight.data.uniform_(0.5, 1.5)
+    return dan.eval()
 
 
 @cache

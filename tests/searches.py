@@ -7,10 +7,12 @@ from typing import Any
 
 import numpy as np
 
+from harness.dataset import Dataset, Specification
 from harness.metrics import pcc
 from harness.models.config import TrialConfig
+from harness.models.model import Model
 from harness.models.training import Epoch
-from harness.predictions import ClipIndex, write_clips
+from harness.predictions import write_clips
 from harness.space.file import read_space
 from harness.space.pruners import decisions, make_pruner
 from harness.space.samplers import make_sampler
@@ -84,14 +86,20 @@ def make_result(config: dict[str, Any]) -> TrialResult:
     per_target = pcc(INDEX.targets[INDEX.rows("val")], predictions["val"])
     score = float(per_target.mean())
     return TrialResult(
-        config=TrialConfig.from_dict(config),
+        model=Model(
+            name="",
+            config=TrialConfig.from_dict(config),
+            stream=Specification("test", {}, (), 4),
+            targets=INDEX.target_names,
+            early_stop_split="val",
+            fill=np.zeros(len(INDEX.target_names), np.float32),
+            weights=({"bias": np.zeros(2, np.float32)},),
+        ),
         score=score,
         best=Epoch(1, 0.5, score),
         curve=(Epoch(1, 0.5, score),),
         per_target=per_target,
         predictions=predictions,
-        weights={"bias": np.zeros(2, np.float32)},
-        fill=np.zeros(len(INDEX.target_names), np.float32),
         seconds=0.1,
         steps=3,
         filled={},
@@ -107,7 +115,7 @@ def opened(
     storage: str | None = None,
     sampler: str = "random",
     scheduler: str = "none",
-    index: ClipIndex = INDEX,
+    index: Dataset = INDEX,
     name: str = "s",
 ) -> Iterator[Ledger]:
     """A search of study `name`, as the command opens one."""

@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.dataset import Dataset
 from harness.metrics import mean_pcc
 from harness.predictions import (
-    ClipIndex,
     PredictionInfo,
     trial_name,
     write_clips,
@@ -18,7 +18,7 @@ from harness.sealed import MANIFEST, write_sealed
 TARGETS = ("Joy", "Fear-of-Tests", "Awe")
 
 
-def make_index(val: int = 12, test: int = 8, *, labelled_test: bool = True) -> ClipIndex:
+def make_index(val: int = 12, test: int = 8, *, labelled_test: bool = True) -> Dataset:
     """Clips of two splits, interleaved, with random ratings."""
     rng = np.random.default_rng(0)
     splits = rng.permutation(["val"] * val + ["test"] * test).tolist()
@@ -26,10 +26,10 @@ def make_index(val: int = 12, test: int = 8, *, labelled_test: bool = True) -> C
     if not labelled_test:
         targets[np.array(splits) == "test"] = np.nan
     ids = tuple(f"[{number:05d}]" for number in range(val + test))
-    return ClipIndex(ids, tuple(splits), targets, TARGETS, synthetic=True)
+    return Dataset(ids, tuple(splits), targets, TARGETS, synthetic=True)
 
 
-def make_predictions(index: ClipIndex, seed: int) -> dict[str, NDArray[np.float32]]:
+def make_predictions(index: Dataset, seed: int) -> dict[str, NDArray[np.float32]]:
     """Ratings with noise; the higher the seed, the noisier."""
     rng = np.random.default_rng(seed)
     predictions = {}
@@ -40,7 +40,7 @@ def make_predictions(index: ClipIndex, seed: int) -> dict[str, NDArray[np.float3
     return predictions
 
 
-def make_info(index: ClipIndex, number: int, val: NDArray[np.float32]) -> PredictionInfo:
+def make_info(index: Dataset, number: int, val: NDArray[np.float32]) -> PredictionInfo:
     """What a trial's file says of itself."""
     return PredictionInfo(
         trial_id=trial_name(number),
@@ -62,7 +62,7 @@ def write_manifest(folder: Path, **values: object) -> None:
     write_sealed(folder / "study.json", MANIFEST, {"oracle": {}, "empty": [], **values})
 
 
-def make_study(folder: Path, trials: int, index: ClipIndex | None = None) -> ClipIndex:
+def make_study(folder: Path, trials: int, index: Dataset | None = None) -> Dataset:
     """A study folder with so many finished trials."""
     index = index or make_index()
     write_clips(folder / "clips.parquet", index)

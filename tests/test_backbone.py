@@ -7,14 +7,12 @@ from statistics import median
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-from harness.encoders.mtl_dan import winograd
 from harness.encoders.mtl_dan.checkpoints import load_mtl_dan, read_metadata, save_mtl_dan
 from harness.encoders.mtl_dan.fused import COLUMNS, fuse
 from harness.encoders.mtl_dan.network import MTLDAN, OUTPUTS, SHARED, WIDTH, WIDTHS, AttentionHead
 from harness.encoders.mtl_dan.preprocessing import DEVIATION, MEAN, normalise
-from harness.encoders.mtl_dan.winograd import WinogradConv2d, saves
 from harness.errors import InputError
 from tests.networks import Trap, make_network
 
@@ -138,30 +136,6 @@ def test_reduced_precision_is_near_and_not_the_same(dtype: torch.dtype, most: fl
     plain, reduced = model(x), fuse(model, dtype)(x)
     assert reduced.dtype == torch.float32
     assert 1e-5 < error(reduced, plain) < most
-
-
-@pytest.mark.parametrize(("height", "width"), [(7, 7), (4, 8), (3, 5), (1, 2)])
-def test_winograds_way_is_the_same_convolution(height: int, width: int) -> None:
-    conv = WinogradConv2d.of(nn.Conv2d(16, 24, 3, padding=1))
-    x = torch.randn(2, 16, height, width)
-    with torch.no_grad():
-        assert error(conv.by_winograd(x), conv(x)) < 1e-5
-
-
-def test_winograds_way_is_taken_where_it_saves() -> None:
-    assert saves(7, 7)
-    assert not saves(2, 2)
-    assert not saves(14, 14)  # its transforms as dense products would cost more than they save
-
-
-@pytest.mark.parametrize("num_heads", [1, 9])
-def test_by_winograd_the_network_is_the_same(
-    num_heads: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(winograd, "pays", lambda dtype: True)
-    model, x = make_network(num_heads), images(2, 224, 200)
-    plain, fused = model(x), fuse(model)(x)
-    assert error(fused, plain) < 1e-5
 
 
 def test_the_shared_representation_is_what_the_branches_read() -> None:

@@ -12,8 +12,9 @@ from PIL import Image
 
 from harness.clips.video import write_video
 from harness.errors import InputError
-from harness.streams.clip_features import Machines, extract_features, feature_store
+from harness.progress import silent
 from harness.streams.extraction import sources
+from harness.streams.features import Machines, extract_features, feature_store
 from harness.streams.sources import real_sources
 from tests.networks import save_tiny
 from tests.photographs import film
@@ -126,12 +127,13 @@ FOLDERS: list[tuple[Spoil, str, int]] = [
 
 def run(root: Path, tmp_path: Path, stride: int, crop: str) -> tuple[dict[str, str], list[int]]:
     """Extracts; gives the problems that a new reader of the store finds, and counts of frames."""
-    given = real_sources(root, save_tiny(tmp_path / "net.safetensors"), crop=crop)
+    clips, encoder = real_sources(root, save_tiny(tmp_path / "net.safetensors"), crop=crop)
+    assert encoder is not None
     cache = tmp_path / "cache"
-    done, _ = extract_features(given, cache, (stride,), "outputs", CPU, lambda *_: None)
-    assert done.clips == len(given.clips), "one bad clip ends nothing"
-    store = feature_store(given, cache, "outputs")
-    keys = list(zip(given.clips.clip_ids, sources(given.clips), strict=True))
+    done, _ = extract_features(clips, encoder, cache, (stride,), CPU, silent)
+    assert done.clips == len(clips), "one bad clip ends nothing"
+    store = feature_store(encoder, cache)
+    keys = list(zip(clips.clip_ids, sources(clips), strict=True))
     return store.problems(keys), np.diff(store.load(keys, [stride]).offsets).tolist()
 
 

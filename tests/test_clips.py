@@ -11,7 +11,8 @@ import torch
 from harness.clips.layouts import read_clips
 from harness.clips.table import EMOTIONS
 from harness.errors import InputError
-from harness.streams.clip_features import Machines, extract_features
+from harness.progress import silent
+from harness.streams.features import Machines, extract_features
 from harness.streams.sources import real_sources
 from tests.networks import save_tiny
 
@@ -126,12 +127,11 @@ def test_bad_releases_are_named(tmp_path: Path, change: Change, message: str) ->
     root = make_release(tmp_path, change)
     with pytest.raises(InputError) as error:
         extract_features(
-            real_sources(root, save_tiny(root / "net.safetensors"), crop="none"),
+            *real_sources(root, save_tiny(root / "net.safetensors"), crop="none"),
             root / "cache",
             (1,),
-            "outputs",
             Machines(torch.device("cpu")),
-            lambda *_: None,
+            silent,
         )
     assert message in str(error.value)
     assert str(tmp_path) in str(error.value)

@@ -4,22 +4,24 @@ import ast
 import dataclasses
 import inspect
 import itertools
-import json
+import textwrap
 from pathlib import Path
 from typing import Annotated, Any
 
+import numpy as np
 import pytest
 import torch
-from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from harness.errors import InputError
-from harness.models import config as module
-from harness.models.checkpoint import Head, _seal, read_head, write_head
-from harness.models.config import Memory, Range, TrialConfig, memory
+from harness.models.config import TrialConfig, memory
+from harness.models.families import FAMILIES
+from harness.models.families.lstm import LSTM
+from harness.models.hyperparameters import Hyperparameters, Memory, Range
+from harness.models.model import read_model
 from harness.models.training import exact_float32
-from harness.trials.trial import Trial, run_trial
-from tests.test_trial import CONFIG, make_data
+from harness.trials.trial import Trial
+from tests.datasets import CONFIG, make_data
 
 BAD = [
     ({"loss": "cc"}, "loss must be one of ccc, pcc, mse, got 'cc'"),
@@ -39,23 +41,24 @@ BAD = [
 @pytest.mark.parametrize(("values", "message"), BAD)
 def test_a_value_that_is_not_accepted_is_named(values: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=f"^{message}$"):
-        TrialConfig(**values)
+        TrialConfig.of(**values)
 
 
 def test_bounds_are_accepted() -> None:
-    TrialConfig(layers=1, hidden=16_384, dropout=0, lr=1, clip_norm=0.0, ema=0.999, seed=2**32)
+    TrialConfig.of(layers=1, hidden=16_384, dropout=0, lr=1, clip_norm=0.0, ema=0.999, seed=2**32)
 
 
-def test_every_field_says_what_it_means() -> None:
-    tree = ast.parse(inspect.getsource(module))
-    (body,) = [n.body for n in tree.body if isinstance(n, ast.ClassDef) and n.name == "TrialConfig"]
+@pytest.mark.parametrize("record", [TrialConfig, *(f.Options for f in FAMILIES.values())])
+def test_every_field_says_what_it_means(record: type) -> None:
+    (node,) = ast.parse(textwrap.dedent(inspect.getsource(record))).body
+    assert isinstance(node, ast.ClassDef)
     told = {
         field.target.id
-        for field, text in itertools.pairwise(body)
+        for field, text in itertools.pairwise(node.body)
         if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name)
         if isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant)
     }
-    assert told == {field.name for field in dataclasses.fields(TrialConfig)}
+    assert told == {field.name for field in dataclasses.fields(record)}
 
 
 def test_memory_goes_by_the_marks_of_the_fields() -> None:
@@ -66,16 +69,30 @@ def test_memory_goes_by_the_marks_of_the_fields() -> None:
     assert memory("lr", [0.1, 0.2]) is None
 
 
-def test_a_subclass_adds_a_hyperparameter() -> None:
-    @dataclasses.dataclass(frozen=True)
-    class Wider(TrialConfig):
-        noise: Annotated[float, Range(least=0, most=1), Memory()] = 0.5
+class Tempo(LSTM):
+    """A family with a hyperparameter of its own."""
 
-    assert Wider.from_dict(Wider(noise=0.25).to_dict()) == Wider(noise=0.25)
-    with pytest.raises(ValueError, match="noise must be at least 0 and at most 1, got 2"):
-        Wider(noise=2)
-    with pytest.raises(ValueError, match="stride must be at least 1"):
-        Wider(stride=0)
+    @dataclasses.dataclass(frozen=True)
+    class Options(Hyperparameters):
+        beat: Annotated[float, Range(least=0, most=1), Memory()] = 0.5
+
+
+def test_a_family_brings_its_own_hyperparameters(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(FAMILIES, "tempo", Tempo)
+    config = TrialConfig.of(**{"family": "tempo", "tempo.beat": 0.25})
+    assert config.own == Tempo.Options(beat=0.25)
+    assert config.to_dict()["tempo.beat"] == 0.25
+    assert TrialConfig.from_dict(config.to_dict()) == config
+    assert "layers" not in config.to_dict(), "of another family"
+    assert config.changed(family="lstm", layers=3) == TrialConfig.of(layers=3)
+    assert memory("tempo.beat", [0.2, 0.8]) == 0.8
+    with pytest.raises(ValueError, match="beat must be at least 0 and at most 1, got 2"):
+        config.changed(**{"tempo.beat": 2})
+    for wrong in ({"tempo.beat": 0.5}, {"family": "tempo", "layers": 2}):
+        with pytest.raises(TypeError, match="is no hyperparameter of this family"):
+            TrialConfig.from_dict(wrong)
+    with pytest.raises(ValueError, match="family must be one of lstm, tempo, got 'waltz'"):
+        TrialConfig.of(family="waltz")
 
 
 def test_a_removed_hyperparameter_is_read_where_it_means_the_same() -> None:
@@ -88,26 +105,10 @@ def test_a_removed_hyperparameter_is_read_where_it_means_the_same() -> None:
         TrialConfig.from_dict([])  # type: ignore[arg-type]
 
 
-def test_heads_of_earlier_versions_are_read_or_refused(tmp_path: Path) -> None:
-    result = run_trial(CONFIG, make_data())
-    head = Head("00003", CONFIG, ("a", "b", "c"), "f", "val", result.fill, result.weights)
-    file = tmp_path / "head.safetensors"
-    for precision in ("float32", "bf16"):
-        write_head(file, head)
-        with safe_open(file, "np") as opened:
-            said = dict(opened.metadata())
-        del said["sha256"]
-        said["config"] = json.dumps(CONFIG.to_dict() | {"precision": precision})
-        save_file(head.weights, file, said | {"sha256": _seal(said, head.weights)})
-        if precision == "float32":
-            again = read_head(file)
-            assert again.config == CONFIG
-            assert len(again.models()) == 1
-        else:
-            with pytest.raises(InputError, match="precision = 'bf16' is no longer") as refused:
-                read_head(file)
-            assert str(file) in str(refused.value)
-            assert "\n" not in str(refused.value)
+def test_models_of_earlier_versions_are_refused_by_their_schema(tmp_path: Path) -> None:
+    save_file({"mean": np.zeros(4, np.float32)}, tmp_path / "old", {"schema": "head 2"})
+    with pytest.raises(InputError, match="old: schema 'head 2', this harness reads 'model 1'"):
+        read_model(tmp_path / "old")
 
 
 def recurrent() -> Any:

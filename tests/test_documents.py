@@ -29,9 +29,9 @@ from harness import ensemble, extract, predict, pretrain, report
 from harness.clips.demo import Demo
 from tests.browser import Browser
 from tests.commands import command
-from tests.networks import make_network
+from tests.documents import blocks
+from tests.networks import make_dan, make_network
 from tests.studies import make_study
-from tests.test_initial import make_dan
 from tests.trees import plain_tree, release_tree
 
 ROOT = Path(__file__).parent.parent
@@ -41,13 +41,6 @@ DOCUMENTS += sorted((ROOT / "docs").glob("*.md"))
 COMMANDS = ("search", "ensemble", "extract", "pretrain", "predict", "report")
 # Nine heads at 224 pixels train for hours on a CPU.
 SMALLER = " --heads 1 --input-size 32 --batch-size 16 --epochs 1"
-
-
-def blocks(path: Path, language: str) -> list[str]:
-    """The fenced blocks of one language, which may stand in a list."""
-    fences = re.findall(r"^( *)```(\w*)\n(.*?)^ *```$", path.read_text(), re.DOTALL | re.MULTILINE)
-    return [re.sub(rf"^{indent}", "", block, flags=re.M)
-            for indent, of, block in fences if of == language]  # fmt: skip
 
 
 def lines(path: Path) -> list[str]:
@@ -184,8 +177,9 @@ def test_commands_of_the_readme_run_in_order(place: Path) -> None:
     submission = pd.read_csv(place / "results/paper/ensembles/mean-top5/predictions.csv")
     assert list(submission["File_ID"]) == [f"[{n:05d}]" for n in range(16, 20)]
     assert len(pd.read_csv(place / "new.csv")) == 3
-    (example,) = (block for block in blocks(README, "python") if "harness.predict" in block)
-    run(f"python -c {shlex.quote(example + 'assert len(table) == 3')}", place)
+    search, predict = (block for block in blocks(README, "python") if '"FILE"' in block)
+    run(f"python -c {shlex.quote(search + 'assert len(study.trials()) == 3')}", place)
+    run(f"python -c {shlex.quote(predict + 'assert len(table) == 3')}", place)
 
 
 @pytest.mark.slow
@@ -225,8 +219,8 @@ def test_what_is_installed_exists() -> None:
 def test_examples_run(path: Path, tmp_path: Path) -> None:
     make_study(tmp_path / "results" / "demo", 6)
     for example in blocks(path, "python"):
-        if "harness.predict" in example:
-            continue  # of an ensemble that the README's commands make, where it is run
+        if '"FILE"' in example or example.startswith("# harness/"):
+            continue  # these run after the README's commands; parts are added by test_extending.py
         done = subprocess.run(
             [sys.executable, "-c", example], cwd=tmp_path, capture_output=True, text=True,
             check=False, env=environment(), timeout=600,

@@ -12,13 +12,14 @@ import numpy as np
 import pytest
 
 from harness.choices import METHODS
+from harness.dataset import Dataset
 from harness.ensembles.construction import construct
 from harness.ensembles.ensemble import Ensemble, combine, default_name
 from harness.ensembles.files import read_ensemble, write_ensemble
 from harness.ensembles.library import Library, load_library, load_members, newest_study
 from harness.ensembles.selection import Recipe
 from harness.errors import InputError
-from harness.predictions import ClipIndex, read_predictions
+from harness.predictions import read_predictions
 from tests import commands
 from tests.studies import make_index, make_study, write_manifest
 
@@ -31,7 +32,7 @@ def average_top(library: Library, k: int, name: str = "e") -> Ensemble:
     return construct(library, Recipe(top=k), name).ensemble
 
 
-def small_study(folder: Path, trials: int = 8, *, val: int = 40) -> ClipIndex:
+def small_study(folder: Path, trials: int = 8, *, val: int = 40) -> Dataset:
     """A study with enough clips for folds."""
     return make_study(folder, trials, make_index(val=val))
 

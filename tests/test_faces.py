@@ -18,13 +18,10 @@ from harness.clips.video import write_video
 from harness.errors import InputError
 from harness.streams.extraction import Extractor, extract, sources
 from harness.streams.sources import real_sources
-from harness.streams.store import FeatureStore, Recipe
-from tests.networks import save_tiny
+from harness.streams.store import FeatureStore
+from tests.networks import SPECIFICATION, Means, save_tiny, to_size
 from tests.photographs import film, nobody, person
-from tests.test_features import Means
 from tests.trees import plain_tree
-
-RECIPE = Recipe(weights="w", preprocessing="p", input_size=32, crop="faces")
 
 
 def overlap(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
@@ -112,15 +109,15 @@ def films(tmp_path: Path) -> ClipTable:
 
 
 def run(clips: ClipTable, store: FeatureStore, strides: list[int]) -> None:
-    extractor = Extractor(Means(), 32, torch.device("cpu"), load_detector())
+    extractor = Extractor(Means(), to_size, torch.device("cpu"), load_detector())
     extract(clips, lambda: extractor, store, strides)
 
 
 def test_frames_without_a_face_are_skipped_and_counted(tmp_path: Path, films: ClipTable) -> None:
-    run(films, FeatureStore(tmp_path / "s", RECIPE), [1])
-    store = FeatureStore(tmp_path / "s", RECIPE)
+    run(films, FeatureStore(tmp_path / "s", SPECIFICATION), [1])
+    store = FeatureStore(tmp_path / "s", SPECIFICATION)
     keys = list(zip(films.clip_ids, sources(films), strict=True))
-    assert store.load(keys, [1]).frames.tolist() == [0, 1, 2, 3, 5, 6, 7, 8, 10]
+    assert store.load(keys, [1]).positions.tolist() == [0, 1, 2, 3, 5, 6, 7, 8, 10]
     assert store.faceless(keys, [1]) == {"c1": 2, "c2": 11}
     assert store.faceless(keys, [2]) == {"c1": 1, "c2": 6}
     assert store.problems(keys) == {"c2": "no face in any of its 11 frames"}
@@ -128,13 +125,13 @@ def test_frames_without_a_face_are_skipped_and_counted(tmp_path: Path, films: Cl
 
 def test_what_is_stored_changes_no_crop(tmp_path: Path, films: ClipTable) -> None:
     keys = list(zip(films.clip_ids, sources(films), strict=True))
-    grown, whole = (FeatureStore(tmp_path / name, RECIPE) for name in "ab")
+    grown, whole = (FeatureStore(tmp_path / name, SPECIFICATION) for name in "ab")
     run(films, grown, [2])
     run(films, grown, [1])
     run(films, whole, [1])
     a, b = grown.load(keys, [1]), whole.load(keys, [1])
-    np.testing.assert_array_equal(a.frames, b.frames)
-    np.testing.assert_allclose(a.features, b.features, atol=1e-6)
+    np.testing.assert_array_equal(a.positions, b.positions)
+    np.testing.assert_allclose(a.values, b.values, atol=1e-6)
 
 
 def test_faces_are_looked_for_in_videos_alone(tmp_path: Path) -> None:
@@ -143,9 +140,9 @@ def test_faces_are_looked_for_in_videos_alone(tmp_path: Path) -> None:
         root = tmp_path / f"of-{folder}"
         root.mkdir()
         plain_tree(root, folder)
-        assert real_sources(root, weights).crop is found
-        assert real_sources(root, weights, crop="detect").crop
-        assert not real_sources(root, weights, crop="none").crop
+        assert (real_sources(root, weights)[1].crop != "none") is found
+        assert real_sources(root, weights, crop="detect")[1].crop != "none"
+        assert real_sources(root, weights, crop="none")[1].crop == "none"
     with pytest.raises(InputError, match="--crop face: choose of detect, none"):
         real_sources(root, weights, crop="face")
 

@@ -5,37 +5,26 @@ import time
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import ray
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from harness.clips.demo import Demo
 from harness.clips.layouts import read_clips
 from harness.clips.table import ClipTable
 from harness.clips.video import sampled_frames
 from harness.cluster import Machine
+from harness.dataset import Specification
 from harness.errors import InputError
 from harness.streams import extraction, workers
 from harness.streams.extraction import Extraction, Extractor, Work, extract, sources
-from harness.streams.store import ClipFrames, FeatureStore, Recipe
-
-SIZE = 16
-RECIPE = Recipe(weights="w", preprocessing="p", input_size=SIZE)
-
-
-class Means(nn.Module):
-    """A network that anyone can check: the mean of each colour, and a count of its images."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.images = 0
-
-    def forward(self, images: Tensor) -> Tensor:
-        self.images += len(images)
-        return images.mean(dim=(2, 3))
+from harness.streams.store import ClipFrames, FeatureStore
+from tests.datasets import make_stream
+from tests.networks import SPECIFICATION, Means, to_size
 
 
 @pytest.fixture
@@ -47,7 +36,7 @@ def run(
     clips: ClipTable, store: FeatureStore, strides: list[int], **options: int
 ) -> tuple[Extraction, Means]:
     network = Means()
-    extractor = Extractor(network, SIZE, torch.device("cpu"), **options)
+    extractor = Extractor(network, to_size, torch.device("cpu"), **options)
     return extract(clips, lambda: extractor, store, strides), network
 
 
@@ -56,17 +45,17 @@ def keys(clips: ClipTable) -> list[tuple[str, str]]:
 
 
 def test_every_sampled_frame_once(tmp_path: Path, clips: ClipTable) -> None:
-    store = FeatureStore(tmp_path, RECIPE)
+    store = FeatureStore(tmp_path, SPECIFICATION)
     done, network = run(clips, store, [10, 15])
     # Of 31 frames: 0, 10, 15, 20, 30.
     assert (done.clips, done.frames, network.images) == (20, 100, 100)
     loaded = store.load(keys(clips), [10, 15])
-    assert loaded.frames.reshape(20, 5).tolist() == [[0, 10, 15, 20, 30]] * 20
-    assert store.load(keys(clips), [15]).frames.reshape(20, 3).tolist() == [[0, 15, 30]] * 20
+    assert loaded.positions.reshape(20, 5).tolist() == [[0, 10, 15, 20, 30]] * 20
+    assert store.load(keys(clips), [15]).positions.reshape(20, 3).tolist() == [[0, 15, 30]] * 20
 
 
 def test_features_belong_to_their_frame(tmp_path: Path, clips: ClipTable) -> None:
-    store = FeatureStore(tmp_path, RECIPE)
+    store = FeatureStore(tmp_path, SPECIFICATION)
     run(clips, store, [15])
     loaded = store.load(keys(clips), [15])
     for clip in (0, 7, 19):
@@ -74,7 +63,7 @@ def test_features_belong_to_their_frame(tmp_path: Path, clips: ClipTable) -> Non
         brightness = [picture.mean() for picture in pictures]
         rows = slice(loaded.offsets[clip], loaded.offsets[clip + 1])
         # ImageNet's normalisation is affine and nearly alike in the three colours.
-        back = (loaded.features[rows].mean(axis=1) * 0.226 + 0.449) * 255
+        back = (loaded.values[rows].mean(axis=1) * 0.226 + 0.449) * 255
         np.testing.assert_allclose(back, brightness, atol=4)
 
 
@@ -82,11 +71,11 @@ def test_features_belong_to_their_frame(tmp_path: Path, clips: ClipTable) -> Non
 def test_batching_changes_nothing(
     tmp_path: Path, clips: ClipTable, options: dict[str, int]
 ) -> None:
-    one, other = (FeatureStore(tmp_path / name, RECIPE) for name in "ab")
+    one, other = (FeatureStore(tmp_path / name, SPECIFICATION) for name in "ab")
     run(clips, one, [5])
     run(clips, other, [5], **options)
     a, b = one.load(keys(clips), [5]), other.load(keys(clips), [5])
-    np.testing.assert_allclose(a.features, b.features, atol=1e-6)
+    np.testing.assert_allclose(a.values, b.values, atol=1e-6)
 
 
 class Slow(Means):
@@ -115,7 +104,7 @@ def test_images_in_memory_are_bounded_whatever_the_length_of_a_clip(
 
     monkeypatch.setattr(extraction, "sampled_frames", frames)
     network = Slow(decoded)
-    extractor = Extractor(network, SIZE, torch.device("cpu"), batch_size=32, decoders=2)
+    extractor = Extractor(network, to_size, torch.device("cpu"), batch_size=32, decoders=2)
     work = [Work(clips.clip_ids[row], row, "", (1,), frozenset()) for row in range(2)]
     results = list(extractor(clips, work))
     assert [len(result.frames) for result in results] == [length] * 2
@@ -125,21 +114,21 @@ def test_images_in_memory_are_bounded_whatever_the_length_of_a_clip(
 
 
 def test_a_second_run_does_nothing(tmp_path: Path, clips: ClipTable) -> None:
-    run(clips, FeatureStore(tmp_path, RECIPE), [10])
+    run(clips, FeatureStore(tmp_path, SPECIFICATION), [10])
     for strides in ([10], [30], [10, 20]):
-        done, network = run(clips, FeatureStore(tmp_path, RECIPE), strides)
+        done, network = run(clips, FeatureStore(tmp_path, SPECIFICATION), strides)
         assert (done.clips, network.images, done.kept) == (0, 0, 20)
 
 
 def test_new_strides_compute_what_is_new(tmp_path: Path, clips: ClipTable) -> None:
-    run(clips, FeatureStore(tmp_path, RECIPE), [10])
-    store = FeatureStore(tmp_path, RECIPE)
+    run(clips, FeatureStore(tmp_path, SPECIFICATION), [10])
+    store = FeatureStore(tmp_path, SPECIFICATION)
     done, _ = run(clips, store, [10, 15])
     assert done.frames == 20, "frame 15 of each clip; 0 and 30 were there"
-    again = FeatureStore(tmp_path, RECIPE).load(keys(clips), [10, 15])
-    whole = FeatureStore(tmp_path / "fresh", RECIPE)
+    again = FeatureStore(tmp_path, SPECIFICATION).load(keys(clips), [10, 15])
+    whole = FeatureStore(tmp_path / "fresh", SPECIFICATION)
     run(clips, whole, [10, 15])
-    np.testing.assert_array_equal(again.features, whole.load(keys(clips), [10, 15]).features)
+    np.testing.assert_array_equal(again.values, whole.load(keys(clips), [10, 15]).values)
 
 
 def test_an_interrupted_run_keeps_what_was_done(tmp_path: Path, clips: ClipTable) -> None:
@@ -147,11 +136,11 @@ def test_an_interrupted_run_keeps_what_was_done(tmp_path: Path, clips: ClipTable
         if done == 5:
             raise KeyboardInterrupt
 
-    store = FeatureStore(tmp_path, RECIPE)
-    extractor = Extractor(Means(), SIZE, torch.device("cpu"), batch_size=1)
+    store = FeatureStore(tmp_path, SPECIFICATION)
+    extractor = Extractor(Means(), to_size, torch.device("cpu"), batch_size=1)
     with pytest.raises(KeyboardInterrupt):
         extract(clips, lambda: extractor, store, [10], progress=interrupt)
-    done, _ = run(clips, FeatureStore(tmp_path, RECIPE), [10])
+    done, _ = run(clips, FeatureStore(tmp_path, SPECIFICATION), [10])
     assert (done.kept, done.clips) == (5, 15)
 
 
@@ -159,9 +148,9 @@ def test_one_bad_clip_is_named_and_the_others_are_kept(tmp_path: Path, clips: Cl
     bad = tmp_path / "bad.mp4"
     bad.write_bytes(b"no video")
     spoiled = dataclasses.replace(clips, paths=(*clips.paths[:3], bad, *clips.paths[4:]))
-    store = FeatureStore(tmp_path / "store", RECIPE)
+    store = FeatureStore(tmp_path / "store", SPECIFICATION)
     run(spoiled, store, [10])
-    again = FeatureStore(tmp_path / "store", RECIPE)
+    again = FeatureStore(tmp_path / "store", SPECIFICATION)
     problems = again.problems(keys(spoiled))
     assert list(problems) == [clips.clip_ids[3]]
     assert "bad.mp4: cannot be opened" in problems[clips.clip_ids[3]]
@@ -174,37 +163,56 @@ def test_one_bad_clip_is_named_and_the_others_are_kept(tmp_path: Path, clips: Cl
 
 def test_a_store_of_nothing_but_bad_clips_is_an_error(tmp_path: Path, clips: ClipTable) -> None:
     nothing = dataclasses.replace(clips, paths=(None,) * len(clips))
-    store = FeatureStore(tmp_path, RECIPE)
+    store = FeatureStore(tmp_path, SPECIFICATION)
     assert run(nothing, store, [10])[0].frames == 0
     with pytest.raises(InputError, match="none of 20 clips gave a frame"):
-        FeatureStore(tmp_path, RECIPE).load(keys(nothing), [10])
+        FeatureStore(tmp_path, SPECIFICATION).load(keys(nothing), [10])
 
 
 def test_a_changed_video_is_computed_again(tmp_path: Path, clips: ClipTable) -> None:
     copy = tmp_path / "clip.mp4"
     copy.write_bytes(clips.paths[3].read_bytes())
     moved = dataclasses.replace(clips, paths=(*clips.paths[:3], copy, *clips.paths[4:]))
-    run(moved, FeatureStore(tmp_path / "s", RECIPE), [10])
+    run(moved, FeatureStore(tmp_path / "s", SPECIFICATION), [10])
     copy.write_bytes(clips.paths[4].read_bytes())
-    store = FeatureStore(tmp_path / "s", RECIPE)
+    store = FeatureStore(tmp_path / "s", SPECIFICATION)
     assert run(moved, store, [10])[0].clips == 1
     loaded = store.load(keys(moved), [10])
-    pair = (loaded.features[loaded.offsets[c] : loaded.offsets[c + 1]] for c in (3, 4))
+    pair = (loaded.values[loaded.offsets[c] : loaded.offsets[c + 1]] for c in (3, 4))
     np.testing.assert_array_equal(*pair)
 
 
 @pytest.mark.parametrize(
-    "field", ["weights", "preprocessing", "input_size", "outputs", "precision", "crop"]
+    "change",
+    [
+        {"source": "other"},
+        {"details": {"weights": "other"}},
+        {"columns": ("green", "red", "blue")},
+        {"columns": ("red", "green"), "width": 2},
+    ],
+    ids=str,
 )
-def test_another_recipe_is_another_store(tmp_path: Path, field: str) -> None:
-    other = dataclasses.replace(RECIPE, **{field: 99 if field == "input_size" else "other"})
-    assert other.fingerprint() != RECIPE.fingerprint()
-    assert dataclasses.replace(RECIPE).fingerprint() == RECIPE.fingerprint()
-    assert FeatureStore(tmp_path, other).folder != FeatureStore(tmp_path, RECIPE).folder
+def test_another_specification_is_another_store(tmp_path: Path, change: dict[str, Any]) -> None:
+    other = dataclasses.replace(SPECIFICATION, **change)
+    assert dataclasses.replace(SPECIFICATION).fingerprint() == SPECIFICATION.fingerprint()
+    assert FeatureStore(tmp_path, other).folder != FeatureStore(tmp_path, SPECIFICATION).folder
+    assert SPECIFICATION.differences(other)
+    assert Specification.from_dict(other.to_dict()) == other
+
+
+def test_equal_bytes_in_another_form_have_another_digest() -> None:
+    values = np.arange(24, dtype=np.float32)
+    wide = make_stream(values.reshape(4, 6), np.arange(4), [0, 4])
+    tall = make_stream(values.reshape(6, 4), np.arange(6), [0, 6])
+    split = dataclasses.replace(wide, offsets=np.array([0, 1, 4]))
+    found = {stream.digest(["a", "b"]) for stream in (wide, tall, split)}
+    assert len(found) == 3
+    assert wide.digest(["a"]) != wide.digest(["b"])
+    assert wide.digest(["a"]) == dataclasses.replace(wide).digest(["a"])
 
 
 def test_a_shard_with_any_flipped_bit_is_refused_by_name(tmp_path: Path) -> None:
-    store = FeatureStore(tmp_path, RECIPE)
+    store = FeatureStore(tmp_path, SPECIFICATION)
     values = np.random.default_rng(0).random((40, 3)).astype(np.float32)
     store.append([ClipFrames("a", "s", (1,), np.arange(40, dtype=np.int32), values)])
     (shard,) = store.folder.glob("000000-*.parquet")
@@ -214,10 +222,10 @@ def test_a_shard_with_any_flipped_bit_is_refused_by_name(tmp_path: Path) -> None
         content[position // 8] ^= 1 << (position % 8)
         shard.write_bytes(content)
         with pytest.raises(InputError, match=f"{shard.name}: a damaged feature shard"):
-            FeatureStore(tmp_path, RECIPE)
+            FeatureStore(tmp_path, SPECIFICATION)
     shard.write_bytes(whole)
-    read = FeatureStore(tmp_path, RECIPE).load([("a", "s")], [1])
-    np.testing.assert_array_equal(read.features, values)
+    read = FeatureStore(tmp_path, SPECIFICATION).load([("a", "s")], [1])
+    np.testing.assert_array_equal(read.values, values)
 
 
 def test_a_clip_that_was_still_being_copied_is_looked_at_again(
@@ -228,10 +236,10 @@ def test_a_clip_that_was_still_being_copied_is_looked_at_again(
     whole = clips.paths[0].read_bytes()
     path.write_bytes(whole[: len(whole) // 3])
     clip = dataclasses.replace(clips, paths=(path, *clips.paths[1:]))
-    store = FeatureStore(tmp_path, RECIPE)
+    store = FeatureStore(tmp_path, SPECIFICATION)
 
     def meanwhile(table: ClipTable, work: Sequence[Work]) -> Iterator[ClipFrames]:
-        for found in Extractor(Means(), SIZE, torch.device("cpu"))(table, work):
+        for found in Extractor(Means(), to_size, torch.device("cpu"))(table, work):
             path.write_bytes(whole)
             yield found
 
@@ -243,16 +251,16 @@ def test_a_clip_that_was_still_being_copied_is_looked_at_again(
 
 @pytest.mark.slow
 def test_workers_give_what_one_process_gives(tmp_path: Path, clips: ClipTable) -> None:
-    one, many = (FeatureStore(tmp_path / name, RECIPE) for name in "ab")
+    one, many = (FeatureStore(tmp_path / name, SPECIFICATION) for name in "ab")
     run(clips, one, [5])
-    make = partial(Extractor, Means(), SIZE, torch.device("cpu"))
+    make = partial(Extractor, Means(), to_size, torch.device("cpu"))
     workers.PIECE = 3
     done = extract(clips, lambda: workers.Workers(make, None, 2), many, [5])
     ray.shutdown()
     assert (done.clips, done.frames) == (20, 140)
     a, b = one.load(keys(clips), [5]), many.load(keys(clips), [5])
-    np.testing.assert_array_equal(a.features, b.features)
-    np.testing.assert_array_equal(a.frames, b.frames)
+    np.testing.assert_array_equal(a.values, b.values)
+    np.testing.assert_array_equal(a.positions, b.positions)
 
 
 @pytest.mark.parametrize(
@@ -281,4 +289,4 @@ def test_more_workers_than_there_is_room_for_are_refused() -> None:
 
 def test_what_is_not_stored_is_not_made_up(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"no features of clip a .* python -m harness\.extract"):
-        FeatureStore(tmp_path, RECIPE).load([("a", "s")], [1])
+        FeatureStore(tmp_path, SPECIFICATION).load([("a", "s")], [1])

@@ -6,11 +6,11 @@ import pytest
 import torch
 
 from harness.models.config import TrialConfig
-from harness.models.head import LSTMHead
+from harness.models.head import Head
 from harness.models.losses import reduced_loss
 from harness.models.training import exact_float32
 from harness.trials.trial import Trial, run_trial
-from tests.test_trial import CONFIG, make_data
+from tests.datasets import CONFIG, make_data
 
 pytestmark = [
     pytest.mark.gpu,
@@ -23,8 +23,8 @@ pytestmark = [
 @exact_float32()
 def test_dense_on_the_gpu_is_packed_on_the_cpu(pooling: str, bidirectional: bool) -> None:
     torch.manual_seed(0)
-    config = TrialConfig(layers=2, hidden=16, bidirectional=bidirectional, pooling=pooling)
-    head = LSTMHead(5, 3, config)
+    config = TrialConfig.of(layers=2, hidden=16, bidirectional=bidirectional, pooling=pooling)
+    head = Head(5, 3, config)
     lengths, features = torch.tensor([4, 1, 9, 4, 2, 9, 6, 3]), torch.randn(8, 9, 5)
     targets = torch.rand(8, 3)
     found = []

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from harness.correlation import ccc_loss, pcc_loss
 from harness.metrics import ccc, pcc
 from harness.models.config import TrialConfig
-from harness.models.head import LSTMHead
+from harness.models.head import Head
 from harness.models.losses import reduced_loss
 from harness.models.packed import Packing, packed_lstm
 
@@ -23,9 +23,9 @@ HEADS = [
 ]
 
 
-def make_head(**options: Any) -> LSTMHead:
+def make_head(**options: Any) -> Head:
     """Of 4 features and 3 targets."""
-    return LSTMHead(4, 3, TrialConfig(**options))
+    return Head(4, 3, TrialConfig.of(**options))
 
 
 @pytest.fixture
@@ -87,21 +87,23 @@ def test_row_order_changes_nothing(options: dict[str, object], noise: torch.Gene
 def test_bidirectional_equals_torch_on_whole_sequences(noise: torch.Generator) -> None:
     head = make_head(layers=1, hidden=5, bidirectional=True, pooling="mean").eval()
     reference = torch.nn.LSTM(4, 5, batch_first=True, bidirectional=True)
-    for suffix, part in (("", head.forwards[0]), ("_reverse", head.backwards[0])):
+    for suffix, part in (("", head.sequence.forwards[0]), ("_reverse", head.sequence.backwards[0])):
         for name, value in part.named_parameters():
             getattr(reference, name + suffix).data.copy_(value)
     x, lengths = torch.randn(2, 6, 4, generator=noise), torch.tensor([6, 6])
     pooled = torch.relu(reference(x)[0].mean(1))
-    expected = torch.sigmoid(head.out(torch.relu(head.widen(pooled))))
+    expected = torch.sigmoid(head.regressor.out(torch.relu(head.regressor.widen(pooled))))
     torch.testing.assert_close(head(x, lengths), expected)
 
 
 def test_standardisation_is_part_of_the_head(noise: torch.Generator) -> None:
     head = make_head(layers=1, hidden=5).eval()
     x, lengths = torch.randn(3, 5, 4, generator=noise), torch.tensor([5, 5, 5])
-    mean, deviation = torch.tensor([1.0, 2.0, 3.0, 4.0]), torch.tensor([2.0, 1.0, 0.5, 0.0])
-    plain = head((x - mean) / torch.where(deviation > 0, deviation, torch.inf), lengths)
-    head.normalise_by(mean, deviation)
+    train = torch.randn(50, 4, generator=noise) * 3 + 1
+    train[:, 3] = 2.0  # never varies
+    deviation = train.std(0, unbiased=False)
+    plain = head((x - train.mean(0)) / torch.where(deviation > 0, deviation, torch.inf), lengths)
+    head.scaler.fit(train)
     torch.testing.assert_close(head(x, lengths), plain)
 
 
@@ -120,10 +122,10 @@ def test_dense_and_packed_paths_are_the_same_function(
     features = torch.randn(8, 9, 4, generator=noise, requires_grad=True)
     targets = torch.rand(8, 3, generator=noise)
     found = []
-    for way in (head.dense, head.packed):
+    for way in (head.sequence.dense, head.sequence.packed):
         head.zero_grad()
         features.grad = None
-        predicted = way(features, lengths)
+        predicted = head.regressor(way(features, lengths))
         value = reduced_loss(loss, "both")(predicted, targets)
         value.backward()  # type: ignore[no-untyped-call]
         assert features.grad is not None

@@ -1,6 +1,5 @@
 """Each hyperparameter does what it says. That each changes the result is in test_trial.py."""
 
-import dataclasses
 import itertools
 from typing import Any
 
@@ -9,11 +8,11 @@ import pytest
 import torch
 
 from harness.models.config import TrialConfig
-from harness.models.head import LSTMHead
+from harness.models.head import Head
 from harness.models.losses import reduced_loss
 from harness.models.training import Training, predict
-from harness.trials.trial import Trial, TrialData, run_trial
-from tests.test_trial import CONFIG, make_data
+from harness.trials.trial import Dataset, Trial, run_trial
+from tests.datasets import CONFIG, make_data
 
 
 @pytest.fixture(autouse=True)
@@ -22,28 +21,28 @@ def one_thread() -> None:
 
 
 def changed(**values: Any) -> TrialConfig:
-    return dataclasses.replace(CONFIG, **values)
+    return CONFIG.changed(**values)
 
 
-def training(data: TrialData | None = None, **values: Any) -> Training:
+def training(data: Dataset | None = None, **values: Any) -> Training:
     """Of a trial that has not begun."""
     return Trial(changed(**values), data or make_data()).trainings[0]
 
 
-def weights(head: LSTMHead) -> torch.Tensor:
+def weights(head: Head) -> torch.Tensor:
     return torch.cat([p.detach().flatten().clone() for p in head.parameters()])
 
 
 def test_the_shape_of_the_head() -> None:
     config = changed(layers=3, hidden=6, bidirectional=True, head_width=9, pooling="attention")
-    head = LSTMHead(4, 7, config)
-    assert len(head.forwards) == len(head.backwards) == 3
-    assert head.forwards[0].weight_hh_l0.shape == (24, 6)
-    assert head.forwards[1].weight_ih_l0.shape == (24, 12)
-    assert head.widen.weight.shape == (9, 12)
-    assert head.out.weight.shape == (7, 9)
-    assert head.attention is not None
-    assert not len(LSTMHead(4, 7, changed()).backwards)
+    head = Head(4, 7, config)
+    assert len(head.sequence.forwards) == len(head.sequence.backwards) == 3
+    assert head.sequence.forwards[0].weight_hh_l0.shape == (24, 6)
+    assert head.sequence.forwards[1].weight_ih_l0.shape == (24, 12)
+    assert head.regressor.widen.weight.shape == (9, 12)
+    assert head.regressor.out.weight.shape == (7, 9)
+    assert head.sequence.pooling.attention is not None
+    assert not len(Head(4, 7, changed()).sequence.backwards)
 
 
 @pytest.mark.parametrize(
@@ -51,24 +50,24 @@ def test_the_shape_of_the_head() -> None:
     [("last", lambda x: x[:, -1]), ("mean", lambda x: x.mean(1)), ("attention", None)],
 )
 def test_pooling_over_time(pooling: str, expected: Any) -> None:
-    head = LSTMHead(4, 3, changed(pooling=pooling)).eval()
+    head = Head(4, 3, changed(pooling=pooling)).eval()
     x = torch.randn(2, 6, 4)
-    steps = head.forwards[0](x)[0]
-    if head.attention is None:
+    steps = head.sequence.forwards[0](x)[0]
+    if head.sequence.pooling.attention is None:
         pooled = expected(steps)
     else:
-        pooled = (head.attention(steps).softmax(1) * steps).sum(1)
-    rated = torch.sigmoid(head.out(torch.relu(head.widen(torch.relu(pooled)))))
+        pooled = (head.sequence.pooling.attention(steps).softmax(1) * steps).sum(1)
+    rated = torch.sigmoid(head.regressor.out(torch.relu(head.regressor.widen(torch.relu(pooled)))))
     torch.testing.assert_close(head(x, torch.tensor([6, 6])), rated)
 
 
 def test_dropout_is_of_training_alone() -> None:
-    head = LSTMHead(4, 3, changed(dropout=0.5, layers=2))
+    head = Head(4, 3, changed(dropout=0.5, layers=2))
     x, lengths = torch.randn(5, 6, 4), torch.tensor([6, 2, 3, 6, 1])
     head.train()
     assert not torch.equal(head(x, lengths), head(x, lengths))
     head.eval()
-    torch.testing.assert_close(head.packed(x, lengths), head.dense(x, lengths))
+    torch.testing.assert_close(head.sequence.packed(x, lengths), head.sequence.dense(x, lengths))
 
 
 def test_adam_moves_a_weight_by_the_learning_rate_at_first() -> None:
@@ -107,7 +106,7 @@ def test_schedules(schedule: str, expected: list[float]) -> None:
 
 def test_a_plateau_lowers_the_learning_rate() -> None:
     data = make_data()
-    data.targets[data.rows["val"], 0] = 0.5  # no score is ever defined, and none is better
+    data.targets[data.rows("val"), 0] = 0.5  # no score is ever defined, and none is better
     each = training(data, schedule="plateau", epochs=20, patience=20, lr=0.02)
     for _ in range(8):
         each.epoch()
@@ -151,7 +150,7 @@ def test_a_batch_holds_so_many_clips(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_is_learnt_becomes_ratings_again(transform: str) -> None:
     each = training(label_transform=transform)
     ratings = each.train.targets
-    torch.testing.assert_close(each.head.ratings(each.learnt), ratings)
+    torch.testing.assert_close(each.head.transform.inverse(each.learnt), ratings)
     low, high = ratings.amin(0), ratings.amax(0)
     expected = {"none": ratings, "sqrt": ratings.sqrt(), "range": (ratings - low) / (high - low)}
     torch.testing.assert_close(each.learnt, expected[transform])
@@ -159,16 +158,16 @@ def test_what_is_learnt_becomes_ratings_again(transform: str) -> None:
 
 def test_features_are_normalised_by_the_training_split_alone() -> None:
     data = make_data()
-    bounds = data.frames.offsets
-    train = data.frames.features[: bounds[len(data.rows["train"])]]
-    others = data.frames.features[bounds[len(data.rows["train"])] :]
+    bounds = data.features.offsets
+    train = data.features.values[: bounds[len(data.rows("train"))]]
+    others = data.features.values[bounds[len(data.rows("train"))] :]
     others *= 100
     head = training(data).head
-    np.testing.assert_allclose(head.mean, train.mean(0), rtol=1e-4, atol=1e-6)
-    np.testing.assert_allclose(head.scale, 1 / train.std(0), rtol=1e-4)
+    np.testing.assert_allclose(head.scaler.mean, train.mean(0), rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(head.scaler.scale, 1 / train.std(0), rtol=1e-4)
     plain = training(data, normalise=False).head
-    assert not plain.mean.any()
-    assert (plain.scale == 1).all()
+    assert not plain.scaler.mean.any()
+    assert (plain.scaler.scale == 1).all()
 
 
 def test_stride_and_rule_make_the_sequences() -> None:
@@ -207,7 +206,7 @@ def test_a_loss_of_half_precision_is_float32(loss: str) -> None:
 
 def test_a_constant_output_is_a_reason() -> None:
     data = make_data()
-    data.frames.features[:] = 1.0
+    data.features.values[:] = 1.0
     config = changed(sequence="fixed-12")  # as long as each other, and all alike
     with pytest.raises(ValueError, match=r"no epoch of 6 had a defined score: .* constant"):
         run_trial(config, data)

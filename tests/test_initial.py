@@ -12,21 +12,7 @@ from harness.encoders.mtl_dan.checkpoints import save_mtl_dan
 from harness.encoders.mtl_dan.network import EXPRESSIONS, over_heads
 from harness.errors import InputError
 from harness.pretraining.initial import AFFECTNET, initial_network
-from tests.networks import Trap, make_network
-
-
-def make_dan(num_heads: int = 4, classes: int = 8) -> nn.Module:
-    """A DAN as its authors publish it: features, heads, fc, bn."""
-    dan = nn.Module()
-    network = make_network(num_heads, seed=3)
-    dan.features = network.DAN.features
-    for place, head in enumerate(network.expression_heads()):
-        dan.add_module(f"cat_head{place}", head)
-    dan.fc, dan.bn = nn.Linear(512, classes), nn.BatchNorm1d(classes)
-    dan.bn.running_mean.normal_()
-    dan.bn.running_var.uniform_(0.5, 1.5)
-    dan.bn.weight.data.uniform_(0.5, 1.5)
-    return dan.eval()
+from tests.networks import Trap, make_dan, make_network
 
 
 def logits(dan: nn.Module, images: Tensor, num_heads: int) -> Tensor:

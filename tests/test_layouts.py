@@ -27,7 +27,7 @@ def test_the_authors_features_and_folds(tmp_path: Path) -> None:
     assert clips.kind == "features"
     frames, nothing = read_foreign(clips)
     assert nothing == {}
-    assert (frames.dim, np.diff(frames.offsets).tolist()) == (22, [12] * len(clips))
+    assert (frames.width, np.diff(frames.offsets).tolist()) == (22, [12] * len(clips))
     assert clips.folds is not None
     in_train = np.array(clips.splits) == "train"
     assert set(clips.folds[in_train]) == {1, 2, 3, 4, 5}
@@ -85,7 +85,7 @@ def test_muse(tmp_path: Path) -> None:
     assert clips.splits.count("val") == 3, "devel is val"
     assert np.isnan(clips.targets[np.array(clips.splits) == "test"]).all()
     frames, _ = read_foreign(clips)
-    assert frames.dim == 5, "timestamp and subject are no features"
+    assert frames.width == 5, "timestamp and subject are no features"
 
 
 def test_muse_needs_a_feature_set(tmp_path: Path) -> None:

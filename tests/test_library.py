@@ -8,16 +8,17 @@ import pyarrow.parquet as pq
 import pytest
 
 import harness.predictions
+from harness.dataset import Dataset
 from harness.ensembles.construction import construct
 from harness.ensembles.library import load_library, load_members
 from harness.ensembles.selection import Recipe
 from harness.errors import InputError
-from harness.predictions import ClipIndex, PredictionInfo, trial_name, write_predictions
+from harness.predictions import PredictionInfo, trial_name, write_predictions
 from tests.studies import make_index, make_info, make_predictions, make_study, write_manifest
 
 
 def write_trial(
-    folder: Path, index: ClipIndex, number: int, values: np.ndarray | None = None, **changes: object
+    folder: Path, index: Dataset, number: int, values: np.ndarray | None = None, **changes: object
 ) -> Path:
     """One more trial, of these val predictions where they are given."""
     predictions = make_predictions(index, number)
@@ -30,7 +31,7 @@ def write_trial(
     return path
 
 
-def damage(kind: str, folder: Path, index: ClipIndex) -> Path:
+def damage(kind: str, folder: Path, index: Dataset) -> Path:
     """Writes trial 7 as no search would."""
     val = make_predictions(index, 7)["val"]
     if kind == "a permuted row":

@@ -10,12 +10,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-import harness.predictor
 from harness.clips.demo import Demo
 from harness.clips.layouts import read_clips
 from harness.errors import InputError
-from harness.models.checkpoint import read_head
-from harness.predict import load
+from harness.models.model import read_model
+from harness.predictor import load
 from harness.spaces import SPACES
 from tests.commands import command
 from tests.networks import make_network, save_tiny
@@ -87,29 +86,31 @@ def test_other_weights_are_refused(built: Path, tmp_path: Path, tiny_demo: Demo)
 
     other = tmp_path / "other.safetensors"
     save_mtl_dan(other, make_network(1, seed=1), {"input_size": "32"})
-    with pytest.raises(InputError, match="other weights than those that trial"):
+    with pytest.raises(InputError, match=r"trial \d+ reads other features: weights \w+\.\.\., exp"):
         load(built)(tiny_demo.root, other, cache=tmp_path)
-    with pytest.raises(InputError, match="--weights FILE is needed"):
+    with pytest.raises(InputError, match="weights: missing"):
         load(built)(tiny_demo.root, cache=tmp_path)
 
 
 @pytest.mark.slow
-def test_other_preprocessing_is_refused(
-    built: Path, tmp_path: Path, tiny_demo: Demo, weights: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("detail", ["preprocessing", "crop", "input_size"])
+def test_features_of_another_making_are_refused(
+    built: Path, tmp_path: Path, tiny_demo: Demo, weights: Path, detail: str
 ) -> None:
     predictor = load(built)
-    monkeypatch.setattr(harness.predictor, "PREPROCESSING", "another/1")
-    with pytest.raises(InputError, match=r"were preprocessed by 'resize.*this harness has 'anoth"):
-        predictor(tiny_demo.root, weights, cache=tmp_path)
-    monkeypatch.undo()
-    members = [
-        dataclasses.replace(member, recipe=dataclasses.replace(member.recipe, crop="other/160"))
-        for member in predictor.members
-        if member.recipe
+    models = [
+        dataclasses.replace(
+            model,
+            stream=dataclasses.replace(
+                model.stream, details={**model.stream.details, detail: "another"}
+            ),
+        )
+        for model in predictor.models
     ]
-    cropped = dataclasses.replace(predictor, members=tuple(members))
-    with pytest.raises(InputError, match="faces were cut out by 'other/160', this harness has 'ce"):
-        cropped(tiny_demo.root, weights, cache=tmp_path)
+    with pytest.raises(InputError, match=f"reads other features: {detail} .*, expected another"):
+        dataclasses.replace(predictor, models=tuple(models))(
+            tiny_demo.root, weights, cache=tmp_path
+        )
     assert not list(tmp_path.iterdir()), "nothing is computed before"
 
 
@@ -132,8 +133,8 @@ def test_every_kind_of_features_is_searched_combined_and_predicted(
     done = command("search", *base, *data, "--space", space, "--scheduler", "none")
     assert done.returncode == 0, done.stderr
     assert "0 clips computed (0 frames), 20 were stored" in done.stdout
-    heads = [read_head(file) for file in sorted((tmp_path / "s" / "heads").iterdir())]
-    assert {head.config.features for head in heads} == set(kinds)
+    models = [read_model(file) for file in sorted((tmp_path / "s" / "heads").iterdir())]
+    assert {model.config.features for model in models} == set(kinds)
     assert command("ensemble", *base, "--top", 3).returncode == 0
     folder, out = tmp_path / "s" / "ensembles" / "mean-top3", tmp_path / "new.csv"
     done = command("predict", "--ensemble", folder, *data, "--out", out, "--results", tmp_path)
@@ -146,7 +147,7 @@ def test_every_kind_of_features_is_searched_combined_and_predicted(
 
 @pytest.mark.slow
 def test_features_do_not_stand_in_for_frames(built: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="was built on a network's features"):
+    with pytest.raises(InputError, match="reads a network's features"):
         load(built)(plain_tree(tmp_path, "features"))
 
 
@@ -158,7 +159,7 @@ def test_a_head_that_was_changed_is_refused(built: Path, tmp_path: Path) -> None
     whole = heads[0].read_bytes()
 
     shutil.copy(heads[1], heads[0])
-    with pytest.raises(InputError, match=r"00000\.safetensors: it is the head of trial 00001"):
+    with pytest.raises(InputError, match=r"00000\.safetensors: it is the model of trial 00001"):
         load(folder)
     rng = np.random.default_rng(0)
     for place in rng.integers(0, len(whole), 100):
@@ -166,7 +167,7 @@ def test_a_head_that_was_changed_is_refused(built: Path, tmp_path: Path) -> None
         flipped[place] ^= 1 << int(rng.integers(8))
         heads[0].write_bytes(flipped)
         with pytest.raises(InputError, match=r"00000\.safetensors: "):
-            read_head(heads[0])
+            read_model(heads[0])
     heads[0].unlink()
     with pytest.raises(InputError, match=r"00000\.safetensors: no such file"):
         load(folder)

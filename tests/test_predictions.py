@@ -9,9 +9,9 @@ import pyarrow.parquet as pq
 import pytest
 
 import harness.predictions
+from harness.dataset import Dataset
 from harness.errors import InputError
 from harness.predictions import (
-    ClipIndex,
     read_clips,
     read_predictions,
     write_clips,
@@ -21,26 +21,26 @@ from tests.studies import make_index, make_info, make_predictions
 
 
 @pytest.fixture
-def index() -> ClipIndex:
+def index() -> Dataset:
     return make_index()
 
 
 @pytest.fixture
-def file(tmp_path: Path, index: ClipIndex) -> Path:
+def file(tmp_path: Path, index: Dataset) -> Path:
     predictions = make_predictions(index, 3)
     path = tmp_path / "00003.parquet"
     write_predictions(path, make_info(index, 3, predictions["val"]), index, predictions)
     return path
 
 
-def refused(file: Path, index: ClipIndex, message: str, split: str = "val") -> None:
+def refused(file: Path, index: Dataset, message: str, split: str = "val") -> None:
     with pytest.raises(InputError, match=message) as error:
         read_predictions(file, index, split)
     assert str(file) in str(error.value)
 
 
 @pytest.mark.parametrize("split", ["val", "test"])
-def test_a_round_trip_is_exact(file: Path, index: ClipIndex, split: str) -> None:
+def test_a_round_trip_is_exact(file: Path, index: Dataset, split: str) -> None:
     expected = make_predictions(index, 3)
     info, values = read_predictions(file, index, split)
     assert values.dtype == np.float32
@@ -48,7 +48,7 @@ def test_a_round_trip_is_exact(file: Path, index: ClipIndex, split: str) -> None
     assert info == make_info(index, 3, expected["val"])
 
 
-def test_clips_round_trip_is_exact(tmp_path: Path, index: ClipIndex) -> None:
+def test_clips_round_trip_is_exact(tmp_path: Path, index: Dataset) -> None:
     index.targets[2] = np.nan
     for variant in (index, dataclasses.replace(index, groups=index.clip_ids, synthetic=False)):
         write_clips(tmp_path / "clips.parquet", variant)
@@ -67,24 +67,24 @@ def test_pages_carry_what_the_schema_promises(file: Path) -> None:
 
 
 def test_another_schema_is_refused(
-    file: Path, index: ClipIndex, monkeypatch: pytest.MonkeyPatch
+    file: Path, index: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(harness.predictions, "SCHEMA_VERSION", "2")
     refused(file, index, "schema 1, this harness reads 2")
 
 
-def test_other_targets_are_refused(file: Path, index: ClipIndex) -> None:
+def test_other_targets_are_refused(file: Path, index: Dataset) -> None:
     renamed = dataclasses.replace(index, target_names=("Joy", "Awe", "Fear-of-Tests"))
     refused(file, renamed, "targets are Joy, Fear-of-Tests, Awe")
 
 
-def test_other_clips_are_refused(file: Path, index: ClipIndex) -> None:
+def test_other_clips_are_refused(file: Path, index: Dataset) -> None:
     foreign = ("[99999]", *index.clip_ids[1:])
     other = dataclasses.replace(index, clip_ids=foreign)
     refused(file, other, "other clips", split=index.splits[0])
 
 
-def test_another_order_is_refused(file: Path, index: ClipIndex) -> None:
+def test_another_order_is_refused(file: Path, index: Dataset) -> None:
     turned = dataclasses.replace(
         index,
         clip_ids=index.clip_ids[::-1],
@@ -98,7 +98,7 @@ def test_another_number_of_clips_is_refused(file: Path) -> None:
     refused(file, make_index(val=13), "12 rows for val, the study has 13")
 
 
-def test_a_constant_column_is_refused(tmp_path: Path, index: ClipIndex) -> None:
+def test_a_constant_column_is_refused(tmp_path: Path, index: Dataset) -> None:
     predictions = make_predictions(index, 0)
     info = make_info(index, 0, predictions["val"])
     predictions["val"][:, 1] = 0.5
@@ -106,7 +106,7 @@ def test_a_constant_column_is_refused(tmp_path: Path, index: ClipIndex) -> None:
     refused(tmp_path / "c.parquet", index, "Fear-of-Tests is constant")
 
 
-def test_a_constant_column_of_test_is_no_fault(tmp_path: Path, index: ClipIndex) -> None:
+def test_a_constant_column_of_test_is_no_fault(tmp_path: Path, index: Dataset) -> None:
     """Clips without a file are all predicted by the mean rating of train."""
     predictions = make_predictions(index, 0)
     predictions["test"][:] = 0.5
@@ -119,7 +119,7 @@ def test_a_constant_column_of_test_is_no_fault(tmp_path: Path, index: ClipIndex)
 
 @pytest.mark.parametrize("folder", ["s3:x", "exp:1", os.fsdecode(b"res\xff")])
 def test_a_folder_is_no_address(
-    tmp_path: Path, index: ClipIndex, folder: str, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, index: Dataset, folder: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     file = Path(folder) / "p.parquet"
@@ -128,7 +128,7 @@ def test_a_folder_is_no_address(
     read_predictions(file, index, "val")
 
 
-def test_another_score_than_recorded_is_refused(tmp_path: Path, index: ClipIndex) -> None:
+def test_another_score_than_recorded_is_refused(tmp_path: Path, index: Dataset) -> None:
     predictions = make_predictions(index, 0)
     info = make_info(index, 0, predictions["val"])
     swapped = predictions["val"][::-1].copy()
@@ -137,7 +137,7 @@ def test_another_score_than_recorded_is_refused(tmp_path: Path, index: ClipIndex
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
-def test_nan_and_infinity_are_never_written(tmp_path: Path, index: ClipIndex, bad: float) -> None:
+def test_nan_and_infinity_are_never_written(tmp_path: Path, index: Dataset, bad: float) -> None:
     predictions = make_predictions(index, 0)
     info = make_info(index, 0, predictions["val"])
     predictions["test"][0, 0] = bad
@@ -146,7 +146,7 @@ def test_nan_and_infinity_are_never_written(tmp_path: Path, index: ClipIndex, ba
     assert not list(tmp_path.iterdir()), "nothing is left behind"
 
 
-def test_a_missing_split_is_refused(tmp_path: Path, index: ClipIndex) -> None:
+def test_a_missing_split_is_refused(tmp_path: Path, index: Dataset) -> None:
     predictions = make_predictions(index, 0)
     info = make_info(index, 0, predictions["val"])
     write_predictions(tmp_path / "v.parquet", info, index, {"val": predictions["val"]})
@@ -154,7 +154,7 @@ def test_a_missing_split_is_refused(tmp_path: Path, index: ClipIndex) -> None:
 
 
 @pytest.mark.parametrize("kept", [0, 3, 100, -1])
-def test_a_truncated_file_is_refused(file: Path, index: ClipIndex, kept: int) -> None:
+def test_a_truncated_file_is_refused(file: Path, index: Dataset, kept: int) -> None:
     file.write_bytes(file.read_bytes()[:kept])
     refused(file, index, "damaged")
 
@@ -166,7 +166,7 @@ def flipped(content: bytes, position: int) -> bytes:
     return bytes(damaged)
 
 
-def test_any_flipped_bit_is_refused(file: Path, index: ClipIndex) -> None:
+def test_any_flipped_bit_is_refused(file: Path, index: Dataset) -> None:
     whole = file.read_bytes()
     rng = np.random.default_rng(0)
     for position in rng.choice(len(whole) * 8, 100, replace=False).tolist():
@@ -176,7 +176,7 @@ def test_any_flipped_bit_is_refused(file: Path, index: ClipIndex) -> None:
             refused(file, index, "damaged", split)
 
 
-def test_any_flipped_bit_of_the_clips_is_refused(tmp_path: Path, index: ClipIndex) -> None:
+def test_any_flipped_bit_of_the_clips_is_refused(tmp_path: Path, index: Dataset) -> None:
     path = tmp_path / "clips.parquet"
     write_clips(path, index)
     whole = path.read_bytes()
@@ -186,6 +186,6 @@ def test_any_flipped_bit_of_the_clips_is_refused(tmp_path: Path, index: ClipInde
             read_clips(path)
 
 
-def test_a_file_of_another_writer_is_refused(file: Path, index: ClipIndex) -> None:
+def test_a_file_of_another_writer_is_refused(file: Path, index: Dataset) -> None:
     pq.write_table(pq.read_table(file), file)
     refused(file, index, "no harness wrote it")

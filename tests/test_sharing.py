@@ -11,8 +11,8 @@ from harness.models.config import TrialConfig
 from harness.space.file import read_space
 from harness.spaces import SPACES
 from harness.tuning.sharing import CONTEXT, MOST, fraction, largest, measured_need
+from tests.datasets import make_data
 from tests.test_search import SMOKE, command, trials, weights
-from tests.test_trial import make_data
 
 __all__ = ["weights"]  # a fixture
 

@@ -18,11 +18,11 @@ from sqlalchemy.exc import DBAPIError
 
 from harness.errors import InputError
 from harness.names import STORAGE_VARIABLE
+from harness.search import continuing
 from harness.spaces import SPACES
 from harness.study.backend import Backend, held_journal, open_backend
 from harness.study.folder import StudyFolder
 from harness.tuning.dashboard import Dashboard
-from harness.tuning.session import continuing
 from tests.databases import mysql, postgresql
 from tests.searches import finish, opened
 from tests.trees import plain_tree

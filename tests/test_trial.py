@@ -1,46 +1,21 @@
 """One trial: repeatable by its seed, honest about its best epoch, failing with a reason."""
 
 import dataclasses
-import itertools
 
 import numpy as np
 import pytest
 import torch
 
 from harness.metrics import mean_pcc
-from harness.models.config import TrialConfig
+from harness.models.config import TrialConfig, accepted
 from harness.models.training import Epoch
-from harness.streams.sequences import FrameFeatures
-from harness.trials.trial import TrialData, run_trial
-
-CONFIG = TrialConfig(
-    stride=1, layers=1, hidden=8, head_width=8, batch_size=16, epochs=6, patience=6, seed=3
-)
+from harness.trials.trial import run_trial
+from tests.datasets import CONFIG, make_data, make_dataset, make_stream, with_stream
 
 
 @pytest.fixture(autouse=True)
 def one_thread() -> None:
     torch.set_num_threads(1)  # as in a worker
-
-
-def make_data(clips: int = 60, seed: int = 0) -> TrialData:
-    """Sequences of 2 to 6 steps whose mean decides the ratings; some clips unlabelled."""
-    rng = np.random.default_rng(seed)
-    counts = rng.integers(2, 7, clips)
-    offsets = np.concatenate([[0], np.cumsum(counts)])
-    features = rng.standard_normal((offsets[-1], 4)).astype(np.float32)
-    means = np.stack([features[a:b].mean(0) for a, b in itertools.pairwise(offsets)])
-    targets = (1 / (1 + np.exp(-means[:, :3]))).astype(np.float32)
-    frames = np.concatenate([np.arange(n) for n in counts]).astype(np.int32)
-    rows = dict(
-        zip(
-            ("train", "val", "test"),
-            np.split(np.arange(clips), [clips // 2, clips * 3 // 4]),
-            strict=True,
-        )
-    )
-    targets[clips * 5 // 6 :] = np.nan
-    return TrialData(FrameFeatures(features, frames, offsets), targets, rows)
 
 
 def test_equal_seeds_give_equal_trials() -> None:
@@ -50,22 +25,22 @@ def test_equal_seeds_give_equal_trials() -> None:
         np.testing.assert_array_equal(one.predictions[split], two.predictions[split])
 
 
-def test_the_order_of_clips_in_the_store_changes_nothing() -> None:
+def test_how_splits_are_interleaved_changes_nothing() -> None:
     data, rng = make_data(), np.random.default_rng(1)
-    order = rng.permutation(60)
-    bounds = data.frames.offsets
+    splits = rng.permutation(data.splits)
+    order = np.empty(60, np.intp)
+    for split in data.split_names:  # each split keeps its own order
+        order[splits == split] = data.rows(split)
+    bounds = data.features.offsets
     taken = np.concatenate([np.arange(bounds[c], bounds[c + 1]) for c in order])
-    frames = FrameFeatures(
-        data.frames.features[taken],
-        data.frames.frames[taken],
+    stream = make_stream(
+        data.features.values[taken],
+        data.features.positions[taken],
         np.concatenate([[0], np.cumsum(np.diff(bounds)[order])]),
     )
-    place = np.argsort(order)
-    rows = {split: place[clips] for split, clips in data.rows.items()}
-    one, two = (
-        run_trial(CONFIG, data),
-        run_trial(CONFIG, TrialData(frames, data.targets[order], rows)),
-    )
+    rows = {split: np.flatnonzero(splits == split) for split in data.split_names}
+    other = make_dataset(stream, data.ratings[order], rows)
+    one, two = run_trial(CONFIG, data), run_trial(CONFIG, other)
     assert one.curve == two.curve
     for split in ("val", "test"):
         np.testing.assert_array_equal(one.predictions[split], two.predictions[split])
@@ -73,11 +48,11 @@ def test_the_order_of_clips_in_the_store_changes_nothing() -> None:
 
 def test_a_batch_of_one_and_constant_ratings_train() -> None:
     data = make_data()
-    data.targets[data.rows["train"]] = 0.5
+    data.ratings[data.rows("train")] = 0.5
     for loss in ("ccc", "pcc", "mse"):
         result = run_trial(dataclasses.replace(CONFIG, loss=loss, batch_size=1, epochs=2), data)
         assert all(np.isfinite(epoch.loss) for epoch in result.curve)
-        assert all(np.isfinite(array).all() for array in result.weights.values())
+        assert all(np.isfinite(array).all() for array in result.model.weights[0].values())
 
 
 def test_other_seeds_give_other_trials() -> None:
@@ -86,17 +61,14 @@ def test_other_seeds_give_other_trials() -> None:
 
 
 def test_a_trial_reads_the_features_it_asks_for() -> None:
-    data = make_data()
-    columns = {"outputs": slice(0, 1), "shared": slice(1, 4), "both": slice(0, 4)}
-    split = dataclasses.replace(data, columns=columns)
-    results = {
-        kind: run_trial(dataclasses.replace(CONFIG, features=kind), split) for kind in columns
-    }
-    widths = {kind: result.weights["mean"].shape for kind, result in results.items()}
-    assert widths == {"outputs": (1,), "shared": (3,), "both": (4,)}
-    alone = FrameFeatures(data.frames.features[:, 1:], data.frames.frames, data.frames.offsets)
-    expected = run_trial(CONFIG, dataclasses.replace(data, frames=alone))
-    assert results["shared"].curve == expected.curve
+    data, stream = make_data(), make_data().features
+    parts = {"outputs": slice(0, 1), "shared": slice(1, 4), "both": slice(0, 4)}
+    split = with_stream(data, dataclasses.replace(stream, parts=parts))
+    results = {kind: run_trial(dataclasses.replace(CONFIG, features=kind), split) for kind in parts}
+    columns = {kind: result.model.stream.columns for kind, result in results.items()}
+    assert columns == {k: stream.specification.columns[part] for k, part in parts.items()}
+    alone = with_stream(data, stream.select(stream.specification.columns[1:]))
+    assert results["shared"].curve == run_trial(CONFIG, alone).curve
 
 
 def test_a_trial_leaves_the_global_generator_alone() -> None:
@@ -110,34 +82,33 @@ def test_the_score_is_the_best_epochs_and_its_predictions() -> None:
     result = run_trial(CONFIG, data, told.append)
     assert tuple(told) == result.curve
     assert result.best == max(result.curve, key=lambda epoch: epoch.score)
-    truth = data.targets[data.rows["val"]]
+    truth = data.ratings[data.rows("val")]
     assert mean_pcc(truth, result.predictions["val"]) == pytest.approx(result.score, abs=1e-9)
     assert result.per_target.mean() == pytest.approx(result.best.score)
 
 
 def test_clips_without_frames_are_predicted_by_trains_mean_and_scored() -> None:
     data = make_data()
-    keep = np.ones(len(data.frames.frames), bool)
+    stream = data.features
+    keep, counts = np.ones(len(stream.positions), bool), stream.counts.copy()
     for clip in (2, 31, 46):  # one of each split
-        keep[data.frames.offsets[clip] : data.frames.offsets[clip + 1]] = False
-    counts = np.diff(data.frames.offsets)
-    counts[[2, 31, 46]] = 0
+        keep[stream.offsets[clip] : stream.offsets[clip + 1]] = False
+        counts[clip] = 0
     offsets = np.concatenate([[0], np.cumsum(counts)])
-    frames = FrameFeatures(data.frames.features[keep], data.frames.frames[keep], offsets)
-    holey = dataclasses.replace(data, frames=frames)
+    holey = with_stream(data, make_stream(stream.values[keep], stream.positions[keep], offsets))
     result = run_trial(CONFIG, holey)
-    train = np.delete(data.targets[:30], 2, axis=0)
+    train = np.delete(data.ratings[:30], 2, axis=0)
     np.testing.assert_allclose(result.predictions["val"][1], train.mean(0), rtol=1e-5)
     np.testing.assert_allclose(result.predictions["test"][1], train.mean(0), rtol=1e-5)
     assert result.filled == {"val": 1, "test": 1}
-    truth = data.targets[data.rows["val"]]
+    truth = data.ratings[data.rows("val")]
     assert mean_pcc(truth, result.predictions["val"]) == pytest.approx(result.score, abs=1e-9)
 
 
-def test_unlabelled_clips_are_predicted() -> None:
+def test_unrated_clips_are_predicted() -> None:
     data = make_data()
     assert run_trial(CONFIG, data).predictions["test"].shape == (15, 3)
-    assert len(data.labelled(data.rows["test"])) == 5
+    assert len(data.rated(data.rows("test"))) == 5
 
 
 def test_training_learns() -> None:
@@ -181,20 +152,20 @@ CHANGES: list[dict[str, object]] = [
 
 def test_no_hyperparameter_is_forgotten() -> None:
     """The rest have tests of their own, here."""
-    elsewhere = {"features", "epochs", "patience"}
+    elsewhere = {"features", "epochs", "patience", "family"}
     named = {name for change in CHANGES for name in change}
-    assert named | elsewhere == {field.name for field in dataclasses.fields(TrialConfig)}
+    assert named | elsewhere == set(accepted())
 
 
 @pytest.mark.parametrize("change", CHANGES, ids=str)
 def test_every_hyperparameter_matters(change: dict[str, object]) -> None:
-    changed = dataclasses.replace(CONFIG, **change)  # type: ignore[arg-type]
+    changed = CONFIG.changed(**change)
     assert run_trial(changed, make_data()).curve != run_trial(CONFIG, make_data()).curve
 
 
 def test_an_undefined_score_is_a_reason() -> None:
     data = make_data()
-    data.targets[data.rows["val"], 1] = 0.5
+    data.ratings[data.rows("val"), 1] = 0.5
     with pytest.raises(ValueError, match="no epoch of 6 had a defined score"):
         run_trial(CONFIG, data)
 
@@ -202,7 +173,7 @@ def test_an_undefined_score_is_a_reason() -> None:
 def test_configuration_round_trip() -> None:
     assert TrialConfig.from_dict(CONFIG.to_dict()) == CONFIG
     with pytest.raises(ValueError, match="stride must be at least 1"):
-        TrialConfig(stride=0)
+        TrialConfig.of(stride=0)
 
 
 def test_an_epoch_counts_from_one() -> None:
@@ -211,14 +182,12 @@ def test_an_epoch_counts_from_one() -> None:
     assert first.number == 1
 
 
-def test_unlabelled_clips_change_no_weight_and_no_score() -> None:
+def test_unrated_clips_change_no_weight_and_no_score() -> None:
     data = make_data()
     for clip in (4, 33):  # of train and of val
-        data.targets[clip] = np.nan
-    without = {
-        split: rows[~np.isin(rows, [4, 33])] for split, rows in data.rows.items() if len(rows)
-    }
-    one, two = run_trial(CONFIG, data), run_trial(CONFIG, dataclasses.replace(data, rows=without))
+        data.ratings[clip] = np.nan
+    splits = tuple("none" if clip in (4, 33) else s for clip, s in enumerate(data.splits))
+    one, two = run_trial(CONFIG, data), run_trial(CONFIG, dataclasses.replace(data, splits=splits))
     assert one.curve == two.curve
     assert one.score == two.score
     np.testing.assert_array_equal(np.delete(one.predictions["val"], 3, 0), two.predictions["val"])

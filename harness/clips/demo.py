@@ -18,7 +18,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from harness.atomic import ensure_folder, write_text
-from harness.clips.demo_faces import Progress, drawn, ensure_faces
+from harness.clips.demo_faces import drawn, ensure_faces
 from harness.clips.drawing import SIZE, UNITS, draw_faces, draw_identity
 from harness.clips.expressions import unit_curves
 from harness.clips.layouts import SYNTHETIC_MARK
@@ -30,10 +30,11 @@ from harness.clips.stories import (
     expected_rating,
     intensity,
 )
-from harness.clips.table import EMOTIONS
+from harness.clips.table import EMOTIONS, Oracles
 from harness.clips.video import FPS, write_video
 from harness.clips.voices import RATE, draw_sound, draw_voice
 from harness.metrics import pcc
+from harness.progress import Progress, silent
 
 # Part of the cache's name: change it when the generator draws or rates otherwise.
 _VERSION = 3
@@ -44,8 +45,6 @@ _README = """These clips are synthetic: drawn faces moved by a program, rated by
 They are here to try the harness. No score on them is a result on real data.
 """
 
-#: For each stream and split, the PCC of each target that the best prediction reaches.
-Oracles = dict[str, dict[str, dict[str, float]]]
 # A clip's label (7,), and the expected label given each of STREAMS, (3, 7), where it is scored.
 _Rated = tuple[NDArray[np.float64], NDArray[np.float64] | None]
 # The root, the plan, the clip's number, its split.
@@ -54,15 +53,10 @@ _Job = tuple[Path, "Plan", int, str]
 
 @dataclass(frozen=True)
 class Demo:
-    """root: the clips, in the ABAW5 layout. annotations: the faces, in the s-Aff-Wild2 form.
-
-    oracles: `oracles[stream][split][target]` is the PCC on val or test of the best prediction that
-        knows everything the picture, the sound, or both reveal.
-    """
+    """root: the clips, in the ABAW5 layout. annotations: the faces, in the s-Aff-Wild2 form."""
 
     root: Path
     annotations: Path
-    oracles: Oracles
 
 
 @dataclass(frozen=True)
@@ -86,7 +80,7 @@ def ensure_demo(
     plan: Plan | None = None,
     *,
     processes: int | None = None,
-    progress: Progress = lambda step, done, total: None,
+    progress: Progress = silent,
     on_faces: Callable[[Path], None] = lambda annotations: None,
 ) -> Demo:
     """Makes the synthetic faces and clips under `cache`, unless they are there.
@@ -109,13 +103,7 @@ def ensure_demo(
         write_text(building / SYNTHETIC_MARK, json.dumps(content, indent=2) + "\n")
 
     ensure_folder(root, SYNTHETIC_MARK, make)
-    return Demo(root, annotations, read_oracles(root))
-
-
-def read_oracles(root: Path) -> Oracles:
-    """The oracles of a folder of synthetic clips."""
-    found: Oracles = json.loads((root / SYNTHETIC_MARK).read_text())["oracles"]
-    return found
+    return Demo(root, annotations)
 
 
 def _make(root: Path, plan: Plan, processes: int, progress: Progress) -> Oracles:

@@ -16,6 +16,7 @@ from harness.atomic import ensure_folder, write_text
 from harness.clips.drawing import SIZE, UNITS, draw_faces, draw_identity
 from harness.clips.expressions import expression, unit_curves, valence_arousal
 from harness.clips.stories import draw_stories
+from harness.progress import Progress
 
 # Part of the cache's name: change it when the generator draws or labels otherwise.
 _VERSION = 3
@@ -27,8 +28,6 @@ _ON = 0.35
 _FACES_A_VIDEO = 8
 _WHOLE = "validation_set_annotations_22.txt"  # which is written last
 
-#: Called with (what is going on, done, total).
-Progress = Callable[[str, int, int], None]
 _Given = TypeVar("_Given")
 _Made = TypeVar("_Made")
 # The folder, the seed, the first face's number, the split.

@@ -1,7 +1,7 @@
 """The table of clips: what every layout is read into."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -15,6 +15,9 @@ Kind = Literal["video", "images", "features"]
 #: The splits, by the names that they have throughout the package.
 SPLITS = ("train", "val", "test")
 EMOTIONS = ("Adoration", "Amusement", "Anxiety", "Disgust", "Empathic-Pain", "Fear", "Surprise")
+#: `oracles[stream][split][target]`: the PCC on val or test of the best prediction that knows
+#: everything the picture, the sound, or both reveal.
+Oracles = dict[str, dict[str, dict[str, float]]]
 _EXAMPLES = 3
 
 
@@ -28,7 +31,8 @@ class ClipTable:
     groups: the person of each clip, where the data says who. folds: (clips,) the authors' fold
     of each clip, from 1, 0 where it has none; None where the data has no folds.
     notes: what is not as it should be and can be borne, a line each.
-    synthetic: True for generated clips, whose scores are no results on real data.
+    synthetic: True for generated clips, whose scores are no results on real data; oracles: what can
+    be predicted of these, by stream.
     """
 
     clip_ids: tuple[str, ...]
@@ -41,6 +45,7 @@ class ClipTable:
     folds: NDArray[np.int64] | None = None
     notes: tuple[str, ...] = ()
     synthetic: bool = False
+    oracles: Oracles = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.clip_ids)

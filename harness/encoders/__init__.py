@@ -1,1 +1,31 @@
-"""Frozen networks that turn frames or sound into features."""
+"""Frozen networks that turn frames into features: a file or folder for each kind.
+
+To add a kind, write its file and enter it here (docs/extending.md).
+"""
+
+from pathlib import Path
+
+from harness.encoders.encoder import Encoder, EncoderKind
+from harness.encoders.mtl_dan.encoder import MTL_DAN
+
+#: By name. The last one reads whatever no other does, so that its messages name what is wrong.
+ENCODERS: dict[str, EncoderKind] = {MTL_DAN.name: MTL_DAN}
+
+
+def encoder_of(
+    weights: Path, *, outputs: str = "outputs", precision: str = "float32", crop: str = "none"
+) -> Encoder:
+    """The encoder of a weight file.
+
+    Args:
+        outputs: which of its outputs; `outputs` are those that every kind has.
+        precision: number format of its convolutions.
+        crop: how faces come out of frames, or "none"; part of the stream's specification.
+
+    Raises:
+        InputError: the file is not readable; no such outputs or precision.
+    """
+    for kind in ENCODERS.values():
+        if kind is not MTL_DAN and kind.reads(weights):
+            return kind.load(weights, outputs, precision, crop)
+    return MTL_DAN.load(weights, outputs, precision, crop)

@@ -68,7 +68,7 @@ def construct(library: Library, recipe: Recipe, name: str | None = None) -> Cons
     pcc = matrix.pcc_of(combine(matrix.predictions[:, choice.members], weights, standardisation))
     test = None
     # A correlation needs two clips.
-    if (~np.isnan(library.index.targets[library.index.rows("test")]).any(axis=1)).sum() >= 2:
+    if (~np.isnan(library.index.ratings[library.index.rows("test")]).any(axis=1)).sum() >= 2:
         tested = load_members(library, trials, "test")
         test = _score(tested, combine(tested.predictions, weights, standardisation))
     studies = tuple(study.folder.name for study in library.studies)

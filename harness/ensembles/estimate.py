@@ -23,6 +23,7 @@ from harness.ensembles.bootstrap import (
 from harness.ensembles.methods import METHODS, Stepwise
 from harness.ensembles.moments import Evidence, Moments
 from harness.ensembles.selection import Choice, Recipe, best_single, cap_families, choose
+from harness.grouping import divided
 from harness.metrics import pcc
 
 Floats = NDArray[np.float64]
@@ -78,15 +79,7 @@ def group_numbers(groups: Sequence[str] | None, clips: int) -> NDArray[np.intp]:
 def assign_folds(groups: NDArray[np.intp], seed: int, folds: int = FOLDS) -> NDArray[np.intp]:
     """(clips,) the fold of each clip: whole groups, the large ones first, each into the fold that
     has the fewest clips. Fewer folds where there are fewer groups."""
-    sizes = np.bincount(groups)
-    shuffled = np.random.default_rng(seed).permutation(len(sizes))
-    order = shuffled[np.argsort(-sizes[shuffled], kind="stable")]
-    load = np.zeros(min(folds, len(sizes)), np.intp)
-    fold = np.empty(len(sizes), np.intp)
-    for group in order:
-        fold[group] = np.argmin(load)
-        load[fold[group]] += sizes[group]
-    return fold[groups]
+    return divided(groups, [1.0] * min(folds, int(groups.max()) + 1), seed)
 
 
 def fold_hash(clip_ids: Sequence[str], folds: NDArray[np.intp]) -> str:

@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.dataset import Dataset
 from harness.errors import InputError
 from harness.metrics import pcc
-from harness.predictions import ClipIndex, PredictionInfo, read_clips, read_predictions
+from harness.predictions import PredictionInfo, read_clips, read_predictions
 from harness.sealed import MANIFEST, read_sealed
 
 #: The fields of a trial's configuration that make its family: what the paper compares.
@@ -31,7 +32,7 @@ class Study:
     """
 
     folder: Path
-    index: ClipIndex
+    index: Dataset
     order: dict[str, NDArray[np.intp]]
     oracle: dict[str, float]
     oracle_by_target: dict[str, dict[str, float]]
@@ -97,7 +98,7 @@ class Library:
     duplicates: tuple[tuple[str, str], ...]
 
     @property
-    def index(self) -> ClipIndex:
+    def index(self) -> Dataset:
         """The clips, in the order of the first study."""
         return self.studies[0].index
 
@@ -185,7 +186,7 @@ def load_library(*folders: Path) -> Library:
     matrix = PredictionMatrix(
         tuple(trials.values()),
         _compact(predictions, kept),
-        index.targets[rows],
+        index.ratings[rows],
         tuple(index.ids("val")),
         index.target_names,
         None if index.groups is None else tuple(index.groups[row] for row in rows),
@@ -218,7 +219,7 @@ def load_members(library: Library, trials: Sequence[Trial], split: str) -> Predi
         predictions[:, slot] = values[orders[trial.study.folder]].T
     ids = tuple(index.ids(split))
     return PredictionMatrix(
-        tuple(trials), predictions, index.targets[rows], ids, index.target_names
+        tuple(trials), predictions, index.ratings[rows], ids, index.target_names
     )
 
 
@@ -244,7 +245,7 @@ def _studies(folders: Sequence[Path]) -> tuple[Study, ...]:
     return tuple(studies)
 
 
-def _order(folder: Path, index: ClipIndex, first: Study | None, split: str) -> NDArray[np.intp]:
+def _order(folder: Path, index: Dataset, first: Study | None, split: str) -> NDArray[np.intp]:
     """The rows of a split of `index` in the order of the first study, whose clips it must hold."""
     ids = index.ids(split)
     if first is None:
@@ -264,8 +265,8 @@ def _order(folder: Path, index: ClipIndex, first: Study | None, split: str) -> N
         )
     place = {clip: row for row, clip in enumerate(ids)}
     order = np.array([place[clip] for clip in wanted], dtype=np.intp)
-    ours = index.targets[index.rows(split)][order]
-    theirs = first.index.targets[first.index.rows(split)]
+    ours = index.ratings[index.rows(split)][order]
+    theirs = first.index.ratings[first.index.rows(split)]
     differs = ~((ours == theirs) | (np.isnan(ours) & np.isnan(theirs)))
     if differs.any():
         row, column = np.argwhere(differs)[0]

@@ -50,7 +50,7 @@ class StudyResults:
         """(clips, targets), index `clip_id`; NaN where a clip is unlabelled."""
         index = self.library.index
         self._check(split)
-        return self._frame(index.targets[index.rows(split)].astype(np.float64), split)
+        return self._frame(index.ratings[index.rows(split)].astype(np.float64), split)
 
     def predictions(self, of: str | Ensemble, split: str = "val") -> pd.DataFrame:
         """A trial's or an ensemble's predictions (clips, targets), index `clip_id`.

@@ -1,58 +1,35 @@
-"""The hyperparameters of a trial: one frozen record that models and training read.
+"""The configuration of a trial: what models and training read.
 
-A field's name is its name in search spaces, in Optuna and in the tables. Its annotation holds the
-values that it accepts and whether memory grows with it; whatever needs these reads them here.
+`TrialConfig` has what all models share; a sequence model has hyperparameters of its own, declared
+in its file (`harness/models/families/`). To users, spaces and files all of them are one flat
+mapping, in which those of a family have its name before them (`tcn.kernel`), except those of the
+default family (`layers`).
 """
 
 import dataclasses
-import math
-import typing
-from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cache
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
-Scalar = str | int | float | bool
+from harness.models.families import DEFAULT, FAMILIES
+from harness.models.hyperparameters import (
+    Hyperparameters,
+    Memory,
+    OneOf,
+    Range,
+    Scalar,
+    hints,
+    hungriest,
+)
 
 #: Hyperparameters of earlier versions, each with the value that means what this version does.
 _REMOVED = {"precision": "float32"}
 
 
-@dataclass(frozen=True)
-class Range:
-    """The numbers that a hyperparameter accepts, all of them finite.
-
-    least, most: bounds that are values themselves. above, below: bounds that are not.
-    """
-
-    least: float = -math.inf
-    most: float = math.inf
-    above: float = -math.inf
-    below: float = math.inf
-
-    def __contains__(self, value: float) -> bool:
-        inside = self.least <= value <= self.most and self.above < value < self.below
-        return inside and math.isfinite(value)
-
-    def __str__(self) -> str:
-        bounds = {"at least": self.least, "above": self.above}
-        bounds |= {"at most": self.most, "below": self.below}
-        told = [f"{what} {bound}" for what, bound in bounds.items() if math.isfinite(bound)]
-        return " and ".join(told if len(told) > 1 else [*told, "finite"])
-
-
-@dataclass(frozen=True)
-class Memory:
-    """A trial's memory depends on a hyperparameter: it grows with the number or, of choices, with
-    their order; otherwise it shrinks."""
-
-    grows: bool = True
-
-
 # The upper bounds are far above what anyone trains: a wrong digit, or a file from elsewhere, must
 # not ask for all memory.
 @dataclass(frozen=True)
-class TrialConfig:
+class TrialConfig(Hyperparameters):
     """The hyperparameters of one trial; the defaults are those of the authors' public code.
 
     Raises:
@@ -77,24 +54,20 @@ class TrialConfig:
     """Steps of a clip: all of them, or exactly 12 as in the authors' code (the centre of a longer
     clip; the last step of a shorter one repeated)."""
 
-    layers: Annotated[int, Range(1, 64), Memory()] = 2
-    """Number of LSTM layers, at least 1."""
-
-    hidden: Annotated[int, Range(1, 16_384), Memory()] = 128
-    """Width of an LSTM layer, in units per direction; at least 1."""
-
-    bidirectional: Annotated[bool, Memory()] = False
-    """Whether each LSTM layer also reads the sequence from its end."""
+    family: Annotated[str, OneOf(lambda: FAMILIES)] = DEFAULT
+    """The sequence model, by its name in `harness/models/families/`."""
 
     dropout: Annotated[float, Range(least=0, below=1)] = 0.0
-    """Probability in [0, 1) that a unit is dropped between LSTM layers and before the regressor."""
+    """Probability in [0, 1) that a unit is dropped between the layers of the sequence model and
+    before the regressor."""
 
     pooling: Literal["last", "mean", "attention"] = "last"
-    """How the LSTM's outputs become one vector: the last step, the mean over the steps, or their
-    mean weighted by learned attention."""
+    """How the outputs of the sequence model become one vector: the last step, the mean over the
+    steps, or their mean weighted by learned attention."""
 
     head_width: Annotated[int, Range(1, 16_384), Memory()] = 128
-    """Width of the fully connected layer between LSTM and intensities, in units; at least 1."""
+    """Width of the fully connected layer between sequence model and
+    intensities, in units; at least 1."""
 
     label_transform: Literal["none", "sqrt", "range"] = "none"
     """What is learned in place of the ratings: nothing else, their square root, which spreads the
@@ -136,25 +109,41 @@ class TrialConfig:
     """Seed of initial weights, shuffling and dropout; at least 0. A search derives it from its own
     seed and the trial's number."""
 
-    def __post_init__(self) -> None:
-        for name, hint in hints(type(self)).items():  # type: ignore[arg-type]  # classes are hashable
-            if problem := _problem(hint, getattr(self, name)):
-                raise ValueError(f"{name} {problem}")
+    own: Hyperparameters = field(default_factory=lambda: FAMILIES[DEFAULT].Options())
+    """The sequence model's own hyperparameters."""
 
-    def to_dict(self) -> dict[str, Scalar]:
-        """Plain values by name, fit for JSON."""
-        return dataclasses.asdict(self)
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        expected = FAMILIES[self.family].Options
+        if type(self.own) is not expected:
+            raise ValueError(f"own must be {expected.__qualname__}, got {self.own!r}")
 
     @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> "TrialConfig":
-        """The inverse of `to_dict`. Hyperparameters that earlier versions had are ignored where
-        their value means what this version does.
+    def of(cls, **values: Any) -> "TrialConfig":
+        """A configuration from hyperparameters by their flat names.
 
         Raises:
-            TypeError: an unknown name, or no dict (of a file from elsewhere, say).
+            TypeError: an unknown name, or one of another family.
+            ValueError: a value that is not accepted.
+        """
+        return cls.from_dict(values)
+
+    def to_dict(self) -> dict[str, Scalar]:
+        """Every hyperparameter by its flat name, fit for JSON."""
+        shared = {name: getattr(self, name) for name in hints(type(self))}
+        own = dataclasses.asdict(self.own)
+        return shared | {flat(self.family, name): value for name, value in own.items()}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "TrialConfig":
+        """The inverse of `to_dict`; what is missing keeps its default. Hyperparameters that earlier
+        versions had are ignored where their value means what this version does.
+
+        Raises:
+            TypeError: an unknown name, one of another family, or no mapping.
             ValueError: a value that is not accepted, or of a removed hyperparameter another one.
         """
-        if not isinstance(values, dict):
+        if not isinstance(values, Mapping):
             raise TypeError(f"expected hyperparameters by name, got {values!r}")
         for name, only in _REMOVED.items():
             if values.get(name, only) != only:
@@ -162,44 +151,55 @@ class TrialConfig:
                     f"{name} = {values[name]!r} is no longer supported, only {only!r}; train it "
                     "again, or use the version of the harness that trained it"
                 )
-        return cls(**{name: value for name, value in values.items() if name not in _REMOVED})
+        family = values.get("family", DEFAULT)
+        if family not in FAMILIES:
+            raise ValueError(f"family must be one of {', '.join(FAMILIES)}, got {family!r}")
+        names = {flat(family, name): name for name in hints(FAMILIES[family].Options)}
+        own = {names[name]: value for name, value in values.items() if name in names}
+        shared = {name: value for name, value in values.items() if name not in names}
+        for name in _REMOVED:
+            shared.pop(name, None)
+        if unknown := sorted(set(shared) - set(hints(cls))):
+            elsewhere = " of this family" if unknown[0] in accepted() else ""
+            raise TypeError(f"{unknown[0]} is no hyperparameter{elsewhere}")
+        return cls(**shared, own=FAMILIES[family].Options(**own))
+
+    def changed(self, **values: Any) -> "TrialConfig":
+        """The same with other values, by their flat names; another family gets its defaults."""
+        known = self.to_dict()
+        if values.get("family", self.family) != self.family:
+            known = {name: known[name] for name in hints(type(self))}
+        return type(self).from_dict(known | values)
 
 
-@cache
-def hints(of: type[Any] = TrialConfig) -> dict[str, Any]:
-    """The annotation of each hyperparameter."""
-    return typing.get_type_hints(of, include_extras=True)
+@dataclass(frozen=True)
+class Accepted:
+    """A hyperparameter that a search space may name. family: whose it is; empty: shared by all."""
+
+    hint: Any
+    default: Any
+    family: str = ""
+
+
+def flat(family: str, name: str) -> str:
+    """The name of a family's own hyperparameter in spaces, files and tables."""
+    return name if family == DEFAULT else f"{family}.{name}"
+
+
+def accepted() -> dict[str, Accepted]:
+    """Every hyperparameter of every family, by its flat name."""
+    found = {
+        name: Accepted(hint, getattr(TrialConfig, name))
+        for name, hint in hints(TrialConfig).items()
+    }
+    for family, model in FAMILIES.items():
+        defaults = model.Options()
+        for name, hint in hints(model.Options).items():
+            found[flat(family, name)] = Accepted(hint, getattr(defaults, name), family)
+    return found
 
 
 def memory(name: str, values: Sequence[Any]) -> Any | None:
     """The one of some values of a hyperparameter that needs the most memory; None if memory does
     not depend on it."""
-    hint = hints()[name]
-    mark = _mark(hint, Memory)
-    if mark is None:
-        return None
-    choices = typing.get_args(_plain(hint))
-    return (max if mark.grows else min)(values, key=choices.index if choices else None)
-
-
-def _problem(hint: Any, value: Any) -> str:
-    """What is wrong with the value of a hyperparameter; empty if nothing is."""
-    kind = _plain(hint)
-    if choices := typing.get_args(kind):
-        return "" if value in choices else f"must be one of {', '.join(choices)}, got {value!r}"
-    if type(value) not in ((int, float) if kind is float else (kind,)):
-        return f"must be of type {kind.__name__}, got {value!r}"
-    accepted = _mark(hint, Range)
-    return "" if accepted is None or value in accepted else f"must be {accepted}, got {value}"
-
-
-def _plain(hint: Any) -> Any:
-    """An annotation without what it is marked with."""
-    return typing.get_args(hint)[0] if typing.get_origin(hint) is Annotated else hint
-
-
-_Mark = typing.TypeVar("_Mark", Range, Memory)
-
-
-def _mark(hint: Any, kind: type[_Mark]) -> _Mark | None:
-    return next((m for m in getattr(hint, "__metadata__", ()) if isinstance(m, kind)), None)
+    return hungriest(accepted()[name].hint, values)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from harness.metrics import mean_pcc
 from harness.models.config import TrialConfig
-from harness.models.head import LSTMHead
+from harness.models.head import Head
 from harness.models.losses import reduced_loss
 
 # Evaluation holds no gradients, so that a GPU can take far larger batches than in training, of so
@@ -94,7 +94,7 @@ class Training:
 
     def __init__(
         self,
-        head: LSTMHead,
+        head: Head,
         train: Tensors,
         val: Tensors,
         config: TrialConfig,
@@ -118,7 +118,7 @@ class Training:
             head.parameters(), lr=config.lr, weight_decay=config.weight_decay, fused=True
         )
         self.scheduler = _scheduler(self.optimiser, config)
-        self.learnt = head.learnt(train.targets)
+        self.learnt = head.transform(train.targets)
         #: What is scored and kept: the head, or the average of its weights.
         self.scored_head = head
         if config.ema:
@@ -211,7 +211,7 @@ class Training:
 
 @exact_float32()
 @torch.inference_mode()
-def predict(head: LSTMHead, split: Tensors) -> NDArray[np.float32]:
+def predict(head: Head, split: Tensors) -> NDArray[np.float32]:
     """A head's intensities (clips, targets), in the split's order."""
     head.eval()
     # Sequences of about the same length together: the batches' steps are then full.
@@ -222,14 +222,14 @@ def predict(head: LSTMHead, split: Tensors) -> NDArray[np.float32]:
     order = order.to(split.features.device)
     batches = zip(torch.split(order, size), torch.split(ordered, size), strict=True)
     rated = torch.cat(
-        [head.ratings(head(*split.padded(rows, int(steps[-1])))) for rows, steps in batches]
+        [head.ratings(*split.padded(rows, int(steps[-1]))) for rows, steps in batches]
     )
     out = torch.empty_like(rated)
     out[order] = rated
     return out.float().cpu().numpy()
 
 
-def _twin(head: LSTMHead) -> LSTMHead:
+def _twin(head: Head) -> Head:
     twin = copy.deepcopy(head)
     for layer in twin.modules():
         if isinstance(layer, nn.LSTM):

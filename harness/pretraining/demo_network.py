@@ -8,7 +8,6 @@ import hashlib
 import multiprocessing
 import os
 import traceback
-from collections.abc import Callable
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -20,6 +19,7 @@ from harness.pretraining.augmentation import Augmentation
 from harness.pretraining.config import PretrainConfig
 from harness.pretraining.initial import initial_network
 from harness.pretraining.training import pretrain
+from harness.progress import Progress, silent
 
 TRAINING = PretrainConfig(
     heads=2,
@@ -34,9 +34,6 @@ TRAINING = PretrainConfig(
 _STEP = "training the demo's face network"
 _LOOK = 0.2
 
-#: Called with (what is going on, done, total).
-Progress = Callable[[str, int, int], None]
-
 
 class DemoNetwork:
     """The weight file beside annotated faces; `start` trains it where it is missing.
@@ -44,7 +41,7 @@ class DemoNetwork:
     Use it as a context manager: the training ends with it.
     """
 
-    def __init__(self, progress: Progress = lambda step, done, total: None) -> None:
+    def __init__(self, progress: Progress = silent) -> None:
         self._progress = progress
         self.process: BaseProcess | None = None
         self._messages: Connection | None = None

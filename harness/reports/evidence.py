@@ -10,6 +10,7 @@ import optuna
 from numpy.typing import NDArray
 from optuna.trial import FrozenTrial, TrialState
 
+from harness.dataset import Dataset
 from harness.ensembles.bootstrap import replicates
 from harness.ensembles.construction import Construction, construct
 from harness.ensembles.ensemble import Ensemble
@@ -18,7 +19,7 @@ from harness.ensembles.files import read_ensemble
 from harness.ensembles.library import Library, load_library, prediction_files
 from harness.errors import InputError
 from harness.names import STORAGE_VARIABLE
-from harness.predictions import ClipIndex, read_clips
+from harness.predictions import read_clips
 from harness.sealed import MANIFEST, read_sealed
 from harness.study.backend import read_storage
 from harness.study.trials import COMMANDS, VOID
@@ -38,7 +39,7 @@ class Evidence:
 
     folder: Path
     manifest: dict[str, Any]
-    index: ClipIndex
+    index: Dataset
     study: optuna.Study | None
     library: Library | None
     ensembles: tuple[Ensemble, ...]

@@ -106,7 +106,7 @@ def _synthetic(evidence: Evidence) -> ClipTable | None:
     for mark in sorted((evidence.folder.parent / ".cache").glob(f"demo-*/{SYNTHETIC_MARK}")):
         clips = read_clips(mark.parent)
         # Other synthetic clips have the same ids, and other ratings.
-        if own.clip_ids == clips.clip_ids and np.array_equal(own.targets, clips.targets):
+        if own.clip_ids == clips.clip_ids and np.array_equal(own.ratings, clips.targets):
             return clips
     return None
 

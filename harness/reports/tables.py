@@ -12,7 +12,7 @@ from harness.reports.evidence import Evidence
 #: Rows of the leaderboard; the dashboard has them all.
 LEADERS = 20
 # Of the manifest: what other parts of the page show, and what is too long for a row.
-_ELSEWHERE = frozenset({"oracle", "problems", "empty", "recipe", "synthetic"})
+_ELSEWHERE = frozenset({"oracle", "problems", "empty", "stream", "synthetic"})
 
 
 def leaderboard(evidence: Evidence, rows: int = LEADERS) -> pd.DataFrame:
@@ -93,7 +93,7 @@ def provenance(evidence: Evidence) -> pd.DataFrame:
     """What was run: data, weights, settings, versions."""
     manifest = evidence.manifest
     rows = {k: v for k, v in manifest.items() if k not in _ELSEWHERE and v not in (None, "", [])}
-    recipe = manifest.get("recipe") or {}
+    recipe = manifest.get("stream") or {}
     rows |= {f"features: {name}": value for name, value in recipe.items()}
     if "weights" in recipe:
         rows["features: weights"] = f"sha256 {recipe['weights']}"

@@ -2,7 +2,6 @@
 
 import dataclasses
 import tomllib
-import typing
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -22,11 +21,10 @@ from pydantic import (
 )
 
 from harness.errors import InputError
-from harness.models.config import TrialConfig
+from harness.models.config import TrialConfig, accepted
+from harness.models.hyperparameters import kind
 from harness.space.search_space import Budget, Condition, SearchSpace, contains
 
-FIELDS = {field.name: field for field in dataclasses.fields(TrialConfig)}
-_TYPES = typing.get_type_hints(TrialConfig)
 _Scalar = str | int | float | bool
 
 
@@ -186,7 +184,7 @@ def _check_parameter(path: Path, name: str, parameter: _Float | _Int | _Categori
             raise InputError(f"{path}, parameters.{name}: a choice stands there twice")
     else:
         values = [parameter.low, parameter.high]
-        expected = _TYPES[name]
+        expected = kind(accepted()[name].hint)
         if (expected is int and parameter.type != "int") or expected not in (int, float):
             raise InputError(
                 f'{path}, parameters.{name}: type = "{parameter.type}" does not fit {expected}'
@@ -219,13 +217,14 @@ def _check_drawn(
 def _known(path: Path, where: str, name: str) -> None:
     if name == "seed":
         raise InputError(f"{path}, {where}: seeds follow from --seed and the trial's number")
-    if name not in FIELDS:
-        raise InputError(f"{path}, {where}: no such hyperparameter; choose of {', '.join(FIELDS)}")
+    if name not in (known := accepted()):
+        raise InputError(f"{path}, {where}: no such hyperparameter; choose of {', '.join(known)}")
 
 
 def _check_value(path: Path, where: str, name: str, value: Any) -> None:
     try:
-        TrialConfig(**{name: value})
+        family = accepted()[name].family
+        TrialConfig.from_dict({name: value} | ({"family": family} if family else {}))
     except ValueError as error:
         raise InputError(f"{path}, {where}: {error}") from error
 

@@ -14,7 +14,7 @@ from optuna.distributions import (
 )
 
 from harness.errors import InputError
-from harness.models.config import TrialConfig
+from harness.models.config import TrialConfig, accepted
 
 # Of so many steps, which decimal fractions meet only nearly.
 _ROUNDING = 1e-6
@@ -178,7 +178,7 @@ class SearchSpace:
     def _all(self, name: str) -> tuple[Any, ...]:
         distribution = self.distributions.get(name)
         if distribution is None:
-            return (self.fixed.get(name, getattr(TrialConfig, name)),)
+            return (self.fixed.get(name, accepted()[name].default),)
         found = steps(distribution)
         assert found is not None  # read_space lets no other pass
         return found

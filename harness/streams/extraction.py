@@ -19,7 +19,6 @@ from harness.clips.faces import Detector, followed
 from harness.clips.images import sampled_images
 from harness.clips.table import ClipTable
 from harness.clips.video import sampled_frames
-from harness.encoders.mtl_dan.preprocessing import resized, standardised
 from harness.errors import InputError
 from harness.streams.store import ClipFrames, FeatureStore, source_fingerprint
 
@@ -81,13 +80,13 @@ def sources(clips: ClipTable) -> list[str]:
 class Extractor:
     """Clips -> features on one device.
 
-    network: the frozen model, uint8 images standardised -> (batch, dim). size: pixels a side of
-    its images. detector: of faces, to which frames are cropped; None: frames are taken whole.
-    batch_size: images. decoders: threads; None: one a core.
+    network: the frozen network of an encoder. resize: its `Encoder.resize`. detector: of faces, to
+    which frames are cropped; None: frames are taken whole. batch_size: images. decoders: threads;
+    None: one a core.
     """
 
     network: nn.Module
-    size: int
+    resize: Callable[[Tensor], Tensor]
     device: torch.device
     detector: Detector | None = None
     batch_size: int = 64
@@ -102,9 +101,9 @@ class Extractor:
             torch.backends.cudnn.conv.fp32_precision = "ieee"  # type: ignore[attr-defined]
 
         def of_clip(item: Work) -> Iterator[_Chunk]:
-            return _clip_chunks(clips, item, self.size, self.detector)
+            return _clip_chunks(clips, item, self.resize, self.detector)
 
-        chunks = _decoded(work, of_clip, self.decoders or os.cpu_count() or 1)
+        chunks = _decoded(work, of_clip, self.decoders or len(os.sched_getaffinity(0)))
         yield from _through_model(chunks, model, self.device, self.batch_size)
 
 
@@ -229,7 +228,7 @@ def _next_chunk(ready: "queue.Queue[_Chunk]", futures: Sequence[Future[None]]) -
 
 
 def _clip_chunks(
-    clips: ClipTable, item: Work, size: int, detector: Detector | None
+    clips: ClipTable, item: Work, resize: Callable[[Tensor], Tensor], detector: Detector | None
 ) -> Iterator[_Chunk]:
     index: list[int] = []
     images: list[Tensor] = []
@@ -251,7 +250,7 @@ def _clip_chunks(
                 index, images = [], []
             index.append(number)
             # Small at once: frames of the file's size are never gathered.
-            images.append(resized(torch.from_numpy(picture)[None], size))
+            images.append(resize(torch.from_numpy(picture)[None]))
     except InputError as error:
         problem = str(error)
     yield chunk(last=True)
@@ -343,7 +342,7 @@ def _outputs(
     if not images:
         return np.empty((0, 0), np.float32)
     batch = torch.cat(list(images)).to(device, non_blocking=True)
-    outputs: Tensor = model(standardised(batch))
+    outputs: Tensor = model(batch)
     if not bool(torch.isfinite(outputs).all()):
         raise InputError("the network gave NaN or infinity; check the weight file")
     array: NDArray[np.float32] = outputs.float().cpu().numpy()

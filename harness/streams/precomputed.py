@@ -11,14 +11,14 @@ from numpy.typing import NDArray
 
 from harness.clips.csv_file import check_width
 from harness.clips.table import ClipTable, some
+from harness.dataset import Specification, Stream
 from harness.errors import InputError
-from harness.streams.sequences import FrameFeatures
 
 # Of MuSe's csv files: when and who, no features.
 _META = ("timestamp", "subject_id", "segment_id", "id")
 
 
-def read_foreign(clips: ClipTable) -> tuple[FrameFeatures, dict[str, str]]:
+def read_foreign(clips: ClipTable) -> tuple[Stream, dict[str, str]]:
     """The features of a table of kind `features`, each step counted as a frame.
 
     Returns:
@@ -47,9 +47,10 @@ def read_foreign(clips: ClipTable) -> tuple[FrameFeatures, dict[str, str]]:
     empty = np.empty((0, next(iter(widths))), np.float32)
     filled = [empty if array is None else array for array in arrays]
     counts = [len(array) for array in filled]
-    frames = FrameFeatures(
-        features=np.concatenate(filled),
-        frames=np.concatenate([np.arange(n, dtype=np.int32) for n in counts]),
+    frames = Stream(
+        specification=Specification("files", {}, (), empty.shape[1]),
+        values=np.concatenate(filled),
+        positions=np.concatenate([np.arange(n, dtype=np.int32) for n in counts]),
         offsets=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
     )
     return frames, nothing

@@ -1,87 +1,71 @@
-"""Where a study's numbers come from: clips, and the network that looks at them."""
+"""What a study reads: its clips, and the encoder that looks at them."""
 
 import os
-from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 
-from harness.clips.demo import ensure_demo, read_oracles
+from harness.clips.demo import ensure_demo
 from harness.clips.faces import crop_recipe
 from harness.clips.layouts import read_clips
 from harness.clips.table import ClipTable
-from harness.encoders.mtl_dan.fused import PRECISIONS
+from harness.encoders import encoder_of
+from harness.encoders.encoder import Encoder
 from harness.errors import InputError
 from harness.pretraining.demo_network import DemoNetwork
+from harness.progress import Progress
 
 #: How faces come out of frames: found in them, or not at all as the pictures are faces.
 CROPS = ("detect", "none")
 
-#: Called with (what is going on, done, total).
-Progress = Callable[[str, int, int], None]
-
-
-@dataclass(frozen=True)
-class Sources:
-    """Where a study's numbers come from.
-
-    weights: of the network; None where the clips bring their features. crop: whether faces are
-    looked for in the frames. precision: of the network's convolutions. oracle: of synthetic clips,
-    `oracle[split][target]` is the best PCC that their picture allows; empty for real clips.
-    """
-
-    clips: ClipTable
-    weights: Path | None
-    crop: bool = False
-    precision: str = "float32"
-    oracle: dict[str, dict[str, float]] = field(default_factory=dict)
+#: The clips, and their encoder; None where the clips bring their features.
+Sources = tuple[ClipTable, Encoder | None]
 
 
 def real_sources(
     data: Path,
     weights: Path | None,
+    *,
     layout: str | None = None,
     features: str | None = None,
     crop: str | None = None,
     precision: str = "float32",
+    outputs: str = "outputs",
     strict: bool = False,
 ) -> Sources:
     """The user's clips and weights.
 
     Args:
+        features: the feature set, of layouts that have several.
         crop: one of CROPS; None: faces are looked for in videos, while images are taken for faces.
-        precision: one of PRECISIONS.
+        precision, outputs: of the network (`harness.encoders.mtl_dan.encoder`).
 
     Raises:
         InputError: bad clips, no weights where there are frames, or weights where there are none;
             no detector where faces are looked for.
     """
     if crop not in (None, *CROPS):
-        raise InputError(f"--crop {crop}: choose of {', '.join(CROPS)}")
-    if precision not in PRECISIONS:
-        raise InputError(f"--precision {precision}: choose of {', '.join(PRECISIONS)}")
+        raise InputError(f"{crop!r} is not one of {', '.join(CROPS)}", "crop")
     clips = read_clips(data, layout, features=features, strict=strict)
     if clips.kind == "features":
         if weights is not None:
-            raise InputError(f"{data}: brings features, for which there is no use of --weights")
+            raise InputError(f"{data} has precomputed features, which need no weights", "weights")
         if crop == "detect":
-            raise InputError(f"{data}: brings features, in which there are no faces to --crop")
-        return Sources(clips, None)
+            raise InputError(f"{data} has precomputed features, in which no face is", "crop")
+        return clips, None
     if weights is None:
         raise InputError(
-            "--data needs --weights FILE: a published MTL-DAN checkpoint or one of your own"
+            f"{data} holds {clips.kind}: give a published MTL-DAN checkpoint or one of your own",
+            "weights",
         )
     if not weights.is_file():
-        raise InputError(f"{weights}: no such weight file")
+        raise InputError(f"{weights}: no such weight file", "weights")
     # Drawn faces fill their frames.
     raw = clips.kind == "video" and not clips.synthetic
     cropped = crop == "detect" if crop else raw
-    if cropped:
-        crop_recipe()  # complains now, and not after an hour, where the detector is missing
-    oracle = read_oracles(data)["picture"] if clips.synthetic else {}
-    return Sources(clips, weights, cropped, precision, oracle)
+    found = crop_recipe() if cropped else "none"  # complains now where the detector is missing
+    return clips, encoder_of(weights, outputs=outputs, precision=precision, crop=found)
 
 
-def demo_sources(cache: Path, progress: Progress) -> Sources:
+def demo_sources(cache: Path, outputs: str, progress: Progress) -> Sources:
     """Synthetic clips and a small network trained on synthetic faces, made at the first use."""
     with DemoNetwork(progress) as network:
         # One core trains while the others draw.
@@ -89,4 +73,4 @@ def demo_sources(cache: Path, progress: Progress) -> Sources:
         demo = ensure_demo(cache, processes=drawing, progress=progress, on_faces=network.start)
         weights = network.weights()
     # The synthetic faces fill their frames.
-    return Sources(read_clips(demo.root), weights, oracle=demo.oracles["picture"])
+    return read_clips(demo.root), encoder_of(weights, outputs=outputs)

@@ -1,7 +1,7 @@
 """The feature store: one row a frame, each computed once.
 
-A folder per way of computing (weights, preprocessing), named by its fingerprint, of Parquet
-shards that are written whole and never changed: what was computed before an interruption stays.
+A folder for each specification of a stream, named by its fingerprint, of Parquet shards that are
+written whole and never changed: what was computed before an interruption stays.
 """
 
 import hashlib
@@ -18,35 +18,14 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from harness.atomic import write_text
+from harness.dataset import Specification, Stream
 from harness.errors import InputError
 from harness.parquet import sealed_content, writing
-from harness.streams.sequences import FrameFeatures
 
-_SCHEMA_VERSION = "4"
+_SCHEMA_VERSION = "5"
 _METADATA_KEY = b"harness.clips"
 # Enough of a file to tell it from any other: a video's index lies at its begin or end.
 _SAMPLE = 1 << 16
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How features are computed; another recipe is another store.
-
-    weights: sha256 of the weight file. preprocessing: name of the image transform.
-    input_size: pixels a side. outputs: which of the network's outputs. precision: of its
-    convolutions. crop: how faces are found and cut out of frames, or "none".
-    """
-
-    weights: str
-    preprocessing: str
-    input_size: int
-    outputs: str = "outputs"
-    precision: str = "float32"
-    crop: str = "none"
-
-    def fingerprint(self) -> str:
-        """sha256 of the recipe and the store's schema."""
-        return hashlib.sha256(json.dumps([_SCHEMA_VERSION, vars(self)]).encode()).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -78,16 +57,16 @@ class _Stored:
 
 
 class FeatureStore:
-    """The stored features of one recipe, under `root/<fingerprint>`."""
+    """The stored features of one specification, under `root/<fingerprint>`."""
 
-    def __init__(self, root: Path, recipe: Recipe) -> None:
-        self.recipe = recipe
-        self.folder = _folder(root, recipe)
+    def __init__(self, root: Path, specification: Specification) -> None:
+        self.specification = specification
+        self.folder = _folder(root, specification)
         self._clips: dict[str, _Stored] = {}
         self._shards = 0
-        description = self.folder / "recipe.json"
+        description = self.folder / "specification.json"
         if not description.exists():
-            write_text(description, json.dumps(vars(recipe), indent=2) + "\n")
+            write_text(description, json.dumps(specification.to_dict(), indent=2) + "\n")
         for shard in sorted(self.folder.glob("[0-9]*.parquet")):
             self._read(shard)
 
@@ -166,7 +145,7 @@ class FeatureStore:
         self._take(clips)
         self._shards += 1
 
-    def load(self, clips: Sequence[tuple[str, str]], strides: Sequence[int]) -> FrameFeatures:
+    def load(self, clips: Sequence[tuple[str, str]], strides: Sequence[int]) -> Stream:
         """The features of clips, given as (clip id, source), in that order.
 
         A clip that gave no frame has no rows; `problems` says why.
@@ -199,9 +178,10 @@ class FeatureStore:
                 f"{self.folder}: none of {len(clips)} clips gave a frame; "
                 "do the files play, and do they show faces?"
             )
-        return FrameFeatures(
-            features=np.ascontiguousarray(np.concatenate(features), dtype=np.float32),
-            frames=np.concatenate(frames).astype(np.int32),
+        return Stream(
+            specification=self.specification,
+            values=np.ascontiguousarray(np.concatenate(features), dtype=np.float32),
+            positions=np.concatenate(frames).astype(np.int32),
             offsets=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
         )
 
@@ -250,13 +230,13 @@ class FeatureStore:
                 stored.features.append(clip.features)
 
 
-def is_there(root: Path, recipe: Recipe) -> bool:
-    """Whether something was ever stored for a recipe under `root`."""
-    return _folder(root, recipe).is_dir()
+def is_there(root: Path, specification: Specification) -> bool:
+    """Whether something was ever stored for a specification under `root`."""
+    return _folder(root, specification).is_dir()
 
 
-def _folder(root: Path, recipe: Recipe) -> Path:
-    return root / recipe.fingerprint()[:16]
+def _folder(root: Path, specification: Specification) -> Path:
+    return root / f"{specification.fingerprint()[:16]}-{_SCHEMA_VERSION}"
 
 
 def source_fingerprint(path: Path | None) -> str:

@@ -20,9 +20,10 @@ from optuna.study import StudyDirection
 
 import harness
 from harness.atomic import write_text
+from harness.dataset import Dataset
 from harness.errors import InputError
 from harness.names import check_folder_name
-from harness.predictions import ClipIndex, trial_name, write_clips
+from harness.predictions import trial_name, write_clips
 from harness.sealed import MANIFEST, read_sealed, write_sealed
 
 #: Of the study: what it is about, as in its manifest.
@@ -35,11 +36,11 @@ DECISIVE = ("data", "features", "targets", "seed", "early_stop_split", "held_out
 class Manifest:
     """What a study is about; a search on other data or features is another study.
 
-    data: sha256 of clip ids, splits, ratings, persons and files. features: fingerprint of how
-    they are computed.
+    data: sha256 of clip ids, splits, ratings, persons and files. features: fingerprint of their
+    specification.
     early_stop_split: what stops heads. held_out: how many parts of train do, and their fingerprint.
     storage: where the study is kept: its name, without user, password and options of a database.
-    recipe: how features are computed, None where the clips bring theirs.
+    stream: the specification of the features.
     oracle: best possible mean PCC on each split, known for synthetic clips alone;
     oracle_by_target: the same for each target of a split.
     problems: clips that gave nothing or not all, with the reason; empty: those that gave nothing,
@@ -51,7 +52,7 @@ class Manifest:
     space: str
     data: str
     features: str
-    recipe: dict[str, Any] | None
+    stream: dict[str, Any]
     early_stop_split: str
     held_out: str
     storage: str
@@ -76,7 +77,7 @@ class StudyFolder:
     def prediction_file(self, number: int) -> Path:
         return self.path / "predictions" / f"{trial_name(number)}.parquet"
 
-    def head_file(self, number: int) -> Path:
+    def model_file(self, number: int) -> Path:
         return self.path / "heads" / f"{trial_name(number)}.safetensors"
 
     def identity(self) -> str:
@@ -103,7 +104,7 @@ class StudyFolder:
                 ) from error
             yield
 
-    def settle(self, manifest: Manifest, index: ClipIndex) -> None:
+    def settle(self, manifest: Manifest, clips: Dataset) -> None:
         """Writes the manifest and the clips of a new study, or checks that an old one agrees.
 
         Raises:
@@ -111,7 +112,7 @@ class StudyFolder:
         """
         file = self.path / "study.json"
         if not file.exists():
-            write_clips(self.path / "clips.parquet", index)
+            write_clips(self.path / "clips.parquet", clips)
             # Last, so that a study with a manifest is whole.
             write_sealed(file, MANIFEST, asdict(manifest))
             return

@@ -7,19 +7,20 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.dataset import Dataset, Rows
 from harness.errors import InputError
-from harness.trials.trial import TrialData
+from harness.grouping import divided
 
 
 def hold_out(
-    data: TrialData,
+    data: Dataset,
     groups: tuple[str, ...] | None,
     given: NDArray[np.int64] | None,
     *,
     folds: int | None,
     fraction: float | None,
     seed: int,
-) -> tuple[TrialData, tuple[str, ...]]:
+) -> tuple[Dataset, tuple[str, ...]]:
     """The data with clips of train held out, and what was settled for the user, a line each.
 
     Args:
@@ -27,7 +28,7 @@ def hold_out(
         given: (clips,) the data's own fold of each clip, from 1, or 0 of none; taken where there
             are as many, the clips of none dealt out to them.
         folds: train is divided into so many; each stops a head that learns from the others.
-        fraction: of the labelled clips of train, which stop the only head.
+        fraction: of the rated clips of train, which stop the only head.
 
     Raises:
         InputError: both are asked for, or train has too few clips or persons.
@@ -36,7 +37,7 @@ def hold_out(
         return data, ()
     if folds is not None and fraction is not None:
         raise InputError("--folds and --early-stop-fraction: folds stop their heads; choose one")
-    train = data.labelled(data.rows["train"])
+    train = data.rated(data.rows("train"))
     own = [] if given is None else sorted(set(given[train].tolist()) - {0})
     notes: tuple[str, ...] = ()
     if fraction is not None:
@@ -44,7 +45,7 @@ def hold_out(
     elif given is not None and own == list(range(1, (folds or 0) + 1)):
         parts = [train[given[train] == fold] for fold in own]
         if len(left := train[given[train] == 0]):
-            notes = (f"{len(left)} labelled clips of train are in none of the data's {folds} folds "
+            notes = (f"{len(left)} rated clips of train are in none of the data's {folds} folds "
                      "and were dealt out to them",)  # fmt: skip
             dealt = np.array_split(left, len(parts))
             parts = [np.sort(np.concatenate(pair)) for pair in zip(parts, dealt, strict=True)]
@@ -55,30 +56,30 @@ def hold_out(
     if min(len(part) for part in parts) < 2 or len(train) - max(len(part) for part in parts) < 2:
         kind = "clips" if groups is None else "persons"
         raise InputError(
-            f"train has too few {kind} ({len(train)} labelled clips) to hold out "
+            f"train has too few {kind} ({len(train)} rated clips) to hold out "
             f"{f'{folds} folds' if folds else f'a part of {fraction:g}'} of them"
         )
     return replace(data, held_out=tuple(parts)), notes
 
 
-def check_scorable(data: TrialData, strides: Sequence[int], targets: Sequence[str]) -> None:
+def check_scorable(data: Dataset, strides: Sequence[int], targets: Sequence[str]) -> None:
     """Checks that what scores and stops heads can: val, and what is held out of train.
 
     Raises:
-        InputError: fewer than two labelled clips, none with a frame, or equal ratings of a target.
+        InputError: fewer than two rated clips, none with a frame, or equal ratings of a target.
     """
-    parts = {"val": data.labelled(data.rows["val"])}
+    parts = {"val": data.rated(data.rows("val"))}
     for number, part in enumerate(data.held_out, start=1):
         parts[f"part {number} of {len(data.held_out)} of train that stops heads"] = part
     for what, rows in parts.items():
         if len(rows) < 2:
-            raise InputError(f"{what}: {len(rows)} labelled clips; a correlation needs at least 2")
+            raise InputError(f"{what}: {len(rows)} rated clips; a correlation needs at least 2")
         for stride in strides:
-            if not data.with_frames(stride)[rows].any():
+            if not data.features.at(stride)[rows].any():
                 raise InputError(
                     f"{what}: none of its {len(rows)} clips gave a frame at stride {stride}"
                 )
-        constant = np.ptp(data.targets[rows], axis=0) == 0
+        constant = np.ptp(data.ratings[rows], axis=0) == 0
         if constant.any():
             raise InputError(
                 f"{what}: all ratings of {targets[int(np.argmax(constant))]} are equal, so that "
@@ -86,7 +87,7 @@ def check_scorable(data: TrialData, strides: Sequence[int], targets: Sequence[st
             )
 
 
-def fingerprint(data: TrialData) -> str:
+def fingerprint(data: Dataset) -> str:
     """How many parts are held out, and the head of their sha256; empty if nothing is."""
     if not data.held_out:
         return ""
@@ -97,16 +98,10 @@ def fingerprint(data: TrialData) -> str:
 
 
 def _parts(
-    rows: NDArray[np.intp], groups: tuple[str, ...] | None, shares: list[float], seed: int
-) -> list[NDArray[np.intp]]:
-    """Rows in parts of about these shares, a person's rows together."""
-    rng = np.random.default_rng([seed, 1])
-    names = np.array([groups[row] if groups else str(row) for row in rows])
-    people, who, counts = np.unique(names, return_inverse=True, return_counts=True)
-    filled = np.zeros(len(shares))
-    part_of = np.empty(len(people), dtype=np.int64)
-    for person in rng.permutation(len(people)):
-        # To the part that is furthest from what it should hold.
-        part_of[person] = np.argmin(filled / np.array(shares))
-        filled[part_of[person]] += counts[person]
-    return [rows[part_of[who] == part] for part in range(len(shares))]
+    rows: Rows, groups: tuple[str, ...] | None, shares: list[float], seed: int
+) -> list[Rows]:
+    """Rows in parts of about these shares, the rows of a person together."""
+    names = [groups[row] if groups else str(row) for row in rows]
+    _, who = np.unique(names, return_inverse=True)
+    part = divided(who, shares, seed)
+    return [rows[part == number] for number in range(len(shares))]

@@ -5,8 +5,9 @@ from concurrent.futures import ThreadPoolExecutor
 import optuna
 from optuna.trial import FrozenTrial
 
+from harness.dataset import Dataset
 from harness.errors import InputError
-from harness.predictions import ClipIndex, read_predictions
+from harness.predictions import read_predictions
 from harness.study.folder import StudyFolder
 from harness.study.trials import VOID, complete
 from harness.tuning.driver import Driver
@@ -14,7 +15,7 @@ from harness.tuning.driver import Driver
 _READERS = 4
 
 
-def audit(study: optuna.Study, folder: StudyFolder, index: ClipIndex, driver: Driver) -> list[str]:
+def audit(study: optuna.Study, folder: StudyFolder, clips: Dataset, driver: Driver) -> list[str]:
     """Reads the predictions of every complete trial and compares their score with the study's.
 
     A trial whose file is missing, damaged, or of another score no longer counts, so that its
@@ -23,7 +24,7 @@ def audit(study: optuna.Study, folder: StudyFolder, index: ClipIndex, driver: Dr
     """
     trials = [trial for trial in complete(study) if driver.owns_files_of(trial)]
     with ThreadPoolExecutor(_READERS) as readers:
-        reasons = list(readers.map(lambda trial: _reason(trial, folder, index), trials))
+        reasons = list(readers.map(lambda trial: _reason(trial, folder, clips), trials))
     lost = {str(t.number): why for t, why in zip(trials, reasons, strict=True) if why}
     if not lost:
         return []
@@ -33,12 +34,12 @@ def audit(study: optuna.Study, folder: StudyFolder, index: ClipIndex, driver: Dr
             for number, why in lost.items()]  # fmt: skip
 
 
-def _reason(trial: FrozenTrial, folder: StudyFolder, index: ClipIndex) -> str:
+def _reason(trial: FrozenTrial, folder: StudyFolder, clips: Dataset) -> str:
     file = folder.prediction_file(trial.number)
     try:
-        info, _ = read_predictions(file, index, "val")
-        if len(index.rows("test")):
-            read_predictions(file, index, "test")
+        info, _ = read_predictions(file, clips, "val")
+        if len(clips.rows("test")):
+            read_predictions(file, clips, "test")
     except InputError as error:
         return str(error)
     if info.val_pcc != trial.value:

@@ -23,9 +23,9 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import ConcurrencyLimiter, Searcher
 
 from harness import cluster
+from harness.dataset import Dataset
 from harness.errors import InputError
 from harness.interrupts import uninterrupted
-from harness.trials.trial import TrialData
 from harness.tuning.ledger import MAX_FAILURES_IN_A_ROW, Ledger
 from harness.tuning.worker import HeadTrainable
 
@@ -166,7 +166,7 @@ class StudyScheduler(FIFOScheduler):
 
 def run_trials(
     ledger: Ledger,
-    data: TrialData,
+    data: Dataset,
     resources: Resources,
     *,
     deterministic: bool = False,
@@ -201,7 +201,7 @@ def run_trials(
 
 
 def _fit(
-    search_alg: StudySearch, ledger: Ledger, data: TrialData, slots: int, resources: Resources
+    search_alg: StudySearch, ledger: Ledger, data: Dataset, slots: int, resources: Resources
 ) -> None:
     decisions = ledger.rules.decisions if ledger.rules.agenda.pruned else frozenset()
     trainable = tune.with_resources(

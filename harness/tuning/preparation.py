@@ -1,48 +1,40 @@
-"""Sources and a search space -> what a study's trials read."""
+"""Clips, their encoder and a search space -> the data set that a study's trials read."""
 
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from harness.clips.table import ClipTable
-from harness.predictions import ClipIndex
+from harness.dataset import Dataset
+from harness.encoders.encoder import Encoder
+from harness.progress import Progress
 from harness.space.search_space import SearchSpace
-from harness.streams.clip_features import Machines, features_of
 from harness.streams.clip_issues import Gaps
 from harness.streams.extraction import Extraction, sources
-from harness.streams.sources import Progress, Sources
+from harness.streams.features import Machines, features_of
 from harness.study.folder import Manifest
 from harness.trials.folds import fingerprint
-from harness.trials.trial import TrialData
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """data and index agree row by row; the fingerprints tell one study from another.
+    """A data set, and what is to be said about it.
 
-    gaps: clips that did not give all. extraction: what was computed now. space: of the search, its
-    stride fixed where the clips bring their features. notes: what was settled for the user.
+    space: of the search, its stride fixed where the clips bring their features. contents: sha256 of
+    ids, splits, ratings, persons and files. gaps: clips that did not give all. extraction: what was
+    computed now. oracle: `oracle[split][target]` of synthetic clips. notes: what was decided for
+    the user, a line each.
     """
 
-    data: TrialData
-    index: ClipIndex
+    data: Dataset
     space: SearchSpace
-    data_fingerprint: str
-    feature_fingerprint: str
-    recipe: dict[str, Any] | None
+    contents: str
     gaps: Gaps
     extraction: Extraction | None
     oracle: dict[str, dict[str, float]]
     notes: tuple[str, ...] = ()
-
-    @property
-    def empty(self) -> tuple[str, ...]:
-        """The clips that gave nothing."""
-        counts = np.diff(self.data.frames.offsets)
-        return tuple(i for i, n in zip(self.index.clip_ids, counts, strict=True) if n == 0)
 
     def oracle_means(self) -> dict[str, float]:
         """The oracle's mean PCC on each split."""
@@ -50,28 +42,31 @@ class Prepared:
 
     def manifest(self, name: str, seed: int, storage: str) -> Manifest:
         """What the study's folder says about it."""
+        data, stream = self.data, self.data.features
+        nothing = np.flatnonzero(stream.counts == 0)
         return Manifest(
             name=name,
             seed=seed,
             space=self.space.path.name,
-            data=self.data_fingerprint,
-            features=self.feature_fingerprint,
-            recipe=self.recipe,
-            early_stop_split=self.data.early_stop_split,
-            held_out=fingerprint(self.data),
+            data=self.contents,
+            features=stream.specification.fingerprint(),
+            stream=stream.specification.to_dict(),
+            early_stop_split=data.early_stop_split,
+            held_out=fingerprint(data),
             storage=storage,
             strides=self.space.strides(),
-            targets=self.index.target_names,
-            synthetic=self.index.synthetic,
+            targets=data.target_names,
+            synthetic=data.synthetic,
             oracle=self.oracle_means(),
             oracle_by_target=self.oracle,
             problems={gap.clip_id: gap.problem for gap in self.gaps.clips if gap.problem},
-            empty=self.empty,
+            empty=tuple(data.clip_ids[clip] for clip in nothing),
         )
 
 
 def prepare(
-    given: Sources,
+    clips: ClipTable,
+    encoder: Encoder | None,
     cache: Path,
     space: SearchSpace,
     machines: Machines,
@@ -83,51 +78,50 @@ def prepare(
     Raises:
         InputError: no clip gave a frame, or, with `strict`, one gave none or not all.
     """
-    clips = given.clips
     notes: tuple[str, ...] = ()
-    if given.weights is None:
-        # Steps of somebody else's making: there are no frames between them to choose.
+    if encoder is None:
+        # Steps of precomputed features: there are no frames between them to choose.
         if space.strides() != (1,) or space.features() != ("outputs",):
-            notes = (f"{space.path}: stride and features are not searched, since the clips bring "
-                     "features, of which each row is a step",)  # fmt: skip
+            notes = (
+                f"{space.path}: stride and features are not searched, since the clips bring "
+                "features, of which each row is a step",
+            )
         space = space.without("stride", 1).without("features", "outputs")
-    found = features_of(given, cache, space.strides(), _outputs(space), machines, progress)
+    found = features_of(clips, encoder, cache, space.strides(), machines, progress)
     if strict:
         found.gaps.refuse()
-    index = ClipIndex(
+    stream = found.stream
+    data = Dataset(
         clip_ids=clips.clip_ids,
         splits=clips.splits,
         targets=clips.targets,
         target_names=clips.target_names,
         groups=clips.groups,
         synthetic=clips.synthetic,
+        streams={stream.specification.source: stream},
     )
-    rows = {split: index.rows(split) for split in sorted(set(clips.splits))}
+    # Precomputed features are compared by their contents, which files of other names may hold.
+    files = sources(clips) if encoder else [stream.digest(clips.clip_ids)]
     return Prepared(
-        data=TrialData(found.frames, clips.targets, rows, found.columns),
-        index=index,
+        data=data,
         space=space,
-        data_fingerprint=_data_fingerprint(clips, sources(clips)),
-        feature_fingerprint=found.fingerprint,
-        recipe=found.recipe,
+        contents=_fingerprint(data, files),
         gaps=found.gaps,
         extraction=found.extraction,
-        oracle=given.oracle,
+        oracle=clips.oracles.get("picture", {}),
         notes=notes,
     )
 
 
-def _outputs(space: SearchSpace) -> str:
-    """What must be stored so that every trial of a space finds its features."""
+def outputs_of(space: SearchSpace) -> str:
+    """What an encoder must give so that every trial of a space finds its features."""
     kinds = set(space.features())
     return kinds.pop() if len(kinds) == 1 else "both"
 
 
-def _data_fingerprint(clips: ClipTable, states: list[str]) -> str:
-    digest = hashlib.sha256()
-    for row in zip(clips.clip_ids, clips.splits, states, strict=True):
-        digest.update(repr(row).encode())
-    digest.update(np.ascontiguousarray(clips.targets).tobytes())
-    if clips.groups is not None:  # what ensembles hold out together
-        digest.update(repr(clips.groups).encode())
+def _fingerprint(data: Dataset, files: list[str]) -> str:
+    digest = hashlib.sha256(repr((data.clip_ids, data.splits, files)).encode())
+    digest.update(np.ascontiguousarray(data.ratings).tobytes())
+    if data.groups is not None:  # what ensembles hold out together
+        digest.update(repr(data.groups).encode())
     return digest.hexdigest()

@@ -2,7 +2,6 @@
 
 import logging
 import shlex
-import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -14,15 +13,14 @@ from optuna.trial import FrozenTrial, TrialState
 from rich.console import Console
 
 from harness.console import invocation
-from harness.names import STORAGE_VARIABLE
 from harness.progress import Steps
 from harness.space.file import read_space
 from harness.space.pruners import decisions, make_pruner
 from harness.space.samplers import BY_EQUAL_BOUNDS, check_sampler, make_sampler
 from harness.space.search_space import SearchSpace
 from harness.spaces import find_space
-from harness.streams.clip_features import Machines
-from harness.streams.sources import Sources, demo_sources, real_sources
+from harness.streams.features import Machines
+from harness.streams.sources import demo_sources, real_sources
 from harness.study.backend import Backend, held_journal, open_backend, quiet_optuna
 from harness.study.folder import StudyFolder
 from harness.study.trials import COMMANDS
@@ -37,7 +35,7 @@ from harness.tuning.driver import DRIVER, Driver
 from harness.tuning.ledger import Ledger, Rules, done
 from harness.tuning.log import logged
 from harness.tuning.options import Clips, Means, Plan, study_name
-from harness.tuning.preparation import Prepared, prepare
+from harness.tuning.preparation import Prepared, outputs_of, prepare
 from harness.tuning.results import save_trial
 from harness.tuning.sharing import fraction, measured_need
 
@@ -57,12 +55,9 @@ class Session:
     means: Means
     out: Console
     log: Path
+    #: What continues this search, without secrets.
+    command: str
     dashboard: Dashboard | None = None
-
-    @property
-    def command(self) -> str:
-        """The command that continues this search, without secrets."""
-        return continuing(sys.argv[1:], self.means.storage)
 
     def search(self) -> None:
         """Runs what is left of the search's budget, and of the confirmations."""
@@ -144,12 +139,12 @@ class Session:
             ),
             pruner=make_pruner(scheduler, space.budget),
             decisions=decisions(scheduler, space.budget),
-            targets=self.prepared.index.target_names,
+            targets=self.prepared.data.target_names,
             keep=self._keep,
         )
 
     def _keep(self, trial: optuna.Trial, result: TrialResult) -> None:
-        save_trial(self.folder, trial.number, result, self.prepared.index)
+        save_trial(self.folder, trial.number, result, self.prepared.data)
         file = self.folder.prediction_file(trial.number)
         attach(trial, file, Artifacts(self.folder.artifacts_path))
 
@@ -182,8 +177,11 @@ class Session:
 
 
 @contextmanager
-def opened(clips: Clips, plan: Plan, means: Means, out: Console) -> Iterator[Session]:
+def opened(clips: Clips, plan: Plan, means: Means, out: Console, command: str) -> Iterator[Session]:
     """Prepares clips and study; the study is locked, and logged to its folder, until the end.
+
+    Args:
+        command: what continues the search, without secrets.
 
     Raises:
         InputError: of anything that a person can mend, before anything is written where possible.
@@ -197,17 +195,17 @@ def opened(clips: Clips, plan: Plan, means: Means, out: Console) -> Iterator[Ses
         stack.enter_context(folder.locked(shared))
         stack.enter_context(held_journal(means.storage))
         log = stack.enter_context(logged(folder.path / "log", (means.storage or "",)))
-        _log.info("command: %s", continuing(sys.argv[1:], means.storage))
-        given, prepared = _prepare(clips, plan, means, space, out)
+        _log.info("command: %s", command)
+        prepared = _prepare(clips, plan, means, space, out)
         backend = open_backend(folder.path, means.storage)
-        folder.settle(prepared.manifest(folder.name, plan.seed, backend.name), prepared.index)
+        folder.settle(prepared.manifest(folder.name, plan.seed, backend.name), prepared.data)
         if prepared.extraction:
             out.print(f"Features: {prepared.extraction}", highlight=False)
         lines = prepared.gaps.lines(" and are predicted by train's mean")
         lines += prepared.gaps.write(folder.path / "clips-with-gaps.csv")
-        for line in (*given.clips.notes, *prepared.notes, *lines):
+        for line in (*prepared.notes, *lines):
             out.print(line, style="yellow", markup=False, soft_wrap=True)
-        if given.clips.synthetic:
+        if prepared.data.synthetic:
             out.print("[yellow]SYNTHETIC demo clips: no score here is a result on Hume-Reaction.")
         study = folder.study(backend.storage)
         folder.agree(study)
@@ -219,12 +217,11 @@ def opened(clips: Clips, plan: Plan, means: Means, out: Console) -> Iterator[Ses
                 style="yellow", highlight=False, soft_wrap=True,
             )  # fmt: skip
         driver = stack.enter_context(Driver(folder, backend, study))
-        for line in audit(study, folder, prepared.index, driver):
+        for line in audit(study, folder, prepared.data, driver):
             out.print(line, style="red", markup=False, soft_wrap=True)
-        said = continuing(sys.argv[1:], means.storage)
-        if said not in (known := study.user_attrs.get(COMMANDS, [])):
-            study.set_user_attr(COMMANDS, [*known, said])
-        session = Session(folder, backend, study, prepared, driver, plan, means, out, log)
+        if command not in (known := study.user_attrs.get(COMMANDS, [])):
+            study.set_user_attr(COMMANDS, [*known, command])
+        session = Session(folder, backend, study, prepared, driver, plan, means, out, log, command)
         describe(study, _note(session))
         backend.seal()
         if means.dashboard:
@@ -234,26 +231,11 @@ def opened(clips: Clips, plan: Plan, means: Means, out: Console) -> Iterator[Ses
         backend.seal()
 
 
-def continuing(arguments: list[str], storage: str | None) -> str:
-    """A command line that runs this search again; a URL that may hold a password is left out."""
-    shown = [
-        f'"{argument.replace(storage, f"${STORAGE_VARIABLE}")}"'
-        if storage and storage in argument and _is_secret(storage)
-        else shlex.quote(argument)
-        for argument in arguments
-    ]
-    return " ".join([invocation("search"), *shown])
-
-
 def combining(folder: StudyFolder) -> str:
     """The command that makes an ensemble of a study."""
     results = folder.path.parent
     elsewhere = "" if results == Path("results") else f" --results {shlex.quote(str(results))}"
     return f"{invocation('ensemble')} --top 5 --study {folder.name}{elsewhere}"
-
-
-def _is_secret(storage: str) -> bool:
-    return "://" in storage and ("@" in storage or "?" in storage)
 
 
 def _space(clips: Clips, plan: Plan) -> SearchSpace:
@@ -263,53 +245,52 @@ def _space(clips: Clips, plan: Plan) -> SearchSpace:
     return space
 
 
-def _prepare(
-    clips: Clips, plan: Plan, means: Means, space: SearchSpace, out: Console
-) -> tuple[Sources, Prepared]:
+def _prepare(clips: Clips, plan: Plan, means: Means, space: SearchSpace, out: Console) -> Prepared:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     cache = means.results / ".cache"
     with Steps(out) as steps:
         if clips.data:
-            given = real_sources(
+            table, encoder = real_sources(
                 clips.data,
                 clips.weights,
-                clips.layout,
-                clips.features,
-                clips.crop,
-                clips.precision,
-                clips.strict,
+                layout=clips.layout,
+                features=clips.features,
+                crop=clips.crop,
+                precision=clips.precision,
+                outputs=outputs_of(space),
+                strict=clips.strict,
             )
         else:
-            given = demo_sources(cache, steps)
+            table, encoder = demo_sources(cache, outputs_of(space), steps)
         machines = Machines(device, means.address)
-        prepared = prepare(given, cache, space, machines, steps, clips.strict)
+        prepared = prepare(table, encoder, cache, space, machines, steps, clips.strict)
     if plan.sampler == "grid":
         prepared.space.grid()  # complains where it is infinite
     held, notes = hold_out(
         prepared.data,
-        given.clips.groups,
-        given.clips.folds,
+        table.groups,
+        table.folds,
         folds=clips.folds,
         fraction=clips.early_stop_fraction,
         seed=plan.seed,
     )
-    check_scorable(held, space.strides(), prepared.index.target_names)
-    return given, replace(prepared, data=held, notes=(*prepared.notes, *notes))
+    check_scorable(held, space.strides(), prepared.data.target_names)
+    return replace(prepared, data=held, notes=(*table.notes, *prepared.notes, *notes))
 
 
 def _note(session: Session) -> str:
     """What the dashboard says of the study."""
     prepared = session.prepared
-    splits = ", ".join(f"{len(r)} {split}" for split, r in prepared.data.rows.items())
+    splits = ", ".join(f"{len(prepared.data.rows(s))} {s}" for s in prepared.data.split_names)
     synthetic = (
         "\n**Synthetic clips: no score here is a result on Hume-Reaction.**\n"
-        if prepared.index.synthetic
+        if prepared.data.synthetic
         else ""
     )
     name = session.folder.name
     return f"""# {name}
 {synthetic}
-Mean PCC on val over {", ".join(prepared.index.target_names)}; clips: {splits}.
+Mean PCC on val over {", ".join(prepared.data.target_names)}; clips: {splits}.
 Search space: `{prepared.space.path.name}`, sampler `{session.plan.sampler}`, scheduler
 `{session.plan.scheduler}`, seed {session.plan.seed}; `{prepared.data.early_stop_split}` stops the
 heads.

@@ -1,16 +1,16 @@
 """How many trials share a GPU: from the memory that the largest of a space needs."""
 
 import gc
-from dataclasses import replace
 from typing import Any
 
 import torch
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
+from harness.dataset import Dataset
 from harness.errors import InputError
-from harness.models.config import TrialConfig, memory
+from harness.models.config import TrialConfig, accepted, memory
 from harness.space.search_space import SearchSpace
-from harness.trials.trial import Trial, TrialData
+from harness.trials.trial import Trial
 
 # Of a process on a GPU, beside what torch counts: the driver's context and the libraries' kernels.
 CONTEXT = 700 * 2**20
@@ -26,13 +26,13 @@ def largest(space: SearchSpace) -> TrialConfig:
     for name, distribution in space.distributions.items():
         extremes = _extremes(distribution)
         if name in space.only_if:  # where it is not searched, it keeps its default
-            extremes.append(getattr(TrialConfig, name))
+            extremes.append(accepted()[name].default)
         if (most := memory(name, extremes)) is not None:
             values[name] = most
-    return TrialConfig(**values)
+    return TrialConfig.from_dict(values)
 
 
-def measured_need(space: SearchSpace, data: TrialData) -> int:
+def measured_need(space: SearchSpace, data: Dataset) -> int:
     """Bytes of GPU memory that a trial of the space needs at most; trains two epochs of it.
 
     Raises:
@@ -51,9 +51,9 @@ def measured_need(space: SearchSpace, data: TrialData) -> int:
         ) from error
 
 
-def _peak(space: SearchSpace, data: TrialData) -> int:
+def _peak(space: SearchSpace, data: Dataset) -> int:
     config = largest(space)
-    trial = Trial(replace(config, epochs=2), data, torch.device("cuda"))
+    trial = Trial(config.changed(epochs=2), data, torch.device("cuda"))
     while not trial.finished:
         trial.step()
     peak = torch.cuda.max_memory_reserved()

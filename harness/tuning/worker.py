@@ -1,7 +1,6 @@
 """A worker of a search: trains trial after trial in a process of its own, an actor of Ray Tune."""
 
 import gc
-import math
 import time
 import traceback
 from typing import Any
@@ -10,9 +9,10 @@ import ray
 import torch
 from ray import tune
 
+from harness.dataset import Dataset
 from harness.models.config import TrialConfig
 from harness.models.training import Epoch, UndefinedScoreError
-from harness.trials.trial import Trial, TrialData, TrialResult
+from harness.trials.trial import Trial, TrialResult
 
 # Each report costs the driver milliseconds; a person watching does not see more than this.
 REPORT_SECONDS = 0.5
@@ -44,7 +44,7 @@ class HeadTrainable(tune.Trainable):
     def setup(
         self,
         config: dict[str, Any],
-        data: TrialData | None = None,
+        data: Dataset | None = None,
         decisions: frozenset[int] = frozenset(),
     ) -> None:
         assert data is not None  # with_parameters gives it
@@ -107,5 +107,4 @@ def _failure(error: Exception) -> dict[str, Any]:
         "failure": f"{type(error).__name__}: {error}"[:2000],
         "lasting": lasting,
         "traceback": "".join(traceback.format_exception(error)),
-        "score": math.nan,
     }

@@ -19,6 +19,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -28,6 +29,7 @@ from rich.table import Table
 from harness.clips.faces import Track, load_detector, square
 from harness.clips.table import ClipTable
 from harness.clips.video import sampled_frames
+from harness.encoders.mtl_dan.encoder import Standardised
 from harness.encoders.mtl_dan.fused import fuse
 from harness.encoders.mtl_dan.preprocessing import resized, standardised
 from harness.streams.extraction import Extractor, Work
@@ -91,7 +93,9 @@ def measure(clips: ClipTable, rounds: int) -> dict[str, float]:
         return len(batch)
 
     def together() -> int:
-        extractor = Extractor(network, SIZE, device, detector, decoders=side)
+        extractor = Extractor(
+            Standardised(network), partial(resized, size=SIZE), device, detector, decoders=side
+        )
         work = [Work(c, row, "", STRIDES, frozenset()) for row, c in enumerate(clips.clip_ids)]
         return sum(len(result.frames) for result in extractor(clips, work))
 

@@ -35,17 +35,20 @@ import torch
 from optuna.samplers import RandomSampler
 
 from harness.clips.demo import Demo, Plan, ensure_demo, oracles_of
+from harness.clips.layouts import read_clips
 from harness.clips.stories import STREAMS
+from harness.dataset import Dataset
 from harness.ensembles.files import read_ensemble
 from harness.metrics import mean_pcc
 from harness.models.config import TrialConfig
 from harness.pretraining.demo_network import demo_weights
+from harness.progress import silent
 from harness.space.file import read_space
 from harness.spaces import SPACES
-from harness.streams.clip_features import Machines
+from harness.streams.features import Machines
 from harness.streams.sources import real_sources
 from harness.study.backend import quiet_optuna
-from harness.trials.trial import TrialData, UndefinedScoreError, run_trial
+from harness.trials.trial import UndefinedScoreError, run_trial
 from harness.tuning.preparation import prepare
 
 SPACE = SPACES / "demo.toml"
@@ -135,7 +138,7 @@ def nested(cache: Path, seeds: int, trials: int | None) -> dict[str, Any]:
         (file,) = (results / "s" / "ensembles").glob("*/ensemble.json")
         estimate = read_ensemble(file.parent).estimate
         assert estimate is not None  # val is large enough
-        ratios.append(estimate.nested / _mean(demo.oracles["picture"]["val"]))
+        ratios.append(estimate.nested / _mean(read_clips(demo.root).oracles["picture"]["val"]))
     return {"nested_over_oracle": {"min": min(ratios), "seeds": ratios}}
 
 
@@ -148,11 +151,11 @@ def _demo(cache: Path, seed: int) -> tuple[Demo, Path]:
     return demo, demo_weights(demo.annotations)
 
 
-def _data(cache: Path, seed: int) -> TrialData:
+def _data(cache: Path, seed: int) -> Dataset:
     demo, weights = _demo(cache, seed)
     machines = Machines(torch.device("cpu"))
-    given = real_sources(demo.root, weights)
-    return prepare(given, cache, read_space(SPACE), machines, lambda *_: None).data
+    clips, encoder = real_sources(demo.root, weights)
+    return prepare(clips, encoder, cache, read_space(SPACE), machines, silent).data
 
 
 def _random_points(seed: int, count: int) -> list[dict[str, Any]]:
@@ -162,10 +165,10 @@ def _random_points(seed: int, count: int) -> list[dict[str, Any]]:
     return [study.ask(space.distributions).params for _ in range(count)]
 
 
-_given: TrialData
+_given: Dataset
 
 
-def _begin(data: TrialData) -> None:
+def _begin(data: Dataset) -> None:
     global _given  # what a process reads once
     torch.set_num_threads(1)
     _given = data
@@ -174,10 +177,10 @@ def _begin(data: TrialData) -> None:
 def _scored(values: dict[str, Any]) -> tuple[float, float]:
     """Mean PCC on val and test; NaN where a trial has none."""
     try:
-        result = run_trial(TrialConfig(**values), _given)
+        result = run_trial(TrialConfig.from_dict(values), _given)
     except UndefinedScoreError:
         return float("nan"), float("nan")
-    test = _given.targets[_given.rows["test"]]
+    test = _given.ratings[_given.rows("test")]
     return result.score, mean_pcc(test, result.predictions["test"])
 
 

@@ -49,6 +49,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import harness.atomic
+from harness.dataset import Dataset
 from harness.ensembles.bootstrap import REPLICATES, replicates
 from harness.ensembles.estimate import Chooser, assign_folds, group_numbers
 from harness.ensembles.library import load_library
@@ -57,7 +58,6 @@ from harness.ensembles.moments import Moments
 from harness.ensembles.selection import Recipe
 from harness.metrics import mean_pcc
 from harness.predictions import (
-    ClipIndex,
     PredictionInfo,
     trial_name,
     write_clips,
@@ -77,13 +77,13 @@ QUICK_STEPS = 5
 Picks = list[int]
 
 
-def index_of() -> ClipIndex:
+def index_of() -> Dataset:
     """Clips of two splits with random ratings."""
     rng = np.random.default_rng(0)
     splits = rng.permutation([split for split, count in CLIPS.items() for _ in range(count)])
     ids = tuple(f"[{number:05d}]" for number in range(len(splits)))
     targets = rng.random((len(ids), len(TARGETS))).astype(np.float32)
-    return ClipIndex(ids, tuple(splits.tolist()), targets, TARGETS, synthetic=True)
+    return Dataset(ids, tuple(splits.tolist()), targets, TARGETS, synthetic=True)
 
 
 def write_trials(folder: Path, first: int, last: int) -> None:

@@ -21,18 +21,13 @@ image, plain 41.3:
     the same in bf16                                                   13.6   (1.3e-2 off)
 
 Direct convolutions then run at 235 to 265 G operations a second in float32 and 450 to 490 in bf16,
-where the unit's peak is about 260 and 500: no direct way is left. Winograd's 4 x 4 tiles would take
-half the multiplications of the heads, but the library's float32 matrix product reaches but 100 G
-operations a second there.
+where the unit's peak is about 260 and 500: nothing is left there. On 2 cores of a Zen 4, whose peak
+in float32 is 110 G: float32 39.0 images a second, bf16 73.6, plain 24.5.
 
-On 2 cores of a Zen 4, whose peak in float32 is those 110 G, they pay
-(harness/encoders/mtl_dan/winograd.py times both ways): float32 39.0 images a second direct and
-41.3 by Winograd in the heads, bf16 73.6 and 82, plain
-24.5. The heads' own time falls by a third, from 16.7 to 10.9 ms an image and thread.
-
-What did not pay: the first convolution on 2 x 2 blocks of pixels (3.0 ms against 2.4), weights
-packed beforehand (5 %, by private functions), 2 x 2 tiles, the trunk's last stage by Winograd (3 %
-for twice the error), the trunk channels first.
+What did not pay: Winograd's 4 x 4 tiles in the heads take half the multiplications, but gained 6 to
+8 % of the network at 224 pixels on two processors and lost on a third, so that the way had to be
+timed at run time; the first convolution on 2 x 2 blocks of pixels (3.0 ms against 2.4), weights
+packed beforehand (5 %, by private functions), the trunk channels first.
 """
 
 import argparse
@@ -40,6 +35,7 @@ import json
 import os
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -47,7 +43,9 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 
+from harness.encoders.mtl_dan.encoder import Standardised
 from harness.encoders.mtl_dan.fused import fuse
+from harness.encoders.mtl_dan.preprocessing import resized
 from harness.streams.extraction import Extractor, Work
 from tests.benchmarks.films import write_films
 from tests.benchmarks.inference import BATCH, CLIP, SIZE, seconds
@@ -75,7 +73,9 @@ def measure(folder: Path, rounds: int, films: int) -> dict[str, float]:
     extracted = [0]
 
     def whole() -> None:
-        results = Extractor(fused["float32"], SIZE, device)(clips, work)
+        results = Extractor(Standardised(fused["float32"]), partial(resized, size=SIZE), device)(
+            clips, work
+        )
         extracted[0] = sum(len(result.frames) for result in results)
 
     runs: dict[str, tuple[Callable[[], object], Callable[[], int]]] = {

@@ -5,10 +5,8 @@
 
 On the demo's synthetic clips and its small network: features in float32, bf16 and fp16, then the
 same heads, seed by seed, trained on each. With --size the network sees larger pictures than it was
-trained on: at the demo's 64 pixels its last maps are too small for Winograd's way
-(harness/encoders/mtl_dan/winograd.py), and from 96 on it takes that where it pays. `paired` is the
-mean difference to float32 of the same seed, with its standard error: a precision that costs nothing
-has it near 0.
+trained on. `paired` is the mean difference to float32 of the same seed, with its standard error: a
+precision that costs nothing has it near 0.
 
 Measured with 8 seeds on a processor with bf16 (mean PCC of single heads, no ensemble):
 
@@ -19,20 +17,6 @@ Measured with 8 seeds on a processor with bf16 (mean PCC of single heads, no ens
     test                          .6402       .6386             .6379
     paired, val                   0           +.0018 ± .0044    +.0016 ± .0023
     paired, test                  0           -.0016 ± .0072    -.0024 ± .0059
-
-With --size 96 --precision bf16, by Winograd's way (a network that was trained at 64 pixels says
-little at 96, so that all scores are low, and their spread is wide):
-
-                                  float32     bf16
-    relative error of features    0           .0063
-    least correlation of a column 1           .9995
-    val                           .1539       .1648
-    test                          .1469       .1648
-    paired, val                   0           +.0109 ± .0094
-    paired, test                  0           +.0179 ± .0160
-
-Neither precision changes the score by more than its own spread over seeds. fp16 is for GPUs: this
-processor has no arithmetic for it and took five times as long as with bf16.
 """
 
 import argparse
@@ -49,43 +33,51 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
+from harness.clips.demo import ensure_demo
+from harness.clips.layouts import read_clips
+from harness.clips.table import ClipTable
 from harness.console import console
+from harness.encoders import encoder_of
 from harness.encoders.mtl_dan.checkpoints import load_mtl_dan, save_mtl_dan
 from harness.encoders.mtl_dan.fused import PRECISIONS
 from harness.metrics import mean_pcc
 from harness.models.config import TrialConfig
+from harness.pretraining.demo_network import DemoNetwork
 from harness.progress import Steps
 from harness.space.file import read_space
 from harness.spaces import SPACES
-from harness.streams.clip_features import Machines
-from harness.streams.sources import Sources, demo_sources
+from harness.streams.features import Machines
 from harness.trials.trial import run_trial
 from harness.tuning.preparation import Prepared, prepare
 
-CONFIG = TrialConfig(
+CONFIG = TrialConfig.of(
     stride=5, layers=1, hidden=64, head_width=64, dropout=0.2, lr=0.004, weight_decay=1e-4,
     schedule="cosine", batch_size=32, epochs=25,
 )  # fmt: skip
 
 
-def sources(results: Path, size: int | None) -> Sources:
-    """The demo's clips and network; with a size, the same network over pictures of that size."""
+def sources(results: Path, size: int | None) -> tuple[ClipTable, Path]:
+    """The demo's clips and weights; with a size, the same network over pictures of that size."""
     with Steps(console(False)) as steps:
-        given = demo_sources(results / ".cache", steps)
-    if size is None:
-        return given
-    assert given.weights is not None  # the demo trains one
-    resized = given.weights.with_name(f"sees-{size}.safetensors")
-    save_mtl_dan(resized, load_mtl_dan(given.weights), {"input_size": str(size)})
-    return replace(given, weights=resized)
+        cache = results / ".cache"
+        with DemoNetwork(steps) as network:
+            demo = ensure_demo(cache, progress=steps, on_faces=network.start)
+            weights = network.weights()
+    if size is not None:
+        resized = weights.with_name(f"sees-{size}.safetensors")
+        save_mtl_dan(resized, load_mtl_dan(weights), {"input_size": str(size)})
+        weights = resized
+    return read_clips(demo.root), weights
 
 
-def prepared(results: Path, given: Sources, precision: str) -> Prepared:
+def prepared(results: Path, given: tuple[ClipTable, Path], precision: str) -> Prepared:
     """What trials read, its features computed in a precision."""
     space = read_space(SPACES / "demo.toml")
-    given = replace(given, precision=precision)
+    clips, weights = given
+    encoder = encoder_of(weights, precision=precision)
+    machines = Machines(torch.device("cpu"))
     with Steps(console(False)) as steps:
-        return prepare(given, results / ".cache", space, Machines(torch.device("cpu")), steps)
+        return prepare(clips, encoder, results / ".cache", space, machines, steps)
 
 
 def scores(data: Prepared, seeds: int) -> NDArray[np.float64]:
@@ -93,7 +85,7 @@ def scores(data: Prepared, seeds: int) -> NDArray[np.float64]:
     found = []
     for seed in range(seeds):
         result = run_trial(replace(CONFIG, seed=seed), data.data)
-        truth = {k: data.index.targets[data.index.rows(k)] for k in ("val", "test")}
+        truth = {k: data.data.ratings[data.data.rows(k)] for k in ("val", "test")}
         found.append([mean_pcc(truth[k], result.predictions[k]) for k in ("val", "test")])
     return np.array(found)
 
@@ -108,7 +100,7 @@ def measure(
     given = sources(results, size)
     for precision in precisions:
         data = prepared(results, given, precision)
-        features, found = data.data.frames.features, scores(data, seeds)
+        features, found = data.data.features.values, scores(data, seeds)
         if exact is None or reference is None:
             exact, reference = features, found
         change = found - reference

@@ -45,7 +45,7 @@ from harness.space.pruners import decisions, make_pruner
 from harness.space.samplers import make_sampler
 from harness.space.search_space import SearchSpace
 from harness.spaces import SPACES
-from harness.streams.clip_features import Machines
+from harness.streams.features import Machines
 from harness.streams.sources import demo_sources
 from harness.study.backend import quiet_optuna
 from harness.trials.trial import Trial
@@ -129,8 +129,8 @@ def prepared(folder: Path) -> Prepared:
     torch.set_num_threads(1)
     space = read_space(SPACES / "demo.toml")
     with Steps(Console(quiet=True)) as steps:
-        given = demo_sources(folder, steps)
-        return prepare(given, folder, space, Machines(torch.device("cpu")), steps)
+        clips, encoder = demo_sources(folder, "outputs", steps)
+        return prepare(clips, encoder, folder, space, Machines(torch.device("cpu")), steps)
 
 
 def train_on(demo: Prepared, config: dict[str, Any]) -> Curve:
@@ -139,8 +139,8 @@ def train_on(demo: Prepared, config: dict[str, Any]) -> Curve:
     while not trial.finished:
         yield trial.step().score
     result = trial.result()
-    index = demo.index
-    yield result.score, mean_pcc(index.targets[index.rows("test")], result.predictions["test"])
+    data = demo.data
+    yield result.score, mean_pcc(data.ratings[data.rows("test")], result.predictions["test"])
 
 
 def table_space() -> SearchSpace:

@@ -30,6 +30,8 @@ from typing import Any
 
 import numpy as np
 
+from harness.tuning.results import save_trial
+
 WORKERS = 2
 EPOCHS = 10
 #: Seconds of a trial -> trials of a run, of the slow way and of the others.
@@ -116,8 +118,6 @@ def _clips(length: float) -> int:
 
 
 def _data(clips: int) -> Any:
-    from harness.streams.sequences import FrameFeatures
-    from harness.trials.trial import TrialData
 
     rng = np.random.default_rng(0)
     total, steps = clips + clips // 4, 12
@@ -126,13 +126,15 @@ def _data(clips: int) -> Any:
     frames = np.tile(np.arange(steps, dtype=np.int32), total)
     offsets = np.arange(total + 1, dtype=np.int64) * steps
     rows = {"train": np.arange(clips), "val": np.arange(clips, total)}
-    return TrialData(FrameFeatures(features, frames, offsets), targets.astype(np.float32), rows)
+    from tests.datasets import make_dataset, make_stream
+
+    return make_dataset(make_stream(features, frames, offsets), targets, rows)
 
 
 def _config(seed: int, lr: float = 0.003) -> Any:
     from harness.models.config import TrialConfig
 
-    return TrialConfig(
+    return TrialConfig.of(
         stride=1, layers=1, hidden=32, head_width=32, batch_size=64, lr=lr, epochs=EPOCHS,
         patience=EPOCHS, seed=seed,
     )  # fmt: skip
@@ -141,15 +143,6 @@ def _config(seed: int, lr: float = 0.003) -> Any:
 def _one(way: str, clips: int, trials: int, folder: Path) -> Run:
     begun, ended, memory = WAY[way](_data(clips), trials, folder)
     return Run(way, trials, begun - float(os.environ["BEGUN"]), ended - begun, memory)
-
-
-def _index(data: Any) -> Any:
-    from harness.predictions import ClipIndex
-
-    clips = len(data.targets)
-    splits = tuple("train" if i < len(data.rows["train"]) else "val" for i in range(clips))
-    ids = tuple(f"{i:06d}" for i in range(clips))
-    return ClipIndex(ids, splits, data.targets, tuple("ABCDEFG"), synthetic=True)
 
 
 def _folder(folder: Path, data: Any) -> Any:
@@ -203,14 +196,14 @@ def _optimise(number: int, data: Any, trials: int, folder: Path, keep: bool) -> 
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     torch.set_num_threads(1)
-    times, study_folder, index = Times(folder), _folder(folder, data), _index(data)
+    times, study_folder = Times(folder), _folder(folder, data)
 
     def objective(trial: optuna.Trial) -> float:
         lr = trial.suggest_float("lr", 0.001, 0.01, log=True)
         result = run_trial(
             _config(trial.number, lr), data, lambda e: trial.report(e.score, e.number)
         )
-        study_folder.save(trial.number, result, index)
+        save_trial(study_folder, trial.number, result, data)
         times.note(time.time(), result.seconds)
         return result.score
 
@@ -242,7 +235,7 @@ def _obvious(data: Any, trials: int, folder: Path) -> tuple[float, float, float]
     from ray import tune
     from ray.tune.search.optuna import OptunaSearch
 
-    study_folder, index = _folder(folder, data), _index(data)
+    study_folder = _folder(folder, data)
 
     def trainable(config: dict[str, Any], data: Any) -> None:
         from harness.trials.trial import run_trial
@@ -251,7 +244,7 @@ def _obvious(data: Any, trials: int, folder: Path) -> tuple[float, float, float]
             _config(0, config["lr"]), data, lambda e: tune.report({"score": e.score})
         )
         number = int(time.time_ns() % 10**9)
-        study_folder.save(number, result, index)
+        save_trial(study_folder, number, result, data)
         Times(folder).note(time.time(), result.seconds)
 
     ray.init("local", num_cpus=WORKERS, include_dashboard=False, log_to_driver=False)
@@ -281,7 +274,7 @@ def _ours(data: Any, trials: int, folder: Path) -> tuple[float, float, float]:
             times.note(time.time(), seconds.pop(number))
 
     seconds: dict[int, float] = {}
-    with opened(folder, space=space, sampler="tpe", index=_index(data)) as ledger:
+    with opened(folder, space=space, sampler="tpe", index=data) as ledger:
         ledger.watcher = Timed()
         complete = ledger.complete
 

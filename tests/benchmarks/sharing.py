@@ -26,6 +26,7 @@ import torch
 from harness import cluster
 from harness.clips.table import ClipTable
 from harness.clips.video import sampled_frames
+from harness.encoders.mtl_dan.encoder import Standardised
 from harness.encoders.mtl_dan.fused import fuse
 from harness.encoders.mtl_dan.preprocessing import resized, standardised
 from harness.streams.extraction import Extractor, Work
@@ -41,7 +42,7 @@ Features = dict[tuple[int, int], np.ndarray]
 def extractor() -> Extractor:
     """What an actor of ours computes with."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return Extractor(fuse(make_network(9)), SIZE, device)
+    return Extractor(Standardised(fuse(make_network(9))), partial(resized, size=SIZE), device)
 
 
 def by_actors(clips: ClipTable, workers: int) -> Features:

@@ -42,14 +42,16 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_sequence
-from torch.utils.data import DataLoader, Dataset
+from torch.utils import data as loading
+from torch.utils.data import DataLoader
 
+from harness.dataset import Dataset
 from harness.metrics import mean_pcc
 from harness.models.config import TrialConfig
 from harness.models.losses import reduced_loss
 from harness.models.training import exact_float32
-from harness.streams.sequences import FrameFeatures
-from harness.trials.trial import Trial, TrialData
+from harness.trials.trial import Trial
+from tests.datasets import make_dataset, make_stream
 
 CLIPS = {"train": 15806, "val": 4657, "test": 4604}
 FEATURES, TARGETS = 22, 7
@@ -59,10 +61,10 @@ SHARING = (1, 4, 8, 16)
 TRIAL_EPOCHS = 50
 #: Trials that wait longer for a processor than this share of the time were disturbed.
 QUIET = 0.03
-CONFIG = TrialConfig(stride=1, layers=2, hidden=128, batch_size=128, epochs=100, patience=100)
+CONFIG = TrialConfig.of(stride=1, layers=2, hidden=128, batch_size=128, epochs=100, patience=100)
 
 
-def make_data(share: float = 1.0) -> TrialData:
+def make_data(share: float = 1.0) -> Dataset:
     """Random clips; ratings follow the features a little, so that training has something to do."""
     rng = np.random.default_rng(0)
     counts = {split: int(n * share) for split, n in CLIPS.items()}
@@ -75,18 +77,17 @@ def make_data(share: float = 1.0) -> TrialData:
     frames = np.arange(offsets[-1]) - np.repeat(offsets[:-1], steps)
     bounds = np.cumsum(list(counts.values()))[:-1]
     rows = dict(zip(counts, np.split(np.arange(len(steps)), bounds), strict=True))
-    found = FrameFeatures(features, frames.astype(np.int32), offsets)
-    return TrialData(found, targets.astype(np.float32), rows)
+    return make_dataset(make_stream(features, frames, offsets), targets, rows)
 
 
-class Clips(Dataset[tuple[Tensor, Tensor]]):
+class Clips(loading.Dataset[tuple[Tensor, Tensor]]):
     """An item a clip, made a tensor when it is asked for."""
 
-    def __init__(self, data: TrialData, split: str) -> None:
-        frames = data.frames
+    def __init__(self, data: Dataset, split: str) -> None:
+        stream = data.features
         self.items = [
-            (frames.features[frames.offsets[r] : frames.offsets[r + 1]], data.targets[r])
-            for r in data.rows[split]
+            (stream.values[stream.offsets[r] : stream.offsets[r + 1]], data.ratings[r])
+            for r in data.rows(split)
         ]
 
     def __len__(self) -> int:
@@ -108,8 +109,8 @@ class PackedHead(nn.Module):
 
     def __init__(self, config: TrialConfig) -> None:
         super().__init__()
-        self.lstm = nn.LSTM(FEATURES, config.hidden, config.layers, batch_first=True)
-        self.fc = nn.Linear(config.hidden, config.head_width)
+        self.lstm = nn.LSTM(FEATURES, config.own.hidden, config.own.layers, batch_first=True)
+        self.fc = nn.Linear(config.own.hidden, config.head_width)
         self.out = nn.Linear(config.head_width, TARGETS)
 
     def forward(self, features: Tensor, lengths: Tensor) -> Tensor:
@@ -119,7 +120,7 @@ class PackedHead(nn.Module):
         return out
 
 
-def conventional(data: TrialData, config: TrialConfig, device: str = "cpu") -> Callable[[], None]:
+def conventional(data: Dataset, config: TrialConfig, device: str = "cpu") -> Callable[[], None]:
     """An epoch of the usual loop, to be called."""
     loaders = [
         DataLoader(Clips(data, split), config.batch_size, shuffle=split == "train", num_workers=2,
@@ -161,29 +162,29 @@ def seconds(act: Callable[[], Any], times: int = 1) -> float:
     return best
 
 
-def operations(data: TrialData, config: TrialConfig) -> float:
+def operations(data: Dataset, config: TrialConfig) -> float:
     """Multiply-adds x 2 of an epoch's matrix products over true steps: forward on train and val,
     and backward on train, which is as much for the weights and, but for the features, for what
     went in. A first step has no state to multiply."""
     lengths = np.diff(data.frames.offsets)
     clips = {split: len(data.rows[split]) for split in ("train", "val")}
     steps = {split: float(lengths[data.rows[split]].sum()) for split in clips}
-    total, width, hidden = 0.0, FEATURES, 4 * config.hidden
-    for layer in range(config.layers):
+    total, width, hidden = 0.0, FEATURES, 4 * config.own.hidden
+    for layer in range(config.own.layers):
         total += hidden * width * ((3 if layer else 2) * steps["train"] + steps["val"])
         later = {split: steps[split] - clips[split] for split in clips}
-        total += hidden * config.hidden * (3 * later["train"] + later["val"])
-        width = config.hidden
-    head = config.hidden * config.head_width + config.head_width * TARGETS
+        total += hidden * config.own.hidden * (3 * later["train"] + later["val"])
+        width = config.own.hidden
+    head = config.own.hidden * config.head_width + config.head_width * TARGETS
     return 2.0 * (total + head * (3 * clips["train"] + clips["val"]))
 
 
 def peak(config: TrialConfig, device: str = "cpu") -> float:
     """Operations a second of one thread's, or a GPU's, matrix products at the LSTM's shapes: the
     recurrent one of a step (batch x hidden by hidden x 4 hidden), in float32."""
-    a = torch.randn(config.batch_size, config.hidden, device=device)
-    b = torch.randn(config.hidden, 4 * config.hidden, device=device)
-    out = torch.empty(config.batch_size, 4 * config.hidden, device=device)
+    a = torch.randn(config.batch_size, config.own.hidden, device=device)
+    b = torch.randn(config.own.hidden, 4 * config.own.hidden, device=device)
+    out = torch.empty(config.batch_size, 4 * config.own.hidden, device=device)
 
     def products() -> None:
         for _ in range(200):
@@ -191,10 +192,18 @@ def peak(config: TrialConfig, device: str = "cpu") -> float:
         if device == "cuda":
             torch.cuda.synchronize()
 
-    return 200 * 2.0 * config.batch_size * config.hidden * 4 * config.hidden / seconds(products, 5)
+    return (
+        200
+        * 2.0
+        * config.batch_size
+        * config.own.hidden
+        * 4
+        * config.own.hidden
+        / seconds(products, 5)
+    )
 
 
-def serve(data: TrialData, device: str, pipe: Any) -> None:
+def serve(data: Dataset, device: str, pipe: Any) -> None:
     """A worker of the search, with one thread: does what is asked until the pipe says None."""
     torch.set_num_threads(1)
     # Imports much, and opens the GPU, once a worker: not of a trial.
@@ -222,9 +231,7 @@ def serve(data: TrialData, device: str, pipe: Any) -> None:
 class Workers:
     """Processes that train beside each other."""
 
-    def __init__(
-        self, data: TrialData, count: int, device: str = "cpu", start: str = "fork"
-    ) -> None:
+    def __init__(self, data: Dataset, count: int, device: str = "cpu", start: str = "fork") -> None:
         """start: of the processes; on a GPU, which no process can share with its fork, `spawn`."""
         context: Any = multiprocessing.get_context("spawn" if device == "cuda" else start)
         self.pipes, self.processes = [], []
@@ -250,13 +257,13 @@ class Workers:
 
 
 def measure_shape(
-    data: TrialData, workers: Workers, config: TrialConfig, rounds: int
+    data: Dataset, workers: Workers, config: TrialConfig, rounds: int
 ) -> dict[str, Any]:
     """A row of the table. In each round each side runs once, so that what disturbs the machine
     disturbs both; the least of each side counts."""
     cores = os.cpu_count() or 1
     usual = conventional(data, config)
-    row: dict[str, Any] = {"layers": config.layers, "hidden": config.hidden}
+    row: dict[str, Any] = {"layers": config.own.layers, "hidden": config.own.hidden}
     row["startup_s"] = min(workers.ask("build", config))
     found: dict[str, list[float]] = {}
 
@@ -280,7 +287,7 @@ def measure_shape(
     row |= {name: best[name] for name in ("conventional_s", "two_s", "ours_s")}
     row["throughput_ratio"] = 2 * best["conventional_s"] / best["two_s"]
     row["share_of_peak"] = operations(data, config) * best["second_per_operation"] / best["ours_s"]
-    row["clips_per_s"] = (len(data.rows["train"]) + len(data.rows["val"])) / best["ours_s"]
+    row["clips_per_s"] = (len(data.rows("train")) + len(data.rows("val"))) / best["ours_s"]
     #: Of the quietest round, how much of a processor our trials waited for others.
     row["disturbed"] = best["idle"]
     return row
@@ -304,7 +311,7 @@ def measure(quick: bool) -> dict[str, Any]:
     return figures | {"table": table, "gpu": on_gpu(data, shapes)}
 
 
-def on_gpu(data: TrialData, shapes: list[tuple[int, int]]) -> dict[str, Any]:
+def on_gpu(data: Dataset, shapes: list[tuple[int, int]]) -> dict[str, Any]:
     """The same table on a GPU, and trials an hour with several sharing it; empty without one."""
     if not torch.cuda.is_available():
         return {}
@@ -319,7 +326,7 @@ def on_gpu(data: TrialData, shapes: list[tuple[int, int]]) -> dict[str, Any]:
 
 
 def measure_alone(
-    data: TrialData, workers: Workers, config: TrialConfig, device: str, rounds: int = 4
+    data: Dataset, workers: Workers, config: TrialConfig, device: str, rounds: int = 4
 ) -> dict[str, Any]:
     """A row of a device's table: a trial alone in a worker, and the conventional loop here. The
     first of the rounds may hold the libraries' first calls, so that two are the least."""
@@ -328,7 +335,8 @@ def measure_alone(
     usual = seconds(conventional(data, config, device), max(1, rounds // 2))
     (rate,) = workers.ask("peak", config, only=1)
     return {
-        "layers": config.layers, "hidden": config.hidden, "startup_s": startup, "ours_s": ours,
+        "layers": config.own.layers, "hidden": config.own.hidden, "startup_s": startup,
+        "ours_s": ours,
         "conventional_s": usual, "throughput_ratio": usual / ours,
         "share_of_peak": operations(data, config) / ours / rate,
     }  # fmt: skip

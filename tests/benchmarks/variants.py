@@ -6,8 +6,7 @@ and threads, each with its error beside its speed.
 MTL-DAN with 9 + 9 heads at 224 pixels, as in tests/benchmarks/extraction.py. Every variant runs in
 turn, round by round, and the best round counts; `over` is its speed over that of what extraction
 uses, the fused network in float32 and channels_last, 64 images at a time on every core. `error` is
-the norm of the difference to the published network's outputs over their norm. `direct` has no
-Winograd convolutions; what is compiled is that, since a compiler sees no way through their choice.
+the norm of the difference to the published network's outputs over their norm.
 `--quick` leaves out what is compiled, which takes minutes to make.
 """
 
@@ -23,7 +22,7 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from harness.encoders.mtl_dan.fused import FusedMTLDAN, fuse
-from tests.benchmarks.inference import BATCH, CLIP, SIZE, direct, seconds
+from tests.benchmarks.inference import BATCH, CLIP, SIZE, seconds
 from tests.networks import make_network
 
 USED = "fused float32"
@@ -76,8 +75,6 @@ def variants(device: torch.device, compiled: bool) -> dict[str, Variant]:
         ),
         "channels first": Variant(by_rows),
         "bf16": Variant(bf16),
-        "direct": Variant(direct(exact)),
-        "direct, bf16": Variant(direct(bf16)),
     }
     if device.type == "cuda":
         # Processors have no arithmetic for it.
@@ -87,8 +84,8 @@ def variants(device: torch.device, compiled: bool) -> dict[str, Variant]:
         found |= {"one thread": Variant(exact, threads=1)}
         found |= {"one thread, bf16": Variant(bf16, threads=1)}
     if compiled:
-        found["compiled"] = Variant(torch.compile(direct(exact), dynamic=False))
-        found["compiled, bf16"] = Variant(torch.compile(direct(bf16), dynamic=False))
+        found["compiled"] = Variant(torch.compile(exact, dynamic=False))
+        found["compiled, bf16"] = Variant(torch.compile(bf16, dynamic=False))
     return found
 
 

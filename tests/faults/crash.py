@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from harness.streams.clip_features import feature_store
+from harness.dataset import Stream
 from harness.streams.extraction import sources
-from harness.streams.sequences import FrameFeatures
+from harness.streams.features import feature_store
 from harness.streams.sources import real_sources
 from tests.faults import models
 from tests.faults.commands import command, count_points, die_at, kill_group, note_points, start
@@ -89,16 +89,17 @@ def _(folder: Path, rng: random.Random) -> None:
     broken_and_repeated("pretrain", pretraining, folder, rng)
 
 
-def stored(results: Path) -> FrameFeatures:
+def stored(results: Path) -> Stream:
     """What a reader finds in the feature store of an extraction."""
-    given = real_sources(models.clips(), models.weights(), crop="none")
-    store = feature_store(given, results / ".cache", "outputs")
-    keys = list(zip(given.clips.clip_ids, sources(given.clips), strict=True))
+    clips, encoder = real_sources(models.clips(), models.weights(), crop="none")
+    assert encoder is not None
+    store = feature_store(encoder, results / ".cache")
+    keys = list(zip(clips.clip_ids, sources(clips), strict=True))
     return store.load(keys, [3])
 
 
 @cache
-def all_stored() -> FrameFeatures:
+def all_stored() -> Stream:
     results = models.home() / "rows"
     done = command(models.home(), "extract", *models.extraction(results))
     assert done.code == 0, done.said
@@ -108,9 +109,9 @@ def all_stored() -> FrameFeatures:
 def check_stored(results: Path) -> None:
     """Every frame of every clip once; features to rounding, since batches differ."""
     found, expected = stored(results), all_stored()
-    assert np.array_equal(found.frames, expected.frames)
+    assert np.array_equal(found.positions, expected.positions)
     assert np.array_equal(found.offsets, expected.offsets)
-    np.testing.assert_allclose(found.features, expected.features, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(found.values, expected.values, rtol=1e-4, atol=1e-5)
 
 
 @fault("crash", "extraction killed between write, flush and rename", 12, few=4)

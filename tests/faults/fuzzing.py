@@ -19,7 +19,7 @@ with atheris.instrument_imports(include=["harness", "tomllib"]):
     from harness.clips.labels import labels_of
     from harness.encoders.mtl_dan.checkpoints import read_state
     from harness.errors import InputError
-    from harness.models.checkpoint import read_head
+    from harness.models.model import read_model
     from harness.pictures import read_picture
     from harness.predictions import read_clips, read_predictions
     from harness.pretraining.annotations import read_annotations
@@ -85,7 +85,7 @@ READERS: dict[str, tuple[str, Callable[[Path], object], Callable[[], bytes]]] = 
     ),
     "study": ("s.json", lambda f: read_sealed(f, MANIFEST), lambda: _of("library", "s/study.json")),
     "weights": ("w.pth", read_state, _state),
-    "head": ("h.safetensors", read_head, lambda: _of("searched", "s/heads/*")),
+    "head": ("h.safetensors", read_model, lambda: _of("searched", "s/heads/*")),
     "features": ("f.npy", read_features, _array),
     "features-csv": ("f.csv", read_features, lambda: b"timestamp,a,b\n0,1,2\n1,3,4\n"),
     "picture": ("p.png", read_picture, _picture),

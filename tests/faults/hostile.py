@@ -20,7 +20,7 @@ from PIL import Image
 from harness.clips.layouts import read_clips, read_new_clips
 from harness.encoders.mtl_dan.checkpoints import load_mtl_dan
 from harness.errors import InputError
-from harness.models.checkpoint import read_head
+from harness.models.model import read_model
 from harness.predictions import read_clips as read_study_clips
 from harness.space.file import read_space
 from harness.spaces import SPACES
@@ -144,7 +144,7 @@ def _(folder: Path, rng: random.Random) -> None:
     file = folder / f"weights{suffix}"
     torch.save({"model_state_dict": {"x": Trap(mark)}}, file)
     assert not survives(lambda: load_mtl_dan(file))
-    assert not survives(lambda: read_head(file))
+    assert not survives(lambda: read_model(file))
     assert not mark.exists(), "code from a file was run"
 
 

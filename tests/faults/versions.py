@@ -6,7 +6,7 @@ from unittest.mock import patch
 
 from harness import predictions
 from harness.models import checkpoint as heads
-from harness.models.checkpoint import read_head, write_head
+from harness.models.model import read_model, write_head
 from harness.predictions import read_clips, read_predictions, write_clips, write_predictions
 from harness.sealed import ENSEMBLE, read_sealed, write_sealed
 from tests.faults import models
@@ -39,7 +39,7 @@ def _older_head(results: Path) -> str:
     built = results / "s" / "ensembles" / "mean-top2"
     member = read_sealed(built / "ensemble.json", ENSEMBLE)["members"][0]
     file = results / "s" / "heads" / f"{member}.safetensors"
-    head = read_head(file)
+    head = read_model(file)
     with patch.object(heads, "_SCHEMA", "head 0"):
         write_head(file, head)
     return file.name

@@ -55,7 +55,7 @@ def check_study(results: Path, name: str, budget: int) -> list[optuna.trial.Froz
     for trial in complete(study):
         info, _ = read_predictions(folder.prediction_file(trial.number), index, "val")
         assert info.val_pcc == trial.value, f"trial {trial.number}"
-        assert folder.head_file(trial.number).exists()
+        assert folder.model_file(trial.number).exists()
     for trial in trials:
         assert trial.state != TrialState.FAIL or trial.user_attrs["reason"], trial.number
     return trials

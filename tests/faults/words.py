@@ -17,8 +17,8 @@ from safetensors.numpy import save_file
 from harness.clips.layouts import read_clips
 from harness.ensembles.library import load_library
 from harness.errors import InputError
-from harness.models.checkpoint import _seal, read_head
-from harness.predict import load
+from harness.models.model import _seal, read_model
+from harness.predictor import load
 from harness.sealed import ENSEMBLE, MANIFEST, read_sealed, write_sealed
 from tests.faults import models
 from tests.faults.bombs import refused
@@ -143,7 +143,9 @@ def _(folder: Path, rng: random.Random) -> None:
     elif what == 2:
         del weights[rng.choice(sorted(weights))]
     else:
-        said[rng.choice(["targets", "fill", "trial", "config"])] = rng.choice(["", "[]", "{}", "1"])
+        said[rng.choice(["targets", "fill", "name", "config", "stream"])] = rng.choice(
+            ["", "[]", "{}", "1"]
+        )
     if what < 2:
         said["config"] = json.dumps(config)
     save_file(weights, victim, said | {"sha256": _seal(said, weights)})
@@ -152,4 +154,4 @@ def _(folder: Path, rng: random.Random) -> None:
     if done.code or what != 0:
         check_said(done)
     with contextlib.suppress(InputError):
-        read_head(victim)
+        read_model(victim)

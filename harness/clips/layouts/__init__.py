@@ -5,6 +5,7 @@ Each layout has a file of its own, which ends with its record, and an entry in L
 
 import dataclasses
 import itertools
+import json
 from pathlib import Path
 
 from harness.clips.layouts.abaw5 import ABAW5
@@ -94,7 +95,11 @@ def _read(root: Path, name: str | None, features: str | None) -> ClipTable:
             "network's features are outputs, shared or both: of extract, and of a search space)"
         )
     clips = layout.read(root, LayoutOptions(features))
-    return dataclasses.replace(clips, synthetic=(root / SYNTHETIC_MARK).is_file())
+    mark = root / SYNTHETIC_MARK
+    if not mark.is_file():
+        return clips
+    oracles = json.loads(mark.read_text())["oracles"]
+    return dataclasses.replace(clips, synthetic=True, oracles=oracles)
 
 
 def _recognised(root: Path) -> Layout:

@@ -17,7 +17,6 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
 from harness.encoders.mtl_dan.network import MTLDAN, OUTPUTS, SHARED, AttentionHead, over_heads
-from harness.encoders.mtl_dan.winograd import WinogradConv2d
 
 #: What the convolutions may run in; everything behind the pooling stays in float32.
 PRECISIONS = {"float32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -163,7 +162,7 @@ def _all_heads_reduce(heads: Sequence[AttentionHead]) -> nn.Conv2d:
     return _conv(torch.cat([p.weight for p in parts]), torch.cat([_bias(p) for p in parts]))
 
 
-def _attend(head: AttentionHead) -> WinogradConv2d:
+def _attend(head: AttentionHead) -> nn.Conv2d:
     """The three parallel convolutions of a head's spatial unit in one."""
     square, row, column = (
         _conv_bn(*_children(unit))
@@ -172,7 +171,7 @@ def _attend(head: AttentionHead) -> WinogradConv2d:
     # A 1x3 kernel is a 3x3 with zeros above and below, a 3x1 one with zeros beside it.
     tall, wide = F.pad(row.weight, (0, 0, 1, 1)), F.pad(column.weight, (1, 1, 0, 0))
     bias = _bias(square) + _bias(row) + _bias(column)
-    return WinogradConv2d.of(_conv(square.weight + tall + wide, bias, padding=1))
+    return _conv(square.weight + tall + wide, bias, padding=1)
 
 
 def _conv(weight: Tensor, bias: Tensor, padding: int = 0) -> nn.Conv2d:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from harness.encoders.mtl_dan.fused import fuse
 from harness.encoders.mtl_dan.network import MTLDAN
 from tests.benchmarks.gpu.parts import Run
-from tests.benchmarks.inference import SIZE, direct, seconds
+from tests.benchmarks.inference import SIZE, seconds
 from tests.networks import make_network
 
 PRECISIONS = {"float32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16}
@@ -81,8 +81,7 @@ class Networks:
     def compiled(self, precision: str, fused: bool) -> Network:
         """By torch.compile in its default mode; it compiles when it is first called."""
         if fused:
-            # The choice of Winograd's way, of CPUs alone, is none that a compiler sees through.
-            network: nn.Module = direct(fuse(self.model, PRECISIONS[precision])).to(self.device)
+            network: nn.Module = fuse(self.model, PRECISIONS[precision]).to(self.device)
             dtype = torch.float32  # it casts by itself
         else:
             dtype = PRECISIONS[precision]

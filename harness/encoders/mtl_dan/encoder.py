@@ -1,0 +1,79 @@
+"""MTL-DAN as an encoder of face images."""
+
+from functools import partial
+from pathlib import Path
+
+from torch import Tensor, nn
+
+from harness.encoders.encoder import Encoder, EncoderKind
+from harness.encoders.mtl_dan.checkpoints import load_mtl_dan, read_metadata, weights_fingerprint
+from harness.encoders.mtl_dan.fused import COLUMNS, PRECISIONS, fuse
+from harness.encoders.mtl_dan.network import ACTION_UNITS, EXPRESSIONS, SHARED
+from harness.encoders.mtl_dan.preprocessing import PREPROCESSING, resized, standardised
+from harness.errors import InputError
+
+#: Pixels a side that DAN was trained on; a weight file may name another size.
+INPUT_SIZE = 224
+#: Names of all columns: expression logits, action units, valence and arousal, and the
+#: representation that the branches share.
+NAMES = (
+    *EXPRESSIONS,
+    *(f"AU{unit}" for unit in ACTION_UNITS),
+    "valence",
+    "arousal",
+    *(f"shared_{number}" for number in range(SHARED)),
+)
+
+
+def _mtl_dan(weights: Path, outputs: str, precision: str, crop: str) -> Encoder:
+    """outputs: `outputs` (22 columns), `shared` (512) or `both`."""
+    for name, value, choices in (
+        ("outputs", outputs, COLUMNS),
+        ("precision", precision, PRECISIONS),
+    ):
+        if value not in choices:
+            raise InputError(f"{value!r}: choose one of {', '.join(choices)}", name)
+    size = _input_size(weights)
+    both = outputs == "both"
+    return Encoder(
+        name="mtl-dan",
+        columns=NAMES[COLUMNS[outputs]],
+        details={
+            "weights": weights_fingerprint(weights),
+            "preprocessing": PREPROCESSING,
+            "input_size": size,
+            "precision": precision,
+        },
+        resize=partial(resized, size=size),
+        load=partial(_load, weights, outputs, precision),
+        parts=COLUMNS if both else {},
+        crop=crop,
+        wider=None if both else _mtl_dan(weights, "both", precision, crop),
+    )
+
+
+class Standardised(nn.Module):
+    """A network of normalised images as one of uint8 images, (n, 3, size, size)."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: Tensor) -> Tensor:
+        features: Tensor = self.network(standardised(images))
+        return features
+
+
+def _load(weights: Path, outputs: str, precision: str) -> nn.Module:
+    return Standardised(fuse(load_mtl_dan(weights), PRECISIONS[precision], outputs)).eval()
+
+
+def _input_size(weights: Path) -> int:
+    told = read_metadata(weights).get("input_size", str(INPUT_SIZE))
+    # The trunk divides a side by 32, and no camera gives more.
+    if not (told.isascii() and told.isdecimal() and len(told) <= 4 and 32 <= int(told) <= 4096):
+        raise InputError(f"{weights}: input_size is {told!r}; expected pixels a side, 32 to 4096")
+    return int(told)
+
+
+MTL_DAN = EncoderKind("mtl-dan", lambda weights: True, _mtl_dan)

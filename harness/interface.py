@@ -1,0 +1,166 @@
+"""Searching from Python: `harness.run_search`, on which the command `harness.search` stands."""
+
+from collections.abc import Callable
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from harness.choices import (
+    DEFAULT_PRECISION,
+    DEFAULT_SAMPLER,
+    DEFAULT_SCHEDULER,
+    Crop,
+    Layout,
+    Precision,
+    Sampler,
+    Scheduler,
+)
+from harness.console import console
+from harness.names import check_folder_name
+from harness.spaces import find_space
+from harness.tuning.options import Clips, Means, Plan
+from harness.tuning.start import start
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from harness.ensembles.notebook import StudyResults
+    from harness.tuning.session import Session
+
+Name = str | PathLike[str]
+
+
+def run_search(
+    *,
+    data: Name | None = None,
+    weights: Name | None = None,
+    layout: Layout | None = None,
+    features: str | None = None,
+    crop: Crop | None = None,
+    precision: Precision = DEFAULT_PRECISION,
+    strict: bool = False,
+    folds: int | None = None,
+    early_stop_fraction: float | None = None,
+    space: Name | None = None,
+    trials: int | None = None,
+    epochs: int | None = None,
+    sampler: Sampler = DEFAULT_SAMPLER,
+    scheduler: Scheduler = DEFAULT_SCHEDULER,
+    confirm: int | None = None,
+    seeds: int = 5,
+    deterministic: bool = False,
+    seed: int = 0,
+    study: str | None = None,
+    results: Name = "results",
+    storage: str | None = None,
+    concurrency: int | None = None,
+    cpus_per_trial: float = 1.0,
+    gpus_per_trial: float | None = None,
+    address: str | None = None,
+    quiet: bool = False,
+) -> "StudyResults":
+    """Searches a study, or continues it, and writes its report.
+
+    The arguments are the options of `python -m harness.search`, which documents them. It may be
+    called from a script or a notebook; progress is shown unless `quiet`. A script that is run on a
+    cluster, or by `multiprocessing`, calls it under `if __name__ == "__main__":`.
+
+    Returns:
+        the study's complete trials, as `load_study` reads them.
+
+    Raises:
+        InputError: of anything that a person can mend, before anything is written where possible.
+            Its `argument` names the argument that is meant.
+    """
+    given = {name: value for name, value in locals().items() if value is not None}
+    if study is not None:
+        check_folder_name("study", study)
+    clips = Clips(
+        data=_path(data),
+        weights=_path(weights),
+        layout=layout,
+        features=features,
+        crop=crop,
+        precision=precision,
+        strict=strict,
+        folds=folds,
+        early_stop_fraction=early_stop_fraction,
+    )
+    plan = Plan(
+        space=None if space is None else find_space(str(space)),
+        trials=trials,
+        epochs=epochs,
+        sampler=sampler,
+        scheduler=scheduler,
+        confirm=confirm,
+        seeds=seeds,
+        deterministic=deterministic,
+        seed=seed,
+    )
+    means = Means(
+        results=Path(results),
+        study=study,
+        storage=storage,
+        concurrency=concurrency,
+        cpus_per_trial=cpus_per_trial,
+        gpus_per_trial=gpus_per_trial,
+        address=address,
+    )
+    folder = search(clips, plan, means, console(quiet), _call(given))
+    from harness.ensembles.notebook import load_study
+
+    return load_study(folder)
+
+
+def search(
+    clips: Clips,
+    plan: Plan,
+    means: Means,
+    out: "Console",
+    command: str,
+    afterwards: Callable[["Session"], None] = lambda session: None,
+) -> Path:
+    """Runs what is left of a search, writes the report and says what is next.
+
+    Args:
+        command: what continues it, for those who read the study.
+        afterwards: called before the study is closed.
+
+    Returns:
+        the study's folder.
+    """
+    start(clips, plan, means)
+    # Heavy imports follow; help and wrong usage need none of them.
+    from harness.tuning.session import opened
+
+    with opened(clips, plan, means, out, command) as session:
+        session.search()
+        # Imported when the trials are done: only the report needs them.
+        from harness.reports.evidence import gather
+        from harness.reports.page import write_report
+        from harness.reports.search_figures import search_drawings
+        from harness.tuning.closing import closing_lines, confirmed_table
+        from harness.tuning.confirmation import confirmed
+        from harness.tuning.dashboard import show_figures
+
+        evidence = gather(session.folder.path, study=session.study)
+        report = write_report(evidence)
+        show_figures(session.study, {d.key: d.figure for d in search_drawings(evidence)})
+        session.backend.seal()
+        if rows := confirmed(session.study):
+            out.print(confirmed_table(rows))
+        for line in (*closing_lines(session), f"Report: {report}"):
+            out.print(line, highlight=False, markup=False, soft_wrap=True)
+        afterwards(session)
+        return session.folder.path
+
+
+def _path(name: Name | None) -> Path | None:
+    return None if name is None else Path(name)
+
+
+def _call(given: dict[str, object]) -> str:
+    """The call that continues a search."""
+    shown = {name: str(value) if isinstance(value, PathLike) else value
+             for name, value in given.items()}  # fmt: skip
+    return f"harness.run_search({', '.join(f'{k}={v!r}' for k, v in shown.items())})"

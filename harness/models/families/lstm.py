@@ -1,0 +1,101 @@
+"""Stacked LSTM layers, as in the authors' public code, with depth, width and direction as choices.
+
+A forward LSTM is causal, and the backward one reads each sequence reversed within its own length,
+so that padding behind an end changes nothing. The dense path over padded sequences and the packed
+one over true steps compute the same function.
+"""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
+
+import torch
+from torch import Tensor, nn
+
+from harness.models.families.family import Family
+from harness.models.hyperparameters import Hyperparameters, Memory, Range
+from harness.models.packed import Packing, packed_lstm
+from harness.models.pooling import Pooling
+
+if TYPE_CHECKING:
+    from harness.models.config import TrialConfig
+
+
+class LSTM(Family):
+    """LSTM layers, dropout between them, and pooling over time."""
+
+    @dataclass(frozen=True)
+    class Options(Hyperparameters):
+        """Of the LSTM alone."""
+
+        layers: Annotated[int, Range(1, 64), Memory()] = 2
+        """Number of LSTM layers, at least 1."""
+
+        hidden: Annotated[int, Range(1, 16_384), Memory()] = 128
+        """Width of an LSTM layer, in units per direction; at least 1."""
+
+        bidirectional: Annotated[bool, Memory()] = False
+        """Whether each LSTM layer also reads the sequence from its end."""
+
+    def __init__(self, columns: int, config: "TrialConfig") -> None:
+        super().__init__(columns, config)
+        own = config.own
+        assert isinstance(own, self.Options)  # TrialConfig checks it
+        self.width = 2 * own.hidden if own.bidirectional else own.hidden
+        # One single-layer LSTM a layer and direction, so that each direction is a causal pass.
+        self.forwards = nn.ModuleList(
+            nn.LSTM(self.width if layer else columns, own.hidden, batch_first=True)
+            for layer in range(own.layers)
+        )
+        self.backwards = nn.ModuleList(
+            nn.LSTM(self.width if layer else columns, own.hidden, batch_first=True)
+            for layer in range(own.layers if own.bidirectional else 0)
+        )
+        self.dropout = nn.Dropout(config.dropout)
+        self.pooling = Pooling(config.pooling, self.width, own.bidirectional)
+
+    def forward(self, steps: Tensor, lengths: Tensor) -> Tensor:
+        """Dense on a GPU, whose own LSTM is the faster one, and packed on a CPU: equal but for
+        rounding, and for which steps dropout between layers hits."""
+        ways = self.dense if steps.is_cuda else self.packed
+        return ways(steps, lengths)
+
+    def packed(self, steps: Tensor, lengths: Tensor) -> Tensor:
+        """`forward` over the true steps alone."""
+        packing = Packing.of(lengths)
+        x = packing.pack(steps)
+        for layer, lstm in enumerate(self.forwards):
+            if layer:
+                x = self.dropout(x)
+            ahead = packed_lstm(x, lstm, packing)  # type: ignore[arg-type]
+            if len(self.backwards):
+                behind = self.backwards[layer]
+                back = packed_lstm(x[packing.reverse], behind, packing)  # type: ignore[arg-type]
+                ahead = torch.cat([ahead, back[packing.reverse]], dim=-1)
+            x = ahead
+        return packing.unsorted(self.pooling.packed(x, packing))
+
+    def dense(self, steps: Tensor, lengths: Tensor) -> Tensor:
+        """`forward` over all steps, those behind an end included."""
+        x = steps
+        reverse = _reversed_steps(lengths, x.shape[1]) if len(self.backwards) else None
+        for layer, lstm in enumerate(self.forwards):
+            if layer:
+                x = self.dropout(x)
+            ahead, _ = lstm(x)
+            if reverse is not None:
+                back, _ = self.backwards[layer](_take_steps(x, reverse))
+                ahead = torch.cat([ahead, _take_steps(back, reverse)], dim=-1)
+            x = ahead
+        pooled: Tensor = self.pooling(x, lengths)
+        return pooled
+
+
+def _reversed_steps(lengths: Tensor, time: int) -> Tensor:
+    """Indices (clips, time) that reverse each sequence within its length; its own inverse."""
+    steps = torch.arange(time, device=lengths.device)
+    reverse = lengths[:, None] - 1 - steps
+    return torch.where(reverse >= 0, reverse, steps)
+
+
+def _take_steps(x: Tensor, steps: Tensor) -> Tensor:
+    return x.gather(1, steps[..., None].expand(-1, -1, x.shape[-1]))

@@ -1,0 +1,147 @@
+"""Clips and an encoder -> the stream of their features, stored and computed."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from harness.clips.faces import load_detector
+from harness.clips.table import ClipTable
+from harness.dataset import Stream
+from harness.encoders.encoder import Encoder
+from harness.progress import Progress
+from harness.streams.clip_issues import Gaps
+from harness.streams.extraction import Compute, Extraction, Extractor, extract, sources
+from harness.streams.precomputed import read_foreign
+from harness.streams.store import FeatureStore, is_there
+
+
+@dataclass(frozen=True)
+class Machines:
+    """Where features are computed. device: of this process. address: of a running Ray cluster.
+    workers: processes; None: one a GPU. Ray is only started where there is more than one."""
+
+    device: torch.device
+    address: str | None = None
+    workers: int | None = None
+
+    def many(self) -> bool:
+        """Whether the work is shared out."""
+        gpus = torch.cuda.device_count() if self.device.type == "cuda" else 0
+        return self.address is not None or (self.workers or gpus) > 1
+
+
+@dataclass(frozen=True)
+class Found:
+    """stream: of every clip. gaps: clips that did not give all. extraction: what was computed now;
+    None where the clips bring their features."""
+
+    stream: Stream
+    gaps: Gaps
+    extraction: Extraction | None
+
+
+def features_of(
+    clips: ClipTable,
+    encoder: Encoder | None,
+    cache: Path,
+    strides: tuple[int, ...],
+    machines: Machines,
+    progress: Progress,
+) -> Found:
+    """The features of clips at some strides; those of frames that are not stored are computed.
+
+    Args:
+        encoder: None where the clips bring their features.
+    """
+    if encoder is None:
+        stream, problems = read_foreign(clips)
+        return Found(stream, Gaps.of(clips.clip_ids, stream.counts.tolist(), problems, {}), None)
+    keys = _keys(clips)
+    holder = _holder(encoder, cache, keys, strides)
+    store = feature_store(holder, cache)
+    extraction = _extract(clips, holder, store, strides, machines, progress)
+    stream = store.load(keys, strides)
+    if holder is not encoder:
+        stream = stream.select(encoder.columns)
+    gaps = Gaps.of(
+        clips.clip_ids, stream.counts.tolist(), store.problems(keys), store.faceless(keys, strides)
+    )
+    return Found(replace(stream, parts=encoder.parts), gaps, extraction)
+
+
+def extract_features(
+    clips: ClipTable,
+    encoder: Encoder | None,
+    cache: Path,
+    strides: tuple[int, ...],
+    machines: Machines,
+    progress: Progress,
+) -> tuple[Extraction, Gaps]:
+    """Fills the store for some strides; gives what was done, and what clips did not give.
+
+    Features that clips bring are read, so that their gaps are known; there is nothing to store.
+    """
+    if encoder is None:
+        found = features_of(clips, None, cache, (1,), machines, progress)
+        return Extraction(0, 0, len(clips), 0.0), found.gaps
+    keys = _keys(clips)
+    holder = _holder(encoder, cache, keys, strides)
+    store = feature_store(holder, cache)
+    done = _extract(clips, holder, store, tuple(sorted(set(strides))), machines, progress)
+    counts = [len(store.known_frames(*key)) for key in keys]
+    faceless = store.faceless(keys, strides)
+    return done, Gaps.of(clips.clip_ids, counts, store.problems(keys), faceless)
+
+
+def feature_store(encoder: Encoder, cache: Path) -> FeatureStore:
+    """The store of what an encoder gives."""
+    return FeatureStore(cache / "features", encoder.specification())
+
+
+def _keys(clips: ClipTable) -> list[tuple[str, str]]:
+    """(clip id, state of its file) of all clips."""
+    return list(zip(clips.clip_ids, sources(clips), strict=True))
+
+
+def _holder(
+    encoder: Encoder, cache: Path, keys: Sequence[tuple[str, str]], strides: tuple[int, ...]
+) -> Encoder:
+    """The encoder itself, or the wider one where every frame of it is stored already."""
+    wider = encoder.wider
+    if wider and is_there(cache / "features", wider.specification()):
+        store = feature_store(wider, cache)
+        if not any(store.missing_strides(*key, strides) for key in keys):
+            return wider
+    return encoder
+
+
+def _extract(
+    clips: ClipTable,
+    encoder: Encoder,
+    store: FeatureStore,
+    strides: tuple[int, ...],
+    machines: Machines,
+    progress: Progress,
+) -> Extraction:
+    def compute() -> Compute:  # only where a frame is missing
+        if not machines.many():
+            return extractor(encoder, machines.device)
+        # Ray takes seconds to import and to start.
+        from harness.streams.workers import Workers
+
+        return Workers(partial(extractor, encoder), machines.address, machines.workers)
+
+    def on_clips(done: int, total: int, frames: int) -> None:
+        progress("features", done, total)
+
+    return extract(clips, compute, store, strides, progress=on_clips)
+
+
+def extractor(encoder: Encoder, device: torch.device | None = None) -> Extractor:
+    """What computes an encoder's features on a device; None: a GPU, where there is one."""
+    device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    detector = None if encoder.crop == "none" else load_detector()
+    return Extractor(encoder.load(), encoder.resize, device, detector)

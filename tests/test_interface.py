@@ -1,0 +1,81 @@
+"""Searching, combining and predicting from Python, without a command."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import harness
+from tests.trees import plain_tree
+
+SPACE = """
+[budget]
+trials = 2
+epochs = 2
+[fixed]
+hidden = 8
+head_width = 8
+[parameters.lr]
+type = "float"
+low = 0.001
+high = 0.01
+"""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "argument", "message"),
+    [
+        ({"crop": "face"}, "crop", "'face' is not one of detect, none"),
+        ({"data": "nowhere"}, None, "nowhere: no such folder"),
+        ({"weights": "net.pth"}, "weights", "needs no weights"),
+        ({"space": "none.toml"}, None, "none.toml: no such search space"),
+        ({"study": "../up"}, "study", "../up"),
+        ({"sampler": "oracle"}, "sampler", "'oracle' is not one of"),
+        ({"scheduler": "oracle"}, "scheduler", "'oracle' is not one of"),
+    ],
+    ids=str,
+)
+def test_errors_name_the_argument(
+    tmp_path: Path, arguments: dict[str, str], argument: str | None, message: str
+) -> None:
+    given = {"data": plain_tree(tmp_path, "features"), "results": tmp_path, "quiet": True}
+    with pytest.raises(harness.InputError) as refused:
+        harness.run_search(**(given | arguments))  # type: ignore[arg-type]
+    assert refused.value.argument == argument
+    assert message in str(refused.value)
+    assert "--" not in str(refused.value), "options are the command's"
+
+
+@pytest.mark.slow
+def test_a_search_in_a_running_event_loop(tmp_path: Path) -> None:
+    """As in a notebook, whose cells run in one."""
+    data = plain_tree(tmp_path, "features")
+    (tmp_path / "space.toml").write_text(SPACE)
+    script = tmp_path / "cell.py"
+    script.write_text(f"""
+import asyncio
+import harness
+
+async def cell():
+    study = harness.run_search(
+        data={str(data)!r}, space={str(tmp_path / "space.toml")!r}, study="s",
+        results={str(tmp_path)!r}, scheduler="none", seed=3,
+    )
+    assert len(study.trials()) == 2
+    ensemble = study.ensemble(top=2)
+    assert study.predictions(ensemble, "test").shape == (4, 2)
+    try:
+        study.ensemble(top=99)
+    except harness.InputError as error:
+        print(error)
+
+if __name__ == "__main__":
+    asyncio.run(cell())
+""")
+    done = subprocess.run(
+        [sys.executable, script], capture_output=True, text=True, check=False, timeout=300
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.splitlines()[-1].startswith("top: 99")
+    assert "harness.run_search(" in done.stdout, "what continues it"
