@@ -8,6 +8,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from harness.clips.csv_file import MISSING
+from harness.clips.csv_form import UNNAMED
 from harness.errors import InputError
 
 #: The highest raw rating of Hume-Reaction.
@@ -17,8 +19,8 @@ RAW_SCALE = 100.0
 def check_target_names(file: Path, names: Sequence[str]) -> None:
     """InputError if a target has no name, or one that a spreadsheet would take for a formula."""
     for name in names:
-        if name.startswith("Unnamed: "):  # the name that pandas gives to a column without one
-            raise InputError(f"{file}: column {name.removeprefix('Unnamed: ')} has no name")
+        if name == UNNAMED:
+            raise InputError(f"{file}: a target has no name; name its column in the header")
         # Formulas begin with these characters; some spreadsheets accept their full-width forms.
         plain = unicodedata.normalize("NFKC", name).strip()
         if not name.isprintable() or not plain or plain[0] in "=+-@":
@@ -33,9 +35,10 @@ def read_ratings(
 ) -> NDArray[np.float64]:
     """Converts the columns `names` to (clips, targets); unrated rows are NaN throughout.
 
+    Unrated cells are empty or one of MISSING, such as NA.
+
     Raises:
-        InputError: a cell that is not empty and no number in [0, highest], or a row that is rated
-            in part.
+        InputError: another cell that is no number in [0, highest], or a row that is rated in part.
     """
     targets = np.stack([_column(file, table[name], highest) for name in names], axis=1)
     unlabelled = np.isnan(targets)
@@ -62,7 +65,7 @@ def divide_by_largest(file: Path, targets: NDArray[np.float64]) -> NDArray[np.fl
 
 def _column(file: Path, column: "pd.Series[str]", highest: float) -> NDArray[np.float64]:
     text = column.str.strip()
-    filled = (text != "").to_numpy(dtype=bool)
+    filled = ~text.str.casefold().isin(MISSING).to_numpy(dtype=bool)
     values = pd.to_numeric(text.where(filled), errors="coerce").to_numpy(np.float64)
     with np.errstate(invalid="ignore"):
         bad = np.flatnonzero(filled & ~((values >= 0) & (values <= highest)))

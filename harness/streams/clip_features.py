@@ -67,7 +67,7 @@ def features_of(
     """The features of clips at some strides; those of frames that are not stored are computed."""
     clips = given.clips
     if given.weights is None:
-        frames, problems = read_foreign(clips)
+        frames, problems, _ = read_foreign(clips)
         fingerprint = hashlib.sha256(frames.features.tobytes()).hexdigest()
         gaps = Gaps.of(clips.clip_ids, np.diff(frames.offsets).tolist(), problems, {})
         return ClipFeatures(frames, fingerprint, None, {}, gaps, None)
