@@ -1,6 +1,7 @@
 """A csv file -> a table of text, or one line that says why it cannot be read."""
 
 import csv
+import itertools
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from os import PathLike
@@ -38,6 +39,7 @@ def read_csv(file: str | PathLike[str]) -> pd.DataFrame:
         form = csv_form(file)
         check_header(file, form.header)
         table = text_table(file, form)
+        _check_lengths(file, form)
     except InputError:
         raise
     # The parser errors of pandas are ValueErrors.
@@ -49,18 +51,15 @@ def read_csv(file: str | PathLike[str]) -> pd.DataFrame:
 
 
 def text_table(file: Path, form: CsvForm) -> pd.DataFrame:
-    """The cells of a csv as text, without the empty rows at its end.
+    """The stripped cells of a csv as text, without the empty rows at its end.
 
     Raises:
-        InputError: a row has more or fewer cells than the header, or numbers are ambiguous.
+        InputError: a row has more cells than the header, or numbers are ambiguous.
     """
     table = pd.read_csv(file, dtype=str, keep_default_na=False, **form.options())
     set_header(file, table, form)
-    if (short := np.flatnonzero(table.isna().any(axis=1))).size:
-        raise InputError(
-            f"{file}: data row {short[0] + 1} has fewer cells than the header "
-            f"({short.size} such rows)"
-        )
+    for place in range(table.shape[1]):
+        table.isetitem(place, table.iloc[:, place].str.strip())
     filled = np.flatnonzero((table != "").any(axis=1))
     table = table.iloc[: filled[-1] + 1 if filled.size else 0]
     return _with_decimal_points(file, table)
@@ -136,6 +135,18 @@ def check_header(file: Path, header: Iterable[str]) -> None:
         )
 
 
+def _check_lengths(file: Path, form: CsvForm) -> None:
+    """InputError if a row has fewer cells than the header; pandas would fill it up."""
+    with file.open(encoding=form.encoding, newline="") as text:
+        rows = csv.reader(text, delimiter=form.separator, skipinitialspace=True)
+        for row in itertools.islice(rows, form.skipped, None):
+            if any(row) and len(row) < len(form.header):
+                raise InputError(
+                    f"{file}, line {rows.line_num}: {len(row)} cells; expected "
+                    f"{len(form.header)}, as in the header"
+                )
+
+
 def _with_decimal_points(file: Path, table: pd.DataFrame) -> pd.DataFrame:
     """Replaces decimal commas by points, in the columns that hold nothing but numbers.
 
@@ -145,7 +156,7 @@ def _with_decimal_points(file: Path, table: pd.DataFrame) -> pd.DataFrame:
     commas = {}
     pointed = False
     for place in range(table.shape[1]):
-        cells = table.iloc[:, place].str.strip()
+        cells = table.iloc[:, place]
         values = cells[~cells.str.casefold().isin(MISSING)]
         has_comma = values.str.fullmatch(_DECIMAL_COMMA) | values.str.fullmatch(_THOUSANDS)
         with_comma = values[has_comma]

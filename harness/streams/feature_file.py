@@ -180,7 +180,7 @@ def _with_numbers(path: Path, table: pd.DataFrame, form: CsvForm) -> pd.DataFram
     text = text_table(path, form)
     table = table.iloc[: len(text)].copy()
     for place in odd:
-        cells = text.iloc[:, place].str.strip()
+        cells = text.iloc[:, place]
         missing = cells.str.casefold().isin(MISSING)
         values = pd.to_numeric(cells.mask(missing), errors="coerce")
         if len(bad := cells[values.isna() & ~missing]):
