@@ -45,7 +45,8 @@ def main(
     outputs = features if features in OUTPUTS else None
     chosen = None if outputs else features
     with Steps(out) as steps:
-        given = real_sources(data, weights, layout, chosen, crop, precision, strict)
+        # Features do not depend on splits; a search decides about persons in several.
+        given = real_sources(data, weights, layout, chosen, crop, precision, strict, True)
         kind = outputs or TrialConfig.features
         done, gaps = extract_features(given, cache, tuple(stride), kind, machines, steps)
     if strict:

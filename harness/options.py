@@ -48,6 +48,13 @@ Strict = Annotated[
         help="Treat recoverable problems, such as missing files, as errors.",
     ),
 ]
+AllowSharedGroups = Annotated[
+    bool,
+    _data(
+        "--allow-shared-groups",
+        help="Accept persons with clips in several splits, with a warning.",
+    ),
+]
 
 # --- Streams
 

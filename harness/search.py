@@ -22,6 +22,7 @@ def main(
     crop: o.Crop = None,
     precision: o.Precision = DEFAULT_PRECISION,
     strict: o.Strict = False,
+    allow_shared_groups: o.AllowSharedGroups = False,
     space: o.Space = None,
     trials: o.Trials = None,
     epochs: o.Epochs = None,
@@ -52,8 +53,9 @@ def main(
     space_file = None if space is None else find_space(space)
     out = console(quiet)
     clips = Clips(
-        data, weights, layout, features, crop, precision, strict, folds, early_stop_fraction
-    )
+        data, weights, layout, features, crop, precision, strict, folds, early_stop_fraction,
+        allow_shared_groups,
+    )  # fmt: skip
     plan = Plan(space_file, trials, epochs, sampler, scheduler, confirm, seeds, deterministic, seed)
     means = Means(
         results, study, storage, concurrency, cpus_per_trial, gpus_per_trial, address, dashboard

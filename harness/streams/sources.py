@@ -44,12 +44,14 @@ def real_sources(
     crop: str | None = None,
     precision: str = "float32",
     strict: bool = False,
+    allow_shared_groups: bool = False,
 ) -> Sources:
     """The user's clips and weights.
 
     Args:
         crop: one of CROPS; None: faces are looked for in videos, while images are taken for faces.
         precision: one of PRECISIONS.
+        allow_shared_groups: note persons with clips in several splits instead of refusing them.
 
     Raises:
         InputError: bad clips, no weights where there are frames, or weights where there are none;
@@ -59,7 +61,9 @@ def real_sources(
         raise InputError(f"--crop {crop}: choose of {', '.join(CROPS)}")
     if precision not in PRECISIONS:
         raise InputError(f"--precision {precision}: choose of {', '.join(PRECISIONS)}")
-    clips = read_clips(data, layout, features=features, strict=strict)
+    clips = read_clips(
+        data, layout, features=features, strict=strict, allow_shared_groups=allow_shared_groups
+    )
     if clips.kind == "features":
         if weights is not None:
             raise InputError(f"{data}: brings features, for which there is no use of --weights")

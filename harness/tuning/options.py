@@ -19,6 +19,7 @@ class Clips:
     strict: bool = False
     folds: int | None = None
     early_stop_fraction: float | None = None
+    allow_shared_groups: bool = False
 
 
 @dataclass(frozen=True)

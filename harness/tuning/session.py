@@ -278,6 +278,7 @@ def _prepare(
                 clips.crop,
                 clips.precision,
                 clips.strict,
+                clips.allow_shared_groups,
             )
         else:
             given = demo_sources(cache, steps)
