@@ -13,6 +13,7 @@ app = typer.Typer(add_completion=False, rich_markup_mode="rich")
 def main(
     data: o.Data,
     weights: o.Weights = None,
+    weights_key: o.WeightsKey = None,
     stride: o.Strides = [30],  # noqa: B006 - typer reads the default and never changes it
     layout: o.Layout = None,
     crop: o.Crop = None,
@@ -46,7 +47,9 @@ def main(
     chosen = None if outputs else features
     with Steps(out) as steps:
         # Features do not depend on splits; a search decides about persons in several.
-        given = real_sources(data, weights, layout, chosen, crop, precision, strict, True)
+        given = real_sources(
+            data, weights, layout, chosen, crop, precision, strict, True, weights_key
+        )
         kind = outputs or TrialConfig.features
         done, gaps = extract_features(given, cache, tuple(stride), kind, machines, steps)
     if strict:

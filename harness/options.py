@@ -66,6 +66,14 @@ Weights = Annotated[
         "with precomputed features.",
     ),
 ]
+WeightsKey = Annotated[
+    str | None,
+    _streams(
+        "--weights-key",
+        metavar="KEY",
+        help="Which network of a weight file with several, such as ema. Default: the only one.",
+    ),
+]
 FeatureSet = Annotated[
     str | None,
     _streams(

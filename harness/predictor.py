@@ -58,6 +58,7 @@ class Predictor:
         *,
         layout: str | None = None,
         features: str | None = None,
+        weights_key: str | None = None,
         strict: bool = False,
         cache: str | PathLike[str] = Path("results/.cache"),
         progress: Progress = lambda what, done, total: None,
@@ -67,6 +68,7 @@ class Predictor:
         Args:
             data: a folder of one of the layouts, labelled or not, or of videos alone.
             weights: of the network that the ensemble was built on; None where clips bring features.
+            weights_key: which network of the weight file, where it holds several.
             cache: holds the features, each frame of which is computed once.
             progress: called with (what is going on, done, total).
 
@@ -79,13 +81,17 @@ class Predictor:
         """
         clips = read_new_clips(Path(data), layout, features=features, strict=strict)
         file = None if weights is None else Path(weights)
-        return self.predict(clips, file, strict=strict, cache=Path(cache), progress=progress)
+        return self.predict(
+            clips, file, weights_key=weights_key, strict=strict, cache=Path(cache),
+            progress=progress,
+        )  # fmt: skip
 
     def predict(
         self,
         clips: ClipTable,
         weights: Path | None = None,
         *,
+        weights_key: str | None = None,
         strict: bool = False,
         cache: Path = Path("results/.cache"),
         progress: Progress = lambda what, done, total: None,
@@ -93,7 +99,7 @@ class Predictor:
     ) -> pd.DataFrame:
         """The same of a table of clips; `on_gaps` is told which did not give all, for each kind of
         features that the members read."""
-        self._check(clips, weights)
+        self._check(clips, weights, weights_key)
         rows = np.arange(len(clips))
         targets = np.full((len(clips), len(self.ensemble.targets)), np.nan, np.float32)
         parts: list[NDArray[np.float32]] = []
@@ -101,7 +107,9 @@ class Predictor:
         known: dict[Recipe | None, ClipFeatures] = {}
         for member in self.members:
             if member.recipe not in known:
-                known[member.recipe] = self._features(clips, weights, member, cache, progress)
+                known[member.recipe] = self._features(
+                    clips, weights, weights_key, member, cache, progress
+                )
                 if strict:
                     known[member.recipe].gaps.refuse()
                 on_gaps(known[member.recipe].gaps)
@@ -133,7 +141,7 @@ class Predictor:
             "these videos"
         ]
 
-    def _check(self, clips: ClipTable, weights: Path | None) -> None:
+    def _check(self, clips: ClipTable, weights: Path | None, weights_key: str | None) -> None:
         recipes = [member.recipe for member in self.members]
         if clips.kind == "features":
             if any(recipes):
@@ -156,7 +164,7 @@ class Predictor:
             raise InputError(
                 f"{weights}: no such weight file; give the one that the ensemble was built on"
             )
-        given = weights_fingerprint(weights)
+        given = weights_fingerprint(weights, weights_key)
         for member, recipe in zip(self.members, recipes, strict=True):
             assert recipe is not None  # checked above
             _check_recipe(weights, given, member.head.trial, recipe)
@@ -165,6 +173,7 @@ class Predictor:
         self,
         clips: ClipTable,
         weights: Path | None,
+        weights_key: str | None,
         member: Member,
         cache: Path,
         progress: Progress,
@@ -178,6 +187,7 @@ class Predictor:
             weights,
             crop=recipe is not None and recipe.crop != "none",
             precision=recipe.precision if recipe else "float32",
+            weights_key=weights_key,
         )
         outputs = recipe.outputs if recipe else "outputs"
         return features_of(given, cache, strides, outputs, Machines(device), progress)

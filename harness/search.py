@@ -17,6 +17,7 @@ app = typer.Typer(add_completion=False, rich_markup_mode="rich")
 def main(
     data: o.DemoData = None,
     weights: o.Weights = None,
+    weights_key: o.WeightsKey = None,
     layout: o.Layout = None,
     features: o.FeatureSet = None,
     crop: o.Crop = None,
@@ -54,7 +55,7 @@ def main(
     out = console(quiet)
     clips = Clips(
         data, weights, layout, features, crop, precision, strict, folds, early_stop_fraction,
-        allow_shared_groups,
+        allow_shared_groups, weights_key,
     )  # fmt: skip
     plan = Plan(space_file, trials, epochs, sampler, scheduler, confirm, seeds, deterministic, seed)
     means = Means(

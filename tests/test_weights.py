@@ -6,11 +6,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from harness.clips.table import ClipTable
 from harness.encoders.mtl_dan.checkpoints import (
     load_mtl_dan,
     load_with_report,
@@ -21,9 +23,13 @@ from harness.encoders.mtl_dan.checkpoints import (
 )
 from harness.errors import InputError
 from harness.pretraining.initial import initial_network
+from harness.streams.clip_features import Machines, features_of
+from harness.streams.sources import Sources
 from tests.networks import make_network
+from tests.trees import picture
 
 State = dict[str, Tensor]
+CPU = Machines(torch.device("cpu"))
 
 
 @pytest.fixture(scope="module")
@@ -175,3 +181,34 @@ def test_a_pretraining_begins_with_wrapped_weights(tmp_path: Path, state: State)
     torch.save({"state_dict": named("model._orig_mod.", state)}, tmp_path / "m.pth")
     initial = initial_network(tmp_path / "m.pth", 1, seed=0)
     assert torch.equal(initial.model.fc1.weight, state["fc1.weight"])
+
+
+def test_a_pretraining_lists_what_it_does_not_use(
+    tmp_path: Path, state: State, other: State
+) -> None:
+    content = {"model": other, "ema": state | {"loss.centers": torch.ones(3)}}
+    torch.save(content, tmp_path / "m.pth")
+    initial = initial_network(str(tmp_path / "m.pth"), 1, seed=0, key="ema")
+    assert torch.equal(initial.model.fc1.weight, state["fc1.weight"])
+    assert initial.summary()[-1] == "  not used: 1 tensors: loss.centers"
+    assert initial.fingerprint != weights_fingerprint(tmp_path / "m.pth")
+
+
+def test_features_of_two_networks_of_a_file_are_kept_apart(
+    tmp_path: Path, state: State, other: State
+) -> None:
+    file = tmp_path / "m.pth"
+    torch.save({"model": other, "ema": state}, file)
+    (tmp_path / "c").mkdir()
+    picture(np.random.default_rng(0)).save(tmp_path / "c" / "0.png")
+    targets = np.zeros((1, 1), np.float32)
+    clips = ClipTable(("c",), ("train",), targets, ("joy",), (tmp_path / "c",), "images")
+    found = [
+        features_of(
+            Sources(clips, file, weights_key=key), tmp_path / "cache", (1,), "outputs", CPU,
+            lambda *_: None,
+        )
+        for key in ("model", "ema")
+    ]  # fmt: skip
+    assert found[0].fingerprint != found[1].fingerprint
+    assert not np.allclose(found[0].frames.features, found[1].frames.features)

@@ -127,7 +127,7 @@ def feature_store(given: Sources, cache: Path, outputs: str) -> FeatureStore:
 def _recipe(given: Sources, outputs: str) -> Recipe:
     assert given.weights is not None  # clips that bring features have no recipe
     return Recipe(
-        weights_fingerprint(given.weights),
+        weights_fingerprint(given.weights, given.weights_key),
         PREPROCESSING,
         _input_size(given.weights),
         outputs=outputs,
@@ -164,7 +164,9 @@ def _extract(
     def compute() -> Compute:  # only where a frame is missing
         assert given.weights is not None  # only clips with frames are extracted
         network = fuse(
-            load_mtl_dan(given.weights), PRECISIONS[given.precision], store.recipe.outputs
+            load_mtl_dan(given.weights, given.weights_key),
+            PRECISIONS[given.precision],
+            store.recipe.outputs,
         )
         size = store.recipe.input_size
         if not machines.many():

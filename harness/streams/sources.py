@@ -27,6 +27,7 @@ class Sources:
     weights: of the network; None where the clips bring their features. crop: whether faces are
     looked for in the frames. precision: of the network's convolutions. oracle: of synthetic clips,
     `oracle[split][target]` is the best PCC that their picture allows; empty for real clips.
+    weights_key: which network of the weight file; None: the only one.
     """
 
     clips: ClipTable
@@ -34,6 +35,7 @@ class Sources:
     crop: bool = False
     precision: str = "float32"
     oracle: dict[str, dict[str, float]] = field(default_factory=dict)
+    weights_key: str | None = None
 
 
 def real_sources(
@@ -45,6 +47,7 @@ def real_sources(
     precision: str = "float32",
     strict: bool = False,
     allow_shared_groups: bool = False,
+    weights_key: str | None = None,
 ) -> Sources:
     """The user's clips and weights.
 
@@ -52,6 +55,7 @@ def real_sources(
         crop: one of CROPS; None: faces are looked for in videos, while images are taken for faces.
         precision: one of PRECISIONS.
         allow_shared_groups: note persons with clips in several splits instead of refusing them.
+        weights_key: which network of the weight file, where it holds several.
 
     Raises:
         InputError: bad clips, no weights where there are frames, or weights where there are none;
@@ -82,7 +86,7 @@ def real_sources(
     if cropped:
         crop_recipe()  # complains now, and not after an hour, where the detector is missing
     oracle = read_oracles(data)["picture"] if clips.synthetic else {}
-    return Sources(clips, weights, cropped, precision, oracle)
+    return Sources(clips, weights, cropped, precision, oracle, weights_key)
 
 
 def demo_sources(cache: Path, progress: Progress) -> Sources:

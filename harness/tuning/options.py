@@ -20,6 +20,7 @@ class Clips:
     folds: int | None = None
     early_stop_fraction: float | None = None
     allow_shared_groups: bool = False
+    weights_key: str | None = None
 
 
 @dataclass(frozen=True)

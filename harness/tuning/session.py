@@ -279,6 +279,7 @@ def _prepare(
                 clips.precision,
                 clips.strict,
                 clips.allow_shared_groups,
+                clips.weights_key,
             )
         else:
             given = demo_sources(cache, steps)
