@@ -194,6 +194,7 @@ def test_a_pretraining_lists_what_it_does_not_use(
     assert initial.fingerprint != weights_fingerprint(tmp_path / "m.pth")
 
 
+@pytest.mark.slow
 def test_features_of_two_networks_of_a_file_are_kept_apart(
     tmp_path: Path, state: State, other: State
 ) -> None:
