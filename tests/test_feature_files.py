@@ -69,6 +69,11 @@ LEFT_OUT = {
         ("file", "start", "end"),
     ),
     "Py-Feat": ("AU01,AU06,input,frame,approx_time\n1,2,a.mp4,0,00:00\n3,4,a.mp4,1,00:01\n", ()),
+    "FaceReader": ("Video Time;Participant;AU01;AU06\n0;7;1;2\n1;7;3;4\n", ("Video Time",)),
+    "units": (
+        "time (s),Frame #,frame_no,AU01,AU06\n0,0,0,1,2\n1,1,1,3,4\n",
+        ("time (s)", "Frame #"),
+    ),
     "capitals and blanks": (
         " FRAME ,Face ID, AU01 ,AU06\n0,0,1,2\n1,0,3,4\n",
         ("FRAME", "Face ID"),
@@ -251,19 +256,33 @@ def test_what_is_used_is_listed(tmp_path: Path) -> None:
     clips = table_of(
         tmp_path / "FAUs",
         {
-            "a": "frame,face_id,tick,AU06\n0,0,5,2\n0,1,5,9\n1,0,6,1\n2,0,7,4\n",
-            "b": "frame,time,tick,AU06\n0,0,2,2\n1,.1,4,3\n2,.2,6,3\n",
+            "a": "frame,face_id,AU06\n0,0,2\n0,1,9\n1,0,1\n",
+            "b": "frame,time,AU06\n0,0,2\n1,.1,4\n",
         },
     )
     _, _, columns = read_foreign(clips)
     assert columns.lines() == [
-        "2 features of the set FAUs: tick, AU06",
+        "1 features of the set FAUs: AU06",
         "columns that are not used as features: frame, face_id, time",
         "1 feature files hold several faces; the one with the most rows is used: a (face 0 of 2, 1 "
         "rows of other faces not used)",
-        "tick: rises by a constant step in every clip and is used as a feature; remove it if it is "
-        "a counter or a time",
     ]
+
+
+@pytest.mark.parametrize("kind", ["csv", "npy"])
+def test_columns_like_counters_and_ids_are_noted(tmp_path: Path, kind: str) -> None:
+    rng = np.random.default_rng(0)
+    files: dict[str, str | np.ndarray] = {}
+    for number in range(3):
+        table = pd.DataFrame(rng.random((4, 2)), columns=["AU01", "AU06"])
+        table.insert(0, "tick", np.round(0.0333 * np.arange(4) + number, 2))
+        table["age"], table["camera"] = 20 + number, 1
+        csv = kind == "csv"
+        files[f"c{number}"] = table.to_csv(index=False) if csv else table.to_numpy(np.float32)
+    counter, person = read_foreign(table_of(tmp_path, files))[2].notes
+    first, last = ("tick", "age") if kind == "csv" else ("feature 0", "feature 3")
+    assert counter.startswith(f"{first}: rises by a constant step in every clip; used as a feature")
+    assert person.startswith(f"{last}: is constant in every clip and differs between clips")
 
 
 def test_the_set_is_the_folder_of_all_files(tmp_path: Path) -> None:

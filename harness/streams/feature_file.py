@@ -8,6 +8,7 @@ import csv
 import itertools
 import re
 from dataclasses import dataclass
+from os import PathLike
 from pathlib import Path
 from tokenize import TokenError
 
@@ -20,26 +21,33 @@ from harness.clips.csv_form import UNNAMED, CsvForm, csv_form
 from harness.clips.table import some
 from harness.errors import InputError, printable
 
-# Columns that are no features. Names are compared without case, blanks, "_" and "-".
+# Columns that are no features. Names are compared without case, blanks and punctuation.
 # OpenFace: frame, face_id, timestamp, confidence, success. mexca: frame, time. PyAFAR: Frame.
 # MuSe: timestamp, subject_id, segment_id, id, File_ID. LibreFace: frame_idx, frame_time_in_ms.
 # Py-Feat: frame, approx_time, FaceScore, Identity, input. openSMILE: file, name, start, end,
-# frameIndex, frameTime. MediaPipe: timestamp_ms.
-_FRAME = ("frame", "frameidx", "frameindex", "framenumber")
-_TIME = ("timestamp", "timestampms", "time", "frametime", "frametimeinms", "approxtime", "start")
+# frameIndex, frameTime. MediaPipe: timestamp_ms. FaceReader: Video Time.
+_FRAME = (
+    *("frame", "frameidx", "frameindex", "frameid", "framenumber", "framenum", "frameno"),
+    *("framenr", "framecount"),
+)
+_TIME = (
+    *("timestamp", "timestampms", "timestamps", "time", "times", "timesec", "timeseconds"),
+    *("timems", "frametime", "frametimeinms", "approxtime", "videotime", "start", "seconds"),
+)
 _FACE = ("faceid", "facelabel", "identity")
 # Of one value in a file.
-_CLIP = ("fileid", "clipid", "subjectid")
+_CLIP = (
+    *("fileid", "clipid", "subjectid", "subject", "participant", "participantid", "personid"),
+    *("videoid", "sampleid"),
+)
 _OTHER = (
     *("id", "segmentid", "confidence", "success", "facescore", "facedetectionscore"),
     *("end", "file", "filename", "input", "name"),
 )
 _BOOKKEEPING = frozenset((*_FRAME, *_TIME, *_FACE, *_CLIP, *_OTHER))
 # No features either, where they are a running index of the rows.
-_INDEX = (UNNAMED, "index", "level0")
+_INDEX = (UNNAMED, "index", "idx", "level0", "row", "step")
 _NUMBER = re.compile(r"[+-]?(\d+([.,]\d*)?|[.,]\d+)(e[+-]?\d+)?|nan", re.IGNORECASE | re.ASCII)
-# Steps differ by rounding: times of frames are written with two or three decimals.
-_ROUNDING = 0.05
 
 
 @dataclass(frozen=True)
@@ -56,19 +64,8 @@ class FeatureFile:
     left_out: tuple[str, ...] = ()
     face: str = ""
 
-    def rising(self) -> tuple[str, ...]:
-        """The columns that rise by a constant step, up to rounding; none in less than 3 steps."""
-        if len(self.values) < 3:
-            return ()
-        with np.errstate(over="ignore", invalid="ignore"):
-            steps = np.diff(self.values, axis=0)
-            mean = steps.mean(axis=0)
-            rising = (mean > 0) & (np.abs(steps - mean) <= _ROUNDING * mean).all(axis=0)
-        places = np.flatnonzero(rising).tolist()
-        return tuple(self.names[place] if self.names else f"feature {place}" for place in places)
 
-
-def read_feature_file(path: Path | None) -> FeatureFile:
+def read_feature_file(path: str | PathLike[str] | None) -> FeatureFile:
     """Reads a file of precomputed features.
 
     Raises:
@@ -77,6 +74,7 @@ def read_feature_file(path: Path | None) -> FeatureFile:
     """
     if path is None:
         raise InputError("no file")
+    path = Path(path)
     if not path.is_file():
         raise InputError(f"{path}: not a file")  # a pipe would be waited for
     try:
@@ -273,7 +271,7 @@ def _place(keys: list[str], names: tuple[str, ...]) -> int | None:
 
 
 def _key(name: str) -> str:
-    return "".join(name.casefold().split()).replace("_", "").replace("-", "")
+    return "".join(character for character in name.casefold() if character.isalnum())
 
 
 def _are_values(header: tuple[str, ...]) -> bool:

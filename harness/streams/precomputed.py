@@ -15,6 +15,8 @@ from harness.streams.sequences import FrameFeatures
 
 # More threads than cores: reading waits for the file system, most of all for a remote one.
 _THREADS = 8
+# A counter may be off by this part of a step: times are written with two or three decimals.
+_ROUNDING = 0.25
 # Folders within a feature set.
 _WITHIN_SET = (*SPLITS, "5_fold_train", *(f"fold{number}" for number in range(1, 6)))
 
@@ -78,13 +80,14 @@ def read_foreign(
         frames=np.concatenate([np.arange(n, dtype=np.int32) for n in counts]),
         offsets=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
     )
+    listed = order or [f"feature {place}" for place in range(width)]
     left_out = {name.casefold(): name for file in files.values() for name in file.left_out}
     columns = FeatureColumns(
         set_name=_set_name([path for path in clips.paths if path]),
         names=order,
         count=width,
         left_out=tuple(left_out.values()),
-        notes=(*_face_notes(files), *_rising_notes(files)),
+        notes=(*_face_notes(files), *_value_notes(arrays, listed)),
     )
     return frames, problems, columns
 
@@ -173,16 +176,32 @@ def _face_notes(files: dict[str, FeatureFile]) -> list[str]:
     ]
 
 
-def _rising_notes(files: dict[str, FeatureFile]) -> list[str]:
-    """A line on the columns that rise by a constant step in every file, as counters do."""
-    long = [file.rising() for file in files.values() if len(file.values) > 2]
-    names = [name for name in long[0] if all(name in rising for rising in long)] if long else []
-    if not names:
+def _value_notes(arrays: Sequence[NDArray[np.float32]], names: Sequence[str]) -> list[str]:
+    """Lines on columns that look like counters or ids, and are used as features all the same."""
+    long = [array for array in arrays if len(array) > 2]
+    if len(long) < 2:
         return []
-    return [
-        f"{some(names)}: rises by a constant step in every clip and is used as a feature; remove "
-        "it if it is a counter or a time"
-    ]
+    rising = np.logical_and.reduce([_is_rising(array) for array in long])
+    constant = np.logical_and.reduce([(array == array[0]).all(axis=0) for array in long])
+    same = np.logical_and.reduce([array[0] == long[0][0] for array in long])
+    notes = []
+    for found, what, kind in (
+        (rising, "rises by a constant step in every clip", "a counter or a time"),
+        (constant & ~same, "is constant in every clip and differs between clips", "an id"),
+    ):
+        if listed := [names[place] for place in np.flatnonzero(found).tolist()]:
+            notes.append(f"{some(listed)}: {what}; used as a feature, remove it if it is {kind}")
+    return notes
+
+
+def _is_rising(values: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Which columns of (steps, columns) rise by a constant step, up to rounding."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        step = (values[-1] - values[0]) / (len(values) - 1)
+        regular = values[0] + step * np.arange(len(values), dtype=np.float32)[:, np.newaxis]
+        near = (np.abs(values - regular) < _ROUNDING * step).all(axis=0)
+    rising: NDArray[np.bool_] = near & (step > 0)
+    return rising
 
 
 def _set_name(paths: Sequence[Path]) -> str:
