@@ -103,8 +103,8 @@ def read_feature_file(path: str | PathLike[str] | None) -> FeatureFile:
 
 
 def _npy(path: Path) -> FeatureFile:
-    # Mapped, a file that promises more than it holds is refused before memory is taken for it.
-    values = np.load(path, "r", allow_pickle=False)
+    # Of a file that promises more than it holds, no more memory is touched than it holds.
+    values = np.load(path, allow_pickle=False)
     if values.dtype.kind not in "iufb":  # a cast would drop what makes a number complex
         raise ValueError(f"expected numbers, found {values.dtype}")
     with np.errstate(over="ignore"):  # reported as infinity

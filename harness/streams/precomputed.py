@@ -1,5 +1,6 @@
 """Precomputed features: the files of all clips -> one array, their columns matched by name."""
 
+import itertools
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -13,8 +14,10 @@ from harness.errors import InputError, printable
 from harness.streams.feature_file import FeatureFile, read_feature_file
 from harness.streams.sequences import FrameFeatures
 
-# More threads than cores: reading waits for the file system, most of all for a remote one.
-_THREADS = 8
+# Reading waits for the file system, most of all for a remote one. More threads wait for Python.
+_THREADS = 4
+# Files per task; a task of its own for each file costs as much as reading it.
+_FILES = 32
 # A counter may be off by this part of a step: times are written with two or three decimals.
 _ROUNDING = 0.25
 # Folders within a feature set.
@@ -94,14 +97,19 @@ def read_foreign(
 
 def _read_all(clips: ClipTable) -> tuple[dict[str, FeatureFile], dict[str, str]]:
     """The files by clip, and for each clip without one the reason."""
+    parts = [clips.paths[first : first + _FILES] for first in range(0, len(clips), _FILES)]
     pool = ThreadPoolExecutor(_THREADS)
     try:
-        found = list(pool.map(_read_or_reason, clips.paths))
+        found = itertools.chain.from_iterable(pool.map(_read_part, parts))
+        by_clip = dict(zip(clips.clip_ids, found, strict=True))
     finally:
         pool.shutdown(cancel_futures=True)
-    by_clip = dict(zip(clips.clip_ids, found, strict=True))
     files = {clip: file for clip, file in by_clip.items() if isinstance(file, FeatureFile)}
     return files, {clip: reason for clip, reason in by_clip.items() if isinstance(reason, str)}
+
+
+def _read_part(paths: Sequence[Path | None]) -> list[FeatureFile | str]:
+    return [_read_or_reason(path) for path in paths]
 
 
 def _read_or_reason(path: Path | None) -> FeatureFile | str:
