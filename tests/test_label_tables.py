@@ -89,6 +89,7 @@ REFUSED = {
         "1,000 may be a thousand with a separator",
     ),
     "blanks between cells": (TABLE.replace(",", " "), "looks like cells separated by blanks"),
+    "a reserved name": (TABLE.replace("awe", "Filled"), "a target is called Filled; rename it"),
     "a person's split": (TABLE.replace("train", "holdout"), "'holdout' is none of train, val"),
 }
 

@@ -14,13 +14,20 @@ from harness.errors import InputError
 
 #: The highest raw rating of Hume-Reaction.
 RAW_SCALE = 100.0
+# Columns beside the targets in the tables that the harness writes and returns.
+_RESERVED = ("clip_id", "file_id", "filled", "frame", "group", "split")
 
 
 def check_target_names(file: Path, names: Sequence[str]) -> None:
-    """InputError if a target has no name, or one that a spreadsheet would take for a formula."""
+    """InputError if a target has no name, a reserved one, or one like a spreadsheet's formula."""
     for name in names:
         if name == UNNAMED:
             raise InputError(f"{file}: a target has no name; name its column in the header")
+        if name.casefold() in _RESERVED:
+            raise InputError(
+                f"{file}: a target is called {name}; rename it, as {', '.join(_RESERVED)} are "
+                "columns of other tables"
+            )
         # Formulas begin with these characters; some spreadsheets accept their full-width forms.
         plain = unicodedata.normalize("NFKC", name).strip()
         if not name.isprintable() or not plain or plain[0] in "=+-@":

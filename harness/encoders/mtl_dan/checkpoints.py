@@ -1,6 +1,6 @@
-"""Weight files: the published forms and safetensors in, safetensors out.
+"""Weight files: torch files and safetensors are read, safetensors are written.
 
-Nothing is ever unpickled but tensors and plain containers.
+Only tensors and plain containers are unpickled.
 """
 
 import hashlib
@@ -28,16 +28,16 @@ from harness.errors import InputError, printable
 
 _HEAD = re.compile(r"DAN\.cat_head(\d+)\.")
 _NAMED = 3
-# What tensors, plain containers and the options of a script are made of, in a pickle. PyTorch's own
-# list is longer: with `bytearray`, some bytes would ask for all memory.
+# The classes and functions in a pickle of tensors, plain containers and the options of a script.
+# PyTorch allows more, such as `bytearray`, with which a small file could take all memory.
 _MADE_OF = re.compile(
     r"collections OrderedDict|argparse Namespace|torch (\w+Storage|Size|device|Tensor|[a-z]+[0-9]*)"
     r"|torch\.nn\.parameter Parameter|torch\._tensor _rebuild_from_type_v2"
     r"|torch\._utils _rebuild_(tensor(_v2|_v3)?|parameter(_with_state)?)"
 )
-# A file of before 2020 is this many pickles, and then the numbers.
+# Files of torch before 1.6 begin with this many pickles; the numbers follow.
 _OLD_PICKLES = 5
-# How a zip begins, which torch.save has written since 1.6.
+# The first bytes of a zip file, which torch.save has written since 1.6.
 _ZIP = b"PK\x03\x04"
 
 
@@ -88,7 +88,7 @@ def load_with_report(path: str | PathLike[str], key: str | None = None) -> Loade
         raise InputError(
             f"{path}: no MTL-DAN: no key DAN.cat_head0...; its keys begin {some(list(state))}"
         )
-    # A name alone must not ask for a billion heads.
+    # A hostile name must not create a billion heads.
     if heads != set(range(len(heads))):
         raise InputError(f"{path}: no MTL-DAN: its heads are numbered {some(sorted(heads))}")
     with torch.device("meta"):
@@ -100,16 +100,16 @@ def load_with_report(path: str | PathLike[str], key: str | None = None) -> Loade
 
 
 def _width(state: Mapping[str, Tensor]) -> int:
-    """Channels of a file's trunk; the published number where the file does not fit any."""
+    """Channels of the trunk in a file; the published number if the file has none of WIDTHS."""
     stem = state.get("DAN.features.0.weight")
     width = 8 * len(stem) if stem is not None and stem.ndim else WIDTH
     return width if width in WIDTHS else WIDTH
 
 
 def save_mtl_dan(path: str | PathLike[str], model: MTLDAN, metadata: Mapping[str, str]) -> None:
-    """Writes safetensors atomically; metadata such as {"input_size": "64"} travels with it."""
+    """Writes safetensors atomically, with metadata such as {"input_size": "64"}."""
     state = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
-    # Not save_file, whose files their owner alone may read.
+    # save_file would write files that only their owner can read.
     write_bytes(Path(path), save(state, dict(metadata)))
 
 
@@ -197,13 +197,13 @@ def read_torch(path: str | PathLike[str]) -> Any:
 
 
 def _check_stored(path: Path) -> None:
-    """InputError if a torch file is more than it seems: compressed, or of more than tensors.
+    """InputError if a torch file is compressed, has overlapping entries or holds more than tensors.
 
-    torch.save compresses nothing, and its entries lie side by side; others may hold far more than
-    their file's size.
+    torch.save compresses nothing and overlaps no entries. A hostile file may do so to unpack to far
+    more than its size.
     """
     with path.open("rb") as file:
-        # As torch tells: by how it begins, not by what may have been hung on its end.
+        # As torch does: by the first bytes; zipfile would accept a zip at the end of the file.
         zipped = file.read(len(_ZIP)) == _ZIP
         file.seek(0)
         if not zipped:
@@ -218,7 +218,7 @@ def _check_stored(path: Path) -> None:
             if sum(entry.file_size for entry in entries) > path.stat().st_size:
                 raise InputError(f"{path}: its entries overlap: refused")
             for entry in entries:
-                # torch looks for the name in any case.
+                # torch ignores the case of the name.
                 if entry.filename.lower().endswith("data.pkl"):
                     _check_pickle(path, io.BytesIO(archive.read(entry)))
 
@@ -235,8 +235,11 @@ def _check_pickle(path: Path, file: IO[bytes]) -> None:
 def check_fit(
     path: Path, found: Mapping[str, Tensor], expected: Mapping[str, Tensor], what: str
 ) -> None:
-    """Raises InputError unless names, shapes and kinds of numbers agree; the message says which do
-    not."""
+    """Checks names, shapes and types of tensors.
+
+    Raises:
+        InputError: some do not agree; the message lists them.
+    """
     shapes = [
         f"{name} is {list(found[name].shape)}, not {list(expected[name].shape)}"
         for name in expected
