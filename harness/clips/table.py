@@ -112,7 +112,7 @@ def check_groups(file: str | PathLike[str], clips: ClipTable, allow: bool = Fals
 def refuse_notes(notes: Sequence[str], strict: bool) -> None:
     """InputError with the first of the notes, if `strict`."""
     if strict and notes:
-        raise InputError(f"{notes[0]} (--strict treats this as an error)")
+        raise InputError(f"{notes[0]} (--strict; without it this is a warning)")
 
 
 def some(items: Sequence[str]) -> str:
