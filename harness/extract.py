@@ -13,6 +13,7 @@ app = typer.Typer(add_completion=False, rich_markup_mode="rich")
 def main(
     data: o.Data,
     weights: o.Weights = None,
+    weights_key: o.WeightsKey = None,
     stride: o.Strides = [30],  # noqa: B006 - typer reads the default and never changes it
     layout: o.Layout = None,
     crop: o.Crop = None,
@@ -43,17 +44,19 @@ def main(
     # One word for two things that no layout has both of.
     outputs = features if features in OUTPUTS else None
     with Steps(out) as steps:
+        # Features do not depend on splits; a search decides about persons in several.
         clips, encoder = real_sources(
             data, weights, layout=layout, features=None if outputs else features, crop=crop,
             precision=precision, outputs=outputs or "outputs", strict=strict,
+            allow_shared_groups=True, weights_key=weights_key,
         )  # fmt: skip
-        done, gaps = extract_features(clips, encoder, cache, tuple(stride), machines, steps)
+        done, gaps, notes = extract_features(clips, encoder, cache, tuple(stride), machines, steps)
     if strict:
         gaps.refuse()
     brought = f"{done.kept} clips bring their features; nothing is computed"
     out.print(str(done) if encoder else brought, highlight=False)
     lines = gaps.lines() + gaps.write(cache / f"{data.resolve().name}-gaps.csv")
-    for line in (*clips.notes, *lines):
+    for line in (*clips.notes, *notes, *lines):
         out.print(line, style="yellow", markup=False, soft_wrap=True)
     if encoder:
         out.print(f"Store: {cache / 'features'}", markup=False, soft_wrap=True)

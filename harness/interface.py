@@ -34,6 +34,7 @@ def run_search(
     *,
     data: Name | None = None,
     weights: Name | None = None,
+    weights_key: str | None = None,
     layout: Layout | None = None,
     features: str | None = None,
     crop: Crop | None = None,
@@ -41,6 +42,7 @@ def run_search(
     strict: bool = False,
     folds: int | None = None,
     early_stop_fraction: float | None = None,
+    allow_shared_groups: bool = False,
     space: Name | None = None,
     trials: int | None = None,
     epochs: int | None = None,
@@ -85,6 +87,8 @@ def run_search(
         strict=strict,
         folds=folds,
         early_stop_fraction=early_stop_fraction,
+        allow_shared_groups=allow_shared_groups,
+        weights_key=weights_key,
     )
     plan = Plan(
         space=None if space is None else find_space(str(space)),

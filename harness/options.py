@@ -48,6 +48,13 @@ Strict = Annotated[
         help="Treat recoverable problems, such as missing files, as errors.",
     ),
 ]
+AllowSharedGroups = Annotated[
+    bool,
+    _data(
+        "--allow-shared-groups",
+        help="Accept persons with clips in several splits, with a warning.",
+    ),
+]
 
 # --- Streams
 
@@ -57,6 +64,14 @@ Weights = Annotated[
         "--weights",
         help="MTL-DAN weights: a published checkpoint or safetensors. Default: none, for clips "
         "with precomputed features.",
+    ),
+]
+WeightsKey = Annotated[
+    str | None,
+    _streams(
+        "--weights-key",
+        metavar="KEY",
+        help="Which network of a weight file with several, such as ema. Default: the only one.",
     ),
 ]
 FeatureSet = Annotated[

@@ -19,6 +19,7 @@ def main(
     ensemble: o.EnsembleFolder,
     data: o.Data,
     weights: o.Weights = None,
+    weights_key: o.WeightsKey = None,
     layout: o.Layout = None,
     features: o.FeatureSet = None,
     out: o.PredictionsFile = Path("predictions.csv"),
@@ -45,7 +46,8 @@ def main(
     gaps: dict[str, Gap] = {}
     with Steps(printer) as steps:
         table = predictor.predict(
-            clips, weights, strict=strict, cache=results / ".cache", progress=steps,
+            clips, weights, weights_key=weights_key, strict=strict, cache=results / ".cache",
+            progress=steps,
             on_gaps=lambda found: gaps.update((gap.clip_id, gap) for gap in found.clips),
         )  # fmt: skip
     del table["filled"]

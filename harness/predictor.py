@@ -45,6 +45,7 @@ class Predictor:
         *,
         layout: str | None = None,
         features: str | None = None,
+        weights_key: str | None = None,
         strict: bool = False,
         cache: str | PathLike[str] = Path("results/.cache"),
         progress: Progress = silent,
@@ -54,6 +55,7 @@ class Predictor:
         Args:
             data: a folder of one of the layouts, labelled or not, or of videos alone.
             weights: of the network that the ensemble was built on; None where clips bring features.
+            weights_key: which network of the weight file, where it holds several.
             cache: holds the features, each frame of which is computed once.
             progress: called with (what is going on, done, total).
 
@@ -66,13 +68,17 @@ class Predictor:
         """
         clips = read_new_clips(Path(data), layout, features=features, strict=strict)
         file = None if weights is None else Path(weights)
-        return self.predict(clips, file, strict=strict, cache=Path(cache), progress=progress)
+        return self.predict(
+            clips, file, weights_key=weights_key, strict=strict, cache=Path(cache),
+            progress=progress,
+        )  # fmt: skip
 
     def predict(
         self,
         clips: ClipTable,
         weights: Path | None = None,
         *,
+        weights_key: str | None = None,
         strict: bool = False,
         cache: Path = Path("results/.cache"),
         progress: Progress = silent,
@@ -80,7 +86,7 @@ class Predictor:
     ) -> pd.DataFrame:
         """The same of a table of clips; `on_gaps` is told which did not give all, for each stream
         that the models read."""
-        encoders = self._encoders(clips, weights)
+        encoders = self._encoders(clips, weights, weights_key)
         known: dict[str, Dataset] = {}
         strides = tuple(sorted({model.config.stride for model in self.models}))
         machines = Machines(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
@@ -88,8 +94,9 @@ class Predictor:
             for wider in {e.wider.specification().fingerprint(): e.wider
                           for e in encoders.values() if e and e.wider}.values():  # fmt: skip
                 extract_features(clips, wider, cache, strides, machines, progress)
+        columns = {m.stream.fingerprint(): m.stream.columns or None for m in self.models}
         for stream, encoder in encoders.items():
-            found = features_of(clips, encoder, cache, strides, machines, progress)
+            found = features_of(clips, encoder, cache, strides, machines, progress, columns[stream])
             if strict:
                 found.gaps.refuse()
             on_gaps(found.gaps)
@@ -115,7 +122,9 @@ class Predictor:
     def _combined(self, parts: list[NDArray[np.float32]]) -> NDArray[np.float64]:
         return self.ensemble.combine(np.stack(parts).transpose(2, 0, 1))
 
-    def _encoders(self, clips: ClipTable, weights: Path | None) -> dict[str, Encoder | None]:
+    def _encoders(
+        self, clips: ClipTable, weights: Path | None, key: str | None
+    ) -> dict[str, Encoder | None]:
         """What gives each stream that the models read, by its fingerprint; None where clips bring
         it."""
         streams = {model.stream.fingerprint(): model for model in self.models}
@@ -140,7 +149,7 @@ class Predictor:
             raise InputError("missing: give the file that the ensemble was built on", "weights")
         if not weights.is_file():
             raise InputError(f"{weights}: no such weight file", "weights")
-        return {stream: _encoder(weights, model) for stream, model in streams.items()}
+        return {stream: _encoder(weights, key, model) for stream, model in streams.items()}
 
 
 def load(folder: str | PathLike[str]) -> Predictor:
@@ -198,7 +207,7 @@ def unrated(clips: ClipTable, targets: tuple[str, ...], stream: Stream) -> Datas
     return Dataset(clips.clip_ids, clips.splits, None, targets, streams=streams)
 
 
-def _encoder(weights: Path, model: Model) -> Encoder:
+def _encoder(weights: Path, key: str | None, model: Model) -> Encoder:
     """The encoder of the stream that a model reads.
 
     Raises:
@@ -210,6 +219,7 @@ def _encoder(weights: Path, model: Model) -> Encoder:
         outputs=model.config.features,
         precision=str(details.get("precision")),
         crop="none" if details.get("crop") == "none" else crop_recipe(),
+        key=key,
     )
     if differences := model.stream.differences(encoder.specification()):
         raise InputError(

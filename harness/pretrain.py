@@ -43,6 +43,13 @@ def main(
         Path | None,
         _network(help="Initial weights: DAN, ResNet18 or MTL-DAN. Default: random."),
     ] = None,
+    weights_key: Annotated[
+        str | None,
+        _network(
+            metavar="KEY",
+            help="Which network of --init, where it holds several. Default: the only one.",
+        ),
+    ] = None,
     input_size: Annotated[int, _network(metavar="N", min=32, help="Image side in pixels.")] = 224,
     heads: Annotated[int, _network(metavar="N", min=1, help="Attention heads per branch.")] = 9,
     epochs: Annotated[
@@ -156,7 +163,7 @@ def main(
             terminal.print(line, markup=False, highlight=False, soft_wrap=True)
 
         faces = read_annotated_faces(data, strict=strict)
-        initial = initial_network(init, heads, seed)
+        initial = initial_network(init, heads, seed, key=weights_key)
         for line in (*faces.summary(), *initial.summary()):
             tell(line)
         with closing(Curves(out.with_suffix(".training"))) as curves, Steps(terminal) as steps:

@@ -24,11 +24,13 @@ app = typer.Typer(add_completion=False, rich_markup_mode="rich")
 def main(
     data: o.DemoData = None,
     weights: o.Weights = None,
+    weights_key: o.WeightsKey = None,
     layout: o.Layout = None,
     features: o.FeatureSet = None,
     crop: o.Crop = None,
     precision: o.Precision = DEFAULT_PRECISION,
     strict: o.Strict = False,
+    allow_shared_groups: o.AllowSharedGroups = False,
     space: o.Space = None,
     trials: o.Trials = None,
     epochs: o.Epochs = None,
@@ -68,6 +70,8 @@ def main(
         strict=strict,
         folds=folds,
         early_stop_fraction=early_stop_fraction,
+        allow_shared_groups=allow_shared_groups,
+        weights_key=weights_key,
     )
     plan = Plan(
         space=space_file,

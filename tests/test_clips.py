@@ -58,7 +58,7 @@ def without_csv(root: Path, table: pd.DataFrame) -> pd.DataFrame:
 
 
 def binary_csv(root: Path, table: pd.DataFrame) -> pd.DataFrame:
-    (root / "data_info.csv").write_bytes(b"\xff\xfe\x00\x81")
+    (root / "data_info.csv").write_bytes(b"File_ID,Split\n\xe4\xf6,Train\n")
     return pd.DataFrame()
 
 
@@ -97,8 +97,8 @@ BAD: list[tuple[Change, str]] = [
     (lambda root, table: table.iloc[:0], "data_info.csv: has no rows"),
     (without_val, "none of the 1 clips of val has a file"),
     (lambda root, table: table.drop(columns="Fear"), "no column Fear; found File_ID"),
-    (cell("File_ID", "[00000]"), "1 ids stand there more than once: [00000]"),
-    (cell("File_ID", "00000"), "1 ids stand there more than once: 00000"),
+    (cell("File_ID", "[00000]"), "1 ids occur more than once: [00000]"),
+    (cell("File_ID", "00000"), "1 ids occur more than once: 00000"),
     (cell("File_ID", "[../00001]"), "line 3, File_ID: '[../00001]' is not an id"),
     (cell("File_ID", "[/etc/passwd]"), "line 3, File_ID"),
     (cell("File_ID", "[con]"), "line 3, File_ID"),
@@ -107,17 +107,17 @@ BAD: list[tuple[Change, str]] = [
     (cell("File_ID", "[a\nb]"), "line 3, File_ID"),
     (cell("File_ID", "=1+1"), "line 3, File_ID"),
     (cell("File_ID", ""), "line 3, File_ID"),
-    (cell("Split", "Validation"), "line 3, Split: 'Validation' is none of"),
+    (cell("Split", "Holdout"), "line 3, Split: 'Holdout' is none of"),
     (cell("Split", ""), "line 3, Split: '' is none of"),
     (cell("Split", "Train", row=2), "no clip is in val"),
     (cell("Fear", "high"), "line 3, Fear: 'high' is no rating"),
     (cell("Fear", "101"), "line 3, Fear: '101' is no rating in [0, 100]"),
     (cell("Fear", "-0.1"), "line 3, Fear: '-0.1' is no rating"),
-    (cell("Fear", "nan"), "line 3, Fear: 'nan' is no rating"),
+    (cell("Fear", "nan"), "line 3: some ratings are empty"),
     (cell("Fear", "inf"), "line 3, Fear: 'inf' is no rating"),
     (cell("Fear", ""), "line 3: some ratings are empty"),
-    (unlabelled("Val"), "no clip of val is labelled"),
-    (unlabelled("Train"), "no clip of train is labelled"),
+    (unlabelled("Val"), "no clip of val is rated"),
+    (unlabelled("Train"), "no clip of train is rated"),
     (lambda root, table: (table * 1).pipe(two_layouts, root), "several layouts; choose --layout"),
 ]
 

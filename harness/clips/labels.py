@@ -3,19 +3,24 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from os import PathLike
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from harness.clips.csv_file import require_columns
+from harness.clips.csv_file import MISSING, index_notes, rename_columns
 from harness.clips.ratings import RAW_SCALE, check_target_names, divide_by_largest, read_ratings
 from harness.clips.table import some
 from harness.errors import InputError
 
 # What files call the splits, in lower case.
-_SPLIT_NAMES = {"train": "train", "val": "val", "devel": "val", "test": "test"}
+_SPLIT_NAMES = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("val", "valid", "validation", "dev", "devel", "development"), "val"),
+    **dict.fromkeys(("test", "testing"), "test"),
+}
 # A path component and nothing else: no separator, no leading dot, no control character.
 _SAFE_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 # Names that some file systems reserve.
@@ -37,12 +42,12 @@ class Labels:
     target_names: tuple[str, ...]
     #: The person of each clip; None where the table names none.
     groups: tuple[str, ...] | None = None
-    #: What was corrected, a line each.
+    #: What was corrected or is not used, a line each.
     notes: tuple[str, ...] = ()
 
 
 def labels_of(
-    file: Path,
+    file: str | PathLike[str],
     table: pd.DataFrame,
     *,
     id_column: str,
@@ -50,24 +55,29 @@ def labels_of(
     target_names: Sequence[str],
     group_column: str | None = None,
     raw_ratings: bool = False,
+    notes: Sequence[str] = (),
 ) -> Labels:
     """Checks the cells of a table and returns them as Labels.
 
+    Columns are found by their names; case does not matter, nor does the order of columns.
+
     Args:
         file: the csv that the messages name.
-        table: a row a clip, every cell as text; a cell without a rating is empty.
+        table: a row a clip, every cell as text; an unrated cell is empty or one of MISSING.
         raw_ratings: ratings above 1 are raw ones, up to 100; each row is then divided by its
             largest, as the published labels are, and a note says so.
+        notes: notes on the table, to which those on its cells are added.
 
     Raises:
         InputError: naming file, line and column of the first bad cell.
     """
-    require_columns(file, table, (id_column, split_column, *target_names))
+    file = Path(file)
+    table = rename_columns(file, table, (id_column, split_column, *target_names))
     check_target_names(file, target_names)
     ids = table[id_column]
     stems = _stems(file, ids)
     targets = read_ratings(file, table, target_names, RAW_SCALE if raw_ratings else 1.0)
-    notes: list[str] = []
+    notes = [*notes, *index_notes(file, table)]
     with np.errstate(invalid="ignore"):
         raw = np.flatnonzero((targets > 1).any(axis=1))
     if raw.size:
@@ -78,7 +88,8 @@ def labels_of(
             "its largest"
         )
     groups = None
-    if group_column in table.columns:
+    if group_column and group_column.casefold() in map(str.casefold, table.columns):
+        table = rename_columns(file, table, (group_column,))
         groups, alone = _groups(ids, table[group_column])
         if alone:
             notes.append(
@@ -117,7 +128,7 @@ def _stems(file: Path, ids: "pd.Series[str]") -> list[str]:
     repeated = sorted(set(ids[keys.duplicated().to_numpy()]))
     if repeated:
         raise InputError(
-            f"{file}, {ids.name}: {len(repeated)} ids stand there more than once: {some(repeated)}"
+            f"{file}, {ids.name}: {len(repeated)} ids occur more than once: {some(repeated)}"
         )
     return stems
 
@@ -125,9 +136,13 @@ def _stems(file: Path, ids: "pd.Series[str]") -> list[str]:
 def _groups(
     ids: "pd.Series[str]", column: "pd.Series[str]"
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The person of each clip, and the clips that name none. Each of these is a group of its own:
-    one group of them all would always be held out together."""
+    """The person of each clip, and the clips that name none.
+
+    Each of the latter is a group of its own, because a common group would always be held out as a
+    whole.
+    """
     named = [(clip, value.strip()) for clip, value in zip(ids, column, strict=True)]
+    named = [(clip, "" if value.casefold() in MISSING else value) for clip, value in named]
     alone = tuple(clip for clip, value in named if not value)
     return tuple(value or f"nobody but {clip}" for clip, value in named), alone
 
@@ -139,7 +154,7 @@ def _splits(file: Path, column: "pd.Series[str]") -> tuple[str, ...]:
         if split is None:
             raise InputError(
                 f"{file}, line {line}, {column.name}: {value!r} is none of "
-                "train, val (or devel), test"
+                "train, val (or devel, dev, validation), test"
             )
         splits.append(split)
     return tuple(splits)

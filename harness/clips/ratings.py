@@ -8,17 +8,26 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from harness.clips.csv_file import MISSING
+from harness.clips.csv_form import UNNAMED
 from harness.errors import InputError
 
 #: The highest raw rating of Hume-Reaction.
 RAW_SCALE = 100.0
+# Columns beside the targets in the tables that the harness writes and returns.
+_RESERVED = ("clip_id", "file_id", "filled", "frame", "group", "split")
 
 
 def check_target_names(file: Path, names: Sequence[str]) -> None:
-    """InputError if a target has no name, or one that a spreadsheet would take for a formula."""
+    """InputError if a target has no name, a reserved one, or one like a spreadsheet's formula."""
     for name in names:
-        if name.startswith("Unnamed: "):  # the name that pandas gives to a column without one
-            raise InputError(f"{file}: column {name.removeprefix('Unnamed: ')} has no name")
+        if name == UNNAMED:
+            raise InputError(f"{file}: a target has no name; name its column in the header")
+        if name.casefold() in _RESERVED:
+            raise InputError(
+                f"{file}: a target is called {name}; rename it, as {', '.join(_RESERVED)} are "
+                "columns of other tables"
+            )
         # Formulas begin with these characters; some spreadsheets accept their full-width forms.
         plain = unicodedata.normalize("NFKC", name).strip()
         if not name.isprintable() or not plain or plain[0] in "=+-@":
@@ -33,9 +42,10 @@ def read_ratings(
 ) -> NDArray[np.float64]:
     """Converts the columns `names` to (clips, targets); unrated rows are NaN throughout.
 
+    Unrated cells are empty or one of MISSING, such as NA.
+
     Raises:
-        InputError: a cell that is not empty and no number in [0, highest], or a row that is rated
-            in part.
+        InputError: another cell that is no number in [0, highest], or a row that is rated in part.
     """
     targets = np.stack([_column(file, table[name], highest) for name in names], axis=1)
     unlabelled = np.isnan(targets)
@@ -62,7 +72,7 @@ def divide_by_largest(file: Path, targets: NDArray[np.float64]) -> NDArray[np.fl
 
 def _column(file: Path, column: "pd.Series[str]", highest: float) -> NDArray[np.float64]:
     text = column.str.strip()
-    filled = (text != "").to_numpy(dtype=bool)
+    filled = ~text.str.casefold().isin(MISSING).to_numpy(dtype=bool)
     values = pd.to_numeric(text.where(filled), errors="coerce").to_numpy(np.float64)
     with np.errstate(invalid="ignore"):
         bad = np.flatnonzero(filled & ~((values >= 0) & (values <= highest)))

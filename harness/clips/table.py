@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from os import PathLike
 from pathlib import Path
 from typing import Literal
 
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 
 from harness.errors import InputError, printable
 
-#: What lies behind a clip's path: a video file, a folder of images, or a file of features.
+#: What a clip's path names: a video file, a folder of images, or a file of features.
 Kind = Literal["video", "images", "features"]
 #: The splits, by the names that they have throughout the package.
 SPLITS = ("train", "val", "test")
@@ -26,11 +27,11 @@ class ClipTable:
     """The clips of a data set, row by row; ids are strings throughout.
 
     splits: "train", "val" or "test" for each clip.
-    targets: (clips, targets) float32 in [0, 1], rows all NaN where a clip is unlabelled.
-    paths: what lies behind each clip, of one kind; None where a clip of the labels has nothing.
+    targets: (clips, targets) float32 in [0, 1], rows all NaN where a clip is unrated.
+    paths: the file or folder of each clip, all of one kind; None where a clip has none.
     groups: the person of each clip, where the data says who. folds: (clips,) the authors' fold
     of each clip, from 1, 0 where it has none; None where the data has no folds.
-    notes: what is not as it should be and can be borne, a line each.
+    notes: recoverable problems, a line each.
     synthetic: True for generated clips, whose scores are no results on real data; oracles: what can
     be predicted of these, by stream.
     """
@@ -51,40 +52,72 @@ class ClipTable:
         return len(self.clip_ids)
 
 
-def check_usable(file: Path, clips: ClipTable, strict: bool) -> ClipTable:
-    """The table, if a search could use it, with a note on clips that it will not learn from.
+def check_usable(file: str | PathLike[str], clips: ClipTable, strict: bool) -> ClipTable:
+    """Returns the table if a search can use it, with a note on the unrated clips that it skips.
 
     Raises:
-        InputError: train or val holds no labelled clip with something behind it; or, with
-            `strict`, the first of the notes.
+        InputError: train or val has no rated clip or no clip with a file; or, with `strict`, the
+            first of the notes.
     """
-    labelled = [not np.isnan(row).any() for row in clips.targets]
+    rated = [not np.isnan(row).any() for row in clips.targets]
     notes = list(clips.notes)
-    for split, use in (("train", "learnt from"), ("val", "scored")):
-        ids = [i for i, name in zip(clips.clip_ids, clips.splits, strict=True) if name == split]
-        bare = [
-            i for i, name, rated in zip(clips.clip_ids, clips.splits, labelled, strict=True)
-            if name == split and not rated
-        ]  # fmt: skip
-        if bare and len(bare) < len(ids):
+    for split in ("train", "val"):
+        rows = [row for row, name in enumerate(clips.splits) if name == split]
+        unrated = [clips.clip_ids[row] for row in rows if not rated[row]]
+        if unrated and len(unrated) < len(rows):
             notes.append(
-                f"{file}: {len(bare)} of {len(ids)} clips of {split} have no ratings and are not "
-                f"{use}: {some(bare)}"
+                f"{file}: {len(unrated)} of {len(rows)} clips of {split} are unrated and skipped: "
+                f"{some(unrated)}"
             )
-    if strict and notes:
-        raise InputError(f"{notes[0]} (--strict; leave it out to bear that)")
+    refuse_notes(notes, strict)
     for split in ("train", "val"):
         rows = [row for row, name in enumerate(clips.splits) if name == split]
         if not rows:
             raise InputError(f"{file}: no clip is in {split}; the search needs it")
-        if not any(labelled[row] for row in rows):
-            raise InputError(f"{file}: no clip of {split} is labelled; the search needs some")
+        if not any(rated[row] for row in rows):
+            raise InputError(f"{file}: no clip of {split} is rated; the search needs some")
         if not any(clips.paths[row] for row in rows):
             raise InputError(
                 f"{file}: none of the {len(rows)} clips of {split} has a file; "
                 "are names and ids the same?"
             )
     return replace(clips, notes=tuple(notes))
+
+
+def check_groups(file: str | PathLike[str], clips: ClipTable, allow: bool = False) -> ClipTable:
+    """Checks that no person has clips in several splits, where the data names persons.
+
+    A model that has seen a person in train scores too well on other clips of that person.
+
+    Args:
+        allow: add a note instead of raising the error.
+
+    Raises:
+        InputError: some persons are in several splits; the message names some of them.
+    """
+    splits: dict[str, set[str]] = {}
+    for person, split in zip(clips.groups or (), clips.splits if clips.groups else (), strict=True):
+        splits.setdefault(person, set()).add(split)
+    shared = [
+        f"{person} ({', '.join(name for name in SPLITS if name in found)})"
+        for person, found in splits.items()
+        if len(found) > 1
+    ]
+    if not shared:
+        return clips
+    message = f"{file}: {len(shared)} persons have clips in several splits: {some(shared)}"
+    if not allow:
+        raise InputError(
+            f"{message}; keep the clips of a person in one split, or give --allow-shared-groups"
+        )
+    note = f"{message}; scores on new persons may be lower"
+    return replace(clips, notes=(*clips.notes, note))
+
+
+def refuse_notes(notes: Sequence[str], strict: bool) -> None:
+    """InputError with the first of the notes, if `strict`."""
+    if strict and notes:
+        raise InputError(f"{notes[0]} (--strict; without it this is a warning)")
 
 
 def some(items: Sequence[str]) -> str:

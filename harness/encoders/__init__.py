@@ -13,7 +13,12 @@ ENCODERS: dict[str, EncoderKind] = {MTL_DAN.name: MTL_DAN}
 
 
 def encoder_of(
-    weights: Path, *, outputs: str = "outputs", precision: str = "float32", crop: str = "none"
+    weights: Path,
+    *,
+    outputs: str = "outputs",
+    precision: str = "float32",
+    crop: str = "none",
+    key: str | None = None,
 ) -> Encoder:
     """The encoder of a weight file.
 
@@ -21,11 +26,12 @@ def encoder_of(
         outputs: which of its outputs; `outputs` are those that every kind has.
         precision: number format of its convolutions.
         crop: how faces come out of frames, or "none"; part of the stream's specification.
+        key: which network of the weight file, where it holds several.
 
     Raises:
         InputError: the file is not readable; no such outputs or precision.
     """
     for kind in ENCODERS.values():
         if kind is not MTL_DAN and kind.reads(weights):
-            return kind.load(weights, outputs, precision, crop)
-    return MTL_DAN.load(weights, outputs, precision, crop)
+            return kind.load(weights, outputs, precision, crop, key)
+    return MTL_DAN.load(weights, outputs, precision, crop, key)

@@ -47,4 +47,4 @@ class EncoderKind:
 
     name: str
     reads: Callable[[Path], bool]
-    load: Callable[[Path, str, str, str], Encoder]
+    load: Callable[[Path, str, str, str, str | None], Encoder]

@@ -3,6 +3,8 @@
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
+from os import PathLike
 from pathlib import Path
 
 import torch
@@ -11,7 +13,7 @@ from torch import Tensor
 from harness.encoders.mtl_dan.checkpoints import (
     check_fit,
     load_mtl_dan,
-    read_state,
+    read_weights,
     some,
     weights_fingerprint,
 )
@@ -32,31 +34,41 @@ AFFECTNET = (
 _DAN_HEAD = re.compile(r"cat_head(\d+)\.")
 # Places of ResNet18's modules in DAN's trunk, which is a sequence of them.
 _TRUNK = {"conv1": 0, "bn1": 1, "layer1": 4, "layer2": 5, "layer3": 6, "layer4": 7}
-_COUNTER = "num_batches_tracked"
 _REST = "shared layer", "expression, action-unit and valence-arousal layers"
 
 
 @dataclass(frozen=True)
 class Initial:
     """model: trainable. source: what it was made of. fingerprint: of the file, or `random`.
-    loaded, random: which parts came from the file and which start at random."""
+    loaded, random: which parts came from the file and which start at random. unused: tensors of the
+    file beside the network."""
 
     model: MTLDAN
     source: str
     fingerprint: str
     loaded: tuple[str, ...]
     random: tuple[str, ...]
+    unused: tuple[str, ...] = ()
 
     def summary(self) -> list[str]:
         """What was loaded and what was not, a line each."""
+        unused = [f"  not used: {len(self.unused)} tensors: {some(self.unused)}"]
         return [
             f"begins with {self.source}",
             *(f"  loaded: {part}" for part in self.loaded),
             *(f"  at random: {part}" for part in self.random),
+            *(unused if self.unused else ()),
         ]
 
 
-def initial_network(file: Path | None, num_heads: int, seed: int, width: int = WIDTH) -> Initial:
+def initial_network(
+    file: str | PathLike[str] | None,
+    num_heads: int,
+    seed: int,
+    width: int = WIDTH,
+    *,
+    key: str | None = None,
+) -> Initial:
     """An MTL-DAN to train.
 
     Args:
@@ -64,6 +76,7 @@ def initial_network(file: Path | None, num_heads: int, seed: int, width: int = W
             trained on MS-Celeb-1M is), or an MTL-DAN, told apart by their keys; None: all random.
         seed: of what starts at random.
         width: of the trunk; published files fit the default alone.
+        key: which network of the file, where it holds several.
 
     Raises:
         InputError: the file is none of the three, does not fit, or could run code.
@@ -74,22 +87,24 @@ def initial_network(file: Path | None, num_heads: int, seed: int, width: int = W
     if file is None:
         everything = ("trunk", *_heads(0, num_heads), *_REST)
         return Initial(model, "random weights", "random", (), everything)
-    state = read_state(file)
-    source, load = _kind(file, state)
-    loaded, random = load(file, state, model)
-    return Initial(model, source, weights_fingerprint(file), loaded, random)
+    file = Path(file)
+    weights = read_weights(file, key)
+    source, load = _kind(file, weights.tensors, key)
+    loaded, random = load(file, weights.tensors, model)
+    fingerprint = weights_fingerprint(file, key)
+    return Initial(model, source, fingerprint, loaded, random, weights.unused)
 
 
 _Parts = tuple[tuple[str, ...], tuple[str, ...]]
 _Loader = Callable[[Path, dict[str, Tensor], MTLDAN], _Parts]
 
 
-def _kind(file: Path, state: Mapping[str, Tensor]) -> tuple[str, _Loader]:
-    if any(key.startswith("DAN.cat_head") for key in state):
-        return "MTL-DAN", _load_mtl_dan
-    if any(_DAN_HEAD.match(key) for key in state):
+def _kind(file: Path, state: Mapping[str, Tensor], key: str | None) -> tuple[str, _Loader]:
+    if any(name.startswith("DAN.cat_head") for name in state):
+        return "MTL-DAN", partial(_load_mtl_dan, key)
+    if any(_DAN_HEAD.match(name) for name in state):
         return "DAN", _load_dan
-    if "conv1.weight" in state and any(key.startswith("layer1.") for key in state):
+    if "conv1.weight" in state and any(name.startswith("layer1.") for name in state):
         return "ResNet18 trunk", _load_trunk
     raise InputError(
         f"{file}: expected a DAN checkpoint (keys features.0..., cat_head0...), a ResNet18 (conv1, "
@@ -97,8 +112,8 @@ def _kind(file: Path, state: Mapping[str, Tensor]) -> tuple[str, _Loader]:
     )
 
 
-def _load_mtl_dan(file: Path, _: dict[str, Tensor], model: MTLDAN) -> _Parts:
-    found = load_mtl_dan(file)
+def _load_mtl_dan(key: str | None, file: Path, _: dict[str, Tensor], model: MTLDAN) -> _Parts:
+    found = load_mtl_dan(file, key)
     if found.num_heads != model.num_heads:
         raise InputError(
             f"{file}: an MTL-DAN of {found.num_heads} heads a branch, where {model.num_heads} are "
@@ -166,10 +181,8 @@ def _load_trunk(file: Path, state: dict[str, Tensor], model: MTLDAN) -> _Parts:
     names = {str(place): part for part, place in _TRUNK.items()}
     # Our names to the file's: 4.0.conv1.weight is its layer1.0.conv1.weight.
     theirs = {name: f"{names[_part(name)]}.{name.partition('.')[2]}" for name in ours}
-    # Files of older versions of torch do not count their batches.
-    found = {theirs[name]: value for name, value in ours.items() if name.endswith(_COUNTER)}
     # fc: the classes of people or of ImageNet.
-    found |= {name: value for name, value in state.items() if _part(name) != "fc"}
+    found = {name: value for name, value in state.items() if _part(name) != "fc"}
     check_fit(file, found, {theirs[name]: value for name, value in ours.items()}, "ResNet18")
     model.DAN.features.load_state_dict({name: found[theirs[name]] for name in ours})
     return ("trunk",), (*_heads(0, model.num_heads), *_REST)

@@ -63,7 +63,8 @@ def strips(evidence: Evidence, data: Path | None = None) -> tuple[Strip, ...]:
     """
     if evidence.built is None or evidence.library is None:
         return ()
-    clips = read_clips(data) if data else _synthetic(evidence)
+    # The study was allowed to use its clips.
+    clips = read_clips(data, allow_shared_groups=True) if data else _synthetic(evidence)
     if clips is None:
         return ()
     place = {clip: row for row, clip in enumerate(clips.clip_ids)}

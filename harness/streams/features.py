@@ -36,11 +36,12 @@ class Machines:
 @dataclass(frozen=True)
 class Found:
     """stream: of every clip. gaps: clips that did not give all. extraction: what was computed now;
-    None where the clips bring their features."""
+    None where the clips bring their features. notes: what was read, a line each."""
 
     stream: Stream
     gaps: Gaps
     extraction: Extraction | None
+    notes: tuple[str, ...] = ()
 
 
 def features_of(
@@ -50,15 +51,18 @@ def features_of(
     strides: tuple[int, ...],
     machines: Machines,
     progress: Progress,
+    names: Sequence[str] | None = None,
 ) -> Found:
     """The features of clips at some strides; those of frames that are not stored are computed.
 
     Args:
         encoder: None where the clips bring their features.
+        names: the columns that such features must have, in the wanted order; None: any.
     """
     if encoder is None:
-        stream, problems = read_foreign(clips)
-        return Found(stream, Gaps.of(clips.clip_ids, stream.counts.tolist(), problems, {}), None)
+        stream, problems, columns = read_foreign(clips, names)
+        gaps = Gaps.of(clips.clip_ids, stream.counts.tolist(), problems, {})
+        return Found(stream, gaps, None, tuple(columns.lines()))
     keys = _keys(clips)
     holder = _holder(encoder, cache, keys, strides)
     store = feature_store(holder, cache)
@@ -79,21 +83,22 @@ def extract_features(
     strides: tuple[int, ...],
     machines: Machines,
     progress: Progress,
-) -> tuple[Extraction, Gaps]:
-    """Fills the store for some strides; gives what was done, and what clips did not give.
+) -> tuple[Extraction, Gaps, tuple[str, ...]]:
+    """Fills the store for some strides; gives what was done, what clips did not give, and what
+    else is to be said, a line each.
 
     Features that clips bring are read, so that their gaps are known; there is nothing to store.
     """
     if encoder is None:
         found = features_of(clips, None, cache, (1,), machines, progress)
-        return Extraction(0, 0, len(clips), 0.0), found.gaps
+        return Extraction(0, 0, len(clips), 0.0), found.gaps, found.notes
     keys = _keys(clips)
     holder = _holder(encoder, cache, keys, strides)
     store = feature_store(holder, cache)
     done = _extract(clips, holder, store, tuple(sorted(set(strides))), machines, progress)
     counts = [len(store.known_frames(*key)) for key in keys]
     faceless = store.faceless(keys, strides)
-    return done, Gaps.of(clips.clip_ids, counts, store.problems(keys), faceless)
+    return done, Gaps.of(clips.clip_ids, counts, store.problems(keys), faceless), ()
 
 
 def feature_store(encoder: Encoder, cache: Path) -> FeatureStore:

@@ -1,114 +1,226 @@
-"""Features that somebody else computed: a file a clip, one row a step."""
+"""Precomputed features: the files of all clips -> one array, their columns matched by name."""
 
-import csv
 import itertools
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
-from tokenize import TokenError
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
-from harness.clips.csv_file import check_width
-from harness.clips.table import ClipTable, some
+from harness.clips.table import SPLITS, ClipTable, some
 from harness.dataset import Specification, Stream
-from harness.errors import InputError
+from harness.errors import InputError, printable
+from harness.streams.feature_file import FeatureFile, read_feature_file
 
-# Of MuSe's csv files: when and who, no features.
-_META = ("timestamp", "subject_id", "segment_id", "id")
+# Reading waits for the file system, most of all for a remote one. More threads wait for Python.
+_THREADS = 4
+# Files per task; a task of its own for each file costs as much as reading it.
+_FILES = 32
+# A counter may be off by this part of a step: times are written with two or three decimals.
+_ROUNDING = 0.25
+# Folders within a feature set.
+_WITHIN_SET = (*SPLITS, "5_fold_train", *(f"fold{number}" for number in range(1, 6)))
 
 
-def read_foreign(clips: ClipTable) -> tuple[Stream, dict[str, str]]:
+@dataclass(frozen=True)
+class FeatureColumns:
+    """What the columns of precomputed features are.
+
+    set_name: the folder that holds the files of all clips, such as `FAUs`; folders of splits and
+    folds do not count. names: the columns of csv files, in the order of the values; None for .npy
+    files, which have no names. count: the number of columns. left_out: columns that are no
+    features, in the spelling of the last file that has them. notes: what else a user should know.
+    """
+
+    set_name: str
+    names: tuple[str, ...] | None
+    count: int
+    left_out: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def lines(self) -> list[str]:
+        """What is used and what is not, for the terminal."""
+        names = f": {some(self.names)}" if self.names else ""
+        lines = [f"{self.count} features of the set {printable(self.set_name)}{names}"]
+        if self.left_out:
+            left_out = ", ".join(map(printable, self.left_out))
+            lines.append(f"columns that are not used as features: {left_out}")
+        return lines + list(self.notes)
+
+
+def read_foreign(
+    clips: ClipTable, names: Sequence[str] | None = None
+) -> tuple[Stream, dict[str, str], FeatureColumns]:
     """The features of a table of kind `features`, each step counted as a frame.
 
+    Args:
+        names: the columns that a study used, in its order; the columns of the files are brought
+            into this order. None: the order of the first file.
+
     Returns:
-        the features, and for each clip that gave nothing the reason.
+        the features; for each clip without features the reason; and what the columns are.
 
     Raises:
-        InputError: the files disagree in width, or none could be read.
+        InputError: the files disagree in columns or width, have other columns than `names`, or
+            none could be read.
     """
-    nothing: dict[str, str] = {}
-    arrays: list[NDArray[np.float32] | None] = []
-    for clip_id, path in zip(clips.clip_ids, clips.paths, strict=True):
-        try:
-            arrays.append(_read(path))
-        except InputError as error:
-            arrays.append(None)
-            nothing[clip_id] = str(error)
-    widths: dict[int, list[str]] = {}
-    for clip_id, array in zip(clips.clip_ids, arrays, strict=True):
-        if array is not None:
-            widths.setdefault(array.shape[1], []).append(clip_id)
-    if not widths:
-        raise InputError(f"no feature file could be read: {some(list(nothing.values()))}")
-    if len(widths) > 1:
-        told = "; ".join(f"{width} in {some(ids)}" for width, ids in sorted(widths.items()))
-        raise InputError(f"feature files differ in width: {told}")
-    empty = np.empty((0, next(iter(widths))), np.float32)
-    filled = [empty if array is None else array for array in arrays]
-    counts = [len(array) for array in filled]
-    frames = Stream(
-        specification=Specification("files", {}, (), empty.shape[1]),
-        values=np.concatenate(filled),
+    files, problems = _read_all(clips)
+    if not files:
+        raise InputError(f"no feature file could be read: {some(list(problems.values()))}")
+    _check_same_columns(files)
+    clip, first = next(iter(files.items()))
+    if names is not None:
+        _check_expected(clip, first, names)
+    order = first.names if names is None else tuple(names)
+    width = first.values.shape[1]
+    empty = np.empty((0, width), np.float32)
+    arrays = [_in_order(files[i], order) if i in files else empty for i in clips.clip_ids]
+    counts = [len(array) for array in arrays]
+    set_name = _set_name([path for path in clips.paths if path])
+    stream = Stream(
+        specification=Specification("files", {"set": set_name}, order or (), width),
+        values=np.concatenate(arrays),
         positions=np.concatenate([np.arange(n, dtype=np.int32) for n in counts]),
         offsets=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
     )
-    return frames, nothing
+    listed = order or [f"feature {place}" for place in range(width)]
+    left_out = {name.casefold(): name for file in files.values() for name in file.left_out}
+    columns = FeatureColumns(
+        set_name=set_name,
+        names=order,
+        count=width,
+        left_out=tuple(left_out.values()),
+        notes=(*_face_notes(files), *_value_notes(arrays, listed)),
+    )
+    return stream, problems, columns
 
 
-def _read(path: Path | None) -> NDArray[np.float32]:
-    if path is None:
-        raise InputError("no file")
-    if not path.is_file():
-        raise InputError(f"{path}: not a file")  # a pipe would be waited for
+def _read_all(clips: ClipTable) -> tuple[dict[str, FeatureFile], dict[str, str]]:
+    """The files by clip, and for each clip without one the reason."""
+    parts = [clips.paths[first : first + _FILES] for first in range(0, len(clips), _FILES)]
+    pool = ThreadPoolExecutor(_THREADS)
     try:
-        # Mapped, a file that promises more than it holds is refused before memory is taken for it.
-        values = np.load(path, "r", allow_pickle=False) if path.suffix == ".npy" else _csv(path)
-        if values.dtype.kind not in "iufb":  # a cast would drop what makes a number complex
-            raise ValueError(f"expected numbers, found {values.dtype}")
-        with np.errstate(over="ignore"):  # told below, as infinity
-            array = np.array(values, dtype=np.float32)
-    except InputError:
-        raise
-    except (
-        OSError,
-        ValueError,
-        TypeError,
-        EOFError,
-        SyntaxError,
-        OverflowError,
-        TokenError,
-        AttributeError,
-        MemoryError,
-        csv.Error,
-    ) as error:
-        raise InputError(f"{path}: not readable as features: {error}") from error
-    if array.ndim != 2 or 0 in array.shape:
-        raise InputError(f"{path}: expected (steps, features), found shape {array.shape}")
-    if not np.isfinite(array).all():
-        row, column = np.argwhere(~np.isfinite(array))[0]
-        raise InputError(f"{path}: NaN or infinity in row {row}, feature {column}")
-    return array
+        found = itertools.chain.from_iterable(pool.map(_read_part, parts))
+        by_clip = dict(zip(clips.clip_ids, found, strict=True))
+    finally:
+        pool.shutdown(cancel_futures=True)
+    files = {clip: file for clip, file in by_clip.items() if isinstance(file, FeatureFile)}
+    return files, {clip: reason for clip, reason in by_clip.items() if isinstance(reason, str)}
 
 
-def _csv(path: Path) -> NDArray[np.float64]:
-    header = check_width(path)
-    table = pd.read_csv(path)
-    if not isinstance(table.index, pd.RangeIndex):  # so pandas takes what has no heading
-        raise ValueError("its rows have more cells than its header")
-    if _are_values(header):
-        told = ", ".join(header[:3])
-        raise ValueError(f"its first row is {told}...; expected the columns' names")
-    kept = [name for name in table.columns if str(name).lower() not in _META]
-    values: NDArray[np.float64] = table[kept].to_numpy(np.float64)
-    return values
+def _read_part(paths: Sequence[Path | None]) -> list[FeatureFile | str]:
+    return [_read_or_reason(path) for path in paths]
 
 
-def _are_values(names: list[str]) -> bool:
-    """Whether what stands for a header is a step; columns may well be numbered, upwards."""
+def _read_or_reason(path: Path | None) -> FeatureFile | str:
     try:
-        values = [float(name) for name in names]
-    except ValueError:
-        return False
-    numbered = all(name.isdecimal() for name in names)
-    return not (numbered and all(a < b for a, b in itertools.pairwise(values)))
+        return read_feature_file(path)
+    except InputError as error:
+        return str(error)
+
+
+def _check_same_columns(files: dict[str, FeatureFile]) -> None:
+    """InputError unless all files have the same columns, in any order."""
+    named = {clip: file.names for clip, file in files.items() if file.names is not None}
+    unnamed = [clip for clip in files if clip not in named]
+    if named and unnamed:
+        raise InputError(
+            f"feature files differ in form: .npy without column names in {some(unnamed)}; csv with "
+            f"names in {some(list(named))}; give all clips the same form"
+        )
+    widths: dict[int, list[str]] = {}
+    for clip in unnamed:
+        widths.setdefault(files[clip].values.shape[1], []).append(clip)
+    if len(widths) > 1:
+        listed = "; ".join(f"{width} in {some(ids)}" for width, ids in sorted(widths.items()))
+        raise InputError(f"feature files differ in width (a vector is one step): {listed}")
+    sets: dict[frozenset[str], list[str]] = {}
+    for clip, names in named.items():
+        sets.setdefault(frozenset(map(str.casefold, names)), []).append(clip)
+    if len(sets) > 1:
+        usual, other = sorted(sets.values(), key=len, reverse=True)[:2]
+        difference = _difference(named[other[0]], named[usual[0]])
+        raise InputError(
+            f"feature files differ in columns: {some(other)} {difference}, unlike {some(usual)}; "
+            "give all clips the same columns"
+        )
+
+
+def _check_expected(clip: str, file: FeatureFile, names: Sequence[str]) -> None:
+    """InputError unless a file has the columns that a study used."""
+    if file.names is None:
+        raise InputError(
+            f"the features of {clip} have no column names; expected a csv file with the columns "
+            f"{some(names)}"
+        )
+    if difference := _difference(file.names, names):
+        raise InputError(f"the features are not those of the study: {clip} {difference}")
+
+
+def _difference(found: Sequence[str], expected: Sequence[str]) -> str:
+    """Which names differ, such as "lacks AU01 and has AU02"; "" if none does."""
+    ours, theirs = set(map(str.casefold, found)), set(map(str.casefold, expected))
+    missing = [name for name in expected if name.casefold() not in ours]
+    extra = [name for name in found if name.casefold() not in theirs]
+    listed = {"lacks": missing, "has": extra}
+    return " and ".join(f"{verb} {some(names)}" for verb, names in listed.items() if names)
+
+
+def _in_order(file: FeatureFile, names: tuple[str, ...] | None) -> NDArray[np.float32]:
+    """The values with their columns in the order of the names."""
+    if names is None or file.names is None or file.names == names:
+        return file.values
+    places = {name.casefold(): place for place, name in enumerate(file.names)}
+    return file.values[:, [places[name.casefold()] for name in names]]
+
+
+def _face_notes(files: dict[str, FeatureFile]) -> list[str]:
+    found = [f"{clip} ({file.face})" for clip, file in files.items() if file.face]
+    if not found:
+        return []
+    return [
+        f"{len(found)} feature files hold several faces; the one with the most rows is used: "
+        f"{some(found)}"
+    ]
+
+
+def _value_notes(arrays: Sequence[NDArray[np.float32]], names: Sequence[str]) -> list[str]:
+    """Lines on columns that look like counters or ids, and are used as features all the same."""
+    long = [array for array in arrays if len(array) > 2]
+    if len(long) < 2:
+        return []
+    rising = np.logical_and.reduce([_is_rising(array) for array in long])
+    constant = np.logical_and.reduce([(array == array[0]).all(axis=0) for array in long])
+    same = np.logical_and.reduce([array[0] == long[0][0] for array in long])
+    notes = []
+    for found, what, kind in (
+        (rising, "rises by a constant step in every clip", "a counter or a time"),
+        (constant & ~same, "is constant in every clip and differs between clips", "an id"),
+    ):
+        if listed := [names[place] for place in np.flatnonzero(found).tolist()]:
+            notes.append(f"{some(listed)}: {what}; used as a feature, remove it if it is {kind}")
+    return notes
+
+
+def _is_rising(values: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Which columns of (steps, columns) rise by a constant step, up to rounding."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        step = (values[-1] - values[0]) / (len(values) - 1)
+        regular = values[0] + step * np.arange(len(values), dtype=np.float32)[:, np.newaxis]
+        near = (np.abs(values - regular) < _ROUNDING * step).all(axis=0)
+    rising: NDArray[np.bool_] = near & (step > 0)
+    return rising
+
+
+def _set_name(paths: Sequence[Path]) -> str:
+    """The deepest folder that holds all files; folders of splits and folds do not count."""
+    folders = {path.parent.absolute() for path in paths}
+    common = folders.pop()
+    for folder in folders:
+        while common != folder and common not in folder.parents:
+            common = common.parent
+    while common.name in _WITHIN_SET:
+        common = common.parent
+    return common.name

@@ -30,13 +30,17 @@ def real_sources(
     precision: str = "float32",
     outputs: str = "outputs",
     strict: bool = False,
+    allow_shared_groups: bool = False,
+    weights_key: str | None = None,
 ) -> Sources:
     """The user's clips and weights.
 
     Args:
         features: the feature set, of layouts that have several.
         crop: one of CROPS; None: faces are looked for in videos, while images are taken for faces.
-        precision, outputs: of the network (`harness.encoders.mtl_dan.encoder`).
+        precision, outputs: of the network (`harness.encoders.encoder_of`).
+        allow_shared_groups: note persons with clips in several splits instead of refusing them.
+        weights_key: which network of the weight file, where it holds several.
 
     Raises:
         InputError: bad clips, no weights where there are frames, or weights where there are none;
@@ -44,7 +48,9 @@ def real_sources(
     """
     if crop not in (None, *CROPS):
         raise InputError(f"{crop!r} is not one of {', '.join(CROPS)}", "crop")
-    clips = read_clips(data, layout, features=features, strict=strict)
+    clips = read_clips(
+        data, layout, features=features, strict=strict, allow_shared_groups=allow_shared_groups
+    )
     if clips.kind == "features":
         if weights is not None:
             raise InputError(f"{data} has precomputed features, which need no weights", "weights")
@@ -62,7 +68,8 @@ def real_sources(
     raw = clips.kind == "video" and not clips.synthetic
     cropped = crop == "detect" if crop else raw
     found = crop_recipe() if cropped else "none"  # complains now where the detector is missing
-    return clips, encoder_of(weights, outputs=outputs, precision=precision, crop=found)
+    encoder = encoder_of(weights, outputs=outputs, precision=precision, crop=found, key=weights_key)
+    return clips, encoder
 
 
 def demo_sources(cache: Path, outputs: str, progress: Progress) -> Sources:

@@ -19,6 +19,8 @@ class Clips:
     strict: bool = False
     folds: int | None = None
     early_stop_fraction: float | None = None
+    allow_shared_groups: bool = False
+    weights_key: str | None = None
 
 
 @dataclass(frozen=True)

@@ -109,7 +109,7 @@ def prepare(
         gaps=found.gaps,
         extraction=found.extraction,
         oracle=clips.oracles.get("picture", {}),
-        notes=notes,
+        notes=(*found.notes, *notes),
     )
 
 

@@ -259,6 +259,8 @@ def _prepare(clips: Clips, plan: Plan, means: Means, space: SearchSpace, out: Co
                 precision=clips.precision,
                 outputs=outputs_of(space),
                 strict=clips.strict,
+                allow_shared_groups=clips.allow_shared_groups,
+                weights_key=clips.weights_key,
             )
         else:
             table, encoder = demo_sources(cache, outputs_of(space), steps)

@@ -26,7 +26,7 @@ with atheris.instrument_imports(include=["harness", "tomllib"]):
     from harness.sealed import MANIFEST, read_sealed
     from harness.space.file import read_space
     from harness.spaces import SPACES
-    from harness.streams.precomputed import _read as read_features
+    from harness.streams.feature_file import read_feature_file as read_features
 
 import numpy as np
 import torch

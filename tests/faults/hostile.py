@@ -117,7 +117,7 @@ def _(folder: Path, rng: random.Random) -> None:
     head = b"\x93NUMPY\x01\x00v\x00{'descr': '<f4', 'fortran_order': False, "
     head += b"'shape': (99999999999, 22), }"
     huge.write_bytes(head + b" " * (128 - len(head) - 1) + b"\n" + bytes(100))
-    _, nothing = read_foreign(read_clips(root))
+    _, nothing, _ = read_foreign(read_clips(root))
     assert set(nothing) == {"c3", "c4"}
     assert not mark.exists(), "code from a file was run"
 

@@ -6,6 +6,7 @@ Each layout has a file of its own, which ends with its record, and an entry in L
 import dataclasses
 import itertools
 import json
+from os import PathLike
 from pathlib import Path
 
 from harness.clips.layouts.abaw5 import ABAW5
@@ -15,7 +16,7 @@ from harness.clips.layouts.layout import Layout, LayoutOptions
 from harness.clips.layouts.muse import MUSE
 from harness.clips.layouts.plain import PLAIN
 from harness.clips.layouts.videos import read_videos
-from harness.clips.table import ClipTable, check_usable
+from harness.clips.table import ClipTable, check_groups, check_usable, refuse_notes
 from harness.errors import InputError
 
 __all__ = [
@@ -37,7 +38,12 @@ LAYOUTS: dict[str, Layout] = {
 
 
 def read_clips(
-    root: Path, layout: str | None = None, *, features: str | None = None, strict: bool = False
+    root: str | PathLike[str],
+    layout: str | None = None,
+    *,
+    features: str | None = None,
+    strict: bool = False,
+    allow_shared_groups: bool = False,
 ) -> ClipTable:
     """Reads a data folder.
 
@@ -46,17 +52,23 @@ def read_clips(
         layout: a name of LAYOUTS; None: recognised by the names of files and folders.
         features: the feature set, for layouts that have several.
         strict: treat recoverable problems as errors.
+        allow_shared_groups: note persons with clips in several splits instead of refusing them.
 
     Raises:
-        InputError: no such folder, no layout or several that it may have, or bad labels; the
-            message names file, line and column.
+        InputError: no such folder, no layout or several that it may have, bad labels, or a person
+            in several splits; the message names file, line and column.
     """
-    _require_folder(root)
-    return check_usable(root, _read(root, layout, features), strict)
+    root = _folder(root)
+    clips = check_usable(root, _read(root, layout, features), strict)
+    return check_groups(root, clips, allow_shared_groups)
 
 
 def read_new_clips(
-    root: Path, layout: str | None = None, *, features: str | None = None, strict: bool = False
+    root: str | PathLike[str],
+    layout: str | None = None,
+    *,
+    features: str | None = None,
+    strict: bool = False,
 ) -> ClipTable:
     """Reads clips to be predicted: a folder of one of LAYOUTS, with clips in any of the splits, or
     a folder of nothing but videos, each named by its file.
@@ -64,14 +76,13 @@ def read_new_clips(
     Raises:
         InputError: as `read_clips`, except for what only a search needs; no clip has a file.
     """
-    _require_folder(root)
+    root = _folder(root)
     if layout is None and not any(known.recognise(root) for known in LAYOUTS.values()):
         videos = read_videos(root)
         if videos is not None:
             return videos
     clips = _read(root, layout, features)
-    if strict and clips.notes:
-        raise InputError(f"{clips.notes[0]} (--strict; leave it out to bear that)")
+    refuse_notes(clips.notes, strict)
     if not any(clips.paths):
         raise InputError(
             f"{root}: none of {len(clips)} clips has a file; are names and ids the same?"
@@ -79,9 +90,10 @@ def read_new_clips(
     return clips
 
 
-def _require_folder(root: Path) -> None:
-    if not root.is_dir():
+def _folder(root: str | PathLike[str]) -> Path:
+    if not Path(root).is_dir():
         raise InputError(f"{root}: no such folder")
+    return Path(root)
 
 
 def _read(root: Path, name: str | None, features: str | None) -> ClipTable:

@@ -1,25 +1,42 @@
 """The layout `muse`: Hume-Reaction as the MuSe challenge packs it, with its feature sets."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
 
-from harness.clips.csv_file import read_csv
+from harness.clips.csv_file import index_notes, read_csv
+from harness.clips.csv_form import UNNAMED
 from harness.clips.labels import Labels, labels_of
 from harness.clips.layouts.files import join_files
 from harness.clips.layouts.layout import Layout, LayoutOptions
 from harness.clips.table import EMOTIONS, SPLITS, ClipTable, some
 from harness.errors import InputError
 
+# The folder's name begins so; the year may follow, as in c2_muse_reaction_2022.
 _HOME = "c2_muse_reaction"
+# Names of the columns of ids and of splits, in lower case.
+_IDS = ("file_id", "id", "clip_id")
+_PARTS = ("proposal", "partition", "split")
+
+
+def _homes(folder: Path) -> list[Path]:
+    """The folders of the challenge within a data folder."""
+    return sorted(
+        path for path in folder.iterdir() if path.name.lower().startswith(_HOME) and path.is_dir()
+    )
 
 
 def _recognise(folder: Path) -> bool:
-    return (folder / _HOME).is_dir() or (folder / "partition.csv").is_file()
+    return bool(_homes(folder)) or (folder / "partition.csv").is_file()
 
 
 def _read(folder: Path, options: LayoutOptions) -> ClipTable:
-    home = folder / _HOME if (folder / _HOME).is_dir() else folder
+    homes = _homes(folder)
+    if len(homes) > 1:
+        names = ", ".join(home.name for home in homes)
+        raise InputError(f"{folder}: holds {names}; give one of these folders as --data")
+    home = homes[0] if homes else folder
     chosen = _feature_set(folder, home, options.features)
     labels = _read_labels(home / "labels.csv", home / "partition.csv")
     return join_files(folder, labels, dict.fromkeys(SPLITS, chosen), "features", (".csv", ".npy"))
@@ -28,7 +45,8 @@ def _read(folder: Path, options: LayoutOptions) -> ClipTable:
 def _feature_set(folder: Path, home: Path, name: str | None) -> Path:
     """The folder of the chosen feature set, or of the only one."""
     base = next((p for p in (home / "feats", folder / "feats") if p.is_dir()), home / "feats")
-    sets = sorted(path.name for path in base.iterdir() if path.is_dir()) if base.is_dir() else []
+    found = [path.name for path in base.iterdir() if path.is_dir()] if base.is_dir() else []
+    sets = sorted(name for name in found if not name.startswith("."))
     if not sets:
         raise InputError(f"{base}: no feature sets; expected folders such as {base / 'FAUs'}")
     if name is None and len(sets) > 1:
@@ -42,9 +60,8 @@ def _feature_set(folder: Path, home: Path, name: str | None) -> Path:
 def _read_labels(file: Path, partition: Path) -> Labels:
     """The ids and splits of the partition, with the ratings of the clips that have some."""
     ratings, parts = read_csv(file), read_csv(partition)
-    first, last = str(parts.columns[0]), str(parts.columns[-1])
-    own = str(ratings.columns[0])
-    names = [str(column) for column in ratings.columns[1:]]
+    own = _column(file, ratings, _IDS)
+    first, last = _column(partition, parts, _IDS), _column(partition, parts, _PARTS)
     unknown = sorted(set(ratings[own]) - set(parts[first]))
     if unknown:
         raise InputError(
@@ -52,11 +69,15 @@ def _read_labels(file: Path, partition: Path) -> Labels:
         )
     if ratings[own].duplicated().any():
         twice = sorted(set(ratings[own][ratings[own].duplicated()]))
-        raise InputError(f"{file}, {own}: ids stand there twice: {some(twice)}; keep one row each")
+        raise InputError(f"{file}, {own}: ids occur twice: {some(twice)}; keep one row each")
+    by_id = ratings.set_index(own).rename(columns=_emotion)
+    names, unused = _targets(by_id)
     merged = pd.DataFrame({"id": parts[first], "split": parts[last]})
-    by_id = ratings.set_index(own)
     for name in names:
         merged[name] = merged["id"].map(by_id[name]).fillna("")
+    notes = [*index_notes(file, ratings), *index_notes(partition, parts)]
+    if unused:
+        notes.append(f"{file}: columns that are no emotions are not used: {some(unused)}")
     return labels_of(
         file,
         merged,
@@ -64,7 +85,36 @@ def _read_labels(file: Path, partition: Path) -> Labels:
         split_column="split",
         target_names=names,
         raw_ratings=tuple(names) == EMOTIONS,
+        notes=notes,
     )
+
+
+def _column(file: Path, table: pd.DataFrame, names: Sequence[str]) -> str:
+    """The column that has one of the names; case is ignored."""
+    found = [str(name) for name in table.columns if str(name).lower() in names]
+    if len(found) != 1:
+        raise InputError(
+            f"{file}: expected one column named {', '.join(names[:-1])} or {names[-1]}; found "
+            f"{', '.join(map(str, table.columns))}"
+        )
+    return found[0]
+
+
+def _emotion(name: str) -> str:
+    """The documented spelling of an emotion; other names as they are."""
+    spellings = {emotion.lower(): emotion for emotion in EMOTIONS}
+    return spellings.get(name.lower(), name)
+
+
+def _targets(ratings: pd.DataFrame) -> tuple[tuple[str, ...], list[str]]:
+    """The names of the targets, and the columns that are not used.
+
+    The targets are the seven emotions in their documented order, or else every named column.
+    """
+    names = [str(name) for name in ratings.columns if name != UNNAMED]
+    if set(EMOTIONS) <= set(names):
+        return EMOTIONS, [name for name in names if name not in EMOTIONS]
+    return tuple(names), []
 
 
 MUSE = Layout(

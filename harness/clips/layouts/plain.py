@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from harness.clips.csv_file import read_csv
+from harness.clips.csv_form import UNNAMED
 from harness.clips.labels import Labels, labels_of
 from harness.clips.layouts.files import VIDEO_SUFFIXES, join_files
 from harness.clips.layouts.layout import Layout, LayoutOptions
@@ -34,10 +35,10 @@ def _read(folder: Path, options: LayoutOptions) -> ClipTable:
 
 
 def _read_labels(file: Path) -> Labels:
-    """Every column except those of the harness is a target."""
+    """Every named column except those of the harness is a target."""
     table = read_csv(file)
     own = ("clip_id", "split", "group")
-    names = [str(column) for column in table.columns if column not in own]
+    names = [name for name in map(str, table.columns) if name.casefold() not in (*own, UNNAMED)]
     if not names:
         raise InputError(
             f"{file}: no target column beside {', '.join(own)}; add one for each target"

@@ -1,6 +1,6 @@
-"""Weight files: the published forms and safetensors in, safetensors out.
+"""Weight files: torch files and safetensors are read, safetensors are written.
 
-Nothing is ever unpickled but tensors and plain containers.
+Only tensors and plain containers are unpickled.
 """
 
 import hashlib
@@ -9,7 +9,10 @@ import pickle
 import pickletools
 import re
 import zipfile
+from argparse import Namespace
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from os import PathLike
 from pathlib import Path
 from typing import IO, Any
 
@@ -19,43 +22,73 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from harness.atomic import write_bytes
+from harness.encoders.mtl_dan.candidates import MTL_DAN, Weights, find_weights
 from harness.encoders.mtl_dan.network import MTLDAN, WIDTH, WIDTHS
-from harness.errors import InputError
+from harness.errors import InputError, printable
 
 _HEAD = re.compile(r"DAN\.cat_head(\d+)\.")
-_PARALLEL = "module."
-_HELD_UNDER = ("model_state_dict", "state_dict")
 _NAMED = 3
-# What tensors and plain containers are made of, in a pickle. PyTorch's own list is longer: with
-# `bytearray`, some bytes would ask for all memory.
+# The classes and functions in a pickle of tensors, plain containers and the options of a script.
+# PyTorch allows more, such as `bytearray`, with which a small file could take all memory.
 _MADE_OF = re.compile(
-    r"collections OrderedDict|torch (\w+Storage|Size|device|Tensor|[a-z]+[0-9]*)"
+    r"collections OrderedDict|argparse Namespace|torch (\w+Storage|Size|device|Tensor|[a-z]+[0-9]*)"
     r"|torch\.nn\.parameter Parameter|torch\._tensor _rebuild_from_type_v2"
     r"|torch\._utils _rebuild_(tensor(_v2|_v3)?|parameter(_with_state)?)"
 )
-# A file of before 2020 is this many pickles, and then the numbers.
+# Files of torch before 1.6 begin with this many pickles; the numbers follow.
 _OLD_PICKLES = 5
-# How a zip begins, which torch.save has written since 1.6.
+# The first bytes of a zip file, which torch.save has written since 1.6.
 _ZIP = b"PK\x03\x04"
 
 
-def load_mtl_dan(path: Path) -> MTLDAN:
+@dataclass(frozen=True)
+class Loaded:
+    """A network from a file.
+
+    model: frozen, in eval. key: where its weights are in the file; "" at the top level. unused: the
+    names of other tensors beside them.
+    """
+
+    model: MTLDAN
+    key: str
+    unused: tuple[str, ...]
+
+    def lines(self) -> list[str]:
+        """The number of parameters, and what of the file is not used, for the terminal."""
+        parameters = sum(parameter.numel() for parameter in self.model.parameters())
+        place = f" under {printable(self.key)}" if self.key else ""
+        lines = [f"MTL-DAN{place}: {parameters:,} parameters"]
+        if self.unused:
+            lines.append(f"{len(self.unused)} other tensors are not used: {some(self.unused)}")
+        return lines
+
+
+def load_mtl_dan(path: str | PathLike[str], key: str | None = None) -> MTLDAN:
     """Reads an MTL-DAN, frozen in `eval`; its heads and its width follow from the file.
 
-    Accepts a bare state dict or one under `model_state_dict`, with or without the `module.` that
-    DataParallel puts before every name, as a torch file or as safetensors.
+    Accepts a torch file or safetensors; `read_weights` says where the weights may be in it.
+
+    Args:
+        key: which weights, where a file holds several, such as `ema`.
 
     Raises:
-        InputError: the file is missing, damaged, holds anything but tensors, or does not fit; the
-            message says which keys are missing, unexpected or of another shape.
+        InputError: the file is missing, damaged, holds no MTL-DAN or several, or code, or does not
+            fit; the message says which keys are missing, unexpected or of another shape.
     """
-    state = read_state(path)
-    heads = {int(found[1]) for key in state if (found := _HEAD.match(key))}
+    return load_with_report(path, key).model
+
+
+def load_with_report(path: str | PathLike[str], key: str | None = None) -> Loaded:
+    """As `load_mtl_dan`, with what a user should know about the file."""
+    path = Path(path)
+    weights = read_weights(path, key, kind=MTL_DAN)
+    state = weights.tensors
+    heads = {int(found[1]) for name in state if (found := _HEAD.match(name))}
     if not heads:
         raise InputError(
             f"{path}: no MTL-DAN: no key DAN.cat_head0...; its keys begin {some(list(state))}"
         )
-    # A name alone must not ask for a billion heads.
+    # A hostile name must not create a billion heads.
     if heads != set(range(len(heads))):
         raise InputError(f"{path}: no MTL-DAN: its heads are numbered {some(sorted(heads))}")
     with torch.device("meta"):
@@ -63,26 +96,26 @@ def load_mtl_dan(path: Path) -> MTLDAN:
     check_fit(path, state, model.state_dict(), "MTL-DAN")
     model.load_state_dict(state, assign=True)
     model.requires_grad_(False)
-    return model.float().eval()
+    return Loaded(model.float().eval(), weights.key, weights.unused)
 
 
 def _width(state: Mapping[str, Tensor]) -> int:
-    """Channels of a file's trunk; the published number where the file does not fit any."""
+    """Channels of the trunk in a file; the published number if the file has none of WIDTHS."""
     stem = state.get("DAN.features.0.weight")
     width = 8 * len(stem) if stem is not None and stem.ndim else WIDTH
     return width if width in WIDTHS else WIDTH
 
 
-def save_mtl_dan(path: Path, model: MTLDAN, metadata: Mapping[str, str]) -> None:
-    """Writes safetensors atomically; metadata such as {"input_size": "64"} travels with it."""
+def save_mtl_dan(path: str | PathLike[str], model: MTLDAN, metadata: Mapping[str, str]) -> None:
+    """Writes safetensors atomically, with metadata such as {"input_size": "64"}."""
     state = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
-    # Not save_file, whose files their owner alone may read.
-    write_bytes(path, save(state, dict(metadata)))
+    # save_file would write files that only their owner can read.
+    write_bytes(Path(path), save(state, dict(metadata)))
 
 
-def read_metadata(path: Path) -> dict[str, str]:
+def read_metadata(path: str | PathLike[str]) -> dict[str, str]:
     """The metadata of a safetensors file; empty for a torch file."""
-    if path.suffix != ".safetensors":
+    if not _is_safetensors(path):
         return {}
     try:
         with safe_open(path, framework="pt") as file:
@@ -91,36 +124,67 @@ def read_metadata(path: Path) -> dict[str, str]:
         raise InputError(f"{path}: not a readable safetensors file: {error}") from error
 
 
-def weights_fingerprint(path: Path) -> str:
-    """sha256 of a weight file."""
+def weights_fingerprint(path: str | PathLike[str], key: str | None = None) -> str:
+    """sha256 of a weight file, and of the key where one chooses among its networks."""
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        with Path(path).open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256")
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from error
+    if key is not None:
+        digest.update(f"key={key}".encode())
+    return digest.hexdigest()
 
 
-def read_state(path: Path) -> dict[str, Tensor]:
-    """The tensors of a weight file by name.
+def read_state(path: str | PathLike[str], key: str | None = None) -> dict[str, Tensor]:
+    """The tensors of the network in a weight file by name; as `read_weights`."""
+    return read_weights(path, key).tensors
 
-    Accepts safetensors, or a torch file of a bare state dict or of one under `model_state_dict`
-    or `state_dict`; the `module.` of DataParallel is taken away where every name has it.
+
+def read_weights(
+    path: str | PathLike[str], key: str | None = None, kind: str | None = None
+) -> Weights:
+    """The weights of the only network in a weight file, or of that under a key.
+
+    Accepts safetensors and torch files. In both, the weights may be at the top level or under other
+    keys, beside anything else; the names of wrappers are removed, and missing counters of batches
+    are added. `harness.encoders.mtl_dan.candidates` lists what is recognised.
+
+    Args:
+        key: where the weights are, such as `ema` or `state_dict.model`; None: the only ones.
+        kind: the kind of network that is wanted, if the file holds several kinds.
 
     Raises:
-        InputError: the file is missing, damaged, or holds anything but tensors.
+        InputError: the file is missing or damaged, could run code, holds no tensors or several
+            networks, or the tensors have no plain numbers.
     """
-    return _without_prefix(_read(path))
+    path = Path(path)
+    content = _read(path)
+    if not isinstance(content, Mapping):
+        raise InputError(f"{path}: expected a state dict, found {type(content).__name__}")
+    try:
+        weights = find_weights(content, key, kind)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+    odd = [name for name, value in weights.tensors.items() if not _is_plain(value)]
+    if odd:
+        raise InputError(f"{path}: expected plain tensors; {some(odd)} are sparse, or have no data")
+    return weights
 
 
-def read_torch(path: Path) -> Any:
+def read_torch(path: str | PathLike[str]) -> Any:
     """What `torch.save` wrote, on the CPU: tensors and plain containers, nothing that runs code.
+
+    A Namespace, in which scripts keep their options, counts as a container.
 
     Raises:
         InputError: the file is damaged or holds more than that.
     """
+    path = Path(path)
     try:
         _check_stored(path)
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals([Namespace]):
+            return torch.load(path, map_location="cpu", weights_only=True)
     except InputError:
         raise
     except pickle.UnpicklingError as error:
@@ -133,13 +197,13 @@ def read_torch(path: Path) -> Any:
 
 
 def _check_stored(path: Path) -> None:
-    """InputError if a torch file is more than it seems: compressed, or of more than tensors.
+    """InputError if a torch file is compressed, has overlapping entries or holds more than tensors.
 
-    torch.save compresses nothing, and its entries lie side by side; others may hold far more than
-    their file's size.
+    torch.save compresses nothing and overlaps no entries. A hostile file may do so to unpack to far
+    more than its size.
     """
     with path.open("rb") as file:
-        # As torch tells: by how it begins, not by what may have been hung on its end.
+        # As torch does: by the first bytes; zipfile would accept a zip at the end of the file.
         zipped = file.read(len(_ZIP)) == _ZIP
         file.seek(0)
         if not zipped:
@@ -154,7 +218,7 @@ def _check_stored(path: Path) -> None:
             if sum(entry.file_size for entry in entries) > path.stat().st_size:
                 raise InputError(f"{path}: its entries overlap: refused")
             for entry in entries:
-                # torch looks for the name in any case.
+                # torch ignores the case of the name.
                 if entry.filename.lower().endswith("data.pkl"):
                     _check_pickle(path, io.BytesIO(archive.read(entry)))
 
@@ -171,8 +235,11 @@ def _check_pickle(path: Path, file: IO[bytes]) -> None:
 def check_fit(
     path: Path, found: Mapping[str, Tensor], expected: Mapping[str, Tensor], what: str
 ) -> None:
-    """Raises InputError unless names, shapes and kinds of numbers agree; the message says which do
-    not."""
+    """Checks names, shapes and types of tensors.
+
+    Raises:
+        InputError: some do not agree; the message lists them.
+    """
     shapes = [
         f"{name} is {list(found[name].shape)}, not {list(expected[name].shape)}"
         for name in expected
@@ -197,32 +264,26 @@ def check_fit(
 
 def some(items: Sequence[object]) -> str:
     """The first few of many, for a message."""
-    return ", ".join(map(str, items[:_NAMED])) + (", ..." if len(items) > _NAMED else "")
+    return ", ".join(printable(str(item)) for item in items[:_NAMED]) + (
+        ", ..." if len(items) > _NAMED else ""
+    )
 
 
-def _read(path: Path) -> dict[str, Tensor]:
+def _read(path: Path) -> Any:
     if not path.is_file():
         raise InputError(
             f"{path}: no such weight file; give a checkpoint or the --out of harness.pretrain"
         )
-    if path.suffix != ".safetensors":
-        return _state_dict(path, read_torch(path))
+    if not _is_safetensors(path):
+        return read_torch(path)
     try:
         return load_file(path)
     except (OSError, SafetensorError) as error:
         raise InputError(f"{path}: damaged or no weight file: {error}") from error
 
 
-def _state_dict(path: Path, content: Any) -> dict[str, Tensor]:
-    if isinstance(content, Mapping):
-        held = next((key for key in _HELD_UNDER if key in content), None)
-        content = content if held is None else content[held]
-    if not isinstance(content, Mapping) or not content:
-        raise InputError(f"{path}: expected a state dict, found {type(content).__name__}")
-    odd = [str(name) for name, value in content.items() if not _is_plain(value)]
-    if odd:
-        raise InputError(f"{path}: expected tensors, but {', '.join(odd[:_NAMED])} are none")
-    return {str(name): value for name, value in content.items()}
+def _is_safetensors(path: str | PathLike[str]) -> bool:
+    return Path(path).suffix.lower() == ".safetensors"
 
 
 def _is_plain(value: object) -> bool:
@@ -232,9 +293,3 @@ def _is_plain(value: object) -> bool:
         and value.layout == torch.strided
         and not (value.is_meta or value.is_quantized or value.is_nested)
     )
-
-
-def _without_prefix(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    if not all(name.startswith(_PARALLEL) for name in state):
-        return state
-    return {name.removeprefix(_PARALLEL): value for name, value in state.items()}

@@ -25,7 +25,7 @@ NAMES = (
 )
 
 
-def _mtl_dan(weights: Path, outputs: str, precision: str, crop: str) -> Encoder:
+def _mtl_dan(weights: Path, outputs: str, precision: str, crop: str, key: str | None) -> Encoder:
     """outputs: `outputs` (22 columns), `shared` (512) or `both`."""
     for name, value, choices in (
         ("outputs", outputs, COLUMNS),
@@ -39,16 +39,16 @@ def _mtl_dan(weights: Path, outputs: str, precision: str, crop: str) -> Encoder:
         name="mtl-dan",
         columns=NAMES[COLUMNS[outputs]],
         details={
-            "weights": weights_fingerprint(weights),
+            "weights": weights_fingerprint(weights, key),
             "preprocessing": PREPROCESSING,
             "input_size": size,
             "precision": precision,
         },
         resize=partial(resized, size=size),
-        load=partial(_load, weights, outputs, precision),
+        load=partial(_load, weights, outputs, precision, key),
         parts=COLUMNS if both else {},
         crop=crop,
-        wider=None if both else _mtl_dan(weights, "both", precision, crop),
+        wider=None if both else _mtl_dan(weights, "both", precision, crop, key),
     )
 
 
@@ -64,8 +64,8 @@ class Standardised(nn.Module):
         return features
 
 
-def _load(weights: Path, outputs: str, precision: str) -> nn.Module:
-    return Standardised(fuse(load_mtl_dan(weights), PRECISIONS[precision], outputs)).eval()
+def _load(weights: Path, outputs: str, precision: str, key: str | None) -> nn.Module:
+    return Standardised(fuse(load_mtl_dan(weights, key), PRECISIONS[precision], outputs)).eval()
 
 
 def _input_size(weights: Path) -> int:

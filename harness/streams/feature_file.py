@@ -1,0 +1,292 @@
+"""One file of precomputed features, .npy or csv -> (steps, columns), every value checked.
+
+Columns of a csv that number or time the rows, or that say whose rows they are, are not features;
+docs/formats.md lists them.
+"""
+
+import csv
+import itertools
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+from os import PathLike
+from pathlib import Path
+from tokenize import TokenError
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from harness.clips.csv_file import MISSING, check_header, is_running, set_header, text_table
+from harness.clips.csv_form import UNNAMED, CsvForm, csv_form
+from harness.clips.table import some
+from harness.errors import InputError, printable
+
+# Columns that are no features. Names are compared without case, blanks and punctuation.
+# OpenFace: frame, face_id, timestamp, confidence, success. mexca: frame, time. PyAFAR: Frame.
+# MuSe: timestamp, subject_id, segment_id, id, File_ID. LibreFace: frame_idx, frame_time_in_ms.
+# Py-Feat: frame, approx_time, FaceScore, Identity, input. openSMILE: file, name, start, end,
+# frameIndex, frameTime. MediaPipe: timestamp_ms. FaceReader: Video Time.
+_FRAME = (
+    *("frame", "frameidx", "frameindex", "frameid", "framenumber", "framenum", "frameno"),
+    *("framenr", "framecount"),
+)
+_TIME = (
+    *("timestamp", "timestampms", "timestamps", "time", "times", "timesec", "timeseconds"),
+    *("timems", "frametime", "frametimeinms", "approxtime", "videotime", "start", "seconds"),
+)
+_FACE = ("faceid", "facelabel", "identity")
+# Of one value in a file.
+_CLIP = (
+    *("fileid", "clipid", "subjectid", "subject", "participant", "participantid", "personid"),
+    *("videoid", "sampleid"),
+)
+_OTHER = (
+    *("id", "segmentid", "confidence", "success", "facescore", "facedetectionscore"),
+    *("end", "file", "filename", "input", "name"),
+)
+_BOOKKEEPING = frozenset((*_FRAME, *_TIME, *_FACE, *_CLIP, *_OTHER))
+# No features either, where they are a running index of the rows.
+_INDEX = (UNNAMED, "index", "idx", "level0", "row", "step")
+_NUMBER = re.compile(r"[+-]?(\d+([.,]\d*)?|[.,]\d+)(e[+-]?\d+)?|nan", re.IGNORECASE | re.ASCII)
+
+
+@dataclass(frozen=True)
+class FeatureFile:
+    """The features of one clip.
+
+    values: (steps, columns) float32, finite. names: of the columns; None for .npy files.
+    left_out: columns that are no features. face: which of several faces was kept; "" if there is
+    one.
+    """
+
+    values: NDArray[np.float32]
+    names: tuple[str, ...] | None
+    left_out: tuple[str, ...] = ()
+    face: str = ""
+
+
+def read_feature_file(path: str | PathLike[str] | None) -> FeatureFile:
+    """Reads a file of precomputed features.
+
+    Raises:
+        InputError: no file, not readable, not of the shape (steps, features), text, NaN or
+            infinity, an unnamed column, or rows of several clips or faces.
+    """
+    if path is None:
+        raise InputError("no file")
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"{path}: not a file")  # a pipe would be waited for
+    try:
+        found = _npy(path) if path.suffix.lower() == ".npy" else _csv(path)
+    except InputError:
+        raise
+    except (
+        OSError,
+        ValueError,
+        TypeError,
+        EOFError,
+        SyntaxError,
+        OverflowError,
+        TokenError,
+        AttributeError,
+        MemoryError,
+        csv.Error,
+    ) as error:
+        raise InputError(f"{path}: not readable as features: {error}") from error
+    finite = np.isfinite(found.values)
+    if not finite.all():
+        row, column = np.argwhere(~finite)[0]
+        name = f"column {printable(found.names[column])}" if found.names else f"feature {column}"
+        raise InputError(f"{path}: NaN or infinity in row {row}, {name}")
+    return found
+
+
+def _npy(path: Path) -> FeatureFile:
+    # Of a file that promises more than it holds, no more memory is touched than it holds.
+    values = np.load(path, allow_pickle=False)
+    if values.dtype.kind not in "iufb":  # a cast would drop what makes a number complex
+        raise ValueError(f"expected numbers, found {values.dtype}")
+    with np.errstate(over="ignore"):  # reported as infinity
+        array = np.array(values, dtype=np.float32)
+    return FeatureFile(_as_steps(path, array), None)
+
+
+def _as_steps(path: Path, array: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Brings an array into the shape (steps, features).
+
+    A vector is one step, because people squeeze clips of one frame. Of more than two axes, those
+    of length 1 are removed where steps and features can still be told apart.
+    """
+    shape = array.shape
+    if array.ndim > 2:
+        array = array.squeeze()
+        if array.ndim == 1 and shape[-1] != array.size:
+            raise InputError(f"{path}: expected (steps, features), found shape {shape}")
+    if array.ndim == 1:
+        array = array[np.newaxis]
+    if array.ndim != 2 or 0 in array.shape:
+        raise InputError(f"{path}: expected (steps, features), found shape {shape}")
+    return array
+
+
+def _csv(path: Path) -> FeatureFile:
+    form = csv_form(path)
+    header = form.header
+    if _are_values(header):
+        raise ValueError(f"its first row is {', '.join(header[:3])}...; expected column names")
+    check_header(path, header)
+    table = pd.read_csv(path, low_memory=False, **form.options())
+    set_header(path, table, form)
+    if len(table) and pd.isna(table.iat[-1, 0]):
+        # Spreadsheets may end with rows of empty cells.
+        filled = np.flatnonzero(table.notna().any(axis=1))
+        table = table.iloc[: filled[-1] + 1 if filled.size else 0]
+    table = _with_numbers(path, table, form)
+    left_out = [
+        place
+        for place, name in enumerate(header)
+        if _key(name) in _BOOKKEEPING or (_key(name) in _INDEX and _is_index(path, table, place))
+    ]
+    _check_one_clip(path, table, left_out)
+    table, face = _one_face(path, table)
+    used = [place for place in range(len(header)) if place not in left_out]
+    if not used or table.empty:
+        raise InputError(
+            f"{path}: expected (steps, features), found {len(table)} rows and {len(used)} features"
+        )
+    # Much faster than a choice of columns, if no column is text.
+    numeric = all(kind.kind in "iufb" for kind in table.dtypes)
+    numbers = table.to_numpy()[:, used] if numeric else table.iloc[:, used].to_numpy()
+    with np.errstate(over="ignore"):  # reported as infinity
+        values = numbers.astype(np.float32)
+    names = tuple(header[place] for place in used)
+    return FeatureFile(values, names, tuple(header[p] or "(unnamed)" for p in left_out), face)
+
+
+def _with_numbers(path: Path, table: pd.DataFrame, form: CsvForm) -> pd.DataFrame:
+    """Reads the columns again that pandas took for text, such as those with decimal commas.
+
+    Raises:
+        InputError: a column of features holds text.
+    """
+    odd = [
+        place
+        for place, kind in enumerate(table.dtypes)
+        if kind.kind not in "iufb" and _key(form.header[place]) not in _BOOKKEEPING
+    ]
+    if not odd:
+        return table
+    text = text_table(path, form)
+    table = table.iloc[: len(text)].copy()
+    for place in odd:
+        cells = text.iloc[:, place]
+        missing = cells.str.casefold().isin(MISSING)
+        values = pd.to_numeric(cells.mask(missing), errors="coerce")
+        if len(bad := cells[values.isna() & ~missing]):
+            name = form.header[place] or str(place + 1)
+            raise InputError(
+                f"{path}: not readable as features: column {printable(name)} holds text, such as "
+                f"{bad.iloc[0]!r}; expected numbers; remove the column if it is no feature"
+            )
+        table.isetitem(place, values.to_numpy())
+    return table
+
+
+def _is_index(path: Path, table: pd.DataFrame, place: int) -> bool:
+    """Whether a column is a running index, or unnamed and empty.
+
+    Raises:
+        InputError: an unnamed column is neither.
+    """
+    column = table.iloc[:, place]
+    unnamed = table.columns[place] == UNNAMED
+    if is_running(column) or (unnamed and column.isna().all()):
+        return True
+    if unnamed:
+        raise InputError(
+            f"{path}: column {place + 1} has no name; name it in the header, or remove it"
+        )
+    return False
+
+
+def _check_one_clip(path: Path, table: pd.DataFrame, places: list[int]) -> None:
+    """InputError if a column shows that the rows belong to several clips."""
+    for place in places:
+        if _key(str(table.columns[place])) not in _CLIP:
+            continue
+        values = table.iloc[:, place].unique()
+        if len(values) > 1:
+            raise InputError(
+                f"{path}: {table.columns[place]} has {len(values)} values ("
+                f"{some([str(value) for value in values])}); expected the rows of one clip"
+            )
+
+
+def _one_face(path: Path, table: pd.DataFrame) -> tuple[pd.DataFrame, str]:
+    """Keeps one row per frame.
+
+    Of several faces, the one with the most rows is kept (rows with success, where the file has this
+    column); of equal ones the one with the higher mean confidence, then the first in the file.
+
+    Returns:
+        the rows of one face in their order, and a description of the choice; "" if there is none.
+
+    Raises:
+        InputError: a frame has several rows and no column names the face, or frames go backwards.
+    """
+    keys = [_key(str(name)) for name in table.columns]
+    position = _place(keys, (*_FRAME, *_TIME))
+    if position is None:
+        return table, ""
+    values = table.iloc[:, position].to_numpy()
+    if values.dtype.kind in "iuf" and (np.diff(values) > 0).all():
+        return table, ""
+    chosen = ""
+    face = _place(keys, _FACE)
+    if face is not None and table.iloc[:, position].duplicated().any():
+        kept, count = _main_face(table, keys, face)
+        rows = table.iloc[:, face] == kept
+        chosen = f"face {kept} of {count}, {int((~rows).sum())} rows of other faces not used"
+        table = table[rows]
+    column, name = table.iloc[:, position], table.columns[position]
+    if (twice := column[column.duplicated()]).size:
+        raise InputError(
+            f"{path}: {name} {twice.iloc[0]} occurs in several rows; expected one row per step; "
+            "keep one face per frame"
+        )
+    if column.dtype.kind in "iuf" and (np.diff(column) < 0).any():
+        raise InputError(f"{path}: {name} goes backwards; sort the rows by {name}")
+    return table, chosen
+
+
+def _main_face(table: pd.DataFrame, keys: list[str], face: int) -> tuple[object, int]:
+    """The face to keep, and the number of faces."""
+    success, confidence = _place(keys, ("success",)), _place(keys, ("confidence", "facescore"))
+    ranked = pd.DataFrame({"face": table.iloc[:, face]})
+    ranked["rows"] = 1 if success is None else table.iloc[:, success] > 0
+    ranked["confidence"] = 0.0 if confidence is None else table.iloc[:, confidence]
+    faces = ranked.groupby("face", sort=False).agg({"rows": "sum", "confidence": "mean"})
+    best = faces.sort_values(["rows", "confidence"], ascending=False, kind="stable")
+    return best.index[0], len(best)
+
+
+def _place(keys: list[str], names: tuple[str, ...]) -> int | None:
+    return next((keys.index(name) for name in names if name in keys), None)
+
+
+@lru_cache(maxsize=10_000)
+def _key(name: str) -> str:
+    return "".join(character for character in name.casefold() if character.isalnum())
+
+
+def _are_values(header: tuple[str, ...]) -> bool:
+    """Whether the first row is a step instead of a header.
+
+    Names may be numbers, if they are whole and rise; any other number in a header is a value.
+    """
+    numbers = [name for name in header if _NUMBER.fullmatch(name)]
+    whole = all(name.isascii() and name.isdecimal() for name in numbers)
+    rising = whole and all(int(a) < int(b) for a, b in itertools.pairwise(numbers))
+    return bool(numbers) and not rising

@@ -1,0 +1,305 @@
+"""Precomputed features as tools and people write them."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from harness.clips.layouts import read_clips
+from harness.clips.table import ClipTable
+from harness.errors import InputError
+from harness.streams.feature_file import FeatureFile, read_feature_file
+from harness.streams.precomputed import read_foreign
+from tests.trees import authors_tree, muse_tree
+
+
+def read(tmp_path: Path, text: str, encoding: str = "utf-8") -> FeatureFile:
+    file = tmp_path / "c.csv"
+    file.write_text(text, encoding=encoding)
+    return read_feature_file(file)
+
+
+def table_of(folder: Path, files: Mapping[str, str | np.ndarray]) -> ClipTable:
+    """Clips with the given files of features: text of a csv, or an array."""
+    folder.mkdir(exist_ok=True)
+    paths = []
+    for name, content in files.items():
+        paths.append(folder / f"{name}.{'csv' if isinstance(content, str) else 'npy'}")
+        if isinstance(content, str):
+            paths[-1].write_text(content)
+        else:
+            np.save(paths[-1], content)
+    count = len(paths)
+    targets = np.zeros((count, 1), np.float32)
+    return ClipTable(tuple(files), ("train",) * count, targets, ("joy",), tuple(paths), "features")
+
+
+LEFT_OUT = {
+    "index": (",AU01,AU06\n7,1,2\n8,3,4\n", ("(unnamed)",)),
+    "index of every 30th row": (",AU01,AU06\n0,1,2\n30,3,4\n", ("(unnamed)",)),
+    "index saved again": ("Unnamed: 0,AU01,AU06\n0,1,2\n1,3,4\n", ("(unnamed)",)),
+    "index of reset_index": ("index,AU01,AU06\n0,1,2\n1,3,4\n", ("index",)),
+    "empty column": ("AU01,AU06,\n1,2,\n3,4,\n", ("(unnamed)",)),
+    "OpenFace": (
+        "frame, face_id, timestamp, confidence, success, AU01, AU06\n"
+        "1, 0, 0.000, 0.98, 1, 1, 2\n2, 0, 0.033, 0.98, 1, 3, 4\n",
+        ("frame", "face_id", "timestamp", "confidence", "success"),
+    ),
+    "mexca": ("frame,time,AU01,AU06\n0,0,1,2\n5,0.2,3,4\n", ("frame", "time")),
+    "PyAFAR": ("Frame,AU01,AU06\n0,1,2\n1,3,4\n", ("Frame",)),
+    "MuSe": (
+        "timestamp,subject_id,segment_id,id,AU01,AU06\n0,7,1,3,1,2\n500,7,2,4,3,4\n",
+        ("timestamp", "subject_id", "segment_id", "id"),
+    ),
+    "MuSe with ids": (
+        "File_ID,timestamp,AU01,AU06\n[00042],0,1,2\n[00042],250,3,4\n",
+        ("File_ID", "timestamp"),
+    ),
+    "MuSe with numbers": ("File_ID,AU01,AU06\n42,1,2\n42,3,4\n", ("File_ID",)),
+    "LibreFace": ("frame_idx,frame_time_in_ms,AU01,AU06\n0,0,1,2\n1,33,3,4\n", ("frame_idx",)),
+    "openSMILE": (
+        "name;frameTime;AU01;AU06\n'unknown';0.0;1;2\n'unknown';0.01;3;4\n",
+        ("name", "frameTime"),
+    ),
+    "opensmile for Python": (
+        "file,start,end,AU01,AU06\nx.wav,0 days 00:00:00,0 days 00:00:00.020000,1,2\n"
+        "x.wav,0 days 00:00:00.010000,0 days 00:00:00.030000,3,4\n",
+        ("file", "start", "end"),
+    ),
+    "Py-Feat": ("AU01,AU06,input,frame,approx_time\n1,2,a.mp4,0,00:00\n3,4,a.mp4,1,00:01\n", ()),
+    "FaceReader": ("Video Time;Participant;AU01;AU06\n0;7;1;2\n1;7;3;4\n", ("Video Time",)),
+    "units": (
+        "time (s),Frame #,frame_no,AU01,AU06\n0,0,0,1,2\n1,1,1,3,4\n",
+        ("time (s)", "Frame #"),
+    ),
+    "capitals and blanks": (
+        " FRAME ,Face ID, AU01 ,AU06\n0,0,1,2\n1,0,3,4\n",
+        ("FRAME", "Face ID"),
+    ),
+}
+
+
+@pytest.mark.parametrize("tool", LEFT_OUT)
+def test_bookkeeping_columns_are_no_features(tmp_path: Path, tool: str) -> None:
+    text, left_out = LEFT_OUT[tool]
+    found = read(tmp_path, text)
+    assert found.names == ("AU01", "AU06")
+    assert found.values.tolist() == [[1, 2], [3, 4]]
+    assert set(left_out) <= set(found.left_out)
+
+
+SPREADSHEETS = {
+    "semicolons, decimal commas": ("a;b\n0,5;1,25\n2;3\n", "utf-8"),
+    "sep=": ("sep=;\na;b\n0,5;1,25\n2;3\n", "utf-8"),
+    "quoted sep=": ('"sep=;"\na;b\n0.5;1.25\n2;3\n', "utf-8"),
+    "sep=,": ("sep=,\na,b\n0.5,1.25\n2,3\n", "utf-8"),
+    "UTF-8 with BOM": ("a,b\n0.5,1.25\n2,3\n", "utf-8-sig"),
+    "UTF-16": ("a\tb\n0,5\t1,25\n2\t3\n", "utf-16"),
+    "UTF-16, big end first": ("\ufeffa,b\n0.5,1.25\n2,3\n", "utf-16-be"),
+    "blanks behind headers": ("a , b \n0.5 , 1.25\n2,3\n", "utf-8"),
+    "quoted decimal commas": ('a,b\n"0,5","1,25"\n2,3\n', "utf-8"),
+    "empty rows at the end": ("a;b\n0,5;1,25\n2;3\n;\n;\n", "utf-8"),
+    "empty rows at the end, points": ("a,b\n0.5,1.25\n2,3\n,\n", "utf-8"),
+    "old Macintosh lines": ("a,b\r0.5,1.25\r2,3\r", "utf-8"),
+    "vertical bars": ("a|b\n0.5|1.25\n2|3\n", "utf-8"),
+}
+
+
+@pytest.mark.parametrize("form", SPREADSHEETS)
+def test_forms_of_spreadsheets(tmp_path: Path, form: str) -> None:
+    found = read(tmp_path, *SPREADSHEETS[form])
+    assert found.names == ("a", "b")
+    assert found.values.tolist() == [[0.5, 1.25], [2, 3]]
+
+
+REFUSED = {
+    "an unnamed column": (",a\n0.5,1\n0.25,2\n", "column 1 has no name"),
+    "an unnamed column at the end": ("a,\n1,5\n2,3\n", "column 2 has no name"),
+    "a repeated name": ("AU01,au01\n1,2\n", "column au01 occurs twice"),
+    "text": ("a,mood\n1,high\n2,low\n", "column mood holds text, such as 'high'"),
+    "NA": ("a,b\n1,NA\n", "NaN or infinity in row 0, column b"),
+    "a dash": ("a,b\n1,-\n", "NaN or infinity in row 0, column b"),
+    "an empty cell": ("a,b\n1,2\n3,\n", "NaN or infinity in row 1, column b"),
+    "both decimal marks": ("a;b\n0,5;0.5\n", r"decimal commas \(0,5\) and decimal points"),
+    "thousands": ("a;b\n1,234;2,345\n", "1,234 may be a thousand"),
+    "thousands and points": ('a,b\n"1,234.5",2\n', "column a holds text"),
+    "decimal commas between commas": ("a,b\n0,5,0,25\n", "more cells than its header .decimal"),
+    "two separators": ("a,b;c\n1,2;3\n", "separated by commas or semicolons; save as UTF-8 csv"),
+    "blanks": ("a b c\n1 2 3\n", "looks like cells separated by blanks; save as"),
+    "no header, ids": ("[00042],0.5,0.25\n[00042],0.5,0.75\n", "expected column names"),
+    "no header, decimal commas": ("0,5;0;1\n0,5;0;1\n0;1;1\n", "expected column names"),
+    "only bookkeeping": ("frame,time\n0,0\n1,1\n", "found 2 rows and 0 features"),
+    "two clips": ("File_ID,a\n[1],1\n[2],2\n", r"File_ID has 2 values \(\[1\], \[2\]\)"),
+    "two rows a frame": ("frame,a\n0,1\n0,2\n", "frame 0 occurs in several rows"),
+    "two rows a time": ("timestamp,a\n0,1\n0.5,2\n0.5,3\n", "timestamp 0.5 occurs in several"),
+    "two texts of time": ("start,a\n0 days,1\n0 days,2\n", "start 0 days occurs in several"),
+    "a face twice in a frame": ("frame,face_id,a\n0,0,1\n0,0,2\n", "frame 0 occurs in several"),
+    "rows out of order": ("frame,a\n2,1\n0,2\n1,3\n", "frame goes backwards"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_doubtful_files_are_refused(tmp_path: Path, case: str) -> None:
+    text, message = REFUSED[case]
+    with pytest.raises(InputError, match=message):
+        read(tmp_path, text)
+
+
+FACES = {
+    "more rows": ("frame,face_id,a\n0,0,9\n0,1,1\n1,1,2\n2,1,3\n", "face 1 of 2, 1 rows"),
+    "more success": (
+        "frame,face_id,success,a\n0,5,0,9\n0,6,1,1\n1,5,1,9\n1,6,1,2\n2,5,0,9\n2,6,1,3\n",
+        "face 6 of 2, 3 rows",
+    ),
+    "more confidence": (
+        "frame,face_id,confidence,a\n0,0,.2,9\n0,1,.9,1\n1,0,.2,9\n1,1,.9,2\n2,0,.2,9\n2,1,.9,3\n",
+        "face 1 of 2, 3 rows",
+    ),
+    "first of equals": (
+        "frame,face_id,a\n0,3,1\n0,1,9\n1,3,2\n1,1,9\n2,3,3\n2,1,9\n",
+        "face 3 of 2, 3 rows",
+    ),
+    "labels": ("time,face_label,a\n0,x,1\n0,y,9\n1,x,2\n2,x,3\n", "face x of 2, 1 rows"),
+}
+
+
+@pytest.mark.parametrize("rule", FACES)
+def test_one_of_several_faces_is_kept(tmp_path: Path, rule: str) -> None:
+    text, described = FACES[rule]
+    found = read(tmp_path, text)
+    assert found.values[:, 0].tolist() == [1, 2, 3]
+    assert found.face.startswith(described)
+
+
+def test_faces_that_follow_each_other_are_all_kept(tmp_path: Path) -> None:
+    found = read(tmp_path, "frame,face_id,a\n0,0,1\n1,0,2\n2,1,3\n")
+    assert found.values[:, 0].tolist() == [1, 2, 3]
+    assert found.face == ""
+
+
+@pytest.mark.parametrize(
+    ("shape", "steps"),
+    [
+        ((22,), 1),
+        ((1, 22), 1),
+        ((1, 1, 22), 1),
+        ((1, 4, 22), 4),
+        ((4, 1, 22), 4),
+        ((4, 22, 1, 1), 4),
+    ],
+)
+@pytest.mark.parametrize("suffix", [".npy", ".NPY"])
+def test_squeezed_arrays_are_steps(
+    tmp_path: Path, shape: tuple[int, ...], steps: int, suffix: str
+) -> None:
+    values = np.arange(np.prod(shape), dtype=np.float32)
+    with (tmp_path / f"c{suffix}").open("wb") as file:
+        np.save(file, values.reshape(shape))
+    found = read_feature_file(tmp_path / f"c{suffix}").values
+    assert np.array_equal(found, values.reshape(steps, 22))
+
+
+@pytest.mark.parametrize("shape", [(), (0,), (1, 22, 1), (2, 3, 22), (0, 22)])
+def test_arrays_of_doubtful_shape_are_refused(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    np.save(tmp_path / "c.npy", np.ones(shape))
+    with pytest.raises(InputError, match="found shape"):
+        read_feature_file(tmp_path / "c.npy")
+
+
+def test_vectors_are_clips_of_one_step(tmp_path: Path) -> None:
+    clips = table_of(tmp_path, {"a": np.ones(6), "b": np.ones((3, 6)), "c": np.ones(6)})
+    frames, problems, columns = read_foreign(clips)
+    assert (np.diff(frames.offsets).tolist(), problems) == ([1, 3, 1], {})
+    assert (columns.names, columns.count) == (None, 6)
+    with pytest.raises(InputError, match=r"a vector is one step\): 5 in b; 6 in a"):
+        read_foreign(table_of(tmp_path, {"a": np.ones(6), "b": np.ones(5)}))
+
+
+def test_columns_are_matched_by_name_across_clips(tmp_path: Path) -> None:
+    clips = table_of(tmp_path, {"a": "AU01,AU06\n1,2\n", "b": "au06, AU01 \n4,3\n"})
+    frames, _, columns = read_foreign(clips)
+    assert frames.features.tolist() == [[1, 2], [3, 4]]
+    assert columns.names == ("AU01", "AU06")
+
+
+def test_columns_are_brought_into_the_order_of_a_study(tmp_path: Path) -> None:
+    clips = table_of(tmp_path, {"a": "AU01,AU06\n1,2\n", "b": "AU06,AU01\n4,3\n"})
+    frames, _, columns = read_foreign(clips, ("AU06", "AU01"))
+    assert frames.features.tolist() == [[2, 1], [4, 3]]
+    assert columns.names == ("AU06", "AU01")
+    with pytest.raises(InputError, match="not those of the study: a lacks AU12 and has AU06"):
+        read_foreign(clips, ("AU01", "AU12"))
+    with pytest.raises(InputError, match="a have no column names"):
+        read_foreign(table_of(tmp_path, {"a": np.ones(2)}), ("AU01", "AU06"))
+
+
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [
+        ("AU01,AU12\n1,2\n", "c lacks AU06 and has AU12, unlike a, b; give"),
+        ("AU01\n1\n", "c lacks AU06, unlike a, b"),
+        ("AU01,AU06,AU12\n1,2,3\n", "c has AU12, unlike a, b"),
+        (np.ones((2, 2)), "npy without column names in c; csv with names in a, b"),
+    ],
+)
+def test_clips_of_other_columns_are_refused(
+    tmp_path: Path, other: str | np.ndarray, message: str
+) -> None:
+    usual = "AU01,AU06\n1,2\n"
+    with pytest.raises(InputError, match=message):
+        read_foreign(table_of(tmp_path, {"a": usual, "b": usual, "c": other}))
+
+
+def test_what_is_used_is_listed(tmp_path: Path) -> None:
+    clips = table_of(
+        tmp_path / "FAUs",
+        {
+            "a": "frame,face_id,AU06\n0,0,2\n0,1,9\n1,0,1\n",
+            "b": "frame,time,AU06\n0,0,2\n1,.1,4\n",
+        },
+    )
+    _, _, columns = read_foreign(clips)
+    assert columns.lines() == [
+        "1 features of the set FAUs: AU06",
+        "columns that are not used as features: frame, face_id, time",
+        "1 feature files hold several faces; the one with the most rows is used: a (face 0 of 2, 1 "
+        "rows of other faces not used)",
+    ]
+
+
+@pytest.mark.parametrize("kind", ["csv", "npy"])
+def test_columns_like_counters_and_ids_are_noted(tmp_path: Path, kind: str) -> None:
+    rng = np.random.default_rng(0)
+    files: dict[str, str | np.ndarray] = {}
+    for number in range(3):
+        table = pd.DataFrame(rng.random((4, 2)), columns=["AU01", "AU06"])
+        table.insert(0, "tick", np.round(0.0333 * np.arange(4) + number, 2))
+        table["age"], table["camera"] = 20 + number, 1
+        csv = kind == "csv"
+        files[f"c{number}"] = table.to_csv(index=False) if csv else table.to_numpy(np.float32)
+    counter, person = read_foreign(table_of(tmp_path, files))[2].notes
+    first, last = ("tick", "age") if kind == "csv" else ("feature 0", "feature 3")
+    assert counter.startswith(f"{first}: rises by a constant step in every clip; used as a feature")
+    assert person.startswith(f"{last}: is constant in every clip and differs between clips")
+
+
+def test_the_set_is_the_folder_of_all_files(tmp_path: Path) -> None:
+    (tmp_path / "authors").mkdir()
+    clips = read_clips(authors_tree(tmp_path / "authors", "features"))
+    assert read_foreign(clips)[2].set_name == "MTL_features"
+    muse = read_clips(muse_tree(tmp_path), features="FAUs")
+    columns = read_foreign(muse)[2]
+    assert (columns.set_name, columns.count) == ("FAUs", 5)
+    assert columns.left_out == ("timestamp", "subject_id")
+
+
+def test_noise_with_an_index_gives_the_same_features_as_without(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    recording = pd.DataFrame(rng.random((40, 3)), columns=["a", "b", "c"])
+    parts = {f"c{n}": recording.iloc[10 * n : 10 * n + 10] for n in range(4)}
+    with_index = {clip: part.to_csv() for clip, part in parts.items()}
+    without = {clip: part.to_csv(index=False) for clip, part in parts.items()}
+    found = read_foreign(table_of(tmp_path / "x", with_index))[0].features
+    assert np.array_equal(found, read_foreign(table_of(tmp_path / "y", without))[0].features)
