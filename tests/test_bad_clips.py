@@ -130,7 +130,7 @@ def run(root: Path, tmp_path: Path, stride: int, crop: str) -> tuple[dict[str, s
     clips, encoder = real_sources(root, save_tiny(tmp_path / "net.safetensors"), crop=crop)
     assert encoder is not None
     cache = tmp_path / "cache"
-    done, _ = extract_features(clips, encoder, cache, (stride,), CPU, silent)
+    done, *_ = extract_features(clips, encoder, cache, (stride,), CPU, silent)
     assert done.clips == len(clips), "one bad clip ends nothing"
     store = feature_store(encoder, cache)
     keys = list(zip(clips.clip_ids, sources(clips), strict=True))
