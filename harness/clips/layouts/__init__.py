@@ -64,13 +64,12 @@ def read_new_clips(
         InputError: as `read_clips`, except for what only a search needs; no clip has a file.
     """
     _require_folder(root)
+    videos = None
     if layout is None and not any(known.recognise(root) for known in LAYOUTS.values()):
         videos = read_videos(root)
-        if videos is not None:
-            return videos
-    clips = _read(root, layout, features)
+    clips = _read(root, layout, features) if videos is None else videos
     if strict and clips.notes:
-        raise InputError(f"{clips.notes[0]} (--strict; leave it out to bear that)")
+        raise InputError(f"{clips.notes[0]} (--strict; without it this is a warning)")
     if not any(clips.paths):
         raise InputError(
             f"{root}: none of {len(clips)} clips has a file; are names and ids the same?"
