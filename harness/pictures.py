@@ -17,8 +17,9 @@ from harness.errors import InputError
 MAX_PIXELS = 8192 * 8192
 #: Suffixes of image files, in lower case. The content decides how a file is decoded.
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
-# PIL warns of large pictures, which are refused here by name.
+# PIL warns of large pictures, which are refused here by name, and of metadata that is not read.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 # No other format: PIL passes PostScript to an interpreter.
 _FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF")
 # What decoders raise on damaged files.

@@ -86,7 +86,7 @@ def _parsed(stems: Sequence[str]) -> list[_Name]:
     """
     parts = [_NUMBER.split(stem.casefold()) for stem in stems]
     runs = [run for name in parts for run in name[1::2]]
-    behind = [run.replace(",", ".").split(".") for run in runs]
+    behind = [run.partition("e")[0].replace(",", ".").split(".") for run in runs]
     # Written decimals have equally many digits, or no zero at the end.
     digits = [run[1] for run in behind if len(run) == 2]
     decimal = len({len(d) for d in digits}) < 2 or not any(

@@ -141,7 +141,7 @@ class _Film:
     """
 
     def __init__(self, path: Path, container: InputContainer) -> None:
-        self.stream, self._count = _video_stream(path, container)
+        self.stream, self._choice = _video_stream(path, container)
         self._container = container
         self._packets = 0
         # Presentation times of packets that cannot be decoded, where known; why the last one.
@@ -194,13 +194,7 @@ class _Film:
                 f"ends after frame {last} at {self._reached:.1f} s, but announces "
                 f"{self._stated:.1f} s{self._interruption}"
             )
-        if self._count > 1:
-            codec = self.stream.codec_context
-            found.append(
-                f"holds {self._count} video streams; stream {self.stream.index} "
-                f"({codec.width} x {codec.height} pixels) is read"
-            )
-        return found
+        return [*found, self._choice] if self._choice else found
 
     def _read(self) -> Iterator[_Packet]:
         """The packets of the stream. The last one is empty and flushes the decoder."""
@@ -211,7 +205,7 @@ class _Film:
                 if time is not None:
                     end = float((time + (packet.duration or 0)) * packet.time_base)
                     self._reached = max(self._reached, end)
-                if packet.stream_index == self.stream.index:
+                if packet.stream.index == self.stream.index:
                     self._packets += packet.size > 0
                     yield packet
         except FFmpegError as error:
@@ -271,8 +265,8 @@ class _Film:
         return float(((stream.start_time or 0) + stream.duration) * stream.time_base)
 
 
-def _video_stream(path: Path, container: InputContainer) -> tuple[VideoStream, int]:
-    """The stream that ffmpeg chooses, and how many there are."""
+def _video_stream(path: Path, container: InputContainer) -> tuple[VideoStream, str]:
+    """The stream that ffmpeg chooses, and a line on the choice where there are several."""
     moving = [
         stream
         for stream in container.streams.video
@@ -285,7 +279,12 @@ def _video_stream(path: Path, container: InputContainer) -> tuple[VideoStream, i
     # Threads within a clip cost half as much again as they give; every core has a clip of its own.
     chosen.codec_context.thread_count = 1
     chosen.codec_context.options = {"max_pixels": str(MAX_PIXELS)}
-    return chosen, len(moving)
+    if len(moving) == 1:
+        return chosen, ""
+    size = f"{chosen.codec_context.width} x {chosen.codec_context.height}"
+    return chosen, (
+        f"holds {len(moving)} video streams; stream {chosen.index} ({size} pixels) is read"
+    )
 
 
 def _places(packets: Sequence[_Packet]) -> dict[int, int]:
