@@ -353,6 +353,17 @@ def test_a_playlist_opens_no_other_file(tmp_path: Path) -> None:
         list(sampled_frames(tmp_path / "v.mp4", [1]))
 
 
+def test_frames_that_are_lost_without_an_error_are_reported(tmp_path: Path) -> None:
+    """HEVC gives nothing between a lost frame and the next key frame, as with ffmpeg."""
+    whole = make_noise(
+        tmp_path / "v.mp4", 120, {"x265-params": "log-level=none:keyint=-1:scenecut=0"}, "libx265"
+    )
+    path = damaged(whole, {7}, tmp_path / "d.mp4")
+    message = r"1 of 120 packets cannot .* no frame after frame \d+ at 0\.\d s can be decoded"
+    with pytest.raises(InputError, match=message):
+        list(sampled_frames(path, [10]))
+
+
 def test_pictures_of_absurd_size_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

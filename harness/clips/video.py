@@ -148,8 +148,9 @@ class _Film:
         self._lost: list[int] = []
         self._undecoded, self._reason = 0, ""
         self._interruption = ""
-        # Seconds up to which there is data, and up to which there should be.
-        self._reached = 0.0
+        # Seconds at which the data of all streams that are read ends, at which the last packet of
+        # the film begins, and at which the last decoded frame begins.
+        self._reached = self._last = self._shown = 0.0
         names = container.format.name.split(",")
         self._states_streams = any(name in names for name in _STATE_STREAMS)
         self._stated = self._stated_seconds()
@@ -184,8 +185,14 @@ class _Film:
         found = []
         if self._undecoded:
             found.append(
-                f"{self._undecoded} of {self._packets} packets cannot be decoded, "
-                f"their frames are missing ({self._reason})"
+                f"{self._undecoded} of {self._packets} packets cannot be decoded, so that "
+                f"frames are missing ({self._reason})"
+            )
+        # Some decoders give nothing, and no error, until the next key frame.
+        if self._shown < (1 - _MISSING) * self._last - 1:
+            found.append(
+                f"no frame after frame {last} at {self._shown:.1f} s can be decoded, but there are "
+                f"packets up to {self._last:.1f} s"
             )
         # A download that was cut off decodes without an error as far as it goes.
         short = self._reached < (1 - _MISSING) * self._stated - 1
@@ -203,10 +210,12 @@ class _Film:
             for packet in self._container.demux(*streams):
                 time = packet.dts if packet.pts is None else packet.pts
                 if time is not None:
-                    end = float((time + (packet.duration or 0)) * packet.time_base)
+                    begin = float(time * packet.time_base)
+                    end = begin + float((packet.duration or 0) * packet.time_base)
                     self._reached = max(self._reached, end)
                 if packet.stream.index == self.stream.index:
                     self._packets += packet.size > 0
+                    self._last = max(self._last, begin if time is not None else 0.0)
                     yield packet
         except FFmpegError as error:
             # As ffmpeg does: this is the end of the film, and the decoder gives what it holds.
@@ -219,7 +228,9 @@ class _Film:
         if not packet.size and not ends:
             return []  # avi repeats a frame so; the decoder would take it for the end
         try:
-            return self.stream.codec_context.decode(packet if packet.size else None)
+            frames = self.stream.codec_context.decode(packet if packet.size else None)
+            self._shown = max([self._shown, *(frame.time or 0.0 for frame in frames)])
+            return frames
         except FFmpegError as error:
             self._undecoded += 1
             self._reason = error.strerror or str(error)
