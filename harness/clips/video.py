@@ -81,11 +81,14 @@ def sampled_frames(
             f"or mxf: {error.strerror}"
         ) from error
     index = -1
-    with container:
-        film = _Film(path, container)
-        for index, frame in film.frames(wanted):
-            if wanted(index):
-                yield index, _rgb(frame, film.stream)
+    try:
+        with container:
+            film = _Film(path, container)
+            for index, frame in film.frames(wanted):
+                if wanted(index):
+                    yield index, _rgb(frame, film.stream)
+    except FFmpegError as error:
+        raise InputError(f"{path}: cannot be read after frame {index}: {error.strerror}") from error
     if problems := film.problems(index):
         raise InputError(f"{path}: {'; '.join(problems)}")
 
@@ -320,6 +323,8 @@ def _rgb(frame: VideoFrame, stream: VideoStream) -> NDArray[np.uint8]:
         width = round(width * shape)
     elif _SQUARE < 1 / shape <= _WIDEST:
         height = round(height / shape)
+    if width * height > MAX_PIXELS:
+        width, height = frame.width, frame.height
     picture = np.asarray(
         frame.to_ndarray(format="rgb24", width=width, height=height), dtype=np.uint8
     )
