@@ -16,9 +16,11 @@ from harness.pretraining.faces import Pictures
 from harness.streams.extraction import Extractor, extract, sources
 from harness.streams.sequences import FrameFeatures
 from harness.streams.store import FeatureStore, Recipe
+from tests.commands import command
 from tests.faces import write_faces
+from tests.networks import save_tiny
 from tests.pictures import pattern, save_16_bit, save_turned
-from tests.videos import set_matrix, write_lossless
+from tests.videos import make_streams, set_matrix, write_lossless
 
 FRAMES = 5
 Pixels = NDArray[np.uint8]
@@ -178,3 +180,42 @@ def test_annotated_faces_are_upright_for_pretraining(tmp_path: Path, orientation
         expected = upright[place][0]
         assert torch.equal(read[place][0], expected)
         assert torch.equal(held[place][0], expected)
+
+
+@pytest.mark.slow
+def test_the_command_reports_what_it_chose_and_left_out(tmp_path: Path) -> None:
+    """Lines on the terminal, for films and for images, and the same in the csv of clip issues."""
+    films, images = tmp_path / "films", tmp_path / "images"
+    write_films(films)
+    write_images(images)
+    for root, names in ((films, list(MATRICES)), (images, list(IMAGES))):
+        rows = [f"{name},{'val' if k == 1 else 'train'},0.{k % 10}" for k, name in enumerate(names)]
+        (root / "clips.csv").write_text("\n".join(["clip_id,split,joy", *rows]) + "\n")
+    make_streams(films / "clips" / "plain.mp4", [(48, 32), (96, 64)], 1)
+    (films / "clips" / "more").mkdir()
+    (films / "clips" / "notes.txt").touch()
+    (images / "frames" / "plain" / "9.gif").write_bytes(b"GIF89a")
+    (images / "frames" / "seconds" / "cover.jpg").touch()
+    weights = save_tiny(tmp_path / "net.safetensors")
+    expected = {
+        films: (
+            "1 files are not read: notes.txt",
+            "1 subfolders are not read: more",
+            "1 clips have problems: plain (",
+            "holds 2 video streams; stream 1 (96 x 64 pixels) is read",
+        ),
+        images: (
+            "2 clips have problems: plain (",
+            "1 files are not read: 9.gif",
+            "the image names have 2 forms (0.png, cover.jpg)",
+        ),
+    }
+    for root, lines in expected.items():
+        given = ["--data", root, "--weights", weights, "--crop", "none", "--stride", 1]
+        done = command("extract", *given, "--results", tmp_path / "results")
+        assert done.returncode == 0, done.stderr
+        for line in lines:
+            assert line in done.stdout
+        listed = (tmp_path / "results" / ".cache" / f"{root.name}-gaps.csv").read_text()
+        assert "plain," in listed
+        assert command("extract", *given, "--strict", "--results", tmp_path).returncode == 1
