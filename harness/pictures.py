@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 from harness.errors import InputError
 
@@ -44,8 +44,9 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-# Tags of TIFF.
-_BITS_PER_SAMPLE, _PHOTOMETRIC, _WHITE_IS_ZERO = 258, 262, 0
+# Tags of TIFF, and one value of each.
+_BITS_PER_SAMPLE, _PHOTOMETRIC, _PLANAR = 258, 262, 284
+_WHITE_IS_ZERO, _SEPARATE = 0, 2
 
 
 def read_picture(file: Path, size: int | None = None) -> NDArray[np.uint8]:
@@ -68,7 +69,8 @@ def read_picture(file: Path, size: int | None = None) -> NDArray[np.uint8]:
     if not file.is_file():
         raise InputError(f"{file}: not a file")  # opening a pipe would wait
     try:
-        with Image.open(file, formats=_FORMATS) as image:
+        # Not by its path: PIL maps some files into memory, and then reads turned TIFFs wrongly.
+        with file.open("rb") as content, Image.open(content, formats=_FORMATS) as image:
             _check(file, image)
             image.load()
             picture = _rgb(file, image)
@@ -80,6 +82,9 @@ def read_picture(file: Path, size: int | None = None) -> NDArray[np.uint8]:
             return np.array(picture, dtype=np.uint8)
     except InputError:
         raise
+    except UnidentifiedImageError as error:
+        expected = "expected JPEG, PNG, BMP, WebP or TIFF"
+        raise InputError(f"{file}: not a readable image: {expected}") from error
     except _DAMAGE as error:
         raise InputError(f"{file}: not a readable image: {error}") from error
 
@@ -93,6 +98,13 @@ def _check(file: Path, image: Image.Image) -> None:
     # The further pictures of a JPEG (MPO) are previews, depth and gain maps of the first.
     if getattr(image, "is_animated", False) and image.format != "MPO":
         raise InputError(f"{file}: holds several pictures; expected one, save each as a file")
+    tags = getattr(image, "tag_v2", {})
+    if tags.get(_PLANAR) == _SEPARATE and max(tags.get(_BITS_PER_SAMPLE, (8,))) > 8:
+        # PIL takes the halves of such samples for samples.
+        raise InputError(
+            f"{file}: not a readable image: separate planes of more than 8 bits a sample; "
+            "save it with interleaved samples"
+        )
 
 
 def _rgb(file: Path, image: Image.Image) -> Image.Image:
@@ -115,7 +127,9 @@ def _from_16_bits(image: Image.Image) -> Image.Image:
     """Grey of 9 to 16 bits -> grey of 8. PIL itself clips instead of scaling."""
     tags = getattr(image, "tag_v2", {})
     bits = tags.get(_BITS_PER_SAMPLE, (16,))[0]
-    samples = np.asarray(image).astype(np.int64) >> (bits - 8)
+    full = np.asarray(image).astype(np.int64)
+    # PNG's transparent grey becomes black, as in `_rgb`.
+    samples = np.where(full == image.info.get("transparency", -1), 0, full) >> (bits - 8)
     if tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO:
         samples = 255 - samples
     return Image.fromarray(samples.astype(np.uint8))

@@ -35,6 +35,32 @@ def test_a_jpeg_is_turned_as_its_pixels_are(tmp_path: Path, orientation: int) ->
     np.testing.assert_array_equal(stored_as(read, orientation), read_picture(plain))
 
 
+TIFFS = {
+    "grey": UPRIGHT[:, :, 0],
+    "16-bit grey": UPRIGHT[:, :, 0].astype(np.uint16) * 257,
+    "rgba": np.dstack([UPRIGHT, np.full(UPRIGHT.shape[:2], 255, np.uint8)]),
+    "1-bit": UPRIGHT[:, :, 0] > 127,
+}
+
+
+@pytest.mark.parametrize("name", TIFFS)
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("compression", [None, "tiff_lzw"])
+def test_every_kind_of_tiff_is_turned(
+    tmp_path: Path, name: str, orientation: int, compression: str | None
+) -> None:
+    samples = TIFFS[name]
+    stored = stored_as(np.atleast_3d(samples), orientation).reshape(
+        *stored_as(UPRIGHT, orientation).shape[:2], *samples.shape[2:]
+    )
+    exif = Image.Exif()
+    exif[274] = orientation
+    Image.fromarray(stored).save(tmp_path / "t.tif", exif=exif, compression=compression)
+    Image.fromarray(samples).save(tmp_path / "plain.png")
+    read = read_picture(tmp_path / "t.tif")
+    np.testing.assert_array_equal(read, read_picture(tmp_path / "plain.png"))
+
+
 @pytest.mark.parametrize("orientation", [0, 9, 65535])
 def test_orientations_that_do_not_exist_change_nothing(tmp_path: Path, orientation: int) -> None:
     exif = Image.Exif()
@@ -126,6 +152,20 @@ SAMPLES: dict[str, tuple[str, Callable[[Path], object], NDArray[np.generic]]] = 
         lambda file: palette(COLOURS).save(file, transparency=bytes([255, 0, 255, 255])),
         BLACKENED,
     ),
+    "16-bit grey png, a shade transparent": (
+        ".png",
+        lambda file: Image.fromarray(PAINTED[:, :, 0].astype(np.uint16) * 257).save(
+            file, transparency=200 * 257
+        ),
+        np.where(PAINTED[:, :, 0] == 200, 0, PAINTED[:, :, 0]),
+    ),
+    "8-bit separate planes": (
+        ".tif",
+        lambda file: tifffile.imwrite(
+            file, UPRIGHT.transpose(2, 0, 1), photometric="rgb", planarconfig="separate"
+        ),
+        UPRIGHT,
+    ),
     "opaque rgba": (
         ".png",
         lambda file: Image.fromarray(np.dstack([UPRIGHT, OPAQUE])).save(file),
@@ -188,6 +228,16 @@ REFUSED: dict[str, tuple[str, Callable[[Path], object], str]] = {
         ".tif",
         lambda file: tifffile.imwrite(file, np.ones((4, 4, 3), np.float32), photometric="rgb"),
         "not a readable image",
+    ),
+    "separate planes of 16 bits": (
+        ".tif",
+        lambda file: tifffile.imwrite(
+            file,
+            UPRIGHT.transpose(2, 0, 1).astype(np.uint16),
+            photometric="rgb",
+            planarconfig="separate",
+        ),
+        "separate planes of more than 8 bits",
     ),
     "an animation": (
         ".webp",
