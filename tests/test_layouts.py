@@ -158,6 +158,18 @@ def test_what_a_folder_of_videos_holds_is_read_or_reported(
             read_new_clips(tmp_path, strict=True)
 
 
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [(["day1/", "day2/"], "2 subfolders are not read: day1, day2"), (["a.rm"], "1 files .* a.rm")],
+)
+def test_a_folder_without_any_video_says_what_it_holds(
+    tmp_path: Path, names: list[str], message: str
+) -> None:
+    lay(tmp_path, names)
+    with pytest.raises(InputError, match=f"{message}.*; expected videos, data_info"):
+        read_new_clips(tmp_path)
+
+
 @pytest.mark.parametrize("folder", ["clips", "frames", "features"])
 def test_beside_labels_what_is_not_read_is_reported(tmp_path: Path, folder: str) -> None:
     plain_tree(tmp_path, folder)
