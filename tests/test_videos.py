@@ -319,6 +319,16 @@ def test_the_last_frame_may_stand_for_long(tmp_path: Path) -> None:
     assert list(shades(tmp_path / "v.mp4", [1])) == [0, 1, 2, 3]
 
 
+@pytest.mark.parametrize("form", ["mp4", "mkv"])
+def test_interlaced_frames_are_whole_frames(tmp_path: Path, form: str) -> None:
+    options = {"x264-params": "tff=1:bframes=2", "flags": "+ildct+ilme"}
+    whole = make_noise(tmp_path / "v.mp4", 40, options)
+    with av.open(str(whole)) as container:
+        assert next(container.decode(video=0)).interlaced_frame
+    path = without_first(whole, 0, tmp_path / f"w.{form}")
+    assert list(shades(path, [13])) == [0, 13, 26, 39]
+
+
 @pytest.mark.parametrize("pixels", ["gray", "yuv444p", "yuv420p10le"])
 def test_other_pixels_than_phones_make(tmp_path: Path, pixels: str) -> None:
     with av.open(str(tmp_path / "v.mkv"), "w", format="matroska") as container:

@@ -40,8 +40,6 @@ _STATE_STREAMS = ("mov", "avi")
 _MISSING = 0.1
 # Limits for holding all packets of a film in memory: number of frames, bytes of the file.
 _LISTED, _HELD = 20_000, 64 * 2**20
-# AVFieldOrder: unknown, progressive. Elsewhere a packet may hold a field, half of a frame.
-_WHOLE_FRAMES = (0, 1)
 # Width over height of a pixel. Closer to 1 is rounding by the encoder; further is an error.
 _SQUARE, _WIDEST = 1.02, 4.0
 
@@ -74,7 +72,8 @@ def sampled_frames(
         return index not in skip and any(index % stride == 0 for stride in strides)
 
     try:
-        container = av.open(str(path), options=_OPENING)
+        # Not `options`, with which PyAV before 18 crashes where streams appear late (mpg).
+        container = av.open(str(path), container_options=_OPENING)
     except (FFmpegError, OSError) as error:
         raise InputError(
             f"{path}: cannot be opened as mp4, mov, mkv, webm, avi, wmv, mpeg, mts, flv, ogv, dv "
@@ -167,7 +166,6 @@ class _Film:
         if (
             "mov" in self._container.format.name
             and self.stream.codec_context.name in ("h264", "hevc")
-            and self.stream.codec_context.field_order in _WHOLE_FRAMES
             and 0 < self.stream.frames <= _LISTED
             and self._container.size <= _HELD
         ):
@@ -231,15 +229,16 @@ class _Film:
         if not packet.size and not ends:
             return []  # avi repeats a frame so; the decoder would take it for the end
         try:
-            frames = self.stream.codec_context.decode(packet if packet.size else None)
-            self._shown = max([self._shown, *(frame.time or 0.0 for frame in frames)])
-            return frames
+            frames = self.stream.decode(packet if packet.size else None)
         except FFmpegError as error:
             self._undecoded += 1
             self._reason = error.strerror or str(error)
             if packet.pts is not None:
                 insort(self._lost, packet.pts)
             return []
+        unit = self.stream.time_base or 0
+        self._shown = max([self._shown, *(float((f.pts or 0) * unit) for f in frames)])
+        return frames
 
     def _by_count(self, packets: Iterable[_Packet]) -> Iterator[tuple[int, VideoFrame]]:
         """Decodes everything and counts frames, those of undecodable packets included."""
@@ -254,7 +253,7 @@ class _Film:
             yield index, frame
 
     def _by_place(
-        self, packets: Iterable[_Packet], places: dict[int, int], wanted: Callable[[int], bool]
+        self, packets: Sequence[_Packet], places: dict[int, int], wanted: Callable[[int], bool]
     ) -> Iterator[tuple[int, VideoFrame]]:
         """Counts packets in order of their times. places: the position by time."""
         first: int | None = None
@@ -265,6 +264,12 @@ class _Film:
             needed = needed or wanted((place or 0) - (first or 0))
             self.stream.codec_context.skip_frame = "DEFAULT" if needed else "NONREF"
             for frame in self._decoded(packet):
+                if first is None and frame.interlaced_frame:
+                    # A packet may hold a field, half of a frame. Nothing was given until now.
+                    self.stream.codec_context.flush_buffers()
+                    self._undecoded, self._lost = 0, []
+                    yield from self._by_count(packets)
+                    return
                 if frame.pts is not None:  # frames have the times of their packets
                     first = places[frame.pts] if first is None else first
                     yield places[frame.pts] - first, frame
