@@ -24,6 +24,7 @@ from tests.videos import (
     make_streams,
     make_uneven,
     make_video,
+    make_with_cover,
     make_with_sound,
     set_matrix,
     turn,
@@ -338,6 +339,10 @@ def test_other_pixels_than_phones_make(tmp_path: Path, pixels: str) -> None:
         container.mux(stream.encode(frame))
         container.mux(stream.encode())
     assert abs(shades(tmp_path / "v.mkv", [1])[0] - 128) < 4
+
+
+def test_a_cover_is_no_stream(tmp_path: Path) -> None:
+    assert list(shades(make_with_cover(tmp_path / "v.mp4", 20), [9])) == [0, 9, 18]
 
 
 def test_a_song_with_a_cover_is_no_film(tmp_path: Path) -> None:

@@ -128,6 +128,24 @@ def make_streams(path: Path, sizes: list[tuple[int, int]], default: int, frames:
     return path
 
 
+def make_with_cover(path: Path, frames: int) -> Path:
+    """An mp4 whose frame k is a grey of about 5 k, with a larger picture as its cover."""
+    with av.open(str(path), "w", format="mp4") as container:
+        film = container.add_stream("libx264", rate=30)
+        film.width, film.height, film.pix_fmt = 48, 32, "yuv420p"
+        cover = container.add_stream("mjpeg", rate=1)
+        cover.width, cover.height, cover.pix_fmt = 480, 320, "yuvj420p"
+        cover.disposition = av.stream.Disposition.attached_pic
+        container.start_encoding()
+        for k in range(frames):
+            container.mux(film.encode(av.VideoFrame.from_ndarray(grey(5 * k), format="rgb24")))
+        container.mux(film.encode())
+        picture = av.VideoFrame.from_ndarray(grey(9, 320, 480), format="rgb24")
+        container.mux(cover.encode(picture))
+        container.mux(cover.encode())
+    return path
+
+
 def make_with_sound(path: Path, codec: str, sound: str, seconds: float, heard: float) -> Path:
     """Greys for some seconds, and silence for `heard` seconds."""
     rate = 44100 if sound == "wmav2" else 48000
