@@ -94,7 +94,8 @@ def test_a_crop_is_square_around_the_box() -> None:
     assert (rows.min() + rows.max(), columns.min() + columns.max()) == (side - 1, side - 1)
 
 
-@pytest.mark.parametrize("box", [[-30, -20, 30, 40], [80, 90, 140, 120], [-10, -10, 110, 110]])
+@pytest.mark.parametrize("box", [[-30, -20, 30, 40], [80, 90, 140, 120], [-10, -10, 110, 110],
+                                 [-90, -90, -60, -50], [300, 40, 320, 60]])  # fmt: skip
 def test_beyond_the_edge_the_edge_repeats(box: list[float]) -> None:
     frame = np.random.default_rng(0).integers(0, 256, (100, 100, 3)).astype(np.uint8)
     crop = square(frame, np.array(box, np.float32))

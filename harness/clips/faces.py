@@ -115,8 +115,11 @@ def square(frame: NDArray[np.uint8], box: NDArray[np.float32]) -> NDArray[np.uin
     """The square around a box, MARGIN times its longer side; the edge repeats beyond the edge."""
     left, top, right, bottom = box.tolist()
     side = max(_SMALLEST, round(MARGIN * max(right - left, bottom - top)))
-    x, y = round((left + right - side) / 2), round((top + bottom - side) / 2)
     height, width = frame.shape[:2]
+    # The detector may put a face at the edge wholly outside.
+    middle_x = min(max((left + right) / 2, 0), width - 1)
+    middle_y = min(max((top + bottom) / 2, 0), height - 1)
+    x, y = round(middle_x - side / 2), round(middle_y - side / 2)
     inside = frame[max(y, 0) : max(y + side, 0), max(x, 0) : max(x + side, 0)]
     outside = [(max(-y, 0), max(y + side - height, 0)), (max(-x, 0), max(x + side - width, 0))]
     return np.pad(inside, [*outside, (0, 0)], mode="edge")
