@@ -47,3 +47,15 @@ def film(
             yield person(height, 0.5, 0.2 * np.sin(k / 3), tilt)[0]
         else:
             yield nobody(height)
+
+
+def two_persons(frames: int, height: int = 240) -> Iterator[NDArray[np.uint8]]:
+    """One person beside another who comes nearer: at first smaller, at the end larger."""
+    wide = height * 4 // 3
+    for k in range(frames):
+        near = 0.2 + 0.6 * k / frames
+        left, right = person(height, 0.4)[0], person(height, near)[0]
+        half = wide // 4
+        middle = wide // 2
+        both = [left[:, middle - half : middle + half], right[:, middle - half : middle + half]]
+        yield np.ascontiguousarray(np.concatenate(both, axis=1))

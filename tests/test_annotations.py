@@ -48,9 +48,9 @@ def test_bad_rows_are_named(tmp_path: Path, row: str, message: str) -> None:
 
 
 def test_files_without_faces_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="no face with a valid label"):
+    with pytest.raises(InputError, match="no face has a valid label"):
         read_annotations(written(tmp_path, "v/1.jpg,-5,-5,-1" + ",-1" * 12), tmp_path)
-    with pytest.raises(InputError, match="no face with a valid label"):
+    with pytest.raises(InputError, match="no face has a valid label"):
         read_annotations(written(tmp_path), tmp_path)
     with pytest.raises(InputError, match="line 1: expected the header"):
         read_annotations(written(tmp_path, header=GOOD), tmp_path)

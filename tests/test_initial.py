@@ -70,7 +70,7 @@ def test_seven_classes_have_no_order_to_trust(tmp_path: Path) -> None:
     file = tmp_path / "rafdb.pth"
     torch.save({"model_state_dict": make_dan(classes=7).state_dict()}, file)
     initial = initial_network(file, 9, seed=0)
-    assert any("7 classes in an order that the file does not say" in p for p in initial.random)
+    assert any("7 classes in an order that the file omits" in p for p in initial.random)
     plain = initial_network(None, 9, seed=0).model.DAN
     assert torch.equal(initial.model.DAN.fc.weight, plain.fc.weight)
 

@@ -11,7 +11,7 @@ from harness.clips.layouts import read_clips, read_new_clips
 from harness.clips.table import EMOTIONS
 from harness.errors import InputError
 from harness.streams.precomputed import read_foreign
-from tests.trees import authors_tree, muse_tree, plain_tree
+from tests.trees import SPLITS, authors_tree, hume_table, muse_tree, plain_tree
 
 
 def test_the_authors_crops(tmp_path: Path) -> None:
@@ -119,6 +119,78 @@ def test_a_folder_of_videos_alone_has_one_of_each_name(tmp_path: Path) -> None:
         (tmp_path / name).touch()
     with pytest.raises(InputError, match=r"b\.mov: another video has the same name"):
         read_new_clips(tmp_path)
+
+
+# Entries beside a.mp4 in a folder of videos; the clips; what is reported.
+FOLDERS: list[tuple[list[str], list[str], list[str]]] = [
+    (["b.m4v", "c.MTS", "d.wmv", "e.3gp"], ["a", "b", "c", "d", "e"], []),
+    (["b.MP4", "c.mpg", "d.flv", "e.m2ts"], ["a", "b", "c", "d", "e"], []),
+    (["._a.mp4", "._b.mov", ".DS_Store", "Thumbs.db", "desktop.ini", "__MACOSX/"], ["a"], []),
+    (["b.rm", "notes.txt"], ["a"], ["2 files are not read: b.rm, notes.txt (read: .mp4"]),
+    (["day1/", "day2/"], ["a"], ["2 subfolders are not read: day1, day2"]),
+    (["b.gif", "day1/"], ["a"], ["1 files are not read: b.gif", "1 subfolders are not read: day1"]),
+    (["b.mp4/"], ["a", "b"], []),
+]
+
+
+def lay(folder: Path, names: list[str]) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        if name.endswith("/"):
+            (folder / name).mkdir()
+        else:
+            (folder / name).touch()
+
+
+@pytest.mark.parametrize(("beside", "ids", "messages"), FOLDERS)
+def test_what_a_folder_of_videos_holds_is_read_or_reported(
+    tmp_path: Path, beside: list[str], ids: list[str], messages: list[str]
+) -> None:
+    lay(tmp_path, ["a.mp4", *beside])
+    clips = read_new_clips(tmp_path)
+    assert list(clips.clip_ids) == ids
+    assert len(clips.notes) == len(messages)
+    for note, message in zip(clips.notes, messages, strict=True):
+        assert message in note
+        assert str(tmp_path) in note
+    if messages:
+        with pytest.raises(InputError, match="--strict"):
+            read_new_clips(tmp_path, strict=True)
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [(["day1/", "day2/"], "2 subfolders are not read: day1, day2"), (["a.rm"], "1 files .* a.rm")],
+)
+def test_a_folder_without_any_video_says_what_it_holds(
+    tmp_path: Path, names: list[str], message: str
+) -> None:
+    lay(tmp_path, names)
+    with pytest.raises(InputError, match=f"{message}.*; expected videos, data_info"):
+        read_new_clips(tmp_path)
+
+
+@pytest.mark.parametrize("folder", ["clips", "frames", "features"])
+def test_beside_labels_what_is_not_read_is_reported(tmp_path: Path, folder: str) -> None:
+    plain_tree(tmp_path, folder)
+    lay(tmp_path / folder, ["._c1.mp4", "Thumbs.db", ".c2/"])
+    assert read_clips(tmp_path).notes == ()
+    lay(tmp_path / folder, ["c0.xyz", "list.txt"])
+    (note,) = read_clips(tmp_path).notes
+    assert "2 files are not read: c0.xyz, list.txt" in note
+
+
+def test_a_release_with_other_suffixes_is_read(tmp_path: Path) -> None:
+    for split in ("train", "val", "test"):
+        lay(tmp_path / split / "mp4", [])
+    table = hume_table()
+    table.to_csv(tmp_path / "data_info.csv", index=False)
+    for number, split in enumerate(SPLITS):
+        suffix = (".mp4", ".MOV", ".m4v")[number % 3]
+        (tmp_path / split / "mp4" / f"{number:05d}{suffix}").touch()
+    clips = read_clips(tmp_path)
+    assert all(clips.paths)
+    assert clips.notes == ()
 
 
 def test_a_video_beside_labels_is_not_all_there_is(tmp_path: Path) -> None:

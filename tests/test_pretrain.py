@@ -157,7 +157,7 @@ def test_files_of_another_pretraining_are_not_touched(
     checkpoint = tmp_path / "m.training" / "checkpoint.pt"
     checkpoint.parent.mkdir()
     checkpoint.write_bytes(b"broken")
-    with pytest.raises(InputError, match=r"damaged.*remove .* to begin anew"):
+    with pytest.raises(InputError, match=r"damaged.*remove .* to start again"):
         train(faces, out)
     with pytest.raises(InputError, match=r"name ending in \.safetensors"):
         train(faces, tmp_path / "m.pth")
@@ -310,7 +310,7 @@ def test_the_command_prints_scores(tmp_path: Path, folder: Path) -> None:
     arguments += ["--epochs", "1", "--workers", "0"]
     done = CliRunner().invoke(app, arguments)
     assert done.exit_code == 0, done.output
-    for said in ("train: 48 faces", "begins with random weights", "at random: trunk", "epoch 1:",
+    for said in ("train: 48 faces", "initial weights: random weights", "random: trunk", "epoch 1:",
                  "P_MTL", "anger", "AU26", "arousal", "tensorboard --logdir"):  # fmt: skip
         assert said in done.output
     again = CliRunner().invoke(app, [*arguments, "--json"])

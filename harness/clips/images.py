@@ -1,23 +1,42 @@
-"""One folder of images in, its sampled RGB frames out: crops that were made before."""
+"""One folder of images in, its sampled RGB frames out. The images are faces cropped before."""
 
+import itertools
 import re
 from collections.abc import Iterator, Sequence
+from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.errors import InputError
-from harness.pictures import read_picture
+from harness.clips.folder import entries, unread
+from harness.errors import InputError, printable
+from harness.pictures import IMAGE_SUFFIXES, read_picture
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
-_NUMBER = re.compile(r"(\d+)")
+# A number, also in scientific notation, or numbers that dots or commas join.
+_NUMBER = re.compile(r"([0-9]+(?:[.,][0-9]+)*(?:e[-+][0-9]{1,3}(?![0-9]))?)")
+_EXAMPLES = 3
+
+#: The texts between the numbers of a name, and the numbers.
+_Name = tuple[tuple[str, ...], tuple[Decimal, ...]]
 
 
-def image_files(folder: Path) -> list[Path]:
-    """The images of a folder, in order of the numbers in their names."""
-    files = (path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
-    return sorted(files, key=_natural)
+def image_files(folder: Path) -> tuple[list[Path], list[str]]:
+    """The images of a folder in order of the numbers in their names, and what is doubtful.
+
+    Numbers may be decimal: 0.25.jpg comes before 0.5.jpg, and 9.jpg before 10.jpg.
+
+    Returns:
+        the files, and a line for each of these problems: entries that are not read, names of
+        several forms, several names with one number.
+    """
+    found = entries(folder)
+    files = [path for path in found if _is_image(path)]
+    names = _parsed([path.stem for path in files])
+    order = sorted(range(len(files)), key=lambda place: (_key(names[place]), files[place].name))
+    files, names = [files[place] for place in order], [names[place] for place in order]
+    problems = unread([path for path in found if not _is_image(path)], IMAGE_SUFFIXES)
+    return files, problems + _doubts(files, names)
 
 
 def sampled_images(
@@ -28,19 +47,89 @@ def sampled_images(
     Args and yields as `harness.clips.video.sampled_frames`; strides count images.
 
     Raises:
-        InputError: the folder is missing or holds no image, or an image cannot be read.
+        InputError: the folder is missing or holds no image. After the last picture: some images
+            cannot be read, which costs no other, or `image_files` found problems.
     """
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder of images")
-    files = image_files(folder)
+    files, problems = image_files(folder)
     if not files:
-        raise InputError(f"{folder}: holds no image ({', '.join(IMAGE_SUFFIXES)})")
+        nothing = f"{folder}: holds no image ({', '.join(IMAGE_SUFFIXES)})"
+        raise InputError("; ".join([nothing, *problems]))
+    failed = []
     for index, file in enumerate(files):
-        if index not in skip and any(index % stride == 0 for stride in strides):
-            yield index, read_picture(file)
+        if index in skip or not any(index % stride == 0 for stride in strides):
+            continue
+        try:
+            picture = read_picture(file)
+        except InputError as error:
+            failed.append(str(error))
+            continue
+        yield index, picture
+    lines = failed[:1]
+    if len(failed) > 1:
+        lines.append(f"{folder}: {len(failed) - 1} more images cannot be read")
+    lines += [f"{folder}: {problem}" for problem in problems]
+    if lines:
+        raise InputError("; ".join(lines))
 
 
-def _natural(path: Path) -> list[tuple[int, str]]:
-    # "10.jpg" comes after "9.jpg".
-    parts = _NUMBER.split(path.name)
-    return [(int(part), "") if part.isdigit() else (-1, part) for part in parts]
+def _is_image(path: Path) -> bool:
+    return path.suffix.lower() in IMAGE_SUFFIXES
+
+
+def _parsed(stems: Sequence[str]) -> list[_Name]:
+    """Splits names into texts and numbers.
+
+    A dot or comma within a number is a decimal point, unless the digits behind it show that it
+    separates two integers, as in 1.9 and 1.10.
+    """
+    parts = [_NUMBER.split(stem.casefold()) for stem in stems]
+    runs = [run for name in parts for run in name[1::2]]
+    behind = [run.partition("e")[0].replace(",", ".").split(".") for run in runs]
+    # Written decimals have equally many digits, or no zero at the end.
+    digits = [run[1] for run in behind if len(run) == 2]
+    decimal = len({len(d) for d in digits}) < 2 or not any(
+        len(d) > 1 and d.endswith("0") for d in digits
+    )
+    return [
+        (tuple(name[::2]), tuple(n for run in name[1::2] for n in _numbers(run, decimal)))
+        for name in parts
+    ]
+
+
+def _numbers(run: str, decimal: bool) -> list[Decimal]:
+    parts = run.replace(",", ".").split(".")
+    if len(parts) < 3 and (decimal or len(parts) == 1):
+        return [Decimal(".".join(parts))]
+    return [Decimal(part) for part in parts]
+
+
+def _key(name: _Name) -> list[tuple[str, Decimal]]:
+    texts, numbers = name
+    # Texts first: names of one form stay together.
+    return [(text, Decimal(0)) for text in texts] + [("", number) for number in numbers]
+
+
+def _doubts(files: Sequence[Path], names: Sequence[_Name]) -> list[str]:
+    """What makes the order doubtful. Files and names are in order."""
+    doubts = []
+    forms: dict[object, str] = {}
+    for file, (texts, numbers) in zip(files, names, strict=True):
+        # Names without any number are of one form.
+        forms.setdefault((texts, len(numbers)) if numbers else None, file.name)
+    if len(forms) > 1:
+        examples = ", ".join(map(printable, itertools.islice(forms.values(), _EXAMPLES)))
+        doubts.append(
+            f"the image names have {len(forms)} forms ({examples}); each form is ordered by "
+            "itself, rename the images if that is wrong"
+        )
+    pairs = itertools.pairwise(zip(files, names, strict=True))
+    twins = [(a, b) for (a, one), (b, other) in pairs if one == other and one[1]]
+    if twins:
+        a, b = (printable(file.name) for file in twins[0])
+        doubts.append(
+            f"{len(twins)} images have the number of the one before ({a} and {b}); "
+            "both are read, remove one if they are the same frame"
+        )
+    return doubts

@@ -1,19 +1,23 @@
-"""One clip in, its sampled RGB frames out; and the other way for synthetic clips.
+"""One film in, its sampled RGB frames out; and the other way for synthetic clips.
 
-The only importer of PyAV. Strides count decoded frames from the first, as the paper does
-("the first of every 30 frames"), whatever the frame rate.
+The only importer of PyAV. Strides count frames from the first that can be decoded, as the paper
+does ("the first of every 30 frames"), whatever the frame rate and the container.
 """
 
+from bisect import bisect_left, insort
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
+from typing import Any, TypeAlias, cast
 
 import av
 import numpy as np
 from av.audio.frame import AudioFrame
 from av.audio.stream import AudioStream
+from av.buffer import Buffer
 from av.container import InputContainer, OutputContainer
 from av.error import FFmpegError
+from av.packet import Packet
 from av.stream import Disposition
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
@@ -25,18 +29,28 @@ from harness.pictures import MAX_PIXELS
 
 #: Frames a second of what is written here.
 FPS = 30
-# Files say themselves what they are: a playlist by the name of x.mp4 would open other files.
-_OPENING = {"format_whitelist": "mov,matroska,avi", "protocol_whitelist": "file"}
-# Of a film's announced length; the last frame may stand for long, and sound may go on.
+_Packet: TypeAlias = "Packet[Any]"
+# Only containers that hold all of their data, whatever the suffix: a playlist named x.mp4 would
+# open other files.
+_FORMATS = "mov,matroska,avi,asf,asf_o,mpegts,mpeg,flv,ogg,dv,mxf"
+_OPENING = {"format_whitelist": _FORMATS, "protocol_whitelist": "file"}
+# Containers that state how long each stream is; others state the length of all streams together.
+_STATE_STREAMS = ("mov", "avi")
+# Tolerance for a missing end: share of the stated length. Rounding and delays shorten films.
 _MISSING = 0.1
-# Of a film whose packets are held in memory together: frames, and bytes of the file.
+# Limits for holding all packets of a film in memory: number of frames, bytes of the file.
 _LISTED, _HELD = 20_000, 64 * 2**20
+# Width over height of a pixel. Closer to 1 is rounding by the encoder; further is an error.
+_SQUARE, _WIDEST = 1.02, 4.0
 
 
 def sampled_frames(
     path: Path, strides: Sequence[int], skip: frozenset[int] = frozenset()
 ) -> Iterator[tuple[int, NDArray[np.uint8]]]:
-    """Yields (index, frame) for every decoded frame whose index is a multiple of a stride.
+    """Yields (index, frame) for every frame whose index is a multiple of a stride.
+
+    Index 0 is the first frame that can be decoded. A packet that cannot be decoded loses its own
+    frame; the frames after it keep their indices.
 
     Args:
         path: a video file.
@@ -44,12 +58,12 @@ def sampled_frames(
         skip: indices already known, which are counted but not converted.
 
     Yields:
-        the index among decoded frames, from 0, and the frame, shape (height, width, 3), RGB.
+        the index and the frame, upright, shape (height, width, 3), RGB.
 
     Raises:
-        InputError: the file is missing, has no video, cannot be decoded, gives no frame or ends
-            long before the time it announces. A file that breaks off after some frames raises
-            after these were yielded, so that the caller can tell a whole clip from a part of one.
+        InputError: the file is missing, has no video or gives no frame. After the last frame, so
+            that the caller can tell a whole clip from a part of one: packets cannot be decoded, the
+            file ends long before the time that it states, or it holds several video streams.
     """
     if not path.is_file():
         raise InputError(f"{path}: no such video file")
@@ -57,33 +71,25 @@ def sampled_frames(
     def wanted(index: int) -> bool:
         return index not in skip and any(index % stride == 0 for stride in strides)
 
-    index = -1
     try:
-        container = av.open(str(path), options=_OPENING)
+        # Not `options`, with which PyAV before 18 crashes where streams appear late (mpg).
+        container = av.open(str(path), container_options=_OPENING)
     except (FFmpegError, OSError) as error:
         raise InputError(
-            f"{path}: cannot be opened as mp4, mov, mkv, webm or avi: {error.strerror}"
+            f"{path}: cannot be opened as mp4, mov, mkv, webm, avi, wmv, mpeg, mts, flv, ogv, dv "
+            f"or mxf: {error.strerror}"
         ) from error
-    seconds = announced = 0.0
+    index = -1
     try:
         with container:
-            stream = _video_stream(path, container)
-            announced = _announced_seconds(container, stream)
-            for index, frame in _numbered(container, stream, wanted):
-                seconds = frame.time or 0.0
+            film = _Film(path, container)
+            for index, frame in film.frames(wanted):
                 if wanted(index):
-                    yield index, _rgb(frame)
+                    yield index, _rgb(frame, film.stream)
     except FFmpegError as error:
-        raise InputError(
-            f"{path}: cannot be decoded after frame {index}: {error.strerror}"
-        ) from error
-    if index < 0:
-        raise InputError(f"{path}: holds no video frame")
-    # A download that was cut off decodes without an error as far as it goes.
-    if seconds < (1 - _MISSING) * announced - 1:
-        raise InputError(
-            f"{path}: ends after frame {index} at {seconds:.1f} s, but announces {announced:.1f} s"
-        )
+        raise InputError(f"{path}: cannot be read after frame {index}: {error.strerror}") from error
+    if problems := film.problems(index):
+        raise InputError(f"{path}: {'; '.join(problems)}")
 
 
 def write_video(
@@ -130,7 +136,156 @@ def _sound_stream(container: OutputContainer, rate: int) -> AudioStream:
     return stream
 
 
-def _video_stream(path: Path, container: InputContainer) -> VideoStream:
+class _Film:
+    """An open film, whose packets are read once from the first to the last.
+
+    stream: the video stream that is read.
+    """
+
+    def __init__(self, path: Path, container: InputContainer) -> None:
+        self.stream, self._choice = _video_stream(path, container)
+        self._container = container
+        self._packets = 0
+        # Presentation times of packets that cannot be decoded, where known; why the last one.
+        self._lost: list[int] = []
+        self._undecoded, self._reason = 0, ""
+        self._interruption = ""
+        # Seconds at which the data of all streams that are read ends, at which the last packet of
+        # the film begins, and at which the last decoded frame begins.
+        self._reached = self._last = self._shown = 0.0
+        names = container.format.name.split(",")
+        self._states_streams = any(name in names for name in _STATE_STREAMS)
+        self._stated = self._stated_seconds()
+
+    def frames(self, wanted: Callable[[int], bool]) -> Iterator[tuple[int, VideoFrame]]:
+        """Frames with their indices: all of them, or at least the wanted ones and the last.
+
+        Where the container lists every frame's time beforehand, frames that no other frame refers
+        to are left undecoded unless wanted. This saves a third of the time for films with B-frames.
+        """
+        if (
+            "mov" in self._container.format.name
+            and self.stream.codec_context.name in ("h264", "hevc")
+            and 0 < self.stream.frames <= _LISTED
+            and self._container.size <= _HELD
+        ):
+            packets = list(self._read())
+            if places := _places(packets):
+                return self._by_place(packets, places, wanted)
+            return self._by_count(packets)
+        return self._by_count(self._read())
+
+    def problems(self, last: int) -> list[str]:
+        """What is wrong with the film that was read, and what was chosen. last: index."""
+        if last < 0 and self._undecoded:
+            return [
+                f"cannot be decoded: none of {self._packets} packets gives a frame ({self._reason})"
+            ]
+        if last < 0:
+            return ["holds no video frame"]
+        found = []
+        if self._undecoded:
+            found.append(
+                f"{self._undecoded} of {self._packets} packets cannot be decoded, so that "
+                f"frames are missing ({self._reason})"
+            )
+        # Some decoders give nothing, and no error, until the next key frame.
+        if self._shown < (1 - _MISSING) * self._last - 1:
+            found.append(
+                f"no frame after frame {last} at {self._shown:.1f} s can be decoded, but there are "
+                f"packets up to {self._last:.1f} s"
+            )
+        # A download that was cut off decodes without an error as far as it goes.
+        short = self._reached < (1 - _MISSING) * self._stated - 1
+        if short or self._interruption:
+            found.append(
+                f"ends after frame {last} at {self._reached:.1f} s, but announces "
+                f"{self._stated:.1f} s{self._interruption}"
+            )
+        return [*found, self._choice] if self._choice else found
+
+    def _read(self) -> Iterator[_Packet]:
+        """The packets of the stream. The last one is empty and flushes the decoder."""
+        streams = (self.stream,) if self._states_streams else tuple(self._container.streams)
+        try:
+            for packet in self._container.demux(*streams):
+                time = packet.dts if packet.pts is None else packet.pts
+                if time is not None:
+                    begin = float(time * packet.time_base)
+                    end = begin + float((packet.duration or 0) * packet.time_base)
+                    self._reached = max(self._reached, end)
+                if packet.stream.index == self.stream.index:
+                    self._packets += packet.size > 0
+                    self._last = max(self._last, begin if time is not None else 0.0)
+                    yield packet
+        except FFmpegError as error:
+            # As ffmpeg does: this is the end of the film, and the decoder gives what it holds.
+            self._interruption = f" ({error.strerror})"
+            yield Packet()
+
+    def _decoded(self, packet: _Packet) -> list[VideoFrame]:
+        """The frames that a packet completes. One that cannot be decoded costs no other."""
+        ends = packet.pts is None and packet.dts is None
+        if not packet.size and not ends:
+            return []  # avi repeats a frame so; the decoder would take it for the end
+        try:
+            frames = self.stream.decode(packet if packet.size else None)
+        except FFmpegError as error:
+            self._undecoded += 1
+            self._reason = error.strerror or str(error)
+            if packet.pts is not None:
+                insort(self._lost, packet.pts)
+            return []
+        unit = self.stream.time_base or 0
+        self._shown = max([self._shown, *(float((f.pts or 0) * unit) for f in frames)])
+        return frames
+
+    def _by_count(self, packets: Iterable[_Packet]) -> Iterator[tuple[int, VideoFrame]]:
+        """Decodes everything and counts frames, those of undecodable packets included."""
+        first: int | None = None
+        index = -1
+        for count, frame in enumerate(f for packet in packets for f in self._decoded(packet)):
+            first = frame.pts if first is None else first
+            lost = 0
+            if first is not None and frame.pts is not None:
+                lost = bisect_left(self._lost, frame.pts) - bisect_left(self._lost, first)
+            index = max(index + 1, count + lost)
+            yield index, frame
+
+    def _by_place(
+        self, packets: Sequence[_Packet], places: dict[int, int], wanted: Callable[[int], bool]
+    ) -> Iterator[tuple[int, VideoFrame]]:
+        """Counts packets in order of their times. places: the position by time."""
+        first: int | None = None
+        for packet in packets:
+            place = None if packet.pts is None else places[packet.pts]
+            # Which frame is the first is known when one comes out.
+            needed = place is None or first is None or place == len(places) - 1
+            needed = needed or wanted((place or 0) - (first or 0))
+            self.stream.codec_context.skip_frame = "DEFAULT" if needed else "NONREF"
+            for frame in self._decoded(packet):
+                if first is None and frame.interlaced_frame:
+                    # A packet may hold a field, half of a frame. Nothing was given until now.
+                    self.stream.codec_context.flush_buffers()
+                    self._undecoded, self._lost = 0, []
+                    yield from self._by_count(packets)
+                    return
+                if frame.pts is not None:  # frames have the times of their packets
+                    first = places[frame.pts] if first is None else first
+                    yield places[frame.pts] - first, frame
+
+    def _stated_seconds(self) -> float:
+        """When the film should end; 0 where the file does not say."""
+        stream, container = self.stream, self._container
+        if not self._states_streams:
+            return ((container.start_time or 0) + (container.duration or 0)) / av.time_base
+        if stream.duration is None or stream.time_base is None:
+            return 0.0
+        return float(((stream.start_time or 0) + stream.duration) * stream.time_base)
+
+
+def _video_stream(path: Path, container: InputContainer) -> tuple[VideoStream, str]:
+    """The stream that ffmpeg chooses, and a line on the choice where there are several."""
     moving = [
         stream
         for stream in container.streams.video
@@ -138,59 +293,52 @@ def _video_stream(path: Path, container: InputContainer) -> VideoStream:
     ]
     if not moving:
         raise InputError(f"{path}: holds no video stream (audio only?)")
+    best = container.streams.best("video")
+    chosen = next((stream for stream in moving if best and stream.index == best.index), moving[0])
     # Threads within a clip cost half as much again as they give; every core has a clip of its own.
-    moving[0].codec_context.thread_count = 1
-    moving[0].codec_context.options = {"max_pixels": str(MAX_PIXELS)}
-    return moving[0]
+    chosen.codec_context.thread_count = 1
+    chosen.codec_context.options = {"max_pixels": str(MAX_PIXELS)}
+    if len(moving) == 1:
+        return chosen, ""
+    size = f"{chosen.codec_context.width} x {chosen.codec_context.height}"
+    return chosen, (
+        f"holds {len(moving)} video streams; stream {chosen.index} ({size} pixels) is read"
+    )
 
 
-def _numbered(
-    container: InputContainer, stream: VideoStream, wanted: Callable[[int], bool]
-) -> Iterator[tuple[int, VideoFrame]]:
-    """Frames with their indices, all of them or at least the wanted ones and the last.
-
-    Where the container lists every frame's time beforehand, frames that no other frame builds
-    upon are left undecoded unless wanted: a third of the time, for films with B-frames.
-    """
-    if (
-        "mov" not in container.format.name
-        or stream.codec_context.name not in ("h264", "hevc")
-        or not 0 < stream.frames <= _LISTED
-        or container.size > _HELD
-    ):
-        yield from enumerate(container.decode(stream))
-        return
-    packets = list(container.demux(stream))
+def _places(packets: Sequence[_Packet]) -> dict[int, int]:
+    """The position of each packet in order of its time; empty where packets may give nothing."""
     times = sorted(packet.pts for packet in packets if packet.pts is not None)
-    places = {time: place for place, time in enumerate(times)}
-    # The last packet is the empty one that flushes the decoder; before a key frame, where a film
-    # was cut out of another, packets give nothing.
+    # The last packet is empty. Before a key frame, where a film was cut out of another, packets
+    # give nothing.
     plain = (
-        len(places) == len(packets) - 1
+        len(set(times)) == len(packets) - 1
         and packets[0].is_keyframe
+        and all(packet.size for packet in packets[:-1])
         and not any(packet.is_discard or packet.is_corrupt for packet in packets)
     )
-    if not plain:
-        yield from enumerate(frame for packet in packets for frame in stream.decode(packet))
-        return
-    for packet in packets:
-        place = None if packet.pts is None else places[packet.pts]
-        needed = place is None or place == len(places) - 1 or wanted(place)
-        stream.codec_context.skip_frame = "DEFAULT" if needed else "NONREF"
-        for frame in stream.decode(packet):
-            if frame.pts is not None:  # it came from a packet that had one
-                yield places[frame.pts], frame
+    return {time: place for place, time in enumerate(times)} if plain else {}
 
 
-def _announced_seconds(container: InputContainer, stream: VideoStream) -> float:
-    """When the film should end; 0 where the file does not say."""
-    if stream.duration is not None and stream.time_base is not None:
-        return float(((stream.start_time or 0) + stream.duration) * stream.time_base)
-    return (container.duration or 0) / av.time_base
-
-
-def _rgb(frame: VideoFrame) -> NDArray[np.uint8]:
-    picture = np.asarray(frame.to_ndarray(format="rgb24"), dtype=np.uint8)
-    # The container may ask the player to turn the picture; phones write every portrait clip so.
-    turns = round(getattr(frame, "rotation", 0) / 90) % 4
-    return np.ascontiguousarray(np.rot90(picture, turns)) if turns else picture
+def _rgb(frame: VideoFrame, stream: VideoStream) -> NDArray[np.uint8]:
+    """The frame as a player shows it: with square pixels, turned and mirrored."""
+    shape = float(stream.sample_aspect_ratio or 1)
+    width, height = frame.width, frame.height
+    if _SQUARE < shape <= _WIDEST:
+        width = round(width * shape)
+    elif _SQUARE < 1 / shape <= _WIDEST:
+        height = round(height / shape)
+    if width * height > MAX_PIXELS:
+        width, height = frame.width, frame.height
+    picture = np.asarray(
+        frame.to_ndarray(format="rgb24", width=width, height=height), dtype=np.uint8
+    )
+    matrix = frame.side_data.get("DISPLAYMATRIX")
+    if matrix is None:
+        return picture
+    # A point (x, y) is shown at (a x + c y, b x + d y); phones turn and front cameras mirror.
+    a, b, _, c, d, *_ = np.frombuffer(bytes(cast(Buffer, matrix)), np.int32).tolist()
+    turned = abs(b) + abs(c) > abs(a) + abs(d)
+    if turned:
+        picture, a, d = picture.transpose(1, 0, 2), c, b
+    return np.ascontiguousarray(picture[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1])

@@ -1,7 +1,7 @@
 """s-Aff-Wild2 annotations (4th ABAW, multi-task challenge): files in, masked labels out.
 
-A header of 5 names stands over rows of 16 fields: image, valence, arousal, expression, 12 action
-units. The images lie under `cropped_aligned/`.
+A header of 5 names is followed by rows of 16 fields: image, valence, arousal, expression, 12
+action units. The images are in `cropped_aligned/`.
 """
 
 import hashlib
@@ -29,12 +29,12 @@ _INVALID = -1
 
 @dataclass(frozen=True)
 class Annotations:
-    """Faces with at least one valid label whose image is there.
+    """Faces that have an image file and at least one valid label.
 
     images: paths. valence_arousal: (faces, 2) in [-1, 1], NaN where invalid. expression: (faces,)
-    places in EXPRESSIONS, -1 where invalid. action_units: (faces, 12) of 0 and 1, NaN where
-    invalid. missing: images that are named and not there. fingerprint: of all of this and the
-    images' sizes.
+    indices into EXPRESSIONS, -1 where invalid. action_units: (faces, 12) of 0 and 1, NaN where
+    invalid. missing: names of images without a file. fingerprint: sha256 of the names, labels and
+    file sizes.
     """
 
     images: tuple[Path, ...]
@@ -48,7 +48,7 @@ class Annotations:
         return len(self.images)
 
     def valid(self) -> dict[str, int]:
-        """How many faces have a valid label of each task."""
+        """The number of faces with a valid label, by task."""
         return {
             "valence and arousal": int((~np.isnan(self.valence_arousal).any(axis=1)).sum()),
             "expression": int((self.expression >= 0).sum()),
@@ -58,7 +58,7 @@ class Annotations:
 
 @dataclass(frozen=True)
 class AnnotatedFaces:
-    """Train and val of one folder; notes: what can be borne and should be known, a line each."""
+    """The training and validation faces of a folder. notes: warnings, one line each."""
 
     train: Annotations
     val: Annotations
@@ -66,13 +66,13 @@ class AnnotatedFaces:
 
     @property
     def fingerprint(self) -> str:
-        """Of labels and images of both splits."""
+        """sha256 of the fingerprints of both splits."""
         return hashlib.sha256(
             f"{self.train.fingerprint} {self.val.fingerprint}".encode()
         ).hexdigest()
 
     def summary(self) -> list[str]:
-        """What a person should know before a training begins, a line each."""
+        """The sizes of both splits and the warnings, one line each."""
         lines = []
         for split, part in (("train", self.train), ("val", self.val)):
             valid = ", ".join(f"{task} {count}" for task, count in part.valid().items())
@@ -91,10 +91,12 @@ def read_annotated_faces(folder: Path, *, strict: bool = False) -> AnnotatedFace
     for names in (TRAIN_FILES, VAL_FILES):
         file = _find(folder, names)
         read = read_annotations(file, folder / IMAGES)
-        # Two: a concordance of one face is undefined.
+        # The concordance of fewer than two faces is undefined.
         for task, count in read.valid().items():
             if count < 2:
-                raise InputError(f"{file}: {count} faces have a valid {task} label; expected some")
+                raise InputError(
+                    f"{file}: {count} faces have a valid {task} label; expected at least 2"
+                )
         if read.missing:
             total = len(read) + len(read.missing)
             note = (
@@ -103,18 +105,18 @@ def read_annotated_faces(folder: Path, *, strict: bool = False) -> AnnotatedFace
             notes.append(note)
         splits.append(read)
     if strict and notes:
-        raise InputError(f"{notes[0]} (--strict; leave it out to bear that)")
+        raise InputError(f"{notes[0]} (--strict; without it this is a warning)")
     return AnnotatedFaces(splits[0], splits[1], tuple(notes))
 
 
 def read_annotations(file: Path, images: Path) -> Annotations:
-    """Reads an annotation file; faces whose three tasks are all invalid are left out.
+    """Reads an annotation file. Faces without any valid label are skipped.
 
     Markers: valence or arousal -5 (the pair is then invalid), expression -1, an action unit -1.
 
     Raises:
-        InputError: the file is missing, a row is bad (the message names line and field), or no
-            image is left.
+        InputError: the file is missing, a row is invalid (the message names line and field), no
+            face has a valid label, or no image file exists.
     """
     numbers, rows = _rows(file)
     values = _values(file, numbers, rows)
@@ -124,9 +126,7 @@ def read_annotations(file: Path, images: Path) -> Annotations:
     labelled = ~np.isnan(values[:, :2]).all(axis=1) | (values[:, 2] >= 0)
     labelled |= ~np.isnan(values[:, 3:]).all(axis=1)
     if not labelled.any():
-        raise InputError(
-            f"{file}: holds no face with a valid label; expected rows that are not all -5 and -1"
-        )
+        raise InputError(f"{file}: no face has a valid label; every row holds -5 and -1 alone")
     names = [_name(file, n, row[0], images) for n, row in zip(numbers, rows, strict=True)]
     sizes = [
         _size(images / name) if keep else 0 for name, keep in zip(names, labelled, strict=True)
@@ -135,7 +135,7 @@ def read_annotations(file: Path, images: Path) -> Annotations:
     missing = tuple(name for name, found in zip(names, there, strict=True) if not found)
     kept = np.flatnonzero(labelled & there)
     if not kept.size:
-        raise InputError(f"{file}: none of its images is under {images}: {some(missing)}")
+        raise InputError(f"{file}: none of its images is in {images}: {some(missing)}")
     values = values[kept]
     digest = hashlib.sha256(repr([(names[i], sizes[i]) for i in kept]).encode())
     digest.update(values.tobytes())
@@ -179,9 +179,9 @@ def _rows(file: Path) -> tuple[list[int], list[list[str]]]:
 
 
 def _values(file: Path, numbers: Sequence[int], rows: list[list[str]]) -> NDArray[np.float64]:
-    """All but the image, (rows, 15)."""
+    """All fields except the image, (rows, 15)."""
     try:
-        # At once: the real files have some hundred thousand rows.
+        # All rows together: the real files have some hundred thousand.
         return np.array([row[1:] for row in rows], dtype=np.float64).reshape(-1, len(FIELDS) - 1)
     except ValueError:
         return np.array(
@@ -233,7 +233,7 @@ def _name(file: Path, number: int, field: str, images: Path) -> str:
 
 
 def _size(path: Path) -> int | None:
-    """Bytes of a file; None where there is none."""
+    """The size of a file in bytes; None if there is no such file."""
     try:
         found = os.stat(path)  # noqa: PTH116 - twice as fast as Path.stat, for every image
     except OSError:

@@ -21,11 +21,11 @@ _CROP_SHAPE = (0.9, 1.1)
 
 @dataclass(frozen=True)
 class Augmentation:
-    """What may happen to a picture; zeros and a crop of 1 leave it as it is.
+    """Random changes of a training picture. Zeros and a crop of 1 switch them off.
 
-    flip: probability of mirroring. crop: least share of the area that a random crop keeps.
-    jitter: largest relative change of brightness, contrast and saturation; not of hue, which
-    faces keep. erase: probability that a rectangle is covered.
+    flip: probability of mirroring. crop: smallest share of the area that a random crop keeps.
+    jitter: largest relative change of brightness, contrast and saturation; the hue of a face is
+    kept. erase: probability that a rectangle is covered.
     """
 
     flip: float = 0.5
@@ -34,8 +34,8 @@ class Augmentation:
     erase: float = 0.25
 
     def transforms(self, size: int) -> tuple[v2.Transform, ...]:
-        """What is done in order, on (3, size, size) uint8."""
-        # torchvision takes a second to import, which what is stored need not wait for.
+        """The changes in order, for pictures (3, size, size) uint8."""
+        # torchvision takes a second to import; commands that do not train need not wait for it.
         from torchvision.transforms import v2
 
         steps: list[v2.Transform] = []
@@ -52,7 +52,7 @@ class Augmentation:
 
 
 def augment(picture: Tensor, transforms: tuple[v2.Transform, ...], seed: int) -> Tensor:
-    """Applies transforms as the seed decides; torch's global generator is left as it was."""
+    """Applies transforms with a seed. The state of torch's global generator is restored."""
     state = torch.get_rng_state()
     try:
         torch.default_generator.manual_seed(seed)

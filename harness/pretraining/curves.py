@@ -1,4 +1,4 @@
-"""Curves of a pretraining that TensorBoard opens."""
+"""The curves of a pretraining, for TensorBoard."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ from harness.pretraining.training import Epoch
 
 
 class Curves:
-    """Call it with every epoch; the terms of the loss, the rate and all scores become curves.
+    """Writes the terms of the loss, the learning rate and all scores of every epoch.
 
     Raises:
         InputError: the package `tensorboard` is missing.
@@ -26,7 +26,7 @@ class Curves:
 
     def __call__(self, epoch: Epoch) -> None:
         if self.writer is None:
-            # What a run that was broken off wrote of this epoch is superseded.
+            # Hides what an interrupted run wrote of this epoch.
             self.writer = self.make(str(self.folder), purge_step=epoch.number)
         values = {"learning rate": epoch.learning_rate, "P_MTL": epoch.scores.p_mtl}
         values |= {f"loss/{name}": value for name, value in epoch.terms.items()}
@@ -37,6 +37,6 @@ class Curves:
         self.writer.flush()
 
     def close(self) -> None:
-        """Ends the file."""
+        """Closes the file."""
         if self.writer is not None:
             self.writer.close()

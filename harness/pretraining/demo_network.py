@@ -1,7 +1,7 @@
 """The network of the synthetic demo: a narrow MTL-DAN, trained on synthetic faces at the first use.
 
-It trains in a process of its own, on one core, while the clips are drawn on the others. One core is
-no loss: so small a network gains nothing from a second.
+It trains in its own process on one core, while the clips are drawn on the other cores. So small a
+network gains nothing from a second core.
 """
 
 import hashlib
@@ -36,9 +36,9 @@ _LOOK = 0.2
 
 
 class DemoNetwork:
-    """The weight file beside annotated faces; `start` trains it where it is missing.
+    """The weight file beside annotated faces; `start` trains it if it is missing.
 
-    Use it as a context manager: the training ends with it.
+    A context manager: on exit a training that still runs is ended.
     """
 
     def __init__(self, progress: Progress = silent) -> None:
@@ -48,13 +48,13 @@ class DemoNetwork:
         self._file = Path()
 
     def start(self, annotations: Path) -> None:
-        """Begins to train, unless the file is there."""
-        # Named by how it is trained, so that another recipe is another file.
+        """Starts the training, unless the file exists."""
+        # The name depends on the settings, so that other settings give another file.
         recipe = hashlib.sha256(repr(TRAINING.flat()).encode()).hexdigest()[:8]
         self._file = annotations / f"mtl_dan-{recipe}.safetensors"
         if self._file.exists():
             return
-        # Not fork: the caller may have threads.
+        # Not fork, because the caller may have threads.
         context = multiprocessing.get_context("spawn")
         self._messages, theirs = context.Pipe(duplex=False)
         self.process = context.Process(
@@ -102,20 +102,20 @@ class DemoNetwork:
 
 
 def demo_weights(annotations: Path) -> Path:
-    """The weight file of the network trained on these faces."""
+    """The weight file of the network that is trained on these faces."""
     with DemoNetwork() as network:
         network.start(annotations)
         return network.weights()
 
 
 def _train(annotations: Path, file: Path, messages: Connection) -> None:
-    """What the process does: sends the number of each epoch that ends, or what went wrong."""
+    """Runs in the process. Sends the number of each finished epoch, or a traceback."""
     torch.set_num_threads(1)
     parent = multiprocessing.parent_process()
 
     def alive(*_: object) -> None:
         if parent is not None and not parent.is_alive():
-            os._exit(1)  # the search was killed; its training would go on for a minute
+            os._exit(1)  # the search was killed; the training would continue for a minute
 
     try:
         pretrain(
@@ -129,6 +129,6 @@ def _train(annotations: Path, file: Path, messages: Connection) -> None:
             on_step=alive,
         )
     except KeyboardInterrupt:
-        pass  # Ctrl-C reaches the searching process, too, which says so
+        pass  # the searching process receives Ctrl-C, too, and reports it
     except Exception:
         messages.send(traceback.format_exc())

@@ -1,4 +1,4 @@
-"""Annotated faces through the network: how training and scoring both feed it."""
+"""Annotated faces through the network: scores, and the input shared with training."""
 
 import numpy as np
 import torch
@@ -27,9 +27,13 @@ def evaluate(
     precision: Precision = "float32",
     workers: int = 0,
 ) -> Scores:
-    """Scores a model on annotated faces, each seen by one of the processes."""
+    """Scores a model on annotated faces. Each face is computed by one of the processes.
+
+    Raises:
+        InputError: a picture cannot be read, or an output is not finite.
+    """
     model.eval()
-    # Zeros elsewhere: the sum over the processes is every face's output, exactly.
+    # Zeros where another process computes, so that the sum is exact.
     outputs = torch.zeros(len(pictures), OUTPUTS, device=device)
     for batch, places, problems in once(pictures, _EVALUATION_BATCH, workers, device):
         check_pictures(problems)
@@ -43,7 +47,7 @@ def evaluate(
 
 
 def autocast(device: torch.device, precision: Precision) -> torch.autocast:
-    """Runs what is inside in a precision; the weights stay float32."""
+    """A context that computes in a precision. The weights stay float32."""
     return torch.autocast(device.type, _AUTOCAST[precision], enabled=precision != "float32")
 
 

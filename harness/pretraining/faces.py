@@ -18,8 +18,11 @@ from harness.pretraining.augmentation import Augmentation, augment
 
 @dataclass(frozen=True)
 class Labels:
-    """valence_arousal: (faces, 2) float32, NaN where invalid. expression: (faces,) int64, -1 where
-    invalid. action_units: (faces, 12) float32 of 0 and 1, NaN where invalid."""
+    """The labels of faces as tensors.
+
+    valence_arousal: (faces, 2) float32, NaN where invalid. expression: (faces,) int64, -1 where
+    invalid. action_units: (faces, 12) float32 of 0 and 1, NaN where invalid.
+    """
 
     valence_arousal: Tensor
     expression: Tensor
@@ -32,15 +35,16 @@ class Labels:
         return cls(*(torch.from_numpy(part).to(device) for part in parts))
 
     def take(self, faces: Tensor) -> "Labels":
-        """Of some of the faces."""
+        """The labels of some faces. faces: indices."""
         return Labels(self.valence_arousal[faces], self.expression[faces], self.action_units[faces])
 
 
 class Pictures(Dataset[tuple[Tensor, int, str]]):
-    """Pictures by their place: ((size, size, 3) uint8 RGB, place, what was wrong with the file).
+    """Pictures by index: ((size, size, 3) uint8 RGB, index, problem of the file or "").
 
-    Each is augmented by a seed drawn from (seed, epoch, place), so that neither the order, nor
-    the number of workers or processes, nor a resumed run changes it. Set `epoch` before each.
+    The seed of each augmentation is drawn from (seed, epoch, index). It depends neither on the
+    order nor on the number of workers or processes, and a resumed run repeats it. Set `epoch`
+    before each epoch.
     """
 
     def __init__(
@@ -62,14 +66,14 @@ class Pictures(Dataset[tuple[Tensor, int, str]]):
 
     @property
     def bytes(self) -> int:
-        """What all pictures take when they are held in memory."""
+        """Memory that all decoded pictures take."""
         return len(self.files) * self.size * self.size * 3
 
     def hold(self) -> None:
         """Decodes every picture now and keeps it.
 
         Raises:
-            InputError: a file is no readable image.
+            InputError: a file is not a readable image.
         """
         pictures = [read_picture(file, self.size) for file in self.files]
         self.held = torch.from_numpy(np.stack(pictures))
@@ -78,7 +82,7 @@ class Pictures(Dataset[tuple[Tensor, int, str]]):
         try:
             picture = self._decoded(place)
         except InputError as error:
-            # Handed on as text: an exception of a worker process would lose its message.
+            # As text: an exception in a worker process would lose its message.
             return torch.zeros(self.size, self.size, 3, dtype=torch.uint8), place, str(error)
         if self.transforms:
             seed = np.random.SeedSequence([self.seed, self.epoch, place]).generate_state(1)[0]
@@ -98,10 +102,10 @@ Batches = DataLoader[tuple[Tensor, int, str]]
 def shuffled(
     pictures: Pictures, epoch: int, batch_size: int, workers: int, device: torch.device
 ) -> Batches:
-    """The batches of an epoch of training, in an order that (seed, epoch) decides.
+    """The batches of one training epoch, in an order that depends on (seed, epoch).
 
-    The processes share each batch of `batch_size`. A last batch that is not full is left out: one
-    or two faces would spoil the batch norms.
+    The processes share each batch of `batch_size`. The last batch is dropped if it is not full,
+    because batch norms need more than one or two faces.
     """
     count = processes.count()
     sampler: DistributedSampler[tuple[Tensor, int, str]] = DistributedSampler(
@@ -120,7 +124,7 @@ def shuffled(
 
 
 def once(pictures: Pictures, batch_size: int, workers: int, device: torch.device) -> Batches:
-    """Batches of this process's share of the pictures, each of which is in one share."""
+    """Batches of this process's share of the pictures. Each picture is in one share."""
     share = range(processes.rank(), len(pictures), processes.count())
     pin = device.type == "cuda"
     return DataLoader(pictures, batch_size, sampler=share, num_workers=workers, pin_memory=pin)

@@ -1,4 +1,4 @@
-"""The network that a pretraining begins with: at random, or with what a weight file holds."""
+"""The initial network of a pretraining: random weights, or those of a weight file."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -32,16 +32,19 @@ AFFECTNET = (
     "contempt",
 )
 _DAN_HEAD = re.compile(r"cat_head(\d+)\.")
-# Places of ResNet18's modules in DAN's trunk, which is a sequence of them.
+# The index of each module of ResNet18 in DAN's trunk, which is a sequence.
 _TRUNK = {"conv1": 0, "bn1": 1, "layer1": 4, "layer2": 5, "layer3": 6, "layer4": 7}
 _REST = "shared layer", "expression, action-unit and valence-arousal layers"
 
 
 @dataclass(frozen=True)
 class Initial:
-    """model: trainable. source: what it was made of. fingerprint: of the file, or `random`.
-    loaded, random: which parts came from the file and which start at random. unused: tensors of the
-    file beside the network."""
+    """A network and where its weights come from.
+
+    source: the kind of weights. fingerprint: of the file, or `random`. loaded, random: the parts
+    with weights of the file, and those with random weights. unused: tensors of the file beside the
+    network.
+    """
 
     model: MTLDAN
     source: str
@@ -51,12 +54,12 @@ class Initial:
     unused: tuple[str, ...] = ()
 
     def summary(self) -> list[str]:
-        """What was loaded and what was not, a line each."""
+        """The source, the loaded, random and unused parts, one line each."""
         unused = [f"  not used: {len(self.unused)} tensors: {some(self.unused)}"]
         return [
-            f"begins with {self.source}",
+            f"initial weights: {self.source}",
             *(f"  loaded: {part}" for part in self.loaded),
-            *(f"  at random: {part}" for part in self.random),
+            *(f"  random: {part}" for part in self.random),
             *(unused if self.unused else ()),
         ]
 
@@ -73,13 +76,13 @@ def initial_network(
 
     Args:
         file: a published DAN checkpoint, a ResNet18 (bare or under `state_dict`, as the trunk
-            trained on MS-Celeb-1M is), or an MTL-DAN, told apart by their keys; None: all random.
-        seed: of what starts at random.
-        width: of the trunk; published files fit the default alone.
+            trained on MS-Celeb-1M is), or an MTL-DAN, recognised by their keys; None: all random.
+        seed: of the random weights.
+        width: of the trunk; published files need the default.
         key: which network of the file, where it holds several.
 
     Raises:
-        InputError: the file is none of the three, does not fit, or could run code.
+        InputError: the file is none of the three, has other shapes, or could run code.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -116,8 +119,8 @@ def _load_mtl_dan(key: str | None, file: Path, _: dict[str, Tensor], model: MTLD
     found = load_mtl_dan(file, key)
     if found.num_heads != model.num_heads:
         raise InputError(
-            f"{file}: an MTL-DAN of {found.num_heads} heads a branch, where {model.num_heads} are "
-            f"trained; give --heads {found.num_heads}"
+            f"{file}: an MTL-DAN of {found.num_heads} heads a branch, expected {model.num_heads}; "
+            f"give --heads {found.num_heads}"
         )
     model.load_state_dict(found.state_dict())
     return ("everything",), ()
@@ -127,7 +130,7 @@ def _load_dan(file: Path, state: dict[str, Tensor], model: MTLDAN) -> _Parts:
     count = 1 + max(int(found[1]) for key in state if (found := _DAN_HEAD.match(key)))
     if count > model.num_heads:
         raise InputError(
-            f"{file}: a DAN of {count} heads, where {model.num_heads} are trained; "
+            f"{file}: a DAN of {count} heads, expected at most {model.num_heads}; "
             f"give --heads {count} or more"
         )
     target = model.DAN.state_dict()
@@ -136,7 +139,7 @@ def _load_dan(file: Path, state: dict[str, Tensor], model: MTLDAN) -> _Parts:
     classes = state["fc.bias"].numel() if "fc.bias" in state else len(AFFECTNET)
     expected = {name: target[name] for name in kept}
     for name in last:
-        # All but the counter of bn has a row for each class.
+        # Everything except the counter of bn has a row for each class.
         shape = (classes, *target[name].shape[1:]) if target[name].ndim else ()
         expected[name] = target[name].new_empty(shape)
     check_fit(file, state, expected, "DAN")
@@ -148,11 +151,11 @@ def _load_dan(file: Path, state: dict[str, Tensor], model: MTLDAN) -> _Parts:
     ]
     if classes == len(AFFECTNET):
         target |= {name: _in_our_order(state[name], target[name]) for name in last}
-        loaded.append("DAN's fc and bn, put from AffectNet's into Aff-Wild2's order, no contempt")
+        loaded.append("DAN's fc and bn, reordered from AffectNet to Aff-Wild2, without contempt")
         random.append("class other of DAN's fc and bn")
     else:
-        # AffectNet-7's and RAF-DB's orders differ, and a file does not say which is its own.
-        random.append(f"DAN's fc and bn ({classes} classes in an order that the file does not say)")
+        # The orders of AffectNet-7 and RAF-DB differ, and a file does not state its order.
+        random.append(f"DAN's fc and bn ({classes} classes in an order that the file omits)")
     model.DAN.load_state_dict(target)
     return tuple(loaded), (*random, *_REST)
 
@@ -166,7 +169,7 @@ def _part(name: str) -> str:
 
 
 def _in_our_order(theirs: Tensor, ours: Tensor) -> Tensor:
-    """Rows by AffectNet's classes -> rows by Aff-Wild2's; `other` stays as it is in `ours`."""
+    """Rows in AffectNet's order -> rows in Aff-Wild2's. The row of `other` is that of `ours`."""
     if not theirs.ndim:
         return theirs
     rows = ours.clone()
@@ -179,9 +182,9 @@ def _in_our_order(theirs: Tensor, ours: Tensor) -> Tensor:
 def _load_trunk(file: Path, state: dict[str, Tensor], model: MTLDAN) -> _Parts:
     ours = model.DAN.features.state_dict()
     names = {str(place): part for part, place in _TRUNK.items()}
-    # Our names to the file's: 4.0.conv1.weight is its layer1.0.conv1.weight.
+    # From our names to the file's: 4.0.conv1.weight is layer1.0.conv1.weight there.
     theirs = {name: f"{names[_part(name)]}.{name.partition('.')[2]}" for name in ours}
-    # fc: the classes of people or of ImageNet.
+    # fc classifies people or the classes of ImageNet; it is not used.
     found = {name: value for name, value in state.items() if _part(name) != "fc"}
     check_fit(file, found, {theirs[name]: value for name, value in ours.items()}, "ResNet18")
     model.DAN.features.load_state_dict({name: found[theirs[name]] for name in ours})

@@ -1,7 +1,7 @@
-"""The multi-task loss of MTL-DAN: three tasks, each over its valid labels alone, and two
-partition losses.
+"""The multi-task loss of MTL-DAN: three tasks, each over its valid labels, and two partition
+losses.
 
-The sum is that of the authors' public code; invalid labels are masked, which theirs are not.
+The terms are those of the authors' public code, which does not mask invalid labels; this does.
 """
 
 from dataclasses import dataclass, fields
@@ -18,7 +18,7 @@ from harness.pretraining.faces import Labels
 
 @dataclass(frozen=True)
 class LossWeights:
-    """The factor of every term of the loss; the published sum has 1 throughout.
+    """The factor of every term of the loss. The published factors are all 1.
 
     expression: cross-entropy. action_units: binary cross-entropy. valence, arousal: 1 - CCC.
     expression_heads, action_unit_heads: the partition losses.
@@ -38,16 +38,16 @@ TERMS = tuple(field.name for field in fields(LossWeights))
 
 @dataclass(frozen=True)
 class ClassWeights:
-    """expression: (8,), the weight of each class. action_units: (12,), that of a unit's presence
-    against its absence."""
+    """expression: (8,), the weight of each class. action_units: (12,), the weight of a unit's
+    presence relative to its absence."""
 
     expression: Tensor
     action_units: Tensor
 
 
 class Seen(NamedTuple):
-    """What the loss needs of a batch, float32: logits (batch, 8) and (batch, 12), valence and
-    arousal (batch, 2), and (batch, 2) the variance over the heads of either branch."""
+    """The outputs of a batch that the loss needs, float32: logits (batch, 8) and (batch, 12),
+    valence and arousal (batch, 2), and the variance over the heads of each branch (batch, 2)."""
 
     expression: Tensor
     action_units: Tensor
@@ -56,7 +56,7 @@ class Seen(NamedTuple):
 
 
 def seen(out: Branches) -> Seen:
-    """In float32, whatever precision the network ran in."""
+    """Converts outputs of any precision to float32."""
     heads = (out.expression_heads, out.action_unit_heads)
     return Seen(
         out.expression.float(),
@@ -91,7 +91,7 @@ def multi_task_terms(out: Seen, labels: Labels, num_heads: int, weights: ClassWe
 def head_variance(heads: Tensor) -> Tensor:
     """Variance over the heads, averaged over the width: (batch, H, 512) -> (batch,).
 
-    Zero for a single head, which has nothing to differ from.
+    Zero for a single head.
     """
     if heads.shape[1] == 1:
         return heads.new_zeros(len(heads))
@@ -99,9 +99,9 @@ def head_variance(heads: Tensor) -> Tensor:
 
 
 def partition_loss(variance: Tensor, num_heads: int) -> Tensor:
-    """log(1 + H / variance over the heads, averaged): heads shall differ (arXiv 2109.07270).
+    """log(1 + H / mean variance over the heads), which makes heads differ (arXiv 2109.07270).
 
-    variance: (batch,) as of `head_variance`. Zero for a single head.
+    variance: (batch,) of `head_variance`. Zero for a single head.
     """
     if num_heads == 1:
         return variance.sum()
@@ -109,12 +109,14 @@ def partition_loss(variance: Tensor, num_heads: int) -> Tensor:
 
 
 def class_weights(labels: Labels, expression: float, action_units: float) -> ClassWeights:
-    """Weights against rare labels, by their frequency among the valid ones.
+    """Weights of labels by their frequency among the valid ones; rare labels weigh more.
 
     Args:
-        expression: exponent; class k with share p_k weighs (1 / (8 p_k)) ** exponent. 0: all 1.
-        action_units: exponent; a unit present in the share q weighs ((1 - q) / q) ** exponent.
-            A class or unit that never occurs weighs 1.
+        expression: exponent; class k with share p_k has the weight (1 / (8 p_k)) ** exponent.
+        action_units: exponent; a unit that is present in the share q of faces has the weight
+            ((1 - q) / q) ** exponent.
+
+    A class or unit that never occurs has the weight 1.
     """
     chosen = labels.expression[labels.expression >= 0]
     share = torch.bincount(chosen, minlength=len(EXPRESSIONS)) / max(1, len(chosen))
@@ -125,7 +127,7 @@ def class_weights(labels: Labels, expression: float, action_units: float) -> Cla
     return ClassWeights(rarity.float() ** expression, odds.float() ** action_units)
 
 
-# An empty selection sums to a zero that still hangs on the network, as several processes need it.
+# The sum of an empty selection is a zero that keeps its graph, as DistributedDataParallel needs.
 def _cross_entropy(logits: Tensor, target: Tensor, weight: Tensor) -> Tensor:
     return F.cross_entropy(logits, target, weight) if len(target) else logits.sum()
 

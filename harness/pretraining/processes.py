@@ -1,4 +1,4 @@
-"""Several processes that train one network, as torchrun starts them; or one, alone."""
+"""The processes that train one network: one, or several that torchrun starts."""
 
 import os
 from collections.abc import Iterator
@@ -8,9 +8,9 @@ from typing import TypeVar
 import torch
 import torch.distributed as dist
 
-# Its functions take the process group of the moment of the import as a default and keep it. Were it
-# imported within a group (torchvision does), the group would outlive its end, and its threads
-# could abort the process as it exits, after all is done.
+# Its functions keep the process group at the time of the import as a default. It is imported here,
+# before any group exists: otherwise (torchvision imports it) the group would stay alive, and its
+# threads could abort the process at exit.
 import torch.distributed.nn
 from torch import Tensor, nn
 
@@ -20,18 +20,18 @@ _T = TypeVar("_T")
 
 
 def rank() -> int:
-    """This process's place, from 0; the first one alone prints and writes."""
+    """The rank of this process, from 0. Only the first process prints and writes."""
     return dist.get_rank() if dist.is_initialized() else 0
 
 
 def count() -> int:
-    """How many processes train together."""
+    """The number of processes that train together."""
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
 @contextmanager
 def joined() -> Iterator[torch.device]:
-    """Joins the processes that torchrun started, if it did; yields this one's device.
+    """Joins the processes that torchrun started, if any. Yields the device of this one.
 
     Raises:
         InputError: there are GPUs, but fewer than processes on this machine.
@@ -50,16 +50,16 @@ def joined() -> Iterator[torch.device]:
         torch.cuda.set_device(device)
     dist.init_process_group("nccl" if cuda else "gloo")
     yield device
-    # Only where all went well: to take leave of processes that wait for this one in vain would be
-    # waited for, too, and what went wrong would never be said.
+    # Not after an error: the other processes may be waiting for this one. Destroying the group
+    # would then wait for them, and the error would never be printed.
     dist.destroy_process_group()
 
 
 def gathered(rows: Tensor) -> Tensor:
-    """The rows of every process, equally many of each, in order of rank.
+    """The rows of every process in order of rank. All processes give equally many.
 
-    Gradients flow into this process's own rows alone: each process computes the whole loss, and
-    the sum of the processes' gradients is the gradient of that loss.
+    Gradients flow only into the rows of this process: each process computes the whole loss, and
+    the sum of their gradients is the gradient of that loss.
     """
     if count() == 1:
         return rows
@@ -78,9 +78,9 @@ def summed(values: Tensor) -> Tensor:
 
 
 def average_statistics(model: nn.Module) -> None:
-    """Makes the running statistics of batch norms the mean over the processes.
+    """Averages the running statistics of batch norms over the processes.
 
-    Each process saw other faces last; averaged, all hold the same network.
+    The processes have seen different faces. Afterwards all hold the same network.
     """
     for buffer in model.buffers() if count() > 1 else ():
         if buffer.is_floating_point():

@@ -13,8 +13,11 @@ from harness.pretraining.annotations import Annotations
 
 @dataclass(frozen=True)
 class Scores:
-    """expression_f1: of the 8 classes. action_unit_f1: of the 12 units. concordance: CCC of
-    valence and arousal."""
+    """Scores by class and unit.
+
+    expression_f1: of the 8 classes. action_unit_f1: of the 12 units. concordance: CCC of valence
+    and arousal.
+    """
 
     expression_f1: tuple[float, ...]
     action_unit_f1: tuple[float, ...]
@@ -35,7 +38,7 @@ class Scores:
         }
 
     def rows(self) -> list[tuple[str, str, float]]:
-        """(measure, of what, value) for a table."""
+        """(measure, label, value) for a table."""
         units = tuple(f"AU{unit}" for unit in ACTION_UNITS)
         parts = (
             ("expression F1", EXPRESSIONS, self.expression_f1),
@@ -49,12 +52,12 @@ class Scores:
         ]
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain lists and numbers, P_MTL among them."""
+        """Plain lists and numbers, including P_MTL."""
         return {"p_mtl": self.p_mtl} | {name: list(part) for name, part in asdict(self).items()}
 
     @classmethod
     def from_dict(cls, content: dict[str, Any]) -> "Scores":
-        """The counterpart of `to_dict`."""
+        """The inverse of `to_dict`."""
         names = ("expression_f1", "action_unit_f1", "concordance")
         return cls(*(tuple(content[name]) for name in names))
 
@@ -62,7 +65,7 @@ class Scores:
 def score(outputs: NDArray[np.float32], truth: Annotations) -> Scores:
     """Scores the network's outputs, (faces, 22), over the valid labels of each task.
 
-    An F1 with neither a true nor a predicted case is 0. Units count as present from 0.5.
+    An F1 without true and predicted cases is 0. A unit is present from 0.5.
 
     Raises:
         ValueError: an output is not finite.
@@ -79,7 +82,7 @@ def score(outputs: NDArray[np.float32], truth: Annotations) -> Scores:
     return Scores(
         tuple(_f1(labels == k, guesses == k) for k in range(n)),
         tuple(units),
-        # Undefined only where truth and prediction are the same constant: nothing was learnt.
+        # Undefined only if truth and prediction are the same constant; it counts as 0.
         tuple(float(value) for value in np.nan_to_num(concordance)),
     )
 

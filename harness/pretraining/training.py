@@ -31,14 +31,17 @@ from harness.pretraining.multitask import (
 from harness.pretraining.scores import Scores
 from harness.pretraining.training_folder import TrainingFolder
 
-#: Decoded pictures are held in memory, in each process, where both splits fit into so many bytes.
+#: Bytes. Each process keeps the decoded pictures in memory if both splits fit.
 MEMORY_LIMIT = 512 * 2**20
 
 
 @dataclass(frozen=True)
 class Epoch:
-    """terms: of the loss, means over the epoch, unweighted. learning_rate: at its begin. scores:
-    on val. best: whether its weights are the ones kept."""
+    """The result of one epoch.
+
+    terms: of the loss, means over the epoch, unweighted. learning_rate: at the beginning. scores:
+    on val. best: whether its weights are kept.
+    """
 
     number: int
     terms: dict[str, float]
@@ -79,19 +82,19 @@ def pretrain(
 ) -> Trained:
     """Trains `initial.model` and writes the weights of the epoch with the best P_MTL to `out`.
 
-    The same call continues a run that was broken off, to the same numbers where the device
-    computes deterministically; where `out` is complete it only reads the scores.
+    The same call continues an interrupted run, and gives the same numbers if the device computes
+    deterministically. If `out` is complete, only its scores are read.
 
     Args:
         workers: processes that decode and augment; the numbers do not depend on them.
         tags: further metadata of the weights.
         tell: called with a line about a continued or a complete run.
-        on_epoch: called after each epoch, in the first process alone, before the checkpoint.
-        on_step: called with (what is going on, done, total).
+        on_epoch: called after each epoch in the first process, before the checkpoint is written.
+        on_step: called with (name of the step, done, total).
 
     Raises:
-        InputError: settings and data do not go together, an image cannot be read, the loss is no
-            longer finite, or files of another pretraining are in the way.
+        InputError: settings do not match the data, an image cannot be read, the loss is not
+            finite, or `out` belongs to another pretraining.
     """
     _check(config, faces)
     identity = config.flat() | {"data": faces.fingerprint, "init": initial.fingerprint}
@@ -121,7 +124,7 @@ def pretrain(
 
 
 class _Training:
-    """A network with all that changes from epoch to epoch."""
+    """A network with everything that changes from epoch to epoch."""
 
     def __init__(
         self,
@@ -145,7 +148,7 @@ class _Training:
         self.optimiser = torch.optim.Adam(parameters, lr=config.learning_rate, fused=True)
         steps = len(faces.train) // config.batch_size
         self.schedule = _schedule(self.optimiser, config, steps)
-        # Small gradients vanish in fp16 alone.
+        # Only in fp16 do small gradients vanish.
         self.scaler = torch.amp.GradScaler(device.type, enabled=config.precision == "fp16")
         self.done = 0
         self.best: Trained | None = None
@@ -185,7 +188,7 @@ class _Training:
                 seen(out), places.to(self.device), self.labels, self.config.heads,
                 self.class_weights,
             )  # fmt: skip
-            # Gradients are averaged over the processes, and each holds only its rows' share.
+            # Gradients are averaged over the processes, and each has those of its own rows only.
             loss = (terms * self.loss_weights).sum() * processes.count()
             self.optimiser.zero_grad()
             self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
@@ -197,7 +200,7 @@ class _Training:
         return total / len(loader)
 
     def checkpoint(self) -> dict[str, Any]:
-        """Tensors and plain values that `resume` takes."""
+        """The state that `resume` restores, as tensors and plain values."""
         assert self.best is not None  # checkpoints follow epochs
         return {
             "done": self.done,
@@ -205,14 +208,14 @@ class _Training:
             "optimiser": self.optimiser.state_dict(),
             "schedule": self.schedule.state_dict(),
             "scaler": self.scaler.state_dict(),
-            # Order and augmentation are drawn from seed, epoch and face; this is for all else.
+            # Order and augmentation depend on seed, epoch and face; this serves everything else.
             "generator": torch.get_rng_state(),
             "best_epoch": self.best.epoch,
             "best_scores": self.best.scores.to_dict(),
         }
 
     def resume(self, folder: TrainingFolder, tell: Callable[[str], None]) -> None:
-        """Goes on where the last checkpoint ended, if there is one."""
+        """Restores the last checkpoint, if there is one."""
         content = folder.read()
         if content is not None:
             self.model.load_state_dict(content["model"])
@@ -227,7 +230,7 @@ class _Training:
         if set(begun) != {self.done}:
             raise InputError(
                 f"{folder.path}: the processes found different checkpoints ({begun} epochs done); "
-                "--out must lie on a disk that all of them share"
+                "--out must be on a disk that all of them share"
             )
 
 
@@ -237,7 +240,7 @@ def loss_terms(
     """The terms of the loss, (6,), over the batches of all processes together.
 
     Args:
-        own: of this process's faces. places: (batch,) theirs among the labels.
+        own: outputs for this process's faces. places: (batch,) indices of their labels.
     """
     everything = processes.gathered(torch.cat(own, dim=1))
     together = Seen(*torch.split(everything, [part.shape[1] for part in own], dim=1))
@@ -245,7 +248,7 @@ def loss_terms(
 
 
 class _Branching(nn.Module):
-    """An MTL-DAN whose call gives its branches, as a wrapper for several processes needs it."""
+    """An MTL-DAN whose `forward` gives its branches, as DistributedDataParallel needs it."""
 
     def __init__(self, model: MTLDAN) -> None:
         super().__init__()
@@ -257,7 +260,7 @@ class _Branching(nn.Module):
 
 def _trainable(model: MTLDAN, device: torch.device) -> MTLDAN:
     model.requires_grad_(True)
-    # Parts of the published file that no output depends on.
+    # Parts of the published file that affect no output.
     for unused in (model.DAN.fc, model.DAN.bn, model.DAN.fc2):
         unused.requires_grad_(False)
     if processes.count() > 1 and device.type == "cuda":
@@ -276,7 +279,7 @@ def _over_processes(model: MTLDAN, device: torch.device) -> Callable[[Tensor], B
 def _schedule(
     optimiser: torch.optim.Optimizer, config: PretrainConfig, steps: int
 ) -> torch.optim.lr_scheduler.LRScheduler:
-    """The rate of every step, of which an epoch has so many."""
+    """The learning rate of every step. steps: of an epoch."""
     if config.schedule == "one-cycle":
         return torch.optim.lr_scheduler.OneCycleLR(
             optimiser, config.learning_rate, total_steps=config.epochs * steps

@@ -1,8 +1,8 @@
-"""What a pretraining keeps beside its result until that is complete.
+"""The files that a pretraining keeps beside its result.
 
-For `--out face.safetensors` the folder `face.training/` holds the checkpoint that a broken run
-continues from, the best weights so far, and the curves. The result itself appears when all epochs
-are done, so that existing means complete.
+For `--out face.safetensors` the folder `face.training/` holds the checkpoint from which an
+interrupted run continues, the best weights so far, and the curves. The result is written when all
+epochs are done: if it exists, it is complete.
 """
 
 import fcntl
@@ -21,7 +21,7 @@ from harness.errors import InputError
 from harness.pretraining import processes
 
 _SUFFIX = ".safetensors"
-# Seconds between two looks for a lock that another run has.
+# Seconds between two attempts to take a lock that another run holds.
 _LOOK = 2.0
 
 
@@ -29,8 +29,8 @@ class TrainingFolder:
     """The files of one pretraining.
 
     Args:
-        out: where the result goes.
-        identity: all that decides the result; a file of another identity is never continued.
+        out: path of the result.
+        identity: everything that determines the result; a run of another identity is not continued.
 
     Raises:
         InputError: `out` does not end in .safetensors.
@@ -47,10 +47,10 @@ class TrainingFolder:
 
     @contextmanager
     def locked(self, tell: Callable[[str], None]) -> Iterator[None]:
-        """Waits until no other run works here; the lock ends with the process.
+        """Waits until no other run works here. The lock is released when the process ends.
 
-        Of several processes of a run the first has it. It tells the others at every look, as they
-        would not wait for an answer for ever.
+        Of several processes of a run the first holds the lock. It informs the others at every
+        attempt, because their communication has a time limit.
         """
         first = processes.rank() == 0
         self.path.mkdir(parents=True, exist_ok=True)
@@ -58,16 +58,16 @@ class TrainingFolder:
             told = False
             while not processes.everyones(file is not None and _is_locked(file))[0]:
                 if first and not told:
-                    tell(f"{self.path}: another run works here; waiting for it")
+                    tell(f"{self.path}: another run works here; waiting until it ends")
                 told = True
                 time.sleep(_LOOK)
             yield
 
     def result(self) -> dict[str, str] | None:
-        """The metadata of the complete result; None where there is none yet.
+        """The metadata of the complete result; None if there is none yet.
 
         Raises:
-            InputError: the file is of another making.
+            InputError: the file belongs to another pretraining.
         """
         if not self.out.exists():
             return None
@@ -76,32 +76,32 @@ class TrainingFolder:
         return metadata
 
     def read(self) -> dict[str, Any] | None:
-        """The checkpoint that the last run left; None where there is none.
+        """The checkpoint of the last run; None if there is none.
 
         Raises:
-            InputError: it is damaged, of another making, or without its best weights.
+            InputError: it is damaged, belongs to another pretraining, or has no best weights.
         """
         if not self.checkpoint.exists():
             return None
-        anew = f"remove {self.path} to begin anew"
+        anew = f"remove {self.path} to start again"
         try:
             content = read_torch(self.checkpoint)
         except InputError as error:
             raise InputError(f"{error}; {anew}") from error
         if not isinstance(content, dict) or "identity" not in content:
-            raise InputError(f"{self.checkpoint}: no checkpoint of a pretraining; {anew}")
+            raise InputError(f"{self.checkpoint}: not a checkpoint of a pretraining; {anew}")
         self._check(self.checkpoint, content["identity"])
         if not self.best.exists():
             raise InputError(f"{self.best}: missing beside its checkpoint; {anew}")
         return content
 
     def write(self, content: Mapping[str, Any]) -> None:
-        """Puts a checkpoint in the place of the last one."""
+        """Replaces the checkpoint."""
         with replacing(self.checkpoint) as temporary:
             torch.save({"identity": self.identity, **content}, temporary)
 
     def publish(self) -> None:
-        """Makes the best weights the result; the curves stay."""
+        """Moves the best weights to the result. The curves stay."""
         move(self.best, self.out)
         self.checkpoint.unlink(missing_ok=True)
 
@@ -113,13 +113,13 @@ class TrainingFolder:
         ]
         if other:
             raise InputError(
-                f"{file}: exists and is of another pretraining ({'; '.join(other[:3])}); "
+                f"{file}: exists and belongs to another pretraining ({'; '.join(other[:3])}); "
                 "give another --out"
             )
 
 
 def _identity(metadata: Mapping[str, str]) -> dict[str, str]:
-    """What a result says that it was made from; nothing where it is of others."""
+    """The identity that a result records; empty if it records none."""
     try:
         found = json.loads(metadata.get("identity", "{}"))
     except (ValueError, RecursionError):
@@ -128,7 +128,7 @@ def _identity(metadata: Mapping[str, str]) -> dict[str, str]:
 
 
 def _is_locked(file: IO[str]) -> bool:
-    """Takes the lock, unless another process has it."""
+    """Takes the lock. False if another process holds it."""
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -61,7 +61,7 @@ class Gaps:
             )
         for gaps, what in (
             (nothing, f"gave nothing{fate}"),
-            (broken, "gave a part of their frames"),
+            (broken, "have problems"),
         ):
             if gaps:
                 told = some([f"{gap.clip_id} ({gap.problem})" for gap in gaps])

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from harness.clips.faces import Detector, followed
+from harness.clips.faces import TRACKING_GRID, Detector, followed
 from harness.clips.images import sampled_images
 from harness.clips.table import ClipTable
 from harness.clips.video import sampled_frames
@@ -260,22 +260,26 @@ def _pictures(
     clips: ClipTable, item: Work, detector: Detector | None
 ) -> Iterator[tuple[int, NDArray[np.uint8] | None]]:
     if detector is None:
-        yield from _frames(clips, item, item.skip)
+        yield from _frames(clips, item, item.strides, item.skip)
         return
-    # Known frames are looked at again: what is followed must not depend on what is stored.
-    for number, face in followed(_frames(clips, item, frozenset()), detector):
-        if number not in item.skip:
-            yield number, face
+
+    def wanted(number: int) -> bool:
+        return number not in item.skip and any(number % stride == 0 for stride in item.strides)
+
+    # Known frames of the grid are read again: the crops must not depend on what is stored.
+    skip = frozenset(number for number in item.skip if number % TRACKING_GRID)
+    frames = _frames(clips, item, (*item.strides, TRACKING_GRID), skip)
+    yield from followed(frames, detector, wanted)
 
 
 def _frames(
-    clips: ClipTable, item: Work, skip: frozenset[int]
+    clips: ClipTable, item: Work, strides: Sequence[int], skip: frozenset[int]
 ) -> Iterator[tuple[int, NDArray[np.uint8]]]:
     path = clips.paths[item.row]
     if path is None:
         raise InputError("no file")
     read = sampled_images if clips.kind == "images" else sampled_frames
-    yield from read(path, item.strides, skip)
+    yield from read(path, strides, skip)
 
 
 def _through_model(

@@ -77,7 +77,7 @@ def measure(clips: ClipTable, rounds: int) -> dict[str, float]:
     path = clips.paths[0]
     assert path is not None
     frames = [frame for _, frame in sampled_frames(path, STRIDES)]
-    boxes = [Track().follow(detector(frame)) for frame in frames]
+    boxes = [Track().choose(detector(frame)) for frame in frames]
     found = [(frame, box) for frame, box in zip(frames, boxes, strict=True) if box is not None]
     crops = torch.cat([resized(torch.from_numpy(square(f, b))[None], SIZE) for f, b in found])
     batch = crops.repeat(3, 1, 1, 1)[:64].to(device)

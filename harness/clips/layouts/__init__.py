@@ -9,9 +9,11 @@ import json
 from os import PathLike
 from pathlib import Path
 
+from harness.clips.folder import VIDEO_SUFFIXES
 from harness.clips.layouts.abaw5 import ABAW5
 from harness.clips.layouts.authors_crops import AUTHORS_CROPS
 from harness.clips.layouts.authors_features import AUTHORS_FEATURES
+from harness.clips.layouts.files import unread_files
 from harness.clips.layouts.layout import Layout, LayoutOptions
 from harness.clips.layouts.muse import MUSE
 from harness.clips.layouts.plain import PLAIN
@@ -77,11 +79,12 @@ def read_new_clips(
         InputError: as `read_clips`, except for what only a search needs; no clip has a file.
     """
     root = _folder(root)
+    videos = None
     if layout is None and not any(known.recognise(root) for known in LAYOUTS.values()):
         videos = read_videos(root)
-        if videos is not None:
-            return videos
-    clips = _read(root, layout, features)
+        if videos is None and (others := unread_files(root, VIDEO_SUFFIXES)):
+            raise InputError(f"{others[0]}; expected videos, {_signs()}")
+    clips = _read(root, layout, features) if videos is None else videos
     refuse_notes(clips.notes, strict)
     if not any(clips.paths):
         raise InputError(
@@ -122,8 +125,13 @@ def _recognised(root: Path) -> Layout:
     if found:
         names = ", ".join(layout.name for layout in found)
         raise InputError(f"{root}: has the signs of several layouts; choose --layout of {names}")
+    raise InputError(f"{root}: no known layout; expected {_signs()}")
+
+
+def _signs() -> str:
+    """The files and folders that layouts are recognised by, for messages."""
     signs = [
         f"{' or '.join(layout.sign for layout in layouts)} ({origin})"
         for origin, layouts in itertools.groupby(LAYOUTS.values(), lambda layout: layout.origin)
     ]
-    raise InputError(f"{root}: no known layout; expected {', '.join(signs[:-1])}, or {signs[-1]}")
+    return f"{', '.join(signs[:-1])}, or {signs[-1]}"

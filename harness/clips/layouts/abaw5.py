@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from harness.clips.folder import VIDEO_SUFFIXES
 from harness.clips.layouts.data_info import read_data_info
 from harness.clips.layouts.files import join_files
 from harness.clips.layouts.layout import Layout, LayoutOptions
@@ -15,7 +16,7 @@ def _recognise(folder: Path) -> bool:
 def _read(folder: Path, options: LayoutOptions) -> ClipTable:
     labels = read_data_info(folder / "data_info.csv")
     videos = {split: folder / split / "mp4" for split in SPLITS}
-    return join_files(folder, labels, videos, "video", (".mp4",))
+    return join_files(folder, labels, videos, "video", VIDEO_SUFFIXES)
 
 
 ABAW5 = Layout(

@@ -3,10 +3,9 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from harness.clips.folder import entries, unread
 from harness.clips.labels import Labels
 from harness.clips.table import ClipTable, Kind, some
-
-VIDEO_SUFFIXES = (".mp4", ".mkv", ".webm", ".avi", ".mov")
 
 
 def clip_files(folder: Path, suffixes: Sequence[str] | None) -> dict[str, Path]:
@@ -18,13 +17,12 @@ def clip_files(folder: Path, suffixes: Sequence[str] | None) -> dict[str, Path]:
     """
     if not folder.is_dir():
         return {}
-    entries = sorted(folder.iterdir())
     if suffixes is None:
-        return {path.name: path for path in entries if path.is_dir()}
+        return {path.name: path for path in entries(folder) if path.is_dir()}
     # A later entry of the dictionary replaces an earlier one.
     ranked = sorted(
-        (p for p in entries if p.suffix.lower() in suffixes),
-        key=lambda p: -suffixes.index(p.suffix.lower()),
+        (path for path in entries(folder) if path.suffix.lower() in suffixes),
+        key=lambda path: -suffixes.index(path.suffix.lower()),
     )
     return {path.stem: path for path in ranked}
 
@@ -34,8 +32,21 @@ def shadowed_files(folder: Path, suffixes: Sequence[str] | None) -> list[Path]:
     if suffixes is None or not folder.is_dir():
         return []
     taken = set(clip_files(folder, suffixes).values())
-    entries = sorted(folder.iterdir())
-    return [p for p in entries if p.suffix.lower() in suffixes and p not in taken]
+    return [p for p in entries(folder) if p.suffix.lower() in suffixes and p not in taken]
+
+
+def unread_files(folder: Path, suffixes: Sequence[str] | None) -> list[str]:
+    """Lines on the entries of a folder that `clip_files` does not read: other suffixes, and
+    subfolders where a clip is a file."""
+    if not folder.is_dir():
+        return []
+    if suffixes is None:
+        files = [path.name for path in entries(folder) if not path.is_dir()]
+        if not files:
+            return []
+        return [f"{folder}: {len(files)} files are not read: {some(files)} (a clip is a folder)"]
+    others = [path for path in entries(folder) if path.suffix.lower() not in suffixes]
+    return [f"{folder}: {line}" for line in unread(others, suffixes)]
 
 
 def join_files(
@@ -48,8 +59,8 @@ def join_files(
     spare: Mapping[str, Path] | None = None,
     strangers: Sequence[Path] = (),
 ) -> ClipTable:
-    """Joins labels to the files of their clips. Notes list the clips without a file, and the files
-    without a clip.
+    """Joins labels to the files of their clips. Notes list the clips without a file, the files
+    without a clip, and the files that are not read.
 
     Args:
         root: the data folder, which the notes name.
@@ -70,12 +81,14 @@ def join_files(
             f"{some(missing)}"
         )
     used = {path for path in paths if path}
-    here = [path for entries in there.values() for path in entries.values()]
+    here = [path for found in there.values() for path in found.values()]
     # A folder that several splits share is listed once.
-    here += [path for folder in set(folders.values()) for path in shadowed_files(folder, suffixes)]
+    homes = sorted(set(folders.values()))
+    here += [path for folder in homes for path in shadowed_files(folder, suffixes)]
     extra = sorted({str(p.relative_to(root)) for p in (*here, *strangers) if p not in used})
     if extra:
         notes.append(f"{root}: {len(extra)} files belong to no clip of the labels: {some(extra)}")
+    notes += [line for folder in homes for line in unread_files(folder, suffixes)]
     return ClipTable(
         clip_ids=labels.ids,
         splits=labels.splits,

@@ -4,8 +4,9 @@ from pathlib import Path
 
 from harness.clips.csv_file import read_csv
 from harness.clips.csv_form import UNNAMED
+from harness.clips.folder import VIDEO_SUFFIXES
 from harness.clips.labels import Labels, labels_of
-from harness.clips.layouts.files import VIDEO_SUFFIXES, join_files
+from harness.clips.layouts.files import join_files
 from harness.clips.layouts.layout import Layout, LayoutOptions
 from harness.clips.table import SPLITS, ClipTable, Kind
 from harness.errors import InputError

@@ -4,14 +4,17 @@ from pathlib import Path
 
 import numpy as np
 
+from harness.clips.folder import VIDEO_SUFFIXES
 from harness.clips.labels import is_safe
-from harness.clips.layouts.files import VIDEO_SUFFIXES, clip_files, shadowed_files
+from harness.clips.layouts.files import clip_files, shadowed_files, unread_files
 from harness.clips.table import ClipTable
 from harness.errors import InputError
 
 
 def read_videos(folder: Path) -> ClipTable | None:
     """Reads the videos of a folder as clips of test without ratings; None if there are none.
+
+    Notes list the other files and the subfolders.
 
     Raises:
         InputError: two videos with one id, or a name that cannot be an id.
@@ -25,7 +28,7 @@ def read_videos(folder: Path) -> ClipTable | None:
     for clip_id in ids:
         if not is_safe(clip_id):
             raise InputError(
-                f"{videos[clip_id]}: its name is no id such as 00042 "
+                f"{videos[clip_id]}: its name is not an id such as 00042 "
                 "(letters, digits, '_', '-' and '.'); rename it"
             )
     return ClipTable(
@@ -35,4 +38,5 @@ def read_videos(folder: Path) -> ClipTable | None:
         target_names=(),
         paths=tuple(videos[i] for i in ids),
         kind="video",
+        notes=tuple(unread_files(folder, VIDEO_SUFFIXES)),
     )

@@ -3,8 +3,9 @@
 import torch
 from torch import Tensor
 
-#: Names this transform in fingerprints; change it with the transform.
-PREPROCESSING = "resize-antialias-bilinear+imagenet/2"
+#: Names this transform in fingerprints; change it with the transform, or with what the readers of
+#: images and films give.
+PREPROCESSING = "resize-antialias-bilinear+imagenet/3"
 
 # Of ImageNet, per channel (red, green, blue), on a scale of 0 to 1; what the trunk was made for.
 MEAN = (0.485, 0.456, 0.406)

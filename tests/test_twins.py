@@ -1,0 +1,221 @@
+"""Two data folders that say the same in two ways give equal features."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from harness.streams.sequences import FrameFeatures
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor, nn
+
+from harness.clips.layouts import read_clips
+from harness.pretraining.annotations import read_annotated_faces
+from harness.pretraining.faces import Pictures
+from harness.streams.extraction import Extractor, extract, sources
+from harness.streams.store import FeatureStore, Recipe
+from tests.commands import command
+from tests.faces import write_faces
+from tests.networks import save_tiny
+from tests.pictures import pattern, save_16_bit, save_turned
+from tests.videos import make_streams, set_matrix, write_lossless
+
+FRAMES = 5
+Pixels = NDArray[np.uint8]
+
+
+def grey(k: int) -> Pixels:
+    """Image k of every folder of images: grey, so that all forms can hold it."""
+    return np.repeat(pattern(32, 40, k)[:, :, :1], 3, axis=2)
+
+
+def by_name(names: str) -> Callable[[Path], None]:
+    def write(folder: Path) -> None:
+        for k, name in enumerate(names.split()):
+            Image.fromarray(grey(k)).save(folder / name, **_lossless(name))
+
+    return write
+
+
+def _lossless(name: str) -> dict[str, bool]:
+    return {"lossless": True} if name.endswith("webp") else {}
+
+
+def turned(orientation: int) -> Callable[[Path], None]:
+    def write(folder: Path) -> None:
+        for k in range(FRAMES):
+            save_turned(folder / f"{k}.png", grey(k), orientation)
+
+    return write
+
+
+def with_junk(folder: Path) -> None:
+    by_name("0.png 1.png 2.png 3.png 4.png")(folder)
+    for name in ("._0.png", "._1.png", ".DS_Store", "Thumbs.db", "desktop.ini"):
+        (folder / name).write_bytes(b"\0\5\26\7 not a picture")
+
+
+def in_16_bits(folder: Path) -> None:
+    for k in range(FRAMES):
+        save_16_bit(folder / f"{k}.png", grey(k)[:, :, 0].astype(np.uint16) * 257)
+
+
+def opaque(folder: Path) -> None:
+    for k in range(FRAMES):
+        Image.fromarray(grey(k)).convert("RGBA").save(folder / f"{k}.png")
+
+
+def with_palette(folder: Path) -> None:
+    for k in range(FRAMES):
+        image = Image.fromarray(grey(k)[:, :, 0], "P")
+        image.putpalette([value for value in range(256) for _ in range(3)])
+        image.save(folder / f"{k}.png")
+
+
+IMAGES: dict[str, Callable[[Path], None]] = {
+    "plain": by_name("0.png 1.png 2.png 3.png 4.png"),
+    **{f"exif{orientation}": turned(orientation) for orientation in range(2, 9)},
+    "seconds": by_name("0.png 0.25.png 0.5.png 0.75.png 1.png"),
+    "unpadded": by_name("f8.png f9.png f10.png f11.png f100.png"),
+    "many-formats": by_name("0.png 1.bmp 2.webp 3.tif 4.PNG"),
+    "junk": with_junk,
+    "sixteen-bits": in_16_bits,
+    "opaque": opaque,
+    "palette": with_palette,
+}
+
+# What a display matrix does to the stored picture; the stored one that is shown as `shown`.
+MATRICES: dict[str, tuple[tuple[float, float, float, float], Callable[[Pixels], Pixels]]] = {
+    "plain": ((1, 0, 0, 1), lambda shown: shown),
+    "hflip": ((-1, 0, 0, 1), lambda shown: shown[:, ::-1]),
+    "vflip": ((1, 0, 0, -1), lambda shown: shown[::-1]),
+    "rot180": ((-1, 0, 0, -1), lambda shown: shown[::-1, ::-1]),
+    "clockwise": ((0, 1, -1, 0), lambda shown: np.rot90(shown)),
+    "counterclockwise": ((0, -1, 1, 0), lambda shown: np.rot90(shown, -1)),
+    "transpose": ((0, 1, 1, 0), lambda shown: shown.transpose(1, 0, 2)),
+    "transverse": ((0, -1, -1, 0), lambda shown: np.rot90(shown, 2).transpose(1, 0, 2)),
+}
+
+
+def write_images(root: Path) -> None:
+    for name, write in IMAGES.items():
+        (root / "frames" / name).mkdir(parents=True)
+        write(root / "frames" / name)
+
+
+def write_films(root: Path) -> None:
+    (root / "clips").mkdir(parents=True)
+    for name, (matrix, stored) in MATRICES.items():
+        frames = [np.ascontiguousarray(stored(pattern(32, 48, k))) for k in range(FRAMES)]
+        set_matrix(write_lossless(root / "clips" / f"{name}.mp4", frames), matrix)
+
+
+class Pixelwise(nn.Module):
+    """A network whose output is its input, so that equal features mean equal pictures."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return images.flatten(1)
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, FrameFeatures]:
+    """The features of both kinds of clips, by kind."""
+    home = tmp_path_factory.mktemp("twins")
+    features = {}
+    for kind, write, names in (
+        ("images", write_images, list(IMAGES)),
+        ("video", write_films, list(MATRICES)),
+    ):
+        write(home / kind)
+        rows = [f"{name},{'val' if k == 1 else 'train'},0.{k % 10}" for k, name in enumerate(names)]
+        (home / kind / "clips.csv").write_text("\n".join(["clip_id,split,joy", *rows]) + "\n")
+        clips = read_clips(home / kind)
+        store = FeatureStore(home / f"{kind}-store", Recipe("w", "p", 32))
+        extractor = Extractor(Pixelwise(), 32, torch.device("cpu"))
+        extract(clips, lambda extractor=extractor: extractor, store, [1])
+        keys = list(zip(clips.clip_ids, sources(clips), strict=True))
+        assert store.problems(keys) == {}
+        features[kind] = store.load(keys, [1])
+    return features
+
+
+def rows_of(found: FrameFeatures, row: int) -> NDArray[np.float32]:
+    return found.features[found.offsets[row] : found.offsets[row + 1]]
+
+
+@pytest.mark.parametrize("name", list(IMAGES)[1:])
+def test_images_that_say_the_same_give_equal_features(
+    found: dict[str, FrameFeatures], name: str
+) -> None:
+    plain, other = (rows_of(found["images"], list(IMAGES).index(n)) for n in ("plain", name))
+    assert len(plain) == FRAMES
+    np.testing.assert_array_equal(other, plain)
+
+
+@pytest.mark.parametrize("name", list(MATRICES)[1:])
+def test_films_that_say_the_same_give_equal_features(
+    found: dict[str, FrameFeatures], name: str
+) -> None:
+    plain, other = (rows_of(found["video"], list(MATRICES).index(n)) for n in ("plain", name))
+    assert len(plain) == FRAMES
+    np.testing.assert_array_equal(other, plain)
+
+
+@pytest.mark.parametrize("orientation", range(2, 9))
+def test_annotated_faces_are_upright_for_pretraining(tmp_path: Path, orientation: int) -> None:
+    """The same pixels, stored turned; both ways that a training holds them."""
+    faces = read_annotated_faces(write_faces(tmp_path, 16, 8))
+    upright = Pictures(faces.train.images, 32)
+    upright.hold()
+    for file in faces.train.images:
+        pixels = np.asarray(Image.open(file))
+        # A PNG's content under the same name: no loss, and the content decides.
+        save_turned(file.with_suffix(".png"), pixels, orientation).rename(file)
+    read = Pictures(faces.train.images, 32)
+    held = Pictures(faces.train.images, 32)
+    held.hold()
+    for place in range(len(upright)):
+        expected = upright[place][0]
+        assert torch.equal(read[place][0], expected)
+        assert torch.equal(held[place][0], expected)
+
+
+@pytest.mark.slow
+def test_the_command_reports_what_it_chose_and_left_out(tmp_path: Path) -> None:
+    """Lines on the terminal, for films and for images, and the same in the csv of clip issues."""
+    films, images = tmp_path / "films", tmp_path / "images"
+    write_films(films)
+    write_images(images)
+    for root, names in ((films, list(MATRICES)), (images, list(IMAGES))):
+        rows = [f"{name},{'val' if k == 1 else 'train'},0.{k % 10}" for k, name in enumerate(names)]
+        (root / "clips.csv").write_text("\n".join(["clip_id,split,joy", *rows]) + "\n")
+    make_streams(films / "clips" / "plain.mp4", [(48, 32), (96, 64)], 1)
+    (films / "clips" / "more").mkdir()
+    (films / "clips" / "notes.txt").touch()
+    (images / "frames" / "plain" / "9.gif").write_bytes(b"GIF89a")
+    (images / "frames" / "seconds" / "cover.jpg").touch()
+    weights = save_tiny(tmp_path / "net.safetensors")
+    expected = {
+        films: (
+            "1 files are not read: notes.txt",
+            "1 subfolders are not read: more",
+            "1 clips have problems: plain (",
+            "holds 2 video streams; stream 1 (96 x 64 pixels) is read",
+        ),
+        images: (
+            "2 clips have problems: plain (",
+            "1 files are not read: 9.gif",
+            "the image names have 2 forms (0.png, cover.jpg)",
+        ),
+    }
+    for root, lines in expected.items():
+        given = ["--data", root, "--weights", weights, "--crop", "none", "--stride", 1]
+        done = command("extract", *given, "--results", tmp_path / "results")
+        assert done.returncode == 0, done.stderr
+        for line in lines:
+            assert line in done.stdout
+        listed = (tmp_path / "results" / ".cache" / f"{root.name}-gaps.csv").read_text()
+        assert "plain," in listed
+        assert command("extract", *given, "--strict", "--results", tmp_path).returncode == 1
