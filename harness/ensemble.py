@@ -1,4 +1,4 @@
-"""`python -m harness.ensemble`: combines the best trials and says what that is worth."""
+"""`python -m harness.ensemble`: combines the best trials and estimates the score."""
 
 import json
 from dataclasses import asdict
@@ -42,7 +42,7 @@ def main(
     for option, values in (("--study", study or ()), ("--name", () if name is None else (name,))):
         for value in values:
             check_folder_name(option, value)
-    # Heavy imports follow; help and wrong usage need none of them.
+    # Heavy imports are here, because help and wrong usage do not need them.
     from harness.ensembles.construction import construct
     from harness.ensembles.files import write_ensemble
     from harness.ensembles.library import load_library, newest_study
@@ -55,7 +55,7 @@ def main(
     built = construct(library, recipe, name)
     written = [str(path) for path in write_ensemble(built.ensemble, library)]
     if report:
-        # plotly takes a moment to import.
+        # Imported only here, because plotly is slow to import.
         from harness.reports.evidence import gather
         from harness.reports.page import write_report
 
@@ -72,7 +72,7 @@ def main(
 
 
 def _values(built: "Construction", library: "Library", explain: bool) -> dict[str, Any]:
-    """The ensemble with the reasons for what was left out, and what explains it if wanted."""
+    """The ensemble with refused and duplicate files, and the explanation if requested."""
     values = asdict(built.ensemble) | {
         "refusals": [refusal.reason for refusal in library.refused],
         "repeats": dict(library.duplicates),

@@ -1,4 +1,4 @@
-"""`python -m harness.report`: one html file with all that a study shows."""
+"""`python -m harness.report`: writes the report of a study, one HTML file."""
 
 import typer
 
@@ -18,14 +18,14 @@ def main(
     results: o.Results = o.RESULTS,
     quiet: o.Quiet = False,
 ) -> None:
-    """Write results/<study>/report.html: leaderboard, figures, ensemble; it needs no network.
+    """Write results/<study>/report.html with leaderboard, figures and ensemble.
 
     Example: python -m harness.report --study demo
     """
     out = console(quiet)
     if study is not None:
         check_folder_name("--study", study)
-    # Heavy imports follow; help and wrong usage need none of them.
+    # Heavy imports are here, because help and wrong usage do not need them.
     from harness.ensembles.library import newest_study
     from harness.reports.evidence import gather
     from harness.reports.page import write_report

@@ -103,7 +103,7 @@ def form(text: str) -> str:
 
 @pytest.mark.slow
 def test_the_first_command_ends_as_the_readme_says(demo: tuple[Path, str]) -> None:
-    promised = next(b for b in blocks(README, "") if "To be expected" in b).splitlines()
+    promised = next(b for b in blocks(README, "") if "Expected on new clips" in b).splitlines()
     printed = [line for line in demo[1].splitlines() if not line.startswith("Written: ")]
     assert [form(line) for line in printed[-len(promised) :]] == [form(line) for line in promised]
     said = next(re.search(r"([\d.]+) on val; best", line) for line in printed if "best" in line)

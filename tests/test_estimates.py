@@ -1,4 +1,4 @@
-"""Estimates: what they promise, on libraries whose true scores are known."""
+"""Bias and coverage of the estimates, on libraries of known true scores."""
 
 from dataclasses import dataclass
 
@@ -16,16 +16,20 @@ from harness.metrics import pcc
 from tests.simulations import Population, families, near_equal, persons
 
 SCENARIOS = {"families": families, "near-equal": near_equal, "persons": persons}
-# Noise of mean PCC falls with clips; persons bring fewer independent ones.
+# With persons, fewer clips are independent.
 CLIPS = {"families": 600, "near-equal": 600, "persons": 1200}
-# The largest bias that the nested estimate may have.
+# Largest accepted bias of the nested estimate.
 BIAS = 0.003
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """(repetitions, methods): score less true score, naive and nested; whether the interval covers
-    the true score; width of the interval."""
+    """The results of a simulation, (repetitions, methods) each.
+
+    naive, nested: score minus true score.
+    covered: the interval contains the true score.
+    width: of the interval.
+    """
 
     naive: np.ndarray
     nested: np.ndarray
@@ -46,7 +50,7 @@ class ShortBagged(Bagged):
 
 @pytest.fixture
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Fewer picks and bags, for time."""
+    """Fewer picks and bags, to save time."""
     monkeypatch.setitem(METHODS, "greedy", ShortGreedy)
     monkeypatch.setitem(METHODS, "bagged", ShortBagged)
 
@@ -69,10 +73,10 @@ def simulate(
     per_target: bool = False,
     grouped: bool = True,
 ) -> Outcome:
-    """Draws libraries anew; score and truth are of what is chosen from each.
+    """Draws libraries, and compares the scores of the selected ensembles with their true scores.
 
-    The mean over all trials of sample score less true score is subtracted from both errors: it is
-    0 on average and the same luck of the draw, so that fewer repetitions show a bias.
+    The mean over all trials of sample score minus true score is subtracted from both errors. It is
+    0 on average and has most of the sampling noise, so that fewer repetitions show a bias.
     """
     trials = len(population.signal)
     ones = np.repeat(np.eye(trials)[:, None], population.targets, axis=1)
@@ -131,13 +135,13 @@ def test_auto_is_nested_in_itself() -> None:
         assert abs(found.nested.mean()) < BIAS, scenario
         assert (found.naive - found.nested).mean() > BIAS, scenario
         covered.append(found.covered)
-    # Together, since an interval of auto costs ten times as much as one of the others.
+    # All scenarios together, because an interval of auto takes ten times as long.
     assert 0.9 <= np.mean(covered) <= 0.99
 
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("short")
-def test_weights_per_target_flatter_only_the_naive_score() -> None:
+def test_weights_per_target_raise_only_the_naive_score() -> None:
     shared = simulate(near_equal(), 600, 40, tuple(METHODS))
     own = simulate(near_equal(), 600, 40, tuple(METHODS), per_target=True)
     assert (np.abs(own.nested.mean(axis=0)) < BIAS).all()
@@ -147,11 +151,11 @@ def test_weights_per_target_flatter_only_the_naive_score() -> None:
 def test_without_persons_intervals_are_too_narrow() -> None:
     grouped = simulate(persons(), 600, 10, ("mean",))
     alone = simulate(persons(), 600, 10, ("mean",), grouped=False)
-    # Half of all variance is a person's: four clips of one are worth less than four.
+    # Half of all variance is between persons, so four clips of a person carry less information.
     assert grouped.width.mean() > 1.15 * alone.width.mean()
 
 
-def test_replicates_are_those_of_the_drawn_clips() -> None:
+def test_a_replicate_is_the_pcc_of_the_drawn_clips() -> None:
     population = persons()
     predictions, truth = population.draw(40, np.random.default_rng(0))
     models = predictions[:, :2].transpose(1, 0, 2).astype(np.float64)
@@ -164,7 +168,7 @@ def test_replicates_are_those_of_the_drawn_clips() -> None:
             np.testing.assert_allclose(scores, pcc(truth[clips], model[:, clips].T), atol=1e-9)
 
 
-def test_replicates_follow_their_seed_and_not_their_number() -> None:
+def test_replicates_depend_on_the_seed() -> None:
     rng = np.random.default_rng(0)
     truth, models = rng.random((2, 30)), rng.random((1, 2, 30))
     first = replicates(truth, models, np.arange(30), 300, 0)
@@ -172,18 +176,18 @@ def test_replicates_follow_their_seed_and_not_their_number() -> None:
     assert (replicates(truth, models, np.arange(30), 300, 1) != first).any()
 
 
-def test_holm_by_hand() -> None:
+def test_holm_equals_a_calculation_by_hand() -> None:
     np.testing.assert_allclose(holm(np.array([0.01, 0.04, 0.03])), [0.03, 0.06, 0.06])
     np.testing.assert_allclose(holm(np.array([0.5, 0.9])), [1.0, 1.0])
 
 
-def test_p_is_two_sided_and_never_zero() -> None:
+def test_p_values_are_two_sided_and_never_zero() -> None:
     assert two_sided(np.full(999, 0.1)) == pytest.approx(2 / 1000)
     assert two_sided(np.linspace(-1, 1, 999)) == 1.0
     assert interval(np.linspace(0, 1, 1001)).low == pytest.approx(0.025)
 
 
-def test_folds_keep_persons_whole_and_balance_clips() -> None:
+def test_folds_keep_persons_together_and_balance_clips() -> None:
     persons_of = np.random.default_rng(0).integers(0, 60, 500)
     groups = group_numbers([f"person {number}" for number in persons_of], 500)
     folds = assign_folds(groups, seed=1)
@@ -191,10 +195,10 @@ def test_folds_keep_persons_whole_and_balance_clips() -> None:
     assert np.ptp(np.bincount(folds)) <= np.bincount(groups).max()
     np.testing.assert_array_equal(assign_folds(groups, seed=1), folds)
     assert (assign_folds(groups, seed=2) != folds).any()
-    assert sorted(set(assign_folds(np.arange(6), 0))) == list(range(6)), "a clip each"
+    assert sorted(set(assign_folds(np.arange(6), 0))) == list(range(6)), "one clip per fold"
 
 
-def test_held_out_clips_say_nothing_about_the_choice() -> None:
+def test_a_choice_does_not_depend_on_held_out_clips() -> None:
     population = families(12)
     predictions, truth = population.draw(100, np.random.default_rng(0))
     folds = np.arange(100) % 5
@@ -207,7 +211,7 @@ def test_held_out_clips_say_nothing_about_the_choice() -> None:
     np.testing.assert_allclose(here.weights, there.weights, atol=1e-6)
 
 
-def test_an_ensemble_of_the_best_trial_gains_nothing() -> None:
+def test_an_ensemble_of_the_best_trial_has_no_gain() -> None:
     chooser, groups = chooser_of(families(), 200, 0, Recipe("mean", top=1))
     names = ("a", "b", "c", "d")
     found = estimate(chooser, names, groups, grouped=False, hashed="", count=500)
@@ -219,7 +223,7 @@ def test_an_ensemble_of_the_best_trial_gains_nothing() -> None:
 
 
 @pytest.mark.parametrize("method", ["mean", "zscore", "greedy"])
-def test_the_curve_ends_at_the_ensemble(method: str) -> None:
+def test_the_curve_contains_the_score_of_the_ensemble(method: str) -> None:
     chooser, _ = chooser_of(families(10), 200, 0, Recipe(method, top=4))
     found = curve(chooser, method)
     assert len(found.naive) == len(found.nested) == (50 if method == "greedy" else 10)

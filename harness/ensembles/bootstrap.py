@@ -1,7 +1,7 @@
-"""Bootstrap of correlations through the sums of groups of clips. Pure.
+"""Bootstrap of correlations, computed from the sums of each group of clips. No I/O.
 
-A replicate draws groups with replacement; its correlations follow from how often each group was
-drawn and from the group's sums, so that 10,000 replicates are one matrix product.
+A replicate draws groups with replacement. Its correlations follow from the number of times that
+each group was drawn and from the sums of the groups, so 10,000 replicates are one matrix product.
 """
 
 from dataclasses import dataclass
@@ -11,14 +11,14 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 REPLICATES = 10_000
-# Replicates drawn at once: counts of 250 x 4,657 clips are 9 MiB.
+# Replicates computed at once: the counts of 250 x 4,657 clips take 9 MiB.
 _CHUNK = 250
 _NO_VARIANCE = 1e-12
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A percentile interval of 95 %."""
+    """A 95 % interval."""
 
     low: float
     high: float
@@ -27,17 +27,21 @@ class Interval:
 def replicates(
     truth: Floats, predictions: Floats, groups: NDArray[np.intp], count: int, seed: int
 ) -> Floats:
-    """PCC of each replicate; the same groups are drawn for all models, so that they are paired.
+    """Computes the PCC of each bootstrap replicate. All models share the drawn groups, so that
+    their replicates are paired.
 
     Args:
-        truth: (targets, clips). predictions: (models, targets, clips).
-        groups: (clips,) numbers from 0; clips of a group are drawn together.
+        truth: (targets, clips).
+        predictions: (models, targets, clips).
+        groups: (clips,) group numbers from 0; the clips of a group are drawn together.
+        count: the number of replicates.
+        seed: of the random generator.
 
     Returns:
         (count, models, targets); 0 where a replicate's correlation is undefined.
     """
     models, targets, clips = predictions.shape
-    # Sums of squares lose nothing when values are near 0 and 1.
+    # Standardised values keep the sums of squares accurate.
     y, p = _standardised(truth), _standardised(predictions)
     parts = [np.ones((1, clips)), y, y * y]
     for model in p:
@@ -55,20 +59,24 @@ def replicates(
 
 
 def interval(values: Floats) -> Interval:
-    """The percentile interval of replicates (replicates,)."""
+    """The percentile interval of values (replicates,)."""
     low, high = np.quantile(values, [0.025, 0.975])
     return Interval(float(low), float(high))
 
 
 def two_sided(differences: Floats) -> float:
-    """The bootstrap's two-sided p value of no difference, (replicates,); never 0."""
+    """The two-sided bootstrap p-value of the hypothesis that the difference is 0; never 0.
+
+    Args:
+        differences: (replicates,).
+    """
     count = len(differences)
     tail = min((differences <= 0).sum(), (differences >= 0).sum())
     return float(min(1.0, 2 * (tail + 1) / (count + 1)))
 
 
 def holm(p: Floats) -> Floats:
-    """Adjusted p values that bound the chance of any false finding (Holm, 1979)."""
+    """Adjusts p-values so that the probability of any false positive is bounded (Holm, 1979)."""
     order = np.argsort(p, kind="stable")
     steps = p[order] * np.arange(len(p), 0, -1)
     adjusted = np.empty(len(p))
@@ -77,13 +85,14 @@ def holm(p: Floats) -> Floats:
 
 
 def _counts(rng: np.random.Generator, count: int, size: int) -> Floats:
-    """(count, size) how often each replicate drew each of `size` groups."""
+    """(count, size) the number of times that each replicate drew each of `size` groups."""
     drawn = rng.integers(0, size, (count, size)) + np.arange(count)[:, None] * size
     return np.bincount(drawn.ravel(), minlength=count * size).reshape(count, size).astype(float)
 
 
 def _pcc(moments: Floats) -> Floats:
-    """(replicates, 2 + 3 models, targets) means of y, y^2 and each model's p, p^2, py -> PCC."""
+    """PCC from the means of y, y^2 and each model's p, p^2, py: (replicates, 2 + 3 models,
+    targets)."""
     y, yy = moments[:, None, 0], moments[:, None, 1]
     p, pp, py = moments[:, 2::3], moments[:, 3::3], moments[:, 4::3]
     variance = (yy - y * y) * (pp - p * p)

@@ -1,4 +1,4 @@
-"""A library and a recipe -> an ensemble, its estimates and its explanation."""
+"""Builds an ensemble from a library of predictions and a recipe, with its estimates."""
 
 import platform
 import warnings
@@ -33,8 +33,12 @@ _VAL = "val"
 
 @dataclass(frozen=True)
 class Construction:
-    """An ensemble and what explains it. correlations: (members, members), mean over the targets,
-    in the order of the ensemble's members."""
+    """An ensemble with the data that explains it.
+
+    correlations: (members, members) correlations of the members' predictions, mean over the
+        targets, in the order of the ensemble's members.
+    chooser: the selection, which can be repeated without some of the clips.
+    """
 
     ensemble: Ensemble
     correlations: NDArray[np.float64]
@@ -42,17 +46,17 @@ class Construction:
 
     @cached_property
     def curve(self) -> Curve | None:
-        """Naive and nested score over the size, None where there is no nested estimate."""
+        """Naive and nested score by ensemble size; None without a nested estimate."""
         estimated = self.ensemble.estimate is not None
         return curve(self.chooser, self.ensemble.method) if estimated else None
 
 
 def construct(library: Library, recipe: Recipe, name: str | None = None) -> Construction:
-    """Chooses members on val, estimates what the choice is worth, and scores test once.
+    """Selects members on val, estimates the score on new clips, and scores test once.
 
     Raises:
-        InputError: too few eligible trials, too few clips with ratings in val, or groups that are
-            asked for and not known.
+        InputError: too few eligible trials, too few rated clips in val, or groups are requested
+            but the data has none.
     """
     chooser, groups = _chooser(library, recipe)
     matrix, moments = library.matrix, chooser.moments
@@ -107,7 +111,7 @@ def construct(library: Library, recipe: Recipe, name: str | None = None) -> Cons
 
 
 def _score(matrix: PredictionMatrix, predicted: NDArray[np.float64]) -> float | None:
-    """Mean PCC; None where a target has none, as where no clip has a file."""
+    """Mean PCC; None if the PCC of a target is undefined, for example without any clip file."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
         pcc = matrix.pcc_of(predicted)
@@ -115,33 +119,33 @@ def _score(matrix: PredictionMatrix, predicted: NDArray[np.float64]) -> float | 
 
 
 def _chooser(library: Library, recipe: Recipe) -> tuple[Chooser, NDArray[np.intp]]:
-    """What chooses, and the group of each labelled clip of val."""
+    """The chooser, and the group of each rated clip of val."""
     matrix = library.matrix
     rows = matrix.labelled
     file = library.home / "clips.parquet"
     if rows.sum() < 2:
-        raise InputError(f"{file}: val has {rows.sum()} clips with ratings; choosing needs 2")
+        raise InputError(f"{file}: val has {rows.sum()} rated clips; an ensemble needs at least 2")
     known = _groups(library, recipe)
     persons = None if known is None else np.array(known)[rows].tolist()
     groups = group_numbers(persons, int(rows.sum()))
     if recipe.method == "auto" and groups.max() + 1 < MIN_GROUPS:
         raise InputError(
-            f"{file}: val has {groups.max() + 1} persons or clips to hold out, --method auto needs "
-            f"{MIN_GROUPS}; name a method"
+            f"{file}: val has {groups.max() + 1} persons or clips to hold out; --method auto needs "
+            f"at least {MIN_GROUPS}; choose another --method"
         )
-    # A copy only where it must be: this is the largest array there is.
+    # This is the largest array, so it is copied only if some clips are unrated.
     predictions = matrix.predictions if rows.all() else matrix.predictions[:, :, rows]
     moments = Moments(predictions, matrix.truth[rows], assign_folds(groups, recipe.seed))
     return Chooser(moments, recipe, [trial.family for trial in matrix.trials]), groups
 
 
 def _groups(library: Library, recipe: Recipe) -> tuple[str, ...] | None:
-    """The person of each clip of val; None where clips are to count each for itself."""
+    """The person of each clip of val; None if clips are treated as independent."""
     groups = library.matrix.groups
     if recipe.groups and groups is None:
         raise InputError(
-            f"{library.home / 'clips.parquet'}: does not say whose clips they are; --groups needs "
-            "a column group in the data's clips.csv when the search begins"
+            f"{library.home / 'clips.parquet'}: has no groups; --groups needs a column group in "
+            "the data's clips.csv when the search starts"
         )
     return None if recipe.groups is False else groups
 

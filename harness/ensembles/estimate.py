@@ -1,7 +1,7 @@
-"""What an ensemble's score is worth on clips that did not choose it. Pure.
+"""Estimates the score of an ensemble on clips that did not select it. No I/O.
 
-Nested cross-validation: in each fold, trials are ranked, chosen and weighted on the other folds,
-and the clips held out are predicted. `auto` chooses its method inside of each fold, too.
+This is nested cross-validation: for each fold, trials are ranked, selected and weighted on the
+other folds, and the held-out clips are predicted. `auto` selects its method within each fold, too.
 """
 
 import hashlib
@@ -27,7 +27,7 @@ from harness.metrics import pcc
 
 Floats = NDArray[np.float64]
 FOLDS = 10
-#: Fewer persons, or clips where none are known, cannot be held out in turn.
+#: A nested estimate needs this many persons, or clips if persons are not known.
 MIN_GROUPS = 4
 _SINGLE = "single"
 _NONE: frozenset[int] = frozenset()
@@ -35,8 +35,13 @@ _NONE: frozenset[int] = frozenset()
 
 @dataclass(frozen=True)
 class TargetEstimate:
-    """One target's nested PCC, of the ensemble and of the best single trial; the gain's interval
-    and p value, the latter with Holm's correction over the targets."""
+    """The nested estimate of one target.
+
+    nested: PCC of the ensemble.
+    single: PCC of the best single trial.
+    gain: interval of the difference.
+    p: two-sided p-value of no difference, with Holm's correction over the targets.
+    """
 
     target: str
     nested: float
@@ -49,10 +54,17 @@ class TargetEstimate:
 class Estimate:
     """Mean PCC of an ensemble on val by nested cross-validation.
 
-    nested: of the pooled held-out predictions; interval: its bootstrap. single: the same for the
-    best single trial, chosen in each fold. gain: nested less single, paired; p: two-sided, of no
-    gain. methods: auto's nested score of each method. grouped: whether persons were kept together.
-    fold_hash: sha256 of every clip's fold.
+    nested: of the pooled held-out predictions.
+    interval: its bootstrap interval.
+    single: nested score of the best single trial, which is selected within each fold.
+    gain: interval of nested - single, paired.
+    p: two-sided p-value of no gain.
+    targets: the estimate of each target.
+    folds: number of folds.
+    grouped: the clips of a person were kept together.
+    replicates: number of bootstrap replicates.
+    fold_hash: sha256 of the fold of every clip.
+    methods: with auto, the nested score of each method.
     """
 
     nested: float
@@ -69,15 +81,18 @@ class Estimate:
 
 
 def group_numbers(groups: Sequence[str] | None, clips: int) -> NDArray[np.intp]:
-    """(clips,) numbers from 0 of what is kept together: persons, or clips where none are known."""
+    """(clips,) group numbers from 0: of persons, or of single clips if persons are not known."""
     if groups is None:
         return np.arange(clips)
     return np.unique(np.asarray(groups), return_inverse=True)[1].astype(np.intp)
 
 
 def assign_folds(groups: NDArray[np.intp], seed: int, folds: int = FOLDS) -> NDArray[np.intp]:
-    """(clips,) the fold of each clip: whole groups, the large ones first, each into the fold that
-    has the fewest clips. Fewer folds where there are fewer groups."""
+    """(clips,) the fold of each clip.
+
+    Whole groups are assigned, the largest first, each to the fold with the fewest clips. There are
+    at most as many folds as groups.
+    """
     sizes = np.bincount(groups)
     shuffled = np.random.default_rng(seed).permutation(len(sizes))
     order = shuffled[np.argsort(-sizes[shuffled], kind="stable")]
@@ -90,13 +105,13 @@ def assign_folds(groups: NDArray[np.intp], seed: int, folds: int = FOLDS) -> NDA
 
 
 def fold_hash(clip_ids: Sequence[str], folds: NDArray[np.intp]) -> str:
-    """sha256 of the clips and their folds."""
+    """sha256 of the clip ids and their folds."""
     text = json.dumps([list(clip_ids), folds.tolist()])
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 class Chooser:
-    """Chooses by a recipe from all folds but some, and remembers what it chose."""
+    """Selects by a recipe from all folds except some, and caches each selection."""
 
     def __init__(self, moments: Moments, recipe: Recipe, families: Sequence[str]) -> None:
         self.moments = moments
@@ -108,9 +123,9 @@ class Chooser:
             moments.fill()
 
     def choice(self, method: str, held: frozenset[int] = _NONE) -> Choice:
-        """What a method, or `single`, chooses from the clips outside the held-out folds."""
+        """The choice of a method, or of `single`, from the clips outside the held-out folds."""
         if held not in self._chosen:
-            # All methods at once, since they read the same columns.
+            # All methods at once, because they read the same columns.
             evidence = self.moments.evidence(held)
             self._chosen[held] = {_SINGLE: best_single(evidence)} | {
                 name: choose(self.recipe, name, evidence, self.families) for name in self.methods
@@ -128,18 +143,18 @@ class Chooser:
         }
 
     def method(self, held: frozenset[int] = _NONE) -> str:
-        """The recipe's method; of auto, the one of highest nested score, ties to the simplest."""
+        """The method of the recipe; with auto, the first one with the best nested score."""
         if len(self.methods) == 1:
             return self.methods[0]
         scores = self.scores(held)
         return max(scores, key=lambda name: scores[name])
 
     def out_of_fold(self, method: str, held: frozenset[int] = _NONE) -> Floats:
-        """(targets, clips) predictions of each fold by what the other folds chose.
+        """(targets, clips) predictions of each fold by the choice of the other folds.
 
-        Folds may choose trials of other spread and level. Each fold's predictions are therefore
-        standardised by the clips that chose, which changes no correlation within the fold and
-        makes the pooled one comparable.
+        Folds may choose trials whose predictions differ in mean and standard deviation. The
+        predictions of each fold are therefore standardised by those of the clips that chose. This
+        keeps the correlations within a fold and makes the folds comparable when they are pooled.
         """
         pooled: Floats = np.zeros(self.moments.truth.shape)
         for fold in set(range(self.moments.folds)) - held:
@@ -153,7 +168,7 @@ class Chooser:
         return pooled
 
     def combined(self, choice: Choice, held: frozenset[int]) -> Floats:
-        """(targets, clips) a choice's predictions for all clips, up to scale and level."""
+        """(targets, clips) predictions of a choice for all clips, up to scale and offset."""
         units = self.moments.deviations
         if choice.standardised:
             units = 1 / self.moments.evidence(held).scales
@@ -170,10 +185,13 @@ def estimate(
     hashed: str,
     count: int = REPLICATES,
 ) -> Estimate:
-    """The nested estimate, its interval, and the ensemble beside the best single trial.
+    """Computes the nested estimate, its interval, and the gain over the best single trial.
 
     Args:
-        groups: (clips,) numbers from 0, in the order of the clips, not of the folds.
+        groups: (clips,) group numbers from 0, in the order of the clips, not of the folds.
+        grouped: the groups are persons.
+        hashed: the `fold_hash` of the clips.
+        count: number of bootstrap replicates.
     """
     moments, recipe = chooser.moments, chooser.recipe
     pooled = np.stack([chooser.out_of_fold(recipe.method), chooser.out_of_fold(_SINGLE)])
@@ -204,8 +222,8 @@ def estimate(
 
 @dataclass(frozen=True)
 class Curve:
-    """Mean PCC of a stepwise method over its steps, from 1 on: naive, and nested. Weights are
-    shared over the targets."""
+    """Mean PCC of a stepwise method after 1, 2, ... steps, naive and nested. The targets share
+    their weights."""
 
     method: str
     naive: tuple[float, ...]
@@ -213,14 +231,14 @@ class Curve:
 
 
 def curve(chooser: Chooser, method: str, sizes: int = 50) -> Curve:
-    """How naive and nested score grow apart with the size; of greedy if the method is not
-    stepwise."""
+    """Computes the naive and the nested score by ensemble size. A method that is not stepwise is
+    replaced by greedy."""
     if not issubclass(METHODS[method], Stepwise):
         method = "greedy"
     made = METHODS[method]
     assert issubclass(made, Stepwise)  # greedy is
     moments = chooser.moments
-    # The same number in every fold: caps count trials, whichever they are.
+    # The number of allowed trials is the same in every fold.
     grown = made(top=sizes).limited(int(_allowed(chooser, moments.evidence()).sum()))
     nested = np.zeros((grown.top, *moments.truth.shape))
     for fold in range(moments.folds):
@@ -234,7 +252,7 @@ def curve(chooser: Chooser, method: str, sizes: int = 50) -> Curve:
 
 
 def _path(chooser: Chooser, method: Stepwise, held: frozenset[int]) -> Floats:
-    """(steps, targets, clips) the combined predictions of the first 1, 2, ... picks."""
+    """(steps, targets, clips) combined predictions of the first 1, 2, ... picks."""
     moments = chooser.moments
     evidence = moments.evidence(held)
     picks = method.picks(evidence, _allowed(chooser, evidence))
@@ -248,7 +266,7 @@ def _allowed(chooser: Chooser, evidence: Evidence) -> NDArray[np.bool_]:
 
 
 def _standardised(values: Floats, rows: NDArray[np.bool_]) -> Floats:
-    """Values (..., clips) less the mean of some clips, over their deviation."""
+    """Standardises values (..., clips) by the mean and standard deviation of some clips."""
     some = values[..., rows]
     deviation = some.std(axis=-1, keepdims=True)
     centred = values - some.mean(axis=-1, keepdims=True)

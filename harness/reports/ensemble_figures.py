@@ -1,4 +1,4 @@
-"""Figures of an ensemble: what it is worth, and why."""
+"""Figures of an ensemble: its scores and its members."""
 
 import numpy as np
 import pandas as pd
@@ -13,13 +13,13 @@ from harness.ensembles.library import PredictionMatrix
 from harness.reports.drawing import COLOURS, Drawing, styled
 from harness.reports.evidence import REPLICATES, Evidence
 
-# Points that a scatter shows; more only cover each other.
+# Points in a scatter plot; more would overlap.
 _POINTS = 600
-# Members whose correlations can be read in a heatmap.
+# Members in the heatmap of correlations.
 _MEMBERS = 25
-# Of those, so many that their numbers can be written into it.
+# Members up to which the cells of the heatmap show numbers.
 _WRITTEN = 10
-#: What was published on Hume-Reaction: who, what is seen and heard, mean PCC on val and on test.
+#: Published mean PCC on val and test of Hume-Reaction, with the modality.
 #: MuSe-2022 (arXiv 2207.05691) and its winner, the MTL-DAN paper (arXiv 2303.09240), ABAW 5.
 PUBLISHED = pd.DataFrame(
     [
@@ -42,7 +42,7 @@ Floats = NDArray[np.float64]
 
 
 def ensemble_drawings(evidence: Evidence) -> list[Drawing]:
-    """Of the ensemble shown, if it could be made again."""
+    """The figures of the shown ensemble; none if it cannot be rebuilt."""
     built = evidence.built
     if built is None or evidence.library is None:
         return []
@@ -59,13 +59,13 @@ def ensemble_drawings(evidence: Evidence) -> list[Drawing]:
 
 
 def _groups(evidence: Evidence, built: Construction) -> NDArray[np.intp]:
-    """(clips,) what the ensemble's own intervals draw together."""
+    """(clips,) the groups that the intervals of the ensemble use."""
     groups = evidence.groups()
     return np.arange(len(groups)) if built.ensemble.recipe.groups is False else groups
 
 
 def _spread(evidence: Evidence, built: Construction) -> Floats:
-    """(replicates, 2, targets): bootstrapped nested PCC of ensemble and best single trial."""
+    """(replicates, 2, targets) bootstrap of the nested PCC of ensemble and best single trial."""
     chooser, moments = built.chooser, built.chooser.moments
     pooled = np.stack([chooser.out_of_fold(chooser.recipe.method), chooser.out_of_fold("single")])
     groups = _groups(evidence, built)[moments.order]
@@ -73,7 +73,7 @@ def _spread(evidence: Evidence, built: Construction) -> Floats:
 
 
 def _published(evidence: Evidence, built: Construction, spread: Floats | None) -> Drawing:
-    """Ours above what was published, if the targets are those of Hume-Reaction."""
+    """The scores above the published ones, if the targets are those of Hume-Reaction."""
     ours, where = built.ensemble, "synthetic" if evidence.synthetic else "here"
     rows = [
         ("best single trial, naive", where, ours.best_single_naive, None, None, None),
@@ -111,15 +111,15 @@ def _published(evidence: Evidence, built: Construction, spread: Floats | None) -
         alt += f", {ours.estimate.nested:.4f} nested"
     alt += " on val"
     if len(table) > len(rows):
-        alt += "; under it what was published on Hume-Reaction's val"
-        alt += ", which is OTHER DATA than these synthetic clips." if evidence.synthetic else "."
+        alt += "; below, the published scores on val of Hume-Reaction"
+        alt += ", which are OTHER DATA than these synthetic clips." if evidence.synthetic else "."
     figure = styled(figure, "mean PCC on val", "", 130 + 28 * len(drawn))
-    title = "Mean PCC beside the published ones" if len(table) > len(rows) else "Mean PCC"
+    title = "Mean PCC and published scores" if len(table) > len(rows) else "Mean PCC"
     return Drawing("published", title, alt, figure, table.astype(object).fillna(""))
 
 
 def _per_target(built: Construction, spread: Floats) -> Drawing:
-    """Nested PCC of each target with its own interval, of ensemble and best single trial."""
+    """Nested PCC of each target with its interval, for ensemble and best single trial."""
     low, high = np.quantile(spread, [0.025, 0.975], axis=0)
     estimate = built.ensemble.estimate
     assert estimate is not None  # there are enough groups
@@ -140,20 +140,20 @@ def _per_target(built: Construction, spread: Floats) -> Drawing:
             (name, label, *values)
             for name, *values in zip(names, scores[model], low[model], high[model], strict=True)
         ]
-    table = pd.DataFrame(rows, columns=["target", "of", "nested PCC", "95 % from", "to"])
+    table = pd.DataFrame(rows, columns=["target", "model", "nested PCC", "95 % from", "to"])
     best, worst = (names[i] for i in (int(scores[0].argmax()), int(scores[0].argmin())))
     alt = (
-        f"Nested PCC of each target with 95 % intervals, ensemble beside best single trial; the "
-        f"ensemble is best at {best} ({scores[0].max():.3f}) and worst at {worst} "
+        f"Nested PCC of each target with 95 % intervals, for ensemble and best single trial; the "
+        f"ensemble is best on {best} ({scores[0].max():.3f}) and worst on {worst} "
         f"({scores[0].min():.3f})."
     )
     figure = styled(figure, "", "nested PCC on val")
-    return Drawing("targets", "PCC of each emotion", alt, figure, table)
+    return Drawing("targets", "PCC of each target", alt, figure, table)
 
 
 def _curve(built: Construction) -> Drawing:
     curve = built.curve
-    assert curve is not None  # the caller has looked
+    assert curve is not None  # checked by the caller
     sizes = np.arange(1, len(curve.naive) + 1)
     table = pd.DataFrame({"K": sizes, "naive": curve.naive, "nested": curve.nested})
     figure = go.Figure()
@@ -164,11 +164,11 @@ def _curve(built: Construction) -> Drawing:
         )  # fmt: skip
     best = table.sort_values("nested", kind="stable").iloc[-1]
     alt = (
-        f"Score of {curve.method} over its size: naive, optimistic, and nested, which is highest "
-        f"at K = {best['K']:.0f} with {best['nested']:.4f}."
+        f"Score of {curve.method} by ensemble size, naive (optimistic) and nested; the nested one "
+        f"is highest at K = {best['K']:.0f} with {best['nested']:.4f}."
     )
     figure = styled(figure, "size K", "mean PCC on val")
-    return Drawing("size", "Naive and nested score over the size", alt, figure, table)
+    return Drawing("size", "Naive and nested score by ensemble size", alt, figure, table)
 
 
 def _correlations(built: Construction) -> Drawing:
@@ -176,7 +176,7 @@ def _correlations(built: Construction) -> Drawing:
     values: NDArray[np.float64] = built.correlations[: len(names), : len(names)]
     heat = go.Heatmap(
         z=values, x=names, y=names, colorscale="Cividis", zmax=1.0, colorbar={"title": "r"},
-        # More of them would not fit into their cells.
+        # The numbers of more members would not fit into the cells.
         texttemplate="%{z:.2f}" if len(names) <= _WRITTEN else None,
     )  # fmt: skip
     off = values[~np.eye(len(names), dtype=bool)]
@@ -189,11 +189,11 @@ def _correlations(built: Construction) -> Drawing:
     figure.update_yaxes(type="category", autorange="reversed")
     table = pd.DataFrame(values, columns=names)
     table.insert(0, "member", names)
-    return Drawing("correlations", "How alike the members are", alt, figure, table)
+    return Drawing("correlations", "Correlations of the members", alt, figure, table)
 
 
 def _scatters(built: Construction, matrix: PredictionMatrix) -> list[Drawing]:
-    """Predicted against rated, a small figure for each target."""
+    """Predicted against rated values, one small figure per target."""
     place = {trial.id: slot for slot, trial in enumerate(matrix.trials)}
     members = [place[member] for member in built.ensemble.members]
     predicted = built.ensemble.combine(matrix.predictions[:, members])

@@ -1,4 +1,4 @@
-"""A study's folder -> everything that its report shows. Reads, and writes nothing."""
+"""Reads everything that the report of a study shows. Writes nothing."""
 
 import os
 from dataclasses import dataclass
@@ -23,17 +23,23 @@ from harness.sealed import MANIFEST, read_sealed
 from harness.study.backend import read_storage
 from harness.study.trials import COMMANDS, VOID
 
-#: Bootstrap replicates of the intervals that only the report shows.
+#: Bootstrap replicates of the intervals in the report.
 REPLICATES = 2000
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """What is known of a study.
+    """The content of a study.
 
-    study: None where its log lies elsewhere. library: None while no trial has ended with
-    predictions. ensembles: the newest first. built: the ensemble shown, with what explains it; None
-    where there is none, or where `stale` says why it cannot be made again.
+    folder: of the study.
+    manifest: the content of study.json.
+    index: the clips.
+    study: the Optuna study; None if its storage is elsewhere.
+    library: the predictions; None if no trial has finished.
+    ensembles: the shown one first, then the newest first.
+    built: the shown ensemble with the data that explains it; None if there is no ensemble, or if
+        it cannot be rebuilt.
+    stale: the reason why the ensemble cannot be rebuilt.
     """
 
     folder: Path
@@ -51,18 +57,18 @@ class Evidence:
 
     @property
     def shown(self) -> Ensemble | None:
-        """The ensemble that the report is about."""
+        """The ensemble that the report describes."""
         if self.built is not None:
             return self.built.ensemble
         return self.ensembles[0] if self.ensembles else None
 
     @property
     def commands(self) -> tuple[str, ...]:
-        """The searches that made the study, as they were typed."""
+        """The command lines of the searches of the study."""
         return tuple(self.study.user_attrs.get(COMMANDS, ())) if self.study else ()
 
     def trials(self, *states: TrialState) -> list[FrozenTrial]:
-        """Trials of some states, without those whose files were lost."""
+        """Trials in some states, without invalidated trials (their files were lost)."""
         if self.study is None:
             return []
         void = self.study.user_attrs.get(VOID, {})
@@ -70,16 +76,16 @@ class Evidence:
         return [trial for trial in found if str(trial.number) not in void]
 
     def groups(self) -> NDArray[np.intp]:
-        """(clips,) what the bootstrap draws together, of the rated clips of val."""
-        assert self.library is not None  # callers have looked
+        """(clips,) the group of each rated clip of val; groups are resampled together."""
+        assert self.library is not None  # checked by the callers
         matrix = self.library.matrix
         rated = matrix.labelled
         persons = None if matrix.groups is None else np.array(matrix.groups)[rated].tolist()
         return group_numbers(persons, int(rated.sum()))
 
     def spread(self, trials: list[int]) -> NDArray[np.float64]:
-        """(replicates, trials, targets) bootstrapped PCC on val of some trials of the library."""
-        assert self.library is not None  # callers have looked
+        """(replicates, trials, targets) bootstrap of the PCC on val of some trials."""
+        assert self.library is not None  # checked by the callers
         matrix = self.library.matrix
         rated = matrix.labelled
         predictions = matrix.predictions[:, trials][:, :, rated].transpose(1, 0, 2)
@@ -96,12 +102,13 @@ def gather(
     library: Library | None = None,
     built: Construction | None = None,
 ) -> Evidence:
-    """Reads a study's folder.
+    """Reads the folder of a study.
 
     Args:
-        ensemble: the one to be shown; None: the newest. study: where it is open already.
-        storage: of the study, where it is a database with users. library, built: what an ensemble
-        command has at hand already.
+        ensemble: name of the ensemble to show; None: the newest.
+        study: the Optuna study, if it is already open.
+        storage: URL of the study's database, if it needs a user and password.
+        library, built: predictions and ensemble, if they are already in memory.
 
     Raises:
         InputError: no such study or ensemble, or a damaged file.
@@ -125,12 +132,12 @@ def _ensembles(folder: Path, first: str | None) -> tuple[Ensemble, ...]:
     files.sort(key=lambda file: (file.parent.name != first, -file.stat().st_mtime_ns))
     if first is not None and (not files or files[0].parent.name != first):
         names = ", ".join(sorted(file.parent.name for file in files)) or "none"
-        raise InputError(f"{folder}: no ensemble {first!r}; there are: {names}")
+        raise InputError(f"{folder}: no ensemble {first!r}; choose one of: {names}")
     return tuple(read_ensemble(file.parent) for file in files)
 
 
 def _rebuilt(folder: Path, wanted: Ensemble) -> tuple[Library | None, Construction | None, str]:
-    """The ensemble made again from its recipe, which gives what its file does not hold."""
+    """Rebuilds the ensemble from its recipe, to get the data that its file does not contain."""
     try:
         library = load_library(*(folder.parent / name for name in wanted.studies))
         built = construct(library, wanted.recipe, wanted.name)
@@ -138,7 +145,8 @@ def _rebuilt(folder: Path, wanted: Ensemble) -> tuple[Library | None, Constructi
         return None, None, str(error)
     if (built.ensemble.members, built.ensemble.weights) != (wanted.members, wanted.weights):
         again = wanted.command(folder.parent)
-        return library, None, f"the study has changed since ensemble {wanted.name}: {again}"
+        changed = f"the study has changed since ensemble {wanted.name} was built"
+        return library, None, f"{changed}; to build it again, run {again}"
     return library, built, ""
 
 
@@ -148,9 +156,9 @@ def _study(folder: Path, manifest: dict[str, Any], given: str | None) -> optuna.
     storage = read_storage(folder, name, given or os.environ.get(STORAGE_VARIABLE))
     if storage is None:
         if given:
-            raise InputError(f"--storage: is not that of this study, which is {name}")
+            raise InputError(f"--storage: the study is in another storage, {name}")
         return None
     try:
         return optuna.load_study(study_name=folder.name, storage=storage)
     except KeyError as error:
-        raise InputError(f"{name}: holds no study {folder.name!r}") from error
+        raise InputError(f"{name}: contains no study {folder.name!r}") from error

@@ -1,4 +1,4 @@
-"""A few clips as one sees them: sampled frames, and what was rated and predicted."""
+"""Sampled frames of a few clips, with their ratings and predictions."""
 
 import base64
 import io
@@ -21,19 +21,23 @@ from harness.reports.evidence import Evidence
 if TYPE_CHECKING:
     from harness.reports.unfolding import Unfolding
 
-# Pixels of a frame's height: enough to see an expression, some kB each.
+# Height of a frame in pixels: shows an expression and takes a few kB.
 _HEIGHT = 112
 _FRAMES = 8
 _CLIPS = 4
-# Half a second of a film; images were sampled before.
+# Half a second of a video; folders of images are already sampled.
 _STRIDES = {"video": 15, "images": 1}
-# Frames that are looked at to choose from: three minutes of film.
+# Sampled frames that are read: three minutes of video.
 _AT_MOST = 360
 
 
 @dataclass(frozen=True)
 class Picture:
-    """frame: its index among the clip's decoded frames. url: of a JPEG, as data."""
+    """A frame of a clip.
+
+    frame: index among the decoded frames.
+    url: data URL of a JPEG.
+    """
 
     frame: int
     url: str
@@ -41,8 +45,12 @@ class Picture:
 
 @dataclass(frozen=True)
 class Strip:
-    """A clip of val. pictures: in order of time, spread over the clip. rated, predicted:
-    (targets,). unfolding: what is predicted as the clip goes on; None where features are gone."""
+    """A clip of val.
+
+    pictures: frames spread over the clip, in order of time.
+    rated, predicted: (targets,) intensities.
+    unfolding: the predictions over the frames; None if the features are not stored.
+    """
 
     clip_id: str
     pictures: tuple[Picture, ...]
@@ -52,14 +60,14 @@ class Strip:
 
 
 def strips(evidence: Evidence, data: Path | None = None) -> tuple[Strip, ...]:
-    """Clips spread over val, from the one that the ensemble predicts best to the worst.
+    """A few clips of val, spread from the best to the worst predicted one.
 
     Args:
-        data: the folder of the clips; None: only synthetic clips are looked for, where a search
-            keeps them.
+        data: folder of the clips. None: the clips are shown only if they are the synthetic clips
+            of the demo, which a search stores.
 
     Raises:
-        InputError: `data` holds other clips than the study, or none that can be shown.
+        InputError: `data` does not contain the clips of the study, or is not a folder of clips.
     """
     if evidence.built is None or evidence.library is None:
         return ()
@@ -70,7 +78,9 @@ def strips(evidence: Evidence, data: Path | None = None) -> tuple[Strip, ...]:
     matrix = evidence.library.matrix
     missing = [clip for clip in matrix.clip_ids if clip not in place]
     if missing:
-        raise InputError(f"{data}: has no clip {missing[0]}; give the data of this study")
+        raise InputError(
+            f"{data}: has no clip {missing[0]}; --data must be the folder of this study's clips"
+        )
     slots = {trial.id: slot for slot, trial in enumerate(matrix.trials)}
     members = [slots[member] for member in evidence.built.ensemble.members]
     predicted = evidence.built.ensemble.combine(matrix.predictions[:, members])
@@ -105,7 +115,7 @@ def _synthetic(evidence: Evidence) -> ClipTable | None:
     own = evidence.index
     for mark in sorted((evidence.folder.parent / ".cache").glob(f"demo-*/{SYNTHETIC_MARK}")):
         clips = read_clips(mark.parent)
-        # Other synthetic clips have the same ids, and other ratings.
+        # Other synthetic clips have the same ids but other ratings.
         if own.clip_ids == clips.clip_ids and np.array_equal(own.targets, clips.targets):
             return clips
     return None
@@ -121,7 +131,7 @@ def _pictures(clips: ClipTable, row: int) -> tuple[Picture, ...]:
         for index, frame in islice(read(path, (_STRIDES[clips.kind],)), _AT_MOST):
             found.append((index, _small(frame)))
     except InputError:
-        # The study has named it already: what it gave before it broke off is shown.
+        # The study has already reported the clip; the frames before the damage are shown.
         pass
     if not found:
         return ()

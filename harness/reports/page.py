@@ -1,4 +1,4 @@
-"""Evidence -> `report.html`: one file, no network, readable without a mouse."""
+"""Writes `report.html`: one file that needs no network and works with the keyboard alone."""
 
 import html
 import json
@@ -21,27 +21,27 @@ from harness.reports.evidence import Evidence
 from harness.reports.frames import Strip, strips
 from harness.reports.search_figures import search_drawings
 
-#: The file's name in the study's folder.
+#: Name of the file in the folder of the study.
 REPORT = "report.html"
-# Of a figure's numbers; more are in the study's files.
+# Rows of the numbers of a figure; the files of the study have all.
 _ROWS = 200
-_SYNTHETIC = "SYNTHETIC demo clips: no score here is a result on Hume-Reaction."
+_SYNTHETIC = "SYNTHETIC demo clips: no score is a result on Hume-Reaction."
 
 
 def write_report(evidence: Evidence, data: Path | None = None) -> Path:
-    """Writes `report.html` into the study's folder. data: of `strips`."""
+    """Writes `report.html` to the folder of the study. For `data`, see `strips`."""
     path = evidence.folder / REPORT
     write_text(path, page(evidence, strips(evidence, data)))
     return path
 
 
 def page(evidence: Evidence, shown: Sequence[Strip] = ()) -> str:
-    """The report as html text."""
+    """The report as HTML text."""
     of_search, of_ensemble = search_drawings(evidence), ensemble_drawings(evidence)
     of_clips = {s.clip_id: clip_drawing(evidence, n, s) for n, s in enumerate(shown)}
     sections = {
         "Leaderboard": _leaders(tables.leaderboard(evidence)),
-        "The search": _drawings(of_search) or _p("No trial has a curve yet."),
+        "The search": _drawings(of_search) or _p("No finished trials yet."),
         "The ensemble": _ensemble(evidence, of_ensemble),
         "A few clips": _strips(evidence, shown, of_clips),
         "What was run": _run(evidence),
@@ -55,7 +55,7 @@ def page(evidence: Evidence, shown: Sequence[Strip] = ()) -> str:
         (here / "page.html").read_text(encoding="utf-8")
         .replace("%TITLE%", html.escape(f"Study {evidence.folder.name}"))
         .replace("%BODY%", "\n".join(body))
-        # In a script no tag may seem to end it.
+        # Escaped, because text like </script> would end the script element.
         .replace("%FIGURES%", json.dumps(figures).replace("<", "\\u003c"))
         .replace("%PLOTLY%", get_plotlyjs().replace("</script", "<\\/script"))
     )  # fmt: skip
@@ -66,43 +66,44 @@ def _head(evidence: Evidence) -> str:
     if evidence.synthetic:
         lines.append(f'<p class="warning"><strong>{_SYNTHETIC}</strong></p>')
     states = {state: len(evidence.trials(state)) for state in TrialState}
-    told = ", ".join(f"{n} {state.name.lower()}" for state, n in states.items() if n)
+    counts = ", ".join(f"{n} {state.name.lower()}" for state, n in states.items() if n)
     if evidence.study is None:
-        told = "the study's log lies elsewhere (--storage); the figures of the search need it"
-    lines.append(_p(f"Trials: {told or 'none yet'}."))
+        counts = "not known, as the storage is elsewhere; set --storage to show the search figures"
+    lines.append(_p(f"Trials: {counts or 'none yet'}."))
     lines.append(_facts(evidence))
     return "\n".join(lines)
 
 
 def _facts(evidence: Evidence) -> str:
-    """The scores that a reader looks for first, each with what it is."""
+    """The most important scores, each with an explanation."""
     facts: list[tuple[str, float, str]] = []
     found, oracle = evidence.shown, evidence.manifest.get("oracle") or {}
     if found is not None:
         if found.estimate:
             low, high = found.estimate.interval.low, found.estimate.interval.high
-            facts.append(("To be expected of new clips", found.estimate.nested,
+            facts.append(("Expected on new clips", found.estimate.nested,
                           f"{found.name}, nested; 95 % {low:.4f} to {high:.4f}"))  # fmt: skip
         facts.append(("Ensemble on val", found.naive, "naive: optimistic"))
         facts.append(("Best single trial on val", found.best_single_naive, "naive: optimistic"))
         if found.test is not None:
             facts.append(("Ensemble on test", found.test, "scored once"))
     if "val" in oracle:
-        facts.append(("Oracle on val", oracle["val"], "the best that the true curves allow"))
-    told = "".join(
+        facts.append(("Oracle on val", oracle["val"], "best possible score"))
+    items = "".join(
         f"<div><dt>{html.escape(name)}</dt><dd>{value:.4f}<small>{html.escape(note)}</small></dd>"
         "</div>"
         for name, value, note in facts
     )
-    return f'{_p("Mean PCC:")}<dl class="facts">{told}</dl>' if facts else ""
+    return f'{_p("Mean PCC:")}<dl class="facts">{items}</dl>' if facts else ""
 
 
 def _leaders(leaders: pd.DataFrame) -> str:
     if leaders.empty:
-        return _p("No trial has ended with predictions yet; run python -m harness.search.")
+        return _p("No trial has finished with predictions yet; run python -m harness.search.")
     note = (
-        "Scores on val, which chose trials and epochs: optimistic. Intervals by bootstrap of the "
-        "clips, or of persons where the data says who; they do not undo the choice."
+        "Scores on val are optimistic, because val selected trials and epochs. The intervals are "
+        "bootstrap intervals over persons, or over clips if persons are not known. They do not "
+        "correct for the selection."
     )
     return _p(note) + _table(leaders, "The best trials")
 
@@ -110,14 +111,15 @@ def _leaders(leaders: pd.DataFrame) -> str:
 def _ensemble(evidence: Evidence, drawings: Sequence[Drawing]) -> str:
     if evidence.shown is None:
         again = f"python -m harness.ensemble --top 5 --study {evidence.folder.name}"
-        return _p(f"None yet: {again}")
+        return _p(f"No ensemble yet; run {again}")
     parts = [_table(tables.ensembles(evidence), "Ensembles of this study")]
     if evidence.stale:
         parts.append(f'<p class="warning">{html.escape(evidence.stale)}</p>')
     shown = evidence.shown
     if shown.early_stopped:
-        parts.append(_p("Training stopped by the score on val, the split that chose: all scores on "
-                        "val are a little too high (.004 to .007 in simulations)."))  # fmt: skip
+        parts.append(_p("Training stopped by the score on val, which also selected the members: "
+                        "all scores on val are slightly optimistic (.004 to .007 in "
+                        "simulations)."))  # fmt: skip
     parts.append(_p(f"Effective number of members of {shown.name}: "
                     f"{shown.effective_members:.1f} of {len(shown.members)}."))  # fmt: skip
     parts.append(_table(tables.members(evidence), f"Members of {shown.name}"))
@@ -129,18 +131,20 @@ def _strips(
 ) -> str:
     if not shown:
         name = shlex.quote(evidence.folder.name)
-        return _p("Frames and curves of a few clips need the clips and an ensemble: "
+        return _p("To show frames and predictions of a few clips, build an ensemble and run "
                   f"python -m harness.report --study {name} --data DIR")  # fmt: skip
-    parts = [_p("Clips of val, from the one predicted best to the worst: frames, and what the "
-                "ensemble predicts after each, of the frames up to it.")]  # fmt: skip
+    parts = [_p("Clips of val, from the best to the worst predicted one: sampled frames, and the "
+                "prediction of the ensemble after each frame.")]  # fmt: skip
     if not evidence.synthetic:
-        parts.append(_p("These frames show people: the data's licence says who may see them."))
+        parts.append(_p("These frames show people: check the licence of the data before you share "
+                        "them."))  # fmt: skip
     for strip in shown:
         parts.append(f'<div class="clip">{_pictures(strip)}')
         drawing = drawings[strip.clip_id]
         if drawing is None:
-            parts.append(_p("Its features are not stored any more, which its curves need: "
-                            "python -m harness.extract computes them again."))  # fmt: skip
+            parts.append(_p("The predictions over the frames need the features of the clip, which "
+                            "are not stored; python -m harness.extract computes "
+                            "them."))  # fmt: skip
             parts.append(_table(_rated(evidence, strip), f"Clip {strip.clip_id}"))
         else:
             parts.append(_figure(drawing))
@@ -159,14 +163,14 @@ def _pictures(strip: Strip) -> str:
 def _rated(evidence: Evidence, strip: Strip) -> pd.DataFrame:
     rows = {"rated": strip.rated, "predicted": strip.predicted}
     table = pd.DataFrame(rows, index=list(evidence.index.target_names)).T.map("{:.2f}".format)
-    return table.rename_axis("of").reset_index()
+    return table.rename_axis("value").reset_index()
 
 
 def _run(evidence: Evidence) -> str:
     name, results = shlex.quote(evidence.folder.name), shlex.quote(str(evidence.folder.parent))
     where = f"--study {name} --results {results}"
     commands = [
-        # As they were typed; a study of an older harness has noted none.
+        # Studies of older versions have no record of their commands.
         *(evidence.commands or (f"python -m harness.search {where} ...",)),
         *(each.command(evidence.folder.parent) for each in evidence.ensembles),
         f"python -m harness.report {where}",
@@ -178,7 +182,7 @@ def _run(evidence: Evidence) -> str:
 
 
 def _drawings(drawings: Sequence[Drawing]) -> str:
-    """Small ones that follow each other stand in one grid."""
+    """The figures; consecutive small ones share a grid."""
     parts: list[str] = []
     in_grid = False
     for drawing in drawings:
@@ -213,10 +217,10 @@ def _table(table: pd.DataFrame, caption: str) -> str:
         "<tr>" + "".join(f"<td>{html.escape(str(value))}</td>" for value in row) + "</tr>"
         for row in table.itertuples(index=False)
     )
-    said = html.escape(caption)
+    title = html.escape(caption)
     return (
-        f'<div class="table" tabindex="0" role="region" aria-label="{said}"><table>'
-        f"<caption>{said}</caption><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody>"
+        f'<div class="table" tabindex="0" role="region" aria-label="{title}"><table>'
+        f"<caption>{title}</caption><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody>"
         "</table></div>"
     )
 

@@ -9,16 +9,16 @@ from optuna.trial import TrialState
 from harness.predictions import trial_name
 from harness.reports.evidence import Evidence
 
-#: Rows of the leaderboard; the dashboard has them all.
+#: Rows of the leaderboard; the dashboard has all trials.
 LEADERS = 20
-# Of the manifest: what other parts of the page show, and what is too long for a row.
+# Fields of the manifest that are shown elsewhere in the page or are too long for a row.
 _ELSEWHERE = frozenset({"oracle", "problems", "empty", "recipe", "synthetic"})
 
 
 def leaderboard(evidence: Evidence, rows: int = LEADERS) -> pd.DataFrame:
-    """The best trials: score on val with the 95 % interval of its bootstrap, time, configuration.
+    """The best trials: score on val with its 95 % bootstrap interval, time, hyperparameters.
 
-    From the study's log, or from the prediction files alone where the log lies elsewhere.
+    Without the storage of the study, the hyperparameters come from the prediction files.
     """
     seconds = {}
     params = {}
@@ -33,7 +33,7 @@ def leaderboard(evidence: Evidence, rows: int = LEADERS) -> pd.DataFrame:
     table = []
     for slot, *bounds in zip(order, low, high, strict=True):
         info = matrix.trials[slot].info
-        # The log is of this study alone, and so are its trials' numbers.
+        # The storage has only the trials of this study.
         own = matrix.trials[slot].study.folder == evidence.folder
         row = {
             "trial": matrix.trials[slot].id,
@@ -50,7 +50,7 @@ def leaderboard(evidence: Evidence, rows: int = LEADERS) -> pd.DataFrame:
 
 
 def members(evidence: Evidence) -> pd.DataFrame:
-    """The members of the ensemble shown, the heaviest first."""
+    """The members of the shown ensemble, the largest weight first."""
     shown = evidence.shown
     if shown is None:
         return pd.DataFrame()
@@ -60,7 +60,7 @@ def members(evidence: Evidence) -> pd.DataFrame:
                 "trial": member.trial,
                 "weight": f"{member.weight:.3f}",
                 "mean PCC": f"{member.pcc:.4f}",
-                "left out": "" if member.left_out is None else f"{member.left_out:+.4f}",
+                "leave-one-out": "" if member.left_out is None else f"{member.left_out:+.4f}",
                 "correlation": "" if member.correlation is None else f"{member.correlation:.2f}",
                 "family": member.family,
             }
@@ -81,7 +81,7 @@ def ensembles(evidence: Evidence) -> pd.DataFrame:
                 "nested": f"{each.estimate.nested:.4f}" if each.estimate else "",
                 "95 % interval": f"{each.estimate.interval.low:.4f} to "
                 f"{each.estimate.interval.high:.4f}" if each.estimate else "",
-                "p of no gain": f"{each.estimate.p:.4f}" if each.estimate else "",
+                "p-value of the gain": f"{each.estimate.p:.4f}" if each.estimate else "",
                 "test, scored once": "not scored" if each.test is None else f"{each.test:.4f}",
             }
             for each in evidence.ensembles
@@ -90,7 +90,7 @@ def ensembles(evidence: Evidence) -> pd.DataFrame:
 
 
 def provenance(evidence: Evidence) -> pd.DataFrame:
-    """What was run: data, weights, settings, versions."""
+    """Data, weights, settings and versions of the study."""
     manifest = evidence.manifest
     rows = {k: v for k, v in manifest.items() if k not in _ELSEWHERE and v not in (None, "", [])}
     recipe = manifest.get("recipe") or {}
@@ -99,15 +99,15 @@ def provenance(evidence: Evidence) -> pd.DataFrame:
         rows["features: weights"] = f"sha256 {recipe['weights']}"
     counts = {split: len(evidence.index.rows(split)) for split in ("train", "val", "test")}
     rows["clips"] = ", ".join(f"{count} {split}" for split, count in counts.items())
-    rows["clips that gave nothing"] = len(manifest.get("empty") or ())
+    rows["clips without features"] = len(manifest.get("empty") or ())
     if evidence.shown is not None:
         rows |= {f"version of {k}": v for k, v in evidence.shown.versions.items()}
-    rows["versions when this page was written"] = ", ".join(_installed())
-    return pd.DataFrame([{"what": k, "value": _said(v)} for k, v in rows.items()])
+    rows["versions that wrote this page"] = ", ".join(_installed())
+    return pd.DataFrame([{"field": k, "value": _joined(v)} for k, v in rows.items()])
 
 
 def _installed() -> list[str]:
-    """Of what a search runs on, without importing it."""
+    """Versions of the libraries that a search uses, without importing them."""
     found = []
     for name in ("torch", "ray", "optuna", "numpy", "pyarrow", "av", "plotly"):
         try:
@@ -117,7 +117,7 @@ def _installed() -> list[str]:
     return found
 
 
-def _said(value: object) -> str:
+def _joined(value: object) -> str:
     return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
