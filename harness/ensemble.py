@@ -1,7 +1,9 @@
 """`python -m harness.ensemble`: combines the best trials and estimates the score."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -12,8 +14,11 @@ from harness.console import console, run
 from harness.names import check_folder_name
 
 if TYPE_CHECKING:
+    from harness.clips.table import ClipTable
     from harness.ensembles.construction import Construction
+    from harness.ensembles.ensemble import Ensemble
     from harness.ensembles.library import Library
+    from harness.reports.unfolding import Unfolding
 
 app = typer.Typer(add_completion=False, rich_markup_mode="rich")
 
@@ -60,7 +65,7 @@ def main(
         from harness.reports.page import write_report
 
         evidence = gather(library.home, ensemble=built.ensemble.name, library=library, built=built)
-        written.append(str(write_report(evidence)))
+        written.append(str(write_report(evidence, _unfold)))
     if as_json:
         print(json.dumps(_values(built, library, explain) | {"written": written}))
         return
@@ -81,6 +86,15 @@ def _values(built: "Construction", library: "Library", explain: bool) -> dict[st
         values["curve"] = asdict(built.curve) if built.curve else None
         values["correlations"] = built.correlations.tolist()
     return values
+
+
+def _unfold(
+    results: Path, ensemble: "Ensemble", clips: "ClipTable", rows: Sequence[int]
+) -> "list[Unfolding | None]":
+    # Imported only if clips are shown, because it imports torch.
+    from harness.reports.unfolding import unfoldings
+
+    return unfoldings(results, ensemble, clips, rows)
 
 
 if __name__ == "__main__":

@@ -300,6 +300,18 @@ def test_the_command_starts_without_torch_and_ray() -> None:
     assert done.stdout.strip() == "set()"
 
 
+def test_ensemble_and_report_import_no_torch_if_no_clips_are_shown(tmp_path: Path) -> None:
+    make_study(tmp_path / "s", 3)
+    arguments = ["--top", "2", "--quiet", "--results", str(tmp_path)]
+    code = (
+        "import sys; from harness.ensemble import app; "
+        f"app({arguments}, standalone_mode=False); print({{'torch', 'ray'}} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
+    assert (tmp_path / "s" / "report.html").is_file()
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

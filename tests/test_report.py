@@ -29,6 +29,7 @@ from harness.reports.evidence import gather
 from harness.reports.frames import strips
 from harness.reports.page import write_report
 from harness.reports.tables import leaderboard
+from harness.reports.unfolding import unfoldings
 from tests.browser import Browser
 from tests.commands import command
 from tests.conftest import Searched
@@ -71,7 +72,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def page(folder: Path) -> str:
     """The report without the script of plotly."""
-    text = write_report(gather(folder)).read_text(encoding="utf-8")
+    text = write_report(gather(folder), unfoldings).read_text(encoding="utf-8")
     return re.sub(r"<script>.{100000,}?</script>", "", text, flags=re.DOTALL)
 
 
@@ -292,7 +293,7 @@ def test_the_printed_report_fits_on_paper(written: tuple[str, Path], browser: Br
 @pytest.mark.slow
 def test_the_curves_of_a_clip_end_at_its_prediction(searched: Searched) -> None:
     evidence = gather(searched.results / "journal")
-    shown = strips(evidence, searched.data)
+    shown = strips(evidence, unfoldings, searched.data)
     assert len(shown) == 4
     for strip in shown:
         assert len(strip.pictures) >= 3
@@ -308,6 +309,6 @@ def test_clips_without_stored_features_have_frames_and_no_curves(
     ignored = shutil.ignore_patterns(".cache")
     shutil.copytree(searched.results, tmp_path / "results", ignore=ignored)
     found = gather(tmp_path / "results" / "journal")
-    text = write_report(found, searched.data).read_text(encoding="utf-8")
+    text = write_report(found, unfoldings, searched.data).read_text(encoding="utf-8")
     assert "Frame 0 of clip" in text
     assert "python -m harness.extract computes them" in text

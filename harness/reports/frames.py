@@ -2,10 +2,11 @@
 
 import base64
 import io
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,11 +16,9 @@ from harness.clips.images import sampled_images
 from harness.clips.layouts import SYNTHETIC_MARK, read_clips
 from harness.clips.table import ClipTable
 from harness.clips.video import sampled_frames
+from harness.ensembles.ensemble import Ensemble
 from harness.errors import InputError
 from harness.reports.evidence import Evidence
-
-if TYPE_CHECKING:
-    from harness.reports.unfolding import Unfolding
 
 # Height of a frame in pixels: shows an expression and takes a few kB.
 _HEIGHT = 112
@@ -29,6 +28,25 @@ _CLIPS = 4
 _STRIDES = {"video": 15, "images": 1}
 # Sampled frames that are read: three minutes of video.
 _AT_MOST = 360
+
+
+class Unfolding(Protocol):
+    """Predictions over the frames of a clip."""
+
+    @property
+    def frames(self) -> NDArray[np.int64]:
+        """(moments,) indices among the decoded frames of the clip."""
+
+    @property
+    def predicted(self) -> NDArray[np.float64]:
+        """(moments, targets) the prediction from the frames up to each moment; the last row is the
+        prediction for the whole clip."""
+
+
+#: Computes the unfoldings of some clips with the models of an ensemble: (results folder, ensemble,
+#: clips, rows of the clips) -> one per row; None if the features are not stored. It is an argument
+#: of a report, because models need torch and the rest of a report does not.
+Unfold = Callable[[Path, Ensemble, ClipTable, Sequence[int]], Sequence[Unfolding | None]]
 
 
 @dataclass(frozen=True)
@@ -56,13 +74,14 @@ class Strip:
     pictures: tuple[Picture, ...]
     rated: NDArray[np.float64]
     predicted: NDArray[np.float64]
-    unfolding: "Unfolding | None"
+    unfolding: Unfolding | None
 
 
-def strips(evidence: Evidence, data: Path | None = None) -> tuple[Strip, ...]:
+def strips(evidence: Evidence, unfold: Unfold, data: Path | None = None) -> tuple[Strip, ...]:
     """A few clips of val, spread from the best to the worst predicted one.
 
     Args:
+        unfold: predicts over the frames; called only if there are clips to show.
         data: folder of the clips. None: the clips are shown only if they are the synthetic clips
             of the demo, which a search stores.
 
@@ -92,11 +111,8 @@ def strips(evidence: Evidence, data: Path | None = None) -> tuple[Strip, ...]:
     shown = [(row, pictures) for row, pictures in shown if pictures]
     if not shown:
         return ()
-    # The one part of a report that needs torch, which takes seconds to import.
-    from harness.reports.unfolding import unfoldings
-
     rows = [place[matrix.clip_ids[row]] for row, _ in shown]
-    curves = unfoldings(evidence.folder.parent, evidence.built.ensemble, clips, rows)
+    curves = unfold(evidence.folder.parent, evidence.built.ensemble, clips, rows)
     return tuple(
         Strip(
             matrix.clip_ids[row],

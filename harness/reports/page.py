@@ -18,7 +18,7 @@ from harness.reports.clip_figures import clip_drawing
 from harness.reports.drawing import Drawing
 from harness.reports.ensemble_figures import ensemble_drawings
 from harness.reports.evidence import Evidence
-from harness.reports.frames import Strip, strips
+from harness.reports.frames import Strip, Unfold, strips
 from harness.reports.search_figures import search_drawings
 
 #: Name of the file in the folder of the study.
@@ -28,10 +28,10 @@ _ROWS = 200
 _SYNTHETIC = "SYNTHETIC demo clips: no score is a result on Hume-Reaction."
 
 
-def write_report(evidence: Evidence, data: Path | None = None) -> Path:
-    """Writes `report.html` to the folder of the study. For `data`, see `strips`."""
+def write_report(evidence: Evidence, unfold: Unfold, data: Path | None = None) -> Path:
+    """Writes `report.html` to the folder of the study. For `unfold` and `data`, see `strips`."""
     path = evidence.folder / REPORT
-    write_text(path, page(evidence, strips(evidence, data)))
+    write_text(path, page(evidence, strips(evidence, unfold, data)))
     return path
 
 
