@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from harness.choices import METHODS
+from harness.ensembles.caveats import caveats
 from harness.ensembles.construction import construct
 from harness.ensembles.ensemble import Ensemble, combine, default_name
 from harness.ensembles.files import read_ensemble, write_ensemble
@@ -177,7 +178,8 @@ def test_the_command_prints_estimates_and_warnings(tmp_path: Path) -> None:
         "naive (optimistic)",
         "95 % interval",
         "Effective number of members",
-        "Holm",
+        "40 rated clips of val",
+        "8 rated clips: scores of fewer than 30 clips are unreliable",
         "probably too narrow",
         "Training stopped by the score on val",
         "3 of 8 test clips have no features",
@@ -262,6 +264,43 @@ def test_too_few_clips_give_no_estimate(tmp_path: Path) -> None:
     assert average_top(library, 2).estimate is None
     with pytest.raises(InputError, match="choose another --method"):
         construct(library, Recipe("auto"))
+
+
+@pytest.mark.parametrize(
+    ("val", "persons", "warning"),
+    [
+        (29, None, "Val has 29 rated clips"),
+        (30, None, None),
+        (60, 19, "Val has 19 persons"),
+        (60, 20, None),
+    ],
+)
+def test_few_clips_or_persons_give_a_warning(
+    tmp_path: Path, val: int, persons: int | None, warning: str | None
+) -> None:
+    index = make_index(val=val, test=0)
+    if persons:
+        groups = tuple(f"person {row % persons}" for row in range(val))
+        index = dataclasses.replace(index, groups=groups)
+    make_study(tmp_path / "s", 3, index)
+    found = [each for each in caveats(average_top(load_library(tmp_path / "s"), 2))
+             if "unreliable" in each]  # fmt: skip
+    assert len(found) == (warning is not None)
+    assert all(each.startswith(warning or "") for each in found)
+
+
+def test_a_target_that_depends_on_one_clip_has_no_interval(tmp_path: Path) -> None:
+    index = make_index(val=40, test=0)
+    index.targets[:, 2] = 0.0
+    index.targets[5, 2] = 1.0
+    make_study(tmp_path / "s", 3, index)
+    ensemble = average_top(load_library(tmp_path / "s"), 2)
+    assert ensemble.estimate is not None
+    assert ensemble.estimate.interval is None
+    assert [each.interval is None for each in ensemble.estimate.targets] == [False, False, True]
+    (warning,) = [each for each in caveats(ensemble) if "No interval" in each]
+    assert "without one of 1 of 40 clips" in warning
+    assert Ensemble.from_dict(json.loads(json.dumps(ensemble.to_dict()))) == ensemble
 
 
 def study_of_persons(folder: Path) -> None:

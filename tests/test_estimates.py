@@ -4,9 +4,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
+from scipy import stats
 
-from harness.ensembles.bootstrap import holm, interval, replicates, two_sided
-from harness.ensembles.estimate import Chooser, assign_folds, curve, estimate, group_numbers
+from harness.ensembles.estimate import Chooser, assign_folds, curve, estimate
+from harness.ensembles.intervals import FEW_GROUPS, Interval, Resamples, resample
 from harness.ensembles.methods import METHODS
 from harness.ensembles.methods.bagged import Bagged
 from harness.ensembles.methods.greedy import Greedy
@@ -99,8 +100,9 @@ def simulate(
             naive.append(pcc(moments.truth.T, combined.T).mean())
             pooled.append(chooser.out_of_fold(method))
         nested = [pcc(moments.truth.T, model.T).mean() for model in pooled]
-        drawn = replicates(moments.truth, np.stack(pooled), groups[moments.order], 400, seed)
-        low, high = np.quantile(drawn.mean(axis=2), [0.025, 0.975], axis=0)
+        drawn = resample(moments.truth, np.stack(pooled), groups[moments.order], seed, 400)
+        found = [drawn.score(model) for model in range(len(pooled))]
+        low, high = np.array([(each.low, each.high) for each in found if each is not None]).T
         covered = (low <= np.array(true)) & (np.array(true) <= high)
         errors = [np.array(score) - true - luck for score in (naive, nested)]
         rows.append((*errors, covered, high - low))
@@ -160,9 +162,9 @@ def test_a_replicate_is_the_pcc_of_the_drawn_clips() -> None:
     predictions, truth = population.draw(40, np.random.default_rng(0))
     models = predictions[:, :2].transpose(1, 0, 2).astype(np.float64)
     groups = population.groups(40)
-    found = replicates(truth.T.astype(np.float64), models, groups, 5, seed=3)
+    found = resample(truth.T.astype(np.float64), models, groups, 3, 5, jackknife=False)
     drawn = np.random.default_rng(3).integers(0, 10, (5, 10))
-    for row, numbers in zip(found, drawn, strict=True):
+    for row, numbers in zip(found.values, drawn, strict=True):
         clips = np.concatenate([np.flatnonzero(groups == number) for number in numbers])
         for model, scores in zip(models, row, strict=True):
             np.testing.assert_allclose(scores, pcc(truth[clips], model[:, clips].T), atol=1e-9)
@@ -171,25 +173,76 @@ def test_a_replicate_is_the_pcc_of_the_drawn_clips() -> None:
 def test_replicates_depend_on_the_seed() -> None:
     rng = np.random.default_rng(0)
     truth, models = rng.random((2, 30)), rng.random((1, 2, 30))
-    first = replicates(truth, models, np.arange(30), 300, 0)
-    np.testing.assert_array_equal(replicates(truth, models, np.arange(30), 300, 0), first)
-    assert (replicates(truth, models, np.arange(30), 300, 1) != first).any()
+
+    def values(seed: int) -> np.ndarray:
+        return resample(truth, models, np.arange(30), seed, 300, jackknife=False).values
+
+    np.testing.assert_array_equal(values(0), values(0))
+    assert (values(0) != values(1)).any()
 
 
-def test_holm_equals_a_calculation_by_hand() -> None:
-    np.testing.assert_allclose(holm(np.array([0.01, 0.04, 0.03])), [0.03, 0.06, 0.06])
-    np.testing.assert_allclose(holm(np.array([0.5, 0.9])), [1.0, 1.0])
+def test_a_jackknife_resample_is_the_pcc_without_one_group() -> None:
+    population = persons()
+    predictions, truth = population.draw(40, np.random.default_rng(0))
+    groups = population.groups(40)
+    models = predictions[:, :2].transpose(1, 0, 2).astype(np.float64)
+    found = resample(truth.T.astype(np.float64), models, groups, seed=0)
+    assert found.jackknife
+    for group, row in enumerate(found.values):
+        rest = groups != group
+        for model, scores in zip(models, row, strict=True):
+            np.testing.assert_allclose(scores, pcc(truth[rest], model[:, rest].T), atol=1e-9)
 
 
-def test_p_values_are_two_sided_and_never_zero() -> None:
-    assert two_sided(np.full(999, 0.1)) == pytest.approx(2 / 1000)
-    assert two_sided(np.linspace(-1, 1, 999)) == 1.0
-    assert interval(np.linspace(0, 1, 1001)).low == pytest.approx(0.025)
+def test_the_jackknife_interval_of_a_mean_is_that_of_student() -> None:
+    """The jackknife of a mean is exact: mean +- t(n - 1) x standard error (scipy.stats)."""
+    x = np.random.default_rng(0).normal(0.3, 0.1, 12)
+    without = (x.sum() - x) / 11
+    found = Resamples(np.array([[x.mean()]]), without[:, None, None], jackknife=True).score(0)
+    assert found is not None
+    expected = stats.t.interval(0.95, 11, x.mean(), stats.sem(x))
+    np.testing.assert_allclose((found.low, found.high), expected)
+
+
+def test_the_jackknife_is_used_for_few_groups() -> None:
+    rng = np.random.default_rng(0)
+    truth, models = rng.random((2, 300)), rng.random((1, 2, 300))
+    for groups, jackknife in ((FEW_GROUPS, True), (FEW_GROUPS + 1, False)):
+        found = resample(truth, models, np.arange(300) % groups, 0, 50)
+        assert found.jackknife == jackknife
+
+
+def test_undefined_replicates_are_skipped_and_counted() -> None:
+    """Of 40 clips, one has a rating other than 0: about 36 % of the replicates lack it."""
+    truth = np.zeros((1, 40))
+    truth[0, 7] = 1.0
+    models = np.random.default_rng(0).random((1, 1, 40))
+    found = resample(truth, models, np.arange(40), 0, 1000, jackknife=False)
+    undefined = np.isnan(found.values[:, 0, 0])
+    assert found.undefined == undefined.sum()
+    assert 300 < found.undefined < 430
+    interval = found.score(0)
+    assert interval is not None
+    assert interval.low == pytest.approx(np.quantile(found.values[~undefined, 0, 0], 0.025))
+    assert resample(truth, models, np.arange(40), 0).score(0) is None, "undefined without clip 7"
+
+
+def test_three_groups_have_no_interval() -> None:
+    rng = np.random.default_rng(0)
+    truth, models = rng.random((2, 30)), rng.random((2, 2, 30))
+    for groups in (3, 4):
+        found = resample(truth, models, np.arange(30) % groups, 0)
+        assert (found.score(0) is None) == (found.difference() is None) == (groups < 4)
+
+
+def test_an_interval_of_a_score_is_within_one() -> None:
+    resamples = Resamples(np.array([[0.5]]), np.array([[[0.9]], [[0.1]], [[0.4]], [[0.6]]]), True)
+    assert resamples.score(0) == Interval(-1.0, 1.0)
 
 
 def test_folds_keep_persons_together_and_balance_clips() -> None:
     persons_of = np.random.default_rng(0).integers(0, 60, 500)
-    groups = group_numbers([f"person {number}" for number in persons_of], 500)
+    groups = np.unique(persons_of, return_inverse=True)[1]
     folds = assign_folds(groups, seed=1)
     assert all(len(set(folds[groups == group])) == 1 for group in set(groups))
     assert np.ptp(np.bincount(folds)) <= np.bincount(groups).max()
@@ -216,9 +269,9 @@ def test_an_ensemble_of_the_best_trial_has_no_gain() -> None:
     names = ("a", "b", "c", "d")
     found = estimate(chooser, names, groups, grouped=False, hashed="", count=500)
     assert found.nested == pytest.approx(found.single)
-    assert found.gain.low == found.gain.high == 0
-    assert found.p == 1
-    assert all(target.p == 1 for target in found.targets)
+    assert found.gain == Interval(0.0, 0.0)
+    assert all(target.gain == Interval(0.0, 0.0) for target in found.targets)
+    assert found.interval is not None
     assert found.interval.low < found.nested < found.interval.high
 
 

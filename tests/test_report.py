@@ -17,12 +17,13 @@ from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.keys import Keys
 from skimage.color import rgb2lab
 
+from harness.clips.table import EMOTIONS
 from harness.ensembles.construction import construct
 from harness.ensembles.files import write_ensemble
 from harness.ensembles.library import load_library
 from harness.ensembles.selection import Recipe
 from harness.errors import InputError
-from harness.predictions import write_clips
+from harness.predictions import ClipIndex, write_clips
 from harness.reports.drawing import COLOURS, DASHES, SYMBOLS
 from harness.reports.ensemble_figures import ensemble_drawings
 from harness.reports.evidence import gather
@@ -81,7 +82,6 @@ def test_the_report_has_all_sections(study: Path) -> None:
     for part in ("Leaderboard", "Best score", "Learning curves", "nested", "Joy", "Correlations"):
         assert part in text
     assert "SYNTHETIC" in text
-    assert "MTL-DAN + LSTM, as published" not in text, "other targets have no published scores"
 
 
 def test_the_report_loads_nothing_from_a_network(study: Path) -> None:
@@ -158,8 +158,31 @@ def test_the_report_has_the_intervals_of_the_ensemble(tmp_path: Path) -> None:
         row = drawing.table.set_index("what").loc["ensemble, nested"]
         assert ensemble.estimate is not None
         interval = ensemble.estimate.interval
-        assert row["95 % from"] == pytest.approx(interval.low, abs=0.01)
-        assert row["to"] == pytest.approx(interval.high, abs=0.01)
+        assert interval is not None
+        assert (row["95 % from"], row["to"]) == (interval.low, interval.high)
+        assert ensemble.estimate.groups == (6 if groups is None else 60)
+
+
+@pytest.mark.parametrize(
+    ("change", "published"),
+    [
+        ({}, True),
+        ({"synthetic": True}, False),
+        ({"target_names": tuple("abcdefg")}, False),
+        ({"splits": ("val",) * 4656 + ("test",)}, False),
+    ],
+)
+def test_published_scores_are_shown_for_hume_reaction_only(
+    tmp_path: Path, change: dict, published: bool
+) -> None:
+    truth = np.random.default_rng(0).random((4657, 7)).astype(np.float32)
+    ids = tuple(f"[{number:05d}]" for number in range(4657))
+    index = ClipIndex(ids, ("val",) * 4657, truth, EMOTIONS)
+    make_study(tmp_path / "s", 2, dataclasses.replace(index, **change))
+    library = load_library(tmp_path / "s")
+    built = construct(library, Recipe("mean", 2))
+    drawing = ensemble_drawings(gather(tmp_path / "s", library=library, built=built))[0]
+    assert ("MTL-DAN + LSTM (video)" in drawing.table["what"].tolist()) == published
 
 
 def test_a_missing_study_is_an_error(tmp_path: Path) -> None:

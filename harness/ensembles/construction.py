@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 import harness
 from harness.ensembles.ensemble import Ensemble, Standardisation, combine, default_name
 from harness.ensembles.estimate import (
-    MIN_GROUPS,
     Chooser,
     Curve,
     Estimate,
@@ -20,9 +19,9 @@ from harness.ensembles.estimate import (
     curve,
     estimate,
     fold_hash,
-    group_numbers,
 )
 from harness.ensembles.explanation import Explanation, Member, explain
+from harness.ensembles.intervals import MIN_GROUPS
 from harness.ensembles.library import Library, PredictionMatrix, load_members
 from harness.ensembles.moments import Moments
 from harness.ensembles.selection import Choice, Recipe, best_single
@@ -37,12 +36,16 @@ class Construction:
 
     correlations: (members, members) correlations of the members' predictions, mean over the
         targets, in the order of the ensemble's members.
+    predicted: (clips, targets) predictions of the ensemble on val.
     chooser: the selection, which can be repeated without some of the clips.
+    groups: (rated clips,) group numbers of val.
     """
 
     ensemble: Ensemble
     correlations: NDArray[np.float64]
+    predicted: NDArray[np.float64]
     chooser: Chooser
+    groups: NDArray[np.intp]
 
     @cached_property
     def curve(self) -> Curve | None:
@@ -69,10 +72,13 @@ def construct(library: Library, recipe: Recipe, name: str | None = None) -> Cons
     weights = tuple(tuple(row) for row in choice.weights.tolist())
     standardisation = _standardisation(moments, choice) if choice.standardised else None
     trials = [matrix.trials[i] for i in choice.members]
-    pcc = matrix.pcc_of(combine(matrix.predictions[:, choice.members], weights, standardisation))
+    predicted = combine(matrix.predictions[:, choice.members], weights, standardisation)
+    pcc = matrix.pcc_of(predicted)
     test = None
+    test_truth = library.index.targets[library.index.rows("test")]
+    test_clips = int((~np.isnan(test_truth).any(axis=1)).sum())
     # A correlation needs two clips.
-    if (~np.isnan(library.index.targets[library.index.rows("test")]).any(axis=1)).sum() >= 2:
+    if test_clips >= 2:
         tested = load_members(library, trials, "test")
         test = _score(tested, combine(tested.predictions, weights, standardisation))
     studies = tuple(study.folder.name for study in library.studies)
@@ -87,6 +93,7 @@ def construct(library: Library, recipe: Recipe, name: str | None = None) -> Cons
         standardisation=standardisation,
         targets=matrix.target_names,
         synthetic=library.index.synthetic,
+        clips=len(groups),
         naive=float(pcc.mean()),
         pcc=tuple(pcc.tolist()),
         best_single=matrix.trials[best].id,
@@ -94,6 +101,7 @@ def construct(library: Library, recipe: Recipe, name: str | None = None) -> Cons
         estimate=estimated,
         early_stopped=any(trial.info.early_stop_split == _VAL for trial in matrix.trials),
         test=test,
+        test_clips=test_clips,
         member_reports=_members(library, choice, explained),
         effective_members=explained.effective,
         eligible=library.eligible,
@@ -107,7 +115,7 @@ def construct(library: Library, recipe: Recipe, name: str | None = None) -> Cons
             "pyarrow": pa.__version__,
         },
     )
-    return Construction(ensemble, explained.correlations, chooser)
+    return Construction(ensemble, explained.correlations, predicted, chooser, groups)
 
 
 def _score(matrix: PredictionMatrix, predicted: NDArray[np.float64]) -> float | None:
@@ -125,9 +133,12 @@ def _chooser(library: Library, recipe: Recipe) -> tuple[Chooser, NDArray[np.intp
     file = library.home / "clips.parquet"
     if rows.sum() < 2:
         raise InputError(f"{file}: val has {rows.sum()} rated clips; an ensemble needs at least 2")
-    known = _groups(library, recipe)
-    persons = None if known is None else np.array(known)[rows].tolist()
-    groups = group_numbers(persons, int(rows.sum()))
+    if recipe.groups and matrix.groups is None:
+        raise InputError(
+            f"{file}: has no groups; --groups needs a column group in the data's clips.csv when "
+            "the search starts"
+        )
+    groups = matrix.group_numbers(grouped=recipe.groups is not False)
     if recipe.method == "auto" and groups.max() + 1 < MIN_GROUPS:
         raise InputError(
             f"{file}: val has {groups.max() + 1} persons or clips to hold out; --method auto needs "
@@ -139,27 +150,14 @@ def _chooser(library: Library, recipe: Recipe) -> tuple[Chooser, NDArray[np.intp
     return Chooser(moments, recipe, [trial.family for trial in matrix.trials]), groups
 
 
-def _groups(library: Library, recipe: Recipe) -> tuple[str, ...] | None:
-    """The person of each clip of val; None if clips are treated as independent."""
-    groups = library.matrix.groups
-    if recipe.groups and groups is None:
-        raise InputError(
-            f"{library.home / 'clips.parquet'}: has no groups; --groups needs a column group in "
-            "the data's clips.csv when the search starts"
-        )
-    return None if recipe.groups is False else groups
-
-
 def _estimate(library: Library, chooser: Chooser, groups: NDArray[np.intp]) -> Estimate:
     matrix = library.matrix
-    ids = [
-        clip for clip, labelled in zip(matrix.clip_ids, matrix.labelled, strict=True) if labelled
-    ]
+    ids = [matrix.clip_ids[row] for row in np.flatnonzero(matrix.labelled)]
     return estimate(
         chooser,
         matrix.target_names,
         groups,
-        grouped=_groups(library, chooser.recipe) is not None,
+        grouped=matrix.groups is not None and chooser.recipe.groups is not False,
         hashed=fold_hash(ids, assign_folds(groups, chooser.recipe.seed)),
     )
 

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.ensembles.bootstrap import Interval
 from harness.ensembles.estimate import Estimate, TargetEstimate
 from harness.ensembles.explanation import Member
+from harness.ensembles.intervals import Interval
 from harness.ensembles.selection import Recipe
 
 # The sum of the weights may differ from 1 by rounding.
@@ -47,6 +47,7 @@ class Ensemble:
     standardisation: None if the predictions are averaged without standardisation.
     targets: names of the targets.
     synthetic: the clips are synthetic.
+    clips: number of rated clips of val, on which the scores are computed.
     naive: mean PCC on val. It is optimistic, because val selected the members.
     pcc: the same for each target.
     best_single: id of the trial with the best score on val.
@@ -54,7 +55,8 @@ class Ensemble:
     estimate: the nested estimate; None if val is too small.
     early_stopped: some members stopped training by their score on val. No estimate corrects for
         this.
-    test: mean PCC on test; None if it is unrated.
+    test: mean PCC on test; None if it is unrated or a PCC is undefined.
+    test_clips: number of rated clips of test.
     member_reports: score and contribution of each member.
     effective_members: 1 / sum of squared weights.
     eligible, refused, duplicates: numbers of prediction files.
@@ -72,6 +74,7 @@ class Ensemble:
     standardisation: Standardisation | None
     targets: tuple[str, ...]
     synthetic: bool
+    clips: int
     naive: float
     pcc: tuple[float, ...]
     best_single: str
@@ -79,6 +82,7 @@ class Ensemble:
     estimate: Estimate | None
     early_stopped: bool
     test: float | None
+    test_clips: int
     member_reports: tuple[Member, ...]
     effective_members: float
     eligible: int
@@ -176,9 +180,10 @@ def _rows(values: list[list[float]]) -> Rows:
 
 
 def _estimate(values: dict[str, Any]) -> Estimate:
-    intervals = {name: Interval(**values[name]) for name in ("interval", "gain")}
-    targets = tuple(
-        TargetEstimate(**(target | {"gain": Interval(**target["gain"])}))
-        for target in values["targets"]
-    )
-    return Estimate(**(values | intervals | {"targets": targets}))
+    targets = tuple(TargetEstimate(**_with_intervals(target)) for target in values["targets"])
+    return Estimate(**(_with_intervals(values) | {"targets": targets}))
+
+
+def _with_intervals(values: dict[str, Any]) -> dict[str, Any]:
+    names = ("interval", "single_interval", "gain")
+    return values | {name: values[name] and Interval(**values[name]) for name in names}

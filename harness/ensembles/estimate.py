@@ -12,23 +12,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.ensembles.bootstrap import (
-    REPLICATES,
-    Interval,
-    holm,
-    interval,
-    replicates,
-    two_sided,
-)
+from harness.ensembles.intervals import REPLICATES, Interval, resample
 from harness.ensembles.methods import METHODS, Stepwise
-from harness.ensembles.moments import Evidence, Moments
+from harness.ensembles.moments import Evidence, Moments, standardised
 from harness.ensembles.selection import Choice, Recipe, best_single, cap_families, choose
 from harness.metrics import pcc
 
 Floats = NDArray[np.float64]
 FOLDS = 10
-#: A nested estimate needs this many persons, or clips if persons are not known.
-MIN_GROUPS = 4
 _SINGLE = "single"
 _NONE: frozenset[int] = frozenset()
 
@@ -37,54 +28,53 @@ _NONE: frozenset[int] = frozenset()
 class TargetEstimate:
     """The nested estimate of one target.
 
-    nested: PCC of the ensemble.
-    single: PCC of the best single trial.
+    nested, interval: PCC of the ensemble.
+    single, single_interval: PCC of the best single trial.
     gain: interval of the difference.
-    p: two-sided p-value of no difference, with Holm's correction over the targets.
+
+    An interval is None if the PCC is undefined without one of the groups.
     """
 
     target: str
     nested: float
+    interval: Interval | None
     single: float
-    gain: Interval
-    p: float
+    single_interval: Interval | None
+    gain: Interval | None
 
 
 @dataclass(frozen=True)
 class Estimate:
     """Mean PCC of an ensemble on val by nested cross-validation.
 
-    nested: of the pooled held-out predictions.
-    interval: its bootstrap interval.
-    single: nested score of the best single trial, which is selected within each fold.
+    nested, interval: of the pooled held-out predictions.
+    single, single_interval: nested score of the best single trial, selected within each fold.
     gain: interval of nested - single, paired.
-    p: two-sided p-value of no gain.
     targets: the estimate of each target.
     folds: number of folds.
     grouped: the clips of a person were kept together.
-    replicates: number of bootstrap replicates.
+    groups: number of persons, or of clips if they were not kept together.
+    replicates: number of bootstrap replicates; 0: the intervals are those of a jackknife.
+    undefined: replicates that were skipped, because the PCC of a target was undefined.
     fold_hash: sha256 of the fold of every clip.
     methods: with auto, the nested score of each method.
+
+    An interval is None if the PCC is undefined without one of the groups.
     """
 
     nested: float
-    interval: Interval
+    interval: Interval | None
     single: float
-    gain: Interval
-    p: float
+    single_interval: Interval | None
+    gain: Interval | None
     targets: tuple[TargetEstimate, ...]
     folds: int
     grouped: bool
+    groups: int
     replicates: int
+    undefined: int
     fold_hash: str
     methods: dict[str, float] | None = None
-
-
-def group_numbers(groups: Sequence[str] | None, clips: int) -> NDArray[np.intp]:
-    """(clips,) group numbers from 0: of persons, or of single clips if persons are not known."""
-    if groups is None:
-        return np.arange(clips)
-    return np.unique(np.asarray(groups), return_inverse=True)[1].astype(np.intp)
 
 
 def assign_folds(groups: NDArray[np.intp], seed: int, folds: int = FOLDS) -> NDArray[np.intp]:
@@ -162,9 +152,8 @@ class Chooser:
             name = self.method(without) if method == "auto" else method
             choice = self.choice(name, without)
             combined = self.combined(choice, without)
-            pooled[:, self.moments.places(fold)] = _standardised(
-                combined, self.moments.outside(without)
-            )[:, self.moments.places(fold)]
+            places = self.moments.places(fold)
+            pooled[:, places] = standardised(combined, self.moments.outside(without))[:, places]
         return pooled
 
     def combined(self, choice: Choice, held: frozenset[int]) -> Floats:
@@ -195,26 +184,31 @@ def estimate(
     """
     moments, recipe = chooser.moments, chooser.recipe
     pooled = np.stack([chooser.out_of_fold(recipe.method), chooser.out_of_fold(_SINGLE)])
+    drawn = resample(moments.truth, pooled, groups[moments.order], recipe.seed, count)
     found = np.stack([pcc(moments.truth.T, model.T) for model in pooled])
-    drawn = replicates(moments.truth, pooled, groups[moments.order], count, recipe.seed)
-    differences = drawn[:, 0] - drawn[:, 1]
-    adjusted = holm(np.array([two_sided(column) for column in differences.T]))
     targets = tuple(
-        TargetEstimate(name, float(ours), float(other), interval(difference), float(p))
-        for name, ours, other, difference, p in zip(
-            target_names, found[0], found[1], differences.T, adjusted, strict=True
+        TargetEstimate(
+            target=name,
+            nested=float(found[0, d]),
+            interval=drawn.score(0, d),
+            single=float(found[1, d]),
+            single_interval=drawn.score(1, d),
+            gain=drawn.difference(d),
         )
+        for d, name in enumerate(target_names)
     )
     return Estimate(
         nested=float(found[0].mean()),
-        interval=interval(drawn[:, 0].mean(axis=1)),
+        interval=drawn.score(0),
         single=float(found[1].mean()),
-        gain=interval(differences.mean(axis=1)),
-        p=two_sided(differences.mean(axis=1)),
+        single_interval=drawn.score(1),
+        gain=drawn.difference(),
         targets=targets,
         folds=moments.folds,
         grouped=grouped,
-        replicates=count,
+        groups=int(groups.max()) + 1,
+        replicates=0 if drawn.jackknife else count,
+        undefined=drawn.undefined,
         fold_hash=hashed,
         methods=chooser.scores() if recipe.method == "auto" else None,
     )
@@ -243,7 +237,7 @@ def curve(chooser: Chooser, method: str, sizes: int = 50) -> Curve:
     nested = np.zeros((grown.top, *moments.truth.shape))
     for fold in range(moments.folds):
         held = frozenset({fold})
-        path = _standardised(_path(chooser, grown, held), moments.outside(held))
+        path = standardised(_path(chooser, grown, held), moments.outside(held))
         nested[:, :, moments.places(fold)] = path[:, :, moments.places(fold)]
     naive = _path(chooser, grown, _NONE)
     truth = moments.truth.T
@@ -263,11 +257,3 @@ def _path(chooser: Chooser, method: Stepwise, held: frozenset[int]) -> Floats:
 
 def _allowed(chooser: Chooser, evidence: Evidence) -> NDArray[np.bool_]:
     return cap_families(evidence.ranking, chooser.families, chooser.recipe.per_family)
-
-
-def _standardised(values: Floats, rows: NDArray[np.bool_]) -> Floats:
-    """Standardises values (..., clips) by the mean and standard deviation of some clips."""
-    some = values[..., rows]
-    deviation = some.std(axis=-1, keepdims=True)
-    centred = values - some.mean(axis=-1, keepdims=True)
-    return np.asarray(centred / np.where(deviation > 0, deviation, 1.0))

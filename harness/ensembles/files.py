@@ -35,19 +35,18 @@ def _written(ensemble: Ensemble, library: Library, folder: Path) -> list[Path]:
     # An ensemble of the same name is removed first, so that its ensemble.json never accompanies
     # the predictions of other members.
     remove(folder / "ensemble.json")
-    by_id = {trial.id: trial for trial in library.matrix.trials}
-    trials = [by_id[member] for member in ensemble.members]
+    matrix = library.matrix
+    trials = [matrix.trials[slot] for slot in matrix.slots(ensemble.members)]
     combined = {}
     written = [folder / "predictions.parquet"]
     for split in ("val", "test"):
         if len(library.index.rows(split)):
-            matrix = load_members(library, trials, split)
-            combined[split] = ensemble.combine(matrix.predictions).astype(np.float32)
+            found = load_members(library, trials, split)
+            combined[split] = ensemble.combine(found.predictions).astype(np.float32)
             if split == "test":
                 written.append(folder / "predictions.csv")
-                write_text(
-                    written[-1], submission(matrix.clip_ids, matrix.target_names, combined[split])
-                )
+                text = submission(found.clip_ids, found.target_names, combined[split])
+                write_text(written[-1], text)
     info = _info(ensemble, [trial.info for trial in trials], library, combined["val"])
     write_predictions(written[0], info, library.index, combined)
     written.append(folder / "ensemble.json")

@@ -87,6 +87,26 @@ class PredictionMatrix:
         """(clips,) True where a clip is rated."""
         return np.asarray(~np.isnan(self.truth).any(axis=1))
 
+    def group_numbers(self, *, grouped: bool = True) -> NDArray[np.intp]:
+        """(rated clips,) group numbers from 0: of persons, or of single clips if persons are not
+        known or `grouped` is False."""
+        rated = self.labelled
+        if self.groups is None or not grouped:
+            return np.arange(rated.sum())
+        return np.unique(np.array(self.groups)[rated], return_inverse=True)[1].astype(np.intp)
+
+    def slots(self, trials: Sequence[str]) -> list[int]:
+        """The places of the trials with these ids.
+
+        Raises:
+            InputError: there is no such trial.
+        """
+        places = {trial.id: place for place, trial in enumerate(self.trials)}
+        if missing := [trial for trial in trials if trial not in places]:
+            some = ", ".join(list(places)[:10])
+            raise InputError(f"no eligible trial {missing[0]}; the first eligible ones are {some}")
+        return [places[trial] for trial in trials]
+
     def pcc_of(self, combined: NDArray[np.float64]) -> NDArray[np.float64]:
         """(targets,) PCC of predictions (clips, targets) on the rated clips."""
         return pcc(self.truth[self.labelled], combined[self.labelled])

@@ -79,8 +79,7 @@ class Moments:
         self.order = np.argsort(folds, kind="stable")
         counts = np.bincount(folds)
         self.bounds = np.concatenate([[0], np.cumsum(counts)])
-        y = truth[self.order].astype(np.float64).T
-        self.truth = (y - y.mean(axis=1, keepdims=True)) / _safe(y.std(axis=1, keepdims=True))
+        self.truth = standardised(truth[self.order].astype(np.float64).T)
         targets, trials, _ = predictions.shape
         shape = (len(counts), targets, trials)
         self.values = np.empty((targets, trials, len(folds)), np.float32)
@@ -204,6 +203,13 @@ class Moments:
             del self._columns[old]
         # Copies, so that a dropped column frees its memory.
         self._columns |= {j: made[place].copy() for place, j in enumerate(wanted)}
+
+
+def standardised(values: Floats, rows: NDArray[np.bool_] | slice = slice(None)) -> Floats:
+    """Standardises values (..., clips) by the mean and standard deviation of some clips."""
+    some = values[..., rows]
+    centred = values - some.mean(axis=-1, keepdims=True)
+    return np.asarray(centred / _safe(some.std(axis=-1, keepdims=True)))
 
 
 def _deviation(variance: Floats) -> Floats:

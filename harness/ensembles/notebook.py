@@ -66,11 +66,8 @@ class StudyResults:
         """
         self._check(split)
         wanted = of.members if isinstance(of, Ensemble) else (of,)
-        by_id = {trial.id: trial for trial in self.matrix.trials}
-        missing = [name for name in wanted if name not in by_id]
-        if missing:
-            raise InputError(f"{self.library.home}: no eligible trial {missing[0]}; see trials()")
-        found = load_members(self.library, [by_id[name] for name in wanted], split).predictions
+        trials = [self.matrix.trials[slot] for slot in self.matrix.slots(wanted)]
+        found = load_members(self.library, trials, split).predictions
         values = of.combine(found) if isinstance(of, Ensemble) else found[:, 0].T
         return self._frame(np.asarray(values, np.float64), split)
 

@@ -7,10 +7,12 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from harness.ensembles.bootstrap import Interval
+from harness.ensembles.caveats import SYNTHETIC, caveats
 from harness.ensembles.construction import Construction
 from harness.ensembles.ensemble import Ensemble
 from harness.ensembles.estimate import Estimate
+from harness.ensembles.explanation import Member
+from harness.ensembles.intervals import Interval
 from harness.ensembles.library import FAMILY, Library
 
 # Members that are printed; ensemble.json has all.
@@ -36,22 +38,11 @@ def show(out: Console, library: Library, ensemble: Ensemble) -> None:
     _say(out, f"Effective number of members: {ensemble.effective_members:.1f} of "
               f"{len(ensemble.members)}")  # fmt: skip
     out.print(scores_table(ensemble))
-    if ensemble.estimate is None:
-        _say(out, "No nested estimate: val has too few persons or clips", "yellow")
-    else:
+    if ensemble.estimate is not None:
         oracle = library.studies[0].oracle_by_target.get("val", {})
         out.print(targets_table(ensemble, ensemble.estimate, oracle))
-        if not ensemble.estimate.grouped:
-            why = "--no-groups" if ensemble.recipe.groups is False else "persons are not known"
-            _say(out, f"Intervals treat clips as independent ({why}), so they are probably too "
-                      "narrow", "yellow")  # fmt: skip
-    if ensemble.early_stopped:
-        _say(out, "Training stopped by the score on val, which also selected the members: all "
-                  "scores on val are slightly optimistic (.004 to .007 in simulations)",
-             "yellow")  # fmt: skip
-    if ensemble.target_weights is not None:
-        _say(out, "Separate weights for each target raise the naive score and rarely the true one: "
-                  "use the nested score", "yellow")  # fmt: skip
+    for caveat in caveats(ensemble):
+        _say(out, caveat, "yellow")
     _show_scores(out, library, ensemble)
 
 
@@ -74,27 +65,39 @@ def show_details(out: Console, built: Construction) -> None:
 
 def members_table(ensemble: Ensemble) -> Table:
     """One row per member, the largest weight first."""
-    table = _table("Members, with scores on val", "trial", "weight", "mean PCC")
-    for heading in ("leave-one-out", "correlation", "family"):
-        table.add_column(heading)
+    rows = [member_row(member) for member in ensemble.member_reports[:_MEMBERS]]
+    table = _table("Members, with scores on val", *rows[0])
     table.caption = f"leave-one-out: change without the member; family: {', '.join(FAMILY)}"
-    for member in ensemble.member_reports[:_MEMBERS]:
-        left_out = "" if member.left_out is None else f"{member.left_out:+.4f}"
-        correlation = "" if member.correlation is None else f"{member.correlation:.2f}"
-        row = (f"{member.weight:.3f}", f"{member.pcc:.4f}", left_out, correlation)
+    for row in rows:
         # Brackets in names are not markup.
-        table.add_row(escape(member.trial), *row, escape(member.family))
+        table.add_row(*map(escape, row.values()))
     more = len(ensemble.members) - _MEMBERS
     if more > 0:
         table.add_row(f"{more} more in ensemble.json")
     return table
 
 
+def member_row(member: Member) -> dict[str, str]:
+    """The row of a member by column."""
+    return {
+        "trial": member.trial,
+        "weight": f"{member.weight:.3f}",
+        "mean PCC": f"{member.pcc:.4f}",
+        "leave-one-out": "" if member.left_out is None else f"{member.left_out:+.4f}",
+        "correlation": "" if member.correlation is None else f"{member.correlation:.2f}",
+        "family": member.family,
+    }
+
+
+def formatted(interval: Interval | None, spec: str = ".4f") -> str:
+    """The text of an interval, such as `0.51 to 0.63`; a dash if there is none."""
+    return "-" if interval is None else f"{interval:{spec}}"
+
+
 def scores_table(ensemble: Ensemble) -> Table:
     """Naive and nested scores of the ensemble and of the best single trial, and the gain."""
-    table = _table(
-        "Mean PCC on val", "", "ensemble", f"trial {escape(ensemble.best_single)}", "gain"
-    )
+    title = f"Mean PCC on the {ensemble.clips} rated clips of val"
+    table = _table(title, "", "ensemble", f"trial {escape(ensemble.best_single)}", "gain")
     gain = ensemble.naive - ensemble.best_single_naive
     scores = map("{:.4f}".format, (ensemble.naive, ensemble.best_single_naive))
     table.add_row("naive (optimistic)", *scores, f"{gain:+.4f}")
@@ -102,8 +105,8 @@ def scores_table(ensemble: Ensemble) -> Table:
     if found is not None:
         scores = map("{:.4f}".format, (found.nested, found.single))
         table.add_row("nested", *scores, f"{found.nested - found.single:+.4f}")
-        table.add_row("  95 % interval", _range(found.interval), "", _range(found.gain, "+"))
-        table.add_row("  p-value", "", "", f"{found.p:.4f}")
+        intervals = map(formatted, (found.interval, found.single_interval))
+        table.add_row("  95 % interval", *intervals, formatted(found.gain, "+.4f"))
     return table
 
 
@@ -114,28 +117,26 @@ def targets_table(ensemble: Ensemble, found: Estimate, oracle: Mapping[str, floa
         oracle: the best possible PCC of each target; empty if not known.
     """
     headings = ["", "naive", "nested", "single", "gain", "95 % of the gain"]
-    # Both do not fit into 80 characters. Only synthetic clips have an oracle, and p matters less.
-    headings.append("oracle" if oracle else "p")
-    last = "" if oracle else "; p with Holm's correction"
-    table = _table(f"PCC of each target on val, nested except naive{last}", *headings)
+    headings += ["oracle"] if oracle else []
+    table = _table("PCC of each target on val, nested except naive", *headings)
     for naive, target in zip(ensemble.pcc, found.targets, strict=True):
         scores = map("{:.4f}".format, (naive, target.nested, target.single))
         gain = f"{target.nested - target.single:+.4f}"
-        known = oracle[target.target] if oracle else target.p
-        interval = _range(target.gain, "+")
-        table.add_row(escape(target.target), *scores, gain, interval, f"{known:.4f}")
+        row = [escape(target.target), *scores, gain, formatted(target.gain, "+.4f")]
+        row += [f"{oracle[target.target]:.4f}"] if oracle else []
+        table.add_row(*row)
     return table
 
 
 def _show_scores(out: Console, library: Library, ensemble: Ensemble) -> None:
-    _say(out, f"Ensemble: mean PCC {ensemble.naive:.4f} on val; best single trial "
-              f"{ensemble.best_single_naive:.4f}; both are optimistic")  # fmt: skip
+    _say(out, f"Ensemble: mean PCC {ensemble.naive:.4f} on {ensemble.clips} clips of val; best "
+              f"single trial {ensemble.best_single_naive:.4f}; both are optimistic")  # fmt: skip
     found = ensemble.estimate
     if found is not None:
-        how = "persons kept together" if found.grouped else "by clips"
-        interval = _range(found.interval)
-        _say(out, f"Expected on new clips: mean PCC {found.nested:.4f}, 95 % {interval} "
-                  f"(nested, {found.folds} folds, {how})")  # fmt: skip
+        how = f"of {found.groups} persons" if found.grouped else "of clips"
+        interval = "" if found.interval is None else f", 95 % {found.interval:.4f}"
+        _say(out, f"Expected on new clips: mean PCC {found.nested:.4f}{interval} "
+                  f"(nested, {found.folds} folds {how})")  # fmt: skip
     oracle = library.studies[0].oracle
     if "val" in oracle:
         # Not the naive score, which is optimistic.
@@ -144,13 +145,14 @@ def _show_scores(out: Console, library: Library, ensemble: Ensemble) -> None:
     if ensemble.test is None:
         _say(out, "Test: predicted but not scored (no ratings, or constant values)")
     else:
-        beside = f"; oracle {oracle['test']:.4f}" if "test" in oracle else ""
-        _say(out, f"Test: mean PCC {ensemble.test:.4f}, scored once{beside}")
+        best = f"; oracle {oracle['test']:.4f}" if "test" in oracle else ""
+        _say(out, f"Test: mean PCC {ensemble.test:.4f} on {ensemble.test_clips} clips, scored "
+                  f"once{best}")  # fmt: skip
     if ensemble.filled:
         _say(out, f"{ensemble.filled} of {len(library.index.rows('test'))} test clips have no "
                   "features: predicted as the mean rating of train", "yellow")  # fmt: skip
     if ensemble.synthetic:
-        _say(out, "SYNTHETIC demo clips: no score is a result on Hume-Reaction.", "yellow")
+        _say(out, SYNTHETIC, "yellow")
 
 
 def _table(title: str, *headings: str) -> Table:
@@ -164,10 +166,6 @@ def _table(title: str, *headings: str) -> Table:
         box=SIMPLE,
         padding=(0, 1, 0, 0),
     )
-
-
-def _range(interval: Interval, sign: str = "") -> str:
-    return f"{interval.low:{sign}.4f} to {interval.high:{sign}.4f}"
 
 
 def _say(out: Console, text: str, style: str | None = None) -> None:

@@ -7,14 +7,12 @@ from typing import Any
 
 import numpy as np
 import optuna
-from numpy.typing import NDArray
 from optuna.trial import FrozenTrial, TrialState
 
-from harness.ensembles.bootstrap import replicates
 from harness.ensembles.construction import Construction, construct
 from harness.ensembles.ensemble import Ensemble
-from harness.ensembles.estimate import group_numbers
 from harness.ensembles.files import read_ensemble
+from harness.ensembles.intervals import Resamples, resample
 from harness.ensembles.library import Library, load_library, prediction_files
 from harness.errors import InputError
 from harness.names import STORAGE_VARIABLE
@@ -23,7 +21,7 @@ from harness.sealed import MANIFEST, read_sealed
 from harness.study.backend import read_storage
 from harness.study.trials import COMMANDS, VOID
 
-#: Bootstrap replicates of the intervals in the report.
+#: Bootstrap replicates of the intervals in the leaderboard.
 REPLICATES = 2000
 
 
@@ -75,22 +73,15 @@ class Evidence:
         found = self.study.get_trials(deepcopy=False, states=states or None)
         return [trial for trial in found if str(trial.number) not in void]
 
-    def groups(self) -> NDArray[np.intp]:
-        """(clips,) the group of each rated clip of val; groups are resampled together."""
-        assert self.library is not None  # checked by the callers
-        matrix = self.library.matrix
-        rated = matrix.labelled
-        persons = None if matrix.groups is None else np.array(matrix.groups)[rated].tolist()
-        return group_numbers(persons, int(rated.sum()))
-
-    def spread(self, trials: list[int]) -> NDArray[np.float64]:
-        """(replicates, trials, targets) bootstrap of the PCC on val of some trials."""
+    def resamples(self, trials: list[int]) -> Resamples:
+        """The PCC of some trials of the library on resampled groups of val."""
         assert self.library is not None  # checked by the callers
         matrix = self.library.matrix
         rated = matrix.labelled
         predictions = matrix.predictions[:, trials][:, :, rated].transpose(1, 0, 2)
         truth = matrix.truth[rated].T.astype(np.float64)
-        return replicates(truth, predictions.astype(np.float64), self.groups(), REPLICATES, 0)
+        groups = matrix.group_numbers()
+        return resample(truth, predictions.astype(np.float64), groups, 0, REPLICATES)
 
 
 def gather(

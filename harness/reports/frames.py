@@ -100,9 +100,7 @@ def strips(evidence: Evidence, unfold: Unfold, data: Path | None = None) -> tupl
         raise InputError(
             f"{data}: has no clip {missing[0]}; --data must be the folder of this study's clips"
         )
-    slots = {trial.id: slot for slot, trial in enumerate(matrix.trials)}
-    members = [slots[member] for member in evidence.built.ensemble.members]
-    predicted = evidence.built.ensemble.combine(matrix.predictions[:, members])
+    predicted = evidence.built.predicted
     rated = np.flatnonzero(matrix.labelled)
     error = np.abs(predicted - matrix.truth)[rated].mean(axis=1)
     order = rated[np.argsort(error, kind="stable")]

@@ -13,6 +13,8 @@ from optuna.trial import TrialState
 from plotly.offline import get_plotlyjs
 
 from harness.atomic import write_text
+from harness.ensembles.caveats import SYNTHETIC, caveats
+from harness.ensembles.table import formatted
 from harness.reports import tables
 from harness.reports.clip_figures import clip_drawing
 from harness.reports.drawing import Drawing
@@ -25,7 +27,6 @@ from harness.reports.search_figures import search_drawings
 REPORT = "report.html"
 # Rows of the numbers of a figure; the files of the study have all.
 _ROWS = 200
-_SYNTHETIC = "SYNTHETIC demo clips: no score is a result on Hume-Reaction."
 
 
 def write_report(evidence: Evidence, unfold: Unfold, data: Path | None = None) -> Path:
@@ -40,7 +41,7 @@ def page(evidence: Evidence, shown: Sequence[Strip] = ()) -> str:
     of_search, of_ensemble = search_drawings(evidence), ensemble_drawings(evidence)
     of_clips = {s.clip_id: clip_drawing(evidence, n, s) for n, s in enumerate(shown)}
     sections = {
-        "Leaderboard": _leaders(tables.leaderboard(evidence)),
+        "Leaderboard": _leaders(evidence, tables.leaderboard(evidence)),
         "The search": _drawings(of_search) or _p("No finished trials yet."),
         "The ensemble": _ensemble(evidence, of_ensemble),
         "A few clips": _strips(evidence, shown, of_clips),
@@ -64,7 +65,7 @@ def page(evidence: Evidence, shown: Sequence[Strip] = ()) -> str:
 def _head(evidence: Evidence) -> str:
     lines = [f"<h1>Study {html.escape(evidence.folder.name)}</h1>"]
     if evidence.synthetic:
-        lines.append(f'<p class="warning"><strong>{_SYNTHETIC}</strong></p>')
+        lines.append(f'<p class="warning"><strong>{SYNTHETIC}</strong></p>')
     states = {state: len(evidence.trials(state)) for state in TrialState}
     counts = ", ".join(f"{n} {state.name.lower()}" for state, n in states.items() if n)
     if evidence.study is None:
@@ -80,13 +81,15 @@ def _facts(evidence: Evidence) -> str:
     found, oracle = evidence.shown, evidence.manifest.get("oracle") or {}
     if found is not None:
         if found.estimate:
-            low, high = found.estimate.interval.low, found.estimate.interval.high
+            interval = formatted(found.estimate.interval)
             facts.append(("Expected on new clips", found.estimate.nested,
-                          f"{found.name}, nested; 95 % {low:.4f} to {high:.4f}"))  # fmt: skip
-        facts.append(("Ensemble on val", found.naive, "naive: optimistic"))
-        facts.append(("Best single trial on val", found.best_single_naive, "naive: optimistic"))
+                          f"{found.name}, nested; 95 % {interval}"))  # fmt: skip
+        naive = f"naive: optimistic; {found.clips} clips"
+        facts.append(("Ensemble on val", found.naive, naive))
+        facts.append(("Best single trial on val", found.best_single_naive, naive))
         if found.test is not None:
-            facts.append(("Ensemble on test", found.test, "scored once"))
+            facts.append(("Ensemble on test", found.test,
+                          f"scored once; {found.test_clips} clips"))  # fmt: skip
     if "val" in oracle:
         facts.append(("Oracle on val", oracle["val"], "best possible score"))
     items = "".join(
@@ -97,12 +100,13 @@ def _facts(evidence: Evidence) -> str:
     return f'{_p("Mean PCC:")}<dl class="facts">{items}</dl>' if facts else ""
 
 
-def _leaders(leaders: pd.DataFrame) -> str:
-    if leaders.empty:
+def _leaders(evidence: Evidence, leaders: pd.DataFrame) -> str:
+    if evidence.library is None or leaders.empty:
         return _p("No trial has finished with predictions yet; run python -m harness.search.")
+    clips = int(evidence.library.matrix.labelled.sum())
     note = (
-        "Scores on val are optimistic, because val selected trials and epochs. The intervals are "
-        "bootstrap intervals over persons, or over clips if persons are not known. They do not "
+        f"Scores on the {clips} rated clips of val are optimistic, because val selected trials and "
+        "epochs. The intervals resample persons, or clips if persons are not known. They do not "
         "correct for the selection."
     )
     return _p(note) + _table(leaders, "The best trials")
@@ -116,10 +120,7 @@ def _ensemble(evidence: Evidence, drawings: Sequence[Drawing]) -> str:
     if evidence.stale:
         parts.append(f'<p class="warning">{html.escape(evidence.stale)}</p>')
     shown = evidence.shown
-    if shown.early_stopped:
-        parts.append(_p("Training stopped by the score on val, which also selected the members: "
-                        "all scores on val are slightly optimistic (.004 to .007 in "
-                        "simulations)."))  # fmt: skip
+    parts += [_p(f"{caveat}.") for caveat in caveats(shown)]
     parts.append(_p(f"Effective number of members of {shown.name}: "
                     f"{shown.effective_members:.1f} of {len(shown.members)}."))  # fmt: skip
     parts.append(_table(tables.members(evidence), f"Members of {shown.name}"))

@@ -2,10 +2,10 @@
 
 from importlib.metadata import PackageNotFoundError, version
 
-import numpy as np
 import pandas as pd
 from optuna.trial import TrialState
 
+from harness.ensembles.table import formatted, member_row
 from harness.predictions import trial_name
 from harness.reports.evidence import Evidence
 
@@ -16,7 +16,7 @@ _ELSEWHERE = frozenset({"oracle", "problems", "empty", "recipe", "synthetic"})
 
 
 def leaderboard(evidence: Evidence, rows: int = LEADERS) -> pd.DataFrame:
-    """The best trials: score on val with its 95 % bootstrap interval, time, hyperparameters.
+    """The best trials: score on val with its 95 % interval, time, hyperparameters.
 
     Without the storage of the study, the hyperparameters come from the prediction files.
     """
@@ -29,16 +29,16 @@ def leaderboard(evidence: Evidence, rows: int = LEADERS) -> pd.DataFrame:
         return pd.DataFrame()
     matrix = evidence.library.matrix
     order = sorted(range(len(matrix)), key=lambda slot: -matrix.trials[slot].info.val_pcc)[:rows]
-    low, high = np.quantile(evidence.spread(order).mean(axis=2), [0.025, 0.975], axis=0)
+    resamples = evidence.resamples(order)
     table = []
-    for slot, *bounds in zip(order, low, high, strict=True):
+    for place, slot in enumerate(order):
         info = matrix.trials[slot].info
         # The storage has only the trials of this study.
         own = matrix.trials[slot].study.folder == evidence.folder
         row = {
             "trial": matrix.trials[slot].id,
             "mean PCC": f"{info.val_pcc:.4f}",
-            "95 % interval": f"{bounds[0]:.3f} to {bounds[1]:.3f}",
+            "95 % interval": formatted(resamples.score(place), ".3f"),
             "best epoch": str(info.best_epoch),
         }
         took = seconds.get(info.trial_id) if own else None
@@ -54,19 +54,7 @@ def members(evidence: Evidence) -> pd.DataFrame:
     shown = evidence.shown
     if shown is None:
         return pd.DataFrame()
-    return pd.DataFrame(
-        [
-            {
-                "trial": member.trial,
-                "weight": f"{member.weight:.3f}",
-                "mean PCC": f"{member.pcc:.4f}",
-                "leave-one-out": "" if member.left_out is None else f"{member.left_out:+.4f}",
-                "correlation": "" if member.correlation is None else f"{member.correlation:.2f}",
-                "family": member.family,
-            }
-            for member in shown.member_reports
-        ]
-    )
+    return pd.DataFrame([member_row(member) for member in shown.member_reports])
 
 
 def ensembles(evidence: Evidence) -> pd.DataFrame:
@@ -79,14 +67,15 @@ def ensembles(evidence: Evidence) -> pd.DataFrame:
                 "members": str(len(each.members)),
                 "naive (optimistic)": f"{each.naive:.4f}",
                 "nested": f"{each.estimate.nested:.4f}" if each.estimate else "",
-                "95 % interval": f"{each.estimate.interval.low:.4f} to "
-                f"{each.estimate.interval.high:.4f}" if each.estimate else "",
-                "p-value of the gain": f"{each.estimate.p:.4f}" if each.estimate else "",
+                "95 % interval": formatted(each.estimate.interval) if each.estimate else "",
+                "95 % of the gain": formatted(each.estimate.gain, "+.4f") if each.estimate else "",
+                "val clips": str(each.clips),
                 "test, scored once": "not scored" if each.test is None else f"{each.test:.4f}",
+                "test clips": str(each.test_clips),
             }
             for each in evidence.ensembles
         ]
-    )  # fmt: skip
+    )
 
 
 def provenance(evidence: Evidence) -> pd.DataFrame:

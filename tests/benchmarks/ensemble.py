@@ -49,8 +49,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 import harness.atomic
-from harness.ensembles.bootstrap import REPLICATES, replicates
-from harness.ensembles.estimate import Chooser, assign_folds, group_numbers
+from harness.ensembles.estimate import Chooser, assign_folds
+from harness.ensembles.intervals import resample
 from harness.ensembles.library import load_library
 from harness.ensembles.methods.greedy import greedy_picks
 from harness.ensembles.moments import Moments
@@ -171,14 +171,14 @@ def measure(folder: Path, trials: int, steps: int) -> dict[str, Any]:
     library = load_library(folder)
     matrix = library.matrix
     lap("read_s")
-    groups = group_numbers(None, len(matrix.truth))
+    groups = matrix.group_numbers()
     moments = Moments(matrix.predictions, matrix.truth, assign_folds(groups, 0))
     picks, _ = greedy_picks(moments.evidence(), np.ones(trials, dtype=bool), STEPS)
     lap("greedy_s")
     chooser = Chooser(moments, Recipe("greedy"), [trial.family for trial in matrix.trials])
     pooled = np.stack([chooser.out_of_fold(name) for name in ("greedy", "single")])
     lap("nested_s")
-    replicates(moments.truth, pooled, groups, REPLICATES, 0)
+    resample(moments.truth, pooled, groups, 0)
     lap("bootstrap_s")
     # Standardised and laid out as each loop likes it best, which is not timed.
     lean = np.ascontiguousarray(moments.values.transpose(1, 0, 2))
