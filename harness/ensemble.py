@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import typer
 
@@ -15,9 +15,7 @@ from harness.names import check_folder_name
 
 if TYPE_CHECKING:
     from harness.clips.table import ClipTable
-    from harness.ensembles.construction import Construction
     from harness.ensembles.ensemble import Ensemble
-    from harness.ensembles.library import Library
     from harness.reports.unfolding import Unfolding
 
 app = typer.Typer(add_completion=False, rich_markup_mode="rich")
@@ -34,6 +32,7 @@ def main(
     study: o.CombinedStudies = None,
     name: o.EnsembleName = None,
     results: o.Results = o.RESULTS,
+    against: o.Against = None,
     explain: o.Explain = False,
     report: o.WithReport = True,
     as_json: o.Json = False,
@@ -44,48 +43,46 @@ def main(
     Example: python -m harness.ensemble --top 5 --study demo
     """
     out = console(quiet or as_json)
-    for option, values in (("--study", study or ()), ("--name", () if name is None else (name,))):
+    names = {"--study": study or (), "--name": [name] if name is not None else (),
+             "--against": against.split("/", 1) if against is not None else ()}  # fmt: skip
+    for option, values in names.items():
         for value in values:
             check_folder_name(option, value)
     # Heavy imports are here, because help and wrong usage do not need them.
+    from harness.ensembles.comparison import compare, other_ensemble
     from harness.ensembles.construction import construct
     from harness.ensembles.files import write_ensemble
     from harness.ensembles.library import load_library, newest_study
     from harness.ensembles.selection import Recipe
-    from harness.ensembles.table import show, show_details
+    from harness.ensembles.table import show, show_comparison, show_details
 
     recipe = Recipe(method, top, per_family, per_target, seed, groups)
     folders = [results / each for each in study] if study else [newest_study(results)]
     library = load_library(*folders)
     built = construct(library, recipe, name)
-    written = [str(path) for path in write_ensemble(built.ensemble, library)]
+    # Compared before anything is written, so that an error writes nothing.
+    compared = compare(built, other_ensemble(results, against, recipe)) if against else None
+    paths = write_ensemble(built.ensemble, library)
+    paths += compared.write(paths[0].parent) if compared else []
+    written = [str(path) for path in paths]
     if report:
         # Imported only here, because plotly is slow to import.
         from harness.reports.evidence import gather
         from harness.reports.page import write_report
 
-        evidence = gather(library.home, ensemble=built.ensemble.name, library=library, built=built)
+        evidence = gather(library.home, ensemble=built.ensemble.name, built=built)
         written.append(str(write_report(evidence, _unfold)))
     if as_json:
-        print(json.dumps(_values(built, library, explain) | {"written": written}))
+        content = built.to_dict(explain) | {"written": written}
+        print(json.dumps(content | ({"comparison": asdict(compared)} if compared else {})))
         return
     show(out, library, built.ensemble)
     if explain:
         show_details(out, built)
+    if compared:
+        show_comparison(out, compared)
     for path in written:
         out.print(f"Written: {path}", highlight=False, markup=False, soft_wrap=True)
-
-
-def _values(built: "Construction", library: "Library", explain: bool) -> dict[str, Any]:
-    """The ensemble with refused and duplicate files, and the explanation if requested."""
-    values = asdict(built.ensemble) | {
-        "refusals": [refusal.reason for refusal in library.refused],
-        "repeats": dict(library.duplicates),
-    }
-    if explain:
-        values["curve"] = asdict(built.curve) if built.curve else None
-        values["correlations"] = built.correlations.tolist()
-    return values
 
 
 def _unfold(

@@ -61,11 +61,6 @@ def ccc(y_true: ArrayLike, y_pred: ArrayLike) -> NDArray[np.float64]:
         return np.where(spread > 0, 2 * covariance / spread, np.nan)
 
 
-def mean_ccc(y_true: ArrayLike, y_pred: ArrayLike) -> float:
-    """Mean of `ccc` over the targets."""
-    return float(ccc(y_true, y_pred).mean())
-
-
 def _checked(
     y_true: ArrayLike, y_pred: ArrayLike
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

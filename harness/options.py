@@ -217,6 +217,15 @@ Groups = Annotated[
         "data has a group column.",
     ),
 ]
+Against = Annotated[
+    str | None,
+    _ensemble(
+        "--against",
+        metavar="STUDY[/ENSEMBLE]",
+        help="Compare with this ensemble on the same clips. Without /ENSEMBLE: with one of that "
+        "study, built by the same options.",
+    ),
+]
 EnsembleSeed = Annotated[
     int,
     _ensemble("--seed", metavar="N", min=0, help="Random seed of folds, bootstrap and bagging."),

@@ -1,5 +1,7 @@
 """Small studies on disk, made through the real writers."""
 
+import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -62,13 +64,42 @@ def write_manifest(folder: Path, **values: object) -> None:
     write_sealed(folder / "study.json", MANIFEST, {"oracle": {}, "empty": [], **values})
 
 
-def make_study(folder: Path, trials: int, index: ClipIndex | None = None) -> ClipIndex:
-    """A study folder with so many finished trials."""
+def reordered(index: ClipIndex, order: NDArray[np.intp]) -> ClipIndex:
+    """The same clips in another order."""
+    return dataclasses.replace(
+        index,
+        clip_ids=tuple(index.clip_ids[row] for row in order),
+        splits=tuple(index.splits[row] for row in order),
+        targets=index.targets[order],
+    )
+
+
+def make_study(
+    folder: Path,
+    trials: int,
+    index: ClipIndex | None = None,
+    *,
+    base: ClipIndex | None = None,
+    values: Sequence[NDArray[np.float32]] | None = None,
+) -> ClipIndex:
+    """Writes a study folder with this number of finished trials.
+
+    Args:
+        base: the same clips in another order, in which the predictions are drawn.
+        values: the val predictions of each trial; there is no test then.
+    """
     index = index or make_index()
     write_clips(folder / "clips.parquet", index)
     write_manifest(folder, oracle={"val": 0.9, "test": 0.9})
     for number in range(trials):
-        predictions = make_predictions(index, number)
+        if values is not None:
+            predictions = {"val": values[number]}
+        else:
+            predictions = make_predictions(base or index, number)
+        if base is not None:
+            for split, rows in predictions.items():
+                place = {clip: row for row, clip in enumerate(base.ids(split))}
+                predictions[split] = rows[[place[clip] for clip in index.ids(split)]]
         info = make_info(index, number, predictions["val"])
         path = folder / "predictions" / f"{trial_name(number)}.parquet"
         write_predictions(path, info, index, predictions)

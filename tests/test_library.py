@@ -13,7 +13,14 @@ from harness.ensembles.library import load_library, load_members
 from harness.ensembles.selection import Recipe
 from harness.errors import InputError
 from harness.predictions import ClipIndex, PredictionInfo, trial_name, write_predictions
-from tests.studies import make_index, make_info, make_predictions, make_study, write_manifest
+from tests.studies import (
+    make_index,
+    make_info,
+    make_predictions,
+    make_study,
+    reordered,
+    write_manifest,
+)
 
 
 def write_trial(
@@ -109,12 +116,7 @@ def test_duplicate_trials_are_listed_and_not_selected(tmp_path: Path) -> None:
 def test_studies_of_the_same_clips_are_aligned_by_id(tmp_path: Path) -> None:
     index = make_study(tmp_path / "a", 3)
     order = np.random.default_rng(5).permutation(len(index.clip_ids))
-    turned = dataclasses.replace(
-        index,
-        clip_ids=tuple(index.clip_ids[row] for row in order),
-        splits=tuple(index.splits[row] for row in order),
-        targets=index.targets[order],
-    )
+    turned = reordered(index, order)
     make_study(tmp_path / "b", 0, turned)
     place = {clip: row for row, clip in enumerate(index.ids("val"))}
     rows = [place[clip] for clip in turned.ids("val")]

@@ -138,7 +138,7 @@ def test_a_trial_of_another_study_has_its_own_hyperparameters(tmp_path: Path) ->
     log(tmp_path / "a", *[TrialState.COMPLETE] * 6)
     library = load_library(tmp_path / "b", tmp_path / "a")
     built = construct(library, Recipe("mean", 2))
-    table = leaderboard(gather(tmp_path / "a", library=library, built=built))
+    table = leaderboard(gather(tmp_path / "a", built=built))
     rows = table.set_index("trial")
     assert list(rows.loc["b/00001", ["time", "stride"]]) == ["", "30"]
     assert list(rows.loc["a/00004", ["time", "stride"]]) == ["1.5 s", ""]
@@ -181,7 +181,7 @@ def test_published_scores_are_shown_for_hume_reaction_only(
     make_study(tmp_path / "s", 2, dataclasses.replace(index, **change))
     library = load_library(tmp_path / "s")
     built = construct(library, Recipe("mean", 2))
-    drawing = ensemble_drawings(gather(tmp_path / "s", library=library, built=built))[0]
+    drawing = ensemble_drawings(gather(tmp_path / "s", built=built))[0]
     assert ("MTL-DAN + LSTM (video)" in drawing.table["what"].tolist()) == published
 
 

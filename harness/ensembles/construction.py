@@ -2,8 +2,10 @@
 
 import platform
 import warnings
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -22,7 +24,7 @@ from harness.ensembles.estimate import (
 )
 from harness.ensembles.explanation import Explanation, Member, explain
 from harness.ensembles.intervals import MIN_GROUPS
-from harness.ensembles.library import Library, PredictionMatrix, load_members
+from harness.ensembles.library import Library, PredictionMatrix, load_library, load_members
 from harness.ensembles.moments import Moments
 from harness.ensembles.selection import Choice, Recipe, best_single
 from harness.errors import InputError
@@ -34,6 +36,7 @@ _VAL = "val"
 class Construction:
     """An ensemble with the data that explains it.
 
+    library: the predictions of all trials.
     correlations: (members, members) correlations of the members' predictions, mean over the
         targets, in the order of the ensemble's members.
     predicted: (clips, targets) predictions of the ensemble on val.
@@ -41,6 +44,7 @@ class Construction:
     groups: (rated clips,) group numbers of val.
     """
 
+    library: Library
     ensemble: Ensemble
     correlations: NDArray[np.float64]
     predicted: NDArray[np.float64]
@@ -52,6 +56,18 @@ class Construction:
         """Naive and nested score by ensemble size; None without a nested estimate."""
         estimated = self.ensemble.estimate is not None
         return curve(self.chooser, self.ensemble.method) if estimated else None
+
+    def to_dict(self, explain: bool) -> dict[str, Any]:
+        """Plain values for JSON: the ensemble, refused and duplicate files and, with `explain`,
+        the curve and the correlations."""
+        values = self.ensemble.to_dict() | {
+            "refusals": [refusal.reason for refusal in self.library.refused],
+            "repeats": dict(self.library.duplicates),
+        }
+        if explain:
+            values["curve"] = asdict(self.curve) if self.curve else None
+            values["correlations"] = self.correlations.tolist()
+        return values
 
 
 def construct(library: Library, recipe: Recipe, name: str | None = None) -> Construction:
@@ -115,7 +131,26 @@ def construct(library: Library, recipe: Recipe, name: str | None = None) -> Cons
             "pyarrow": pa.__version__,
         },
     )
-    return Construction(ensemble, explained.correlations, predicted, chooser, groups)
+    return Construction(library, ensemble, explained.correlations, predicted, chooser, groups)
+
+
+def rebuild(results: Path, ensemble: Ensemble) -> Construction:
+    """Builds a stored ensemble again, to get the data that its file does not contain.
+
+    Args:
+        results: folder of the studies.
+
+    Raises:
+        InputError: the prediction files have changed, so that the result is another ensemble.
+    """
+    library = load_library(*(results / study for study in ensemble.studies))
+    built = construct(library, ensemble.recipe, ensemble.name)
+    if (built.ensemble.members, built.ensemble.weights) != (ensemble.members, ensemble.weights):
+        raise InputError(
+            f"the study has changed since ensemble {ensemble.name} was built; to build it again, "
+            f"run {ensemble.command(results)}"
+        )
+    return built
 
 
 def _score(matrix: PredictionMatrix, predicted: NDArray[np.float64]) -> float | None:

@@ -215,14 +215,7 @@ def load_library(*folders: Path) -> Library:
             continue
         trials[digest] = Trial(name, study, info, _family(info, several))
         kept.append(slot)
-    matrix = PredictionMatrix(
-        tuple(trials.values()),
-        _compact(predictions, kept),
-        index.targets[rows],
-        tuple(index.ids("val")),
-        index.target_names,
-        None if index.groups is None else tuple(index.groups[row] for row in rows),
-    )
+    matrix = _matrix(tuple(trials.values()), _compact(predictions, kept), index, "val")
     return Library(matrix, studies, refused, tuple(duplicates))
 
 
@@ -251,9 +244,20 @@ def load_members(library: Library, trials: Sequence[Trial], split: str) -> Predi
         if found != trial.info:
             raise InputError(f"{path}: changed while it was read; run the command again")
         predictions[:, slot] = values[orders[trial.study.folder]].T
-    ids = tuple(index.ids(split))
+    return _matrix(tuple(trials), predictions, index, split)
+
+
+def _matrix(
+    trials: tuple[Trial, ...], predictions: NDArray[np.float32], index: ClipIndex, split: str
+) -> PredictionMatrix:
+    rows = index.rows(split)
     return PredictionMatrix(
-        tuple(trials), predictions, index.targets[rows], ids, index.target_names
+        trials,
+        predictions,
+        index.targets[rows],
+        tuple(index.ids(split)),
+        index.target_names,
+        None if index.groups is None else tuple(index.groups[row] for row in rows),
     )
 
 

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from harness.ensembles.construction import construct
+from harness.ensembles.comparison import Comparison, compare
+from harness.ensembles.construction import Construction, construct
 from harness.ensembles.ensemble import Ensemble
 from harness.ensembles.library import Library, PredictionMatrix, load_library, load_members
 from harness.ensembles.selection import Recipe
@@ -62,9 +63,11 @@ class StudyResults:
                 predicted by the model of the fold that did not train on it.
 
         Raises:
-            InputError: no such trial or split, or a damaged file.
+            InputError: no such trial or split, an ensemble of another study, or a damaged file.
         """
         self._check(split)
+        if isinstance(of, Ensemble):
+            self._check_studies(of)
         wanted = of.members if isinstance(of, Ensemble) else (of,)
         trials = [self.matrix.trials[slot] for slot in self.matrix.slots(wanted)]
         found = load_members(self.library, trials, split).predictions
@@ -88,6 +91,30 @@ class StudyResults:
         """
         recipe = Recipe(method, top, per_family, per_target, seed)
         return construct(self.library, recipe).ensemble
+
+    def compare(
+        self, ensemble: Ensemble, other: "StudyResults", other_ensemble: Ensemble
+    ) -> Comparison:
+        """Computes the paired differences of an ensemble of these trials and one of other trials
+        on the same clips. Its `frame()` is a data frame, its `latex()` a LaTeX table.
+
+        Raises:
+            InputError: the studies have different targets, rated clips or ratings, or an ensemble
+                is not of the trials of its study.
+        """
+        return compare(self._built(ensemble), other._built(other_ensemble))
+
+    def _built(self, ensemble: Ensemble) -> Construction:
+        self._check_studies(ensemble)
+        return construct(self.library, ensemble.recipe, ensemble.name)
+
+    def _check_studies(self, ensemble: Ensemble) -> None:
+        studies = tuple(study.folder.name for study in self.library.studies)
+        if ensemble.studies != studies:
+            raise InputError(
+                f"ensemble {ensemble.name} is of study {', '.join(ensemble.studies)}; this is "
+                f"{', '.join(studies)}"
+            )
 
     def _check(self, split: str) -> None:
         if not self.library.index.ids(split):

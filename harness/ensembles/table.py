@@ -8,6 +8,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from harness.ensembles.caveats import SYNTHETIC, caveats
+from harness.ensembles.comparison import Comparison
 from harness.ensembles.construction import Construction
 from harness.ensembles.ensemble import Ensemble
 from harness.ensembles.estimate import Estimate
@@ -44,6 +45,23 @@ def show(out: Console, library: Library, ensemble: Ensemble) -> None:
     for caveat in caveats(ensemble):
         _say(out, caveat, "yellow")
     _show_scores(out, library, ensemble)
+
+
+def show_comparison(out: Console, comparison: Comparison) -> None:
+    """Prints the paired differences of two ensembles."""
+    a, b = escape(comparison.ours), escape(comparison.theirs)
+    table = _table(f"PCC of A = {a} and B = {b}", "", "", "A", "B", "A - B", "95 % of A - B")
+    for row in comparison.rows:
+        scores = (f"{row.ours:.4f}", f"{row.theirs:.4f}", f"{row.difference:+.4f}")
+        table.add_row(row.split, escape(row.target), *scores, formatted(row.interval, "+.4f"))
+    out.print(table)
+    clips = {row.split: row.clips for row in comparison.rows}
+    counts = ", ".join(f"{count} rated clips of {split}" for split, count in clips.items())
+    if "test" not in clips:
+        _say(out, "Test is not compared: it has no ratings, or a PCC is undefined")
+    unit = "persons" if comparison.grouped else "clips"
+    _say(out, f"Paired on {counts}; val is nested. Intervals resample {unit} and do not include "
+              "the selection of trials")  # fmt: skip
 
 
 def show_details(out: Console, built: Construction) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from harness.ensembles.construction import Construction, construct
+from harness.ensembles.construction import Construction, rebuild
 from harness.ensembles.ensemble import Ensemble
 from harness.ensembles.files import read_ensemble
 from harness.ensembles.intervals import Resamples, resample
@@ -90,7 +90,6 @@ def gather(
     ensemble: str | None = None,
     study: optuna.Study | None = None,
     storage: str | None = None,
-    library: Library | None = None,
     built: Construction | None = None,
 ) -> Evidence:
     """Reads the folder of a study.
@@ -99,7 +98,7 @@ def gather(
         ensemble: name of the ensemble to show; None: the newest.
         study: the Optuna study, if it is already open.
         storage: URL of the study's database, if it needs a user and password.
-        library, built: predictions and ensemble, if they are already in memory.
+        built: the ensemble to show, if it is already in memory.
 
     Raises:
         InputError: no such study or ensemble, or a damaged file.
@@ -111,8 +110,14 @@ def gather(
     ensembles = _ensembles(folder, ensemble)
     stale = ""
     if built is None and ensembles:
-        library, built, stale = _rebuilt(folder, ensembles[0])
-    if library is None and prediction_files(folder):
+        try:
+            built = rebuild(folder.parent, ensembles[0])
+        except InputError as error:
+            stale = str(error)
+    library = None
+    if built is not None:
+        library = built.library
+    elif prediction_files(folder):
         library = load_library(folder)
     study = study or _study(folder, manifest, storage)
     return Evidence(folder, manifest, index, study, library, ensembles, built, stale)
@@ -125,20 +130,6 @@ def _ensembles(folder: Path, first: str | None) -> tuple[Ensemble, ...]:
         names = ", ".join(sorted(file.parent.name for file in files)) or "none"
         raise InputError(f"{folder}: no ensemble {first!r}; choose one of: {names}")
     return tuple(read_ensemble(file.parent) for file in files)
-
-
-def _rebuilt(folder: Path, wanted: Ensemble) -> tuple[Library | None, Construction | None, str]:
-    """Rebuilds the ensemble from its recipe, to get the data that its file does not contain."""
-    try:
-        library = load_library(*(folder.parent / name for name in wanted.studies))
-        built = construct(library, wanted.recipe, wanted.name)
-    except InputError as error:
-        return None, None, str(error)
-    if (built.ensemble.members, built.ensemble.weights) != (wanted.members, wanted.weights):
-        again = wanted.command(folder.parent)
-        changed = f"the study has changed since ensemble {wanted.name} was built"
-        return library, None, f"{changed}; to build it again, run {again}"
-    return library, built, ""
 
 
 def _study(folder: Path, manifest: dict[str, Any], given: str | None) -> optuna.Study | None:
