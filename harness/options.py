@@ -222,8 +222,8 @@ Against = Annotated[
     _ensemble(
         "--against",
         metavar="STUDY[/ENSEMBLE]",
-        help="Compare with this ensemble on the same clips. Without /ENSEMBLE: with one of that "
-        "study, built by the same options.",
+        help="Also compare with this ensemble on the same clips; without /ENSEMBLE, with one of "
+        "that study built by the same options. Default: no comparison.",
     ),
 ]
 EnsembleSeed = Annotated[
