@@ -55,11 +55,13 @@ def main(
     from harness.ensembles.library import load_library, newest_study
     from harness.ensembles.selection import Recipe
     from harness.ensembles.table import show, show_comparison, show_details
+    from harness.progress import Steps
 
     recipe = Recipe(method, top, per_family, per_target, seed, groups)
     folders = [results / each for each in study] if study else [newest_study(results)]
     library = load_library(*folders)
-    built = construct(library, recipe, name)
+    with Steps(out) as steps:
+        built = construct(library, recipe, name, steps)
     # Compared before anything is written, so that an error writes nothing.
     compared = compare(built, other_ensemble(results, against, recipe)) if against else None
     paths = write_ensemble(built.ensemble, library)

@@ -178,6 +178,8 @@ def test_the_command_prints_estimates_and_warnings(tmp_path: Path) -> None:
         "naive (optimistic)",
         "95 % interval",
         "Effective number of members",
+        "Gain over the best single trial",
+        "100 replicates of the selection",
         "40 rated clips of val",
         "8 rated clips: scores of fewer than 30 clips are unreliable",
         "probably too narrow",

@@ -7,6 +7,7 @@ import pytest
 from scipy import stats
 
 from harness.ensembles.estimate import Chooser, assign_folds, curve, estimate
+from harness.ensembles.gain import resample_selection
 from harness.ensembles.intervals import FEW_GROUPS, Interval, Resamples, resample
 from harness.ensembles.methods import METHODS
 from harness.ensembles.methods.bagged import Bagged
@@ -267,12 +268,53 @@ def test_a_choice_does_not_depend_on_held_out_clips() -> None:
 def test_an_ensemble_of_the_best_trial_has_no_gain() -> None:
     chooser, groups = chooser_of(families(), 200, 0, Recipe("mean", top=1))
     names = ("a", "b", "c", "d")
-    found = estimate(chooser, names, groups, grouped=False, hashed="", count=500)
+    gains = resample_selection(chooser.moments, chooser.recipe, "mean", chooser.families)
+    found = estimate(chooser, names, groups, gains, grouped=False, hashed="", count=500)
     assert found.nested == pytest.approx(found.single)
-    assert found.gain == Interval(0.0, 0.0)
-    assert all(target.gain == Interval(0.0, 0.0) for target in found.targets)
+    for gain in (found.gain, *(target.gain for target in found.targets)):
+        assert gain is not None
+        assert gain.value == pytest.approx(0, abs=1e-9)
+        assert gain.interval.low == pytest.approx(0, abs=1e-9)
+        assert gain.interval.high == pytest.approx(0, abs=1e-9)
     assert found.interval is not None
     assert found.interval.low < found.nested < found.interval.high
+
+
+def test_a_replicate_is_the_gain_of_what_its_blocks_select() -> None:
+    population, blocks = families(6), 10
+    predictions, truth = population.draw(100, np.random.default_rng(0))
+    block_of = np.arange(100) % blocks
+    moments = Moments(predictions, truth, block_of)
+    found = resample_selection(moments, Recipe("mean", top=2), "mean", [""] * 6)
+    for drawn, scores in list(zip(found.counts, found.held_out, strict=True))[:5]:
+        rows = np.concatenate(
+            [np.flatnonzero(block_of == b) for b in np.repeat(np.arange(blocks), drawn.astype(int))]
+        )
+        ranking = [
+            pcc(truth[rows], trial[:, rows].T).mean() for trial in predictions.swapaxes(0, 1)
+        ]
+        best, second = np.argsort(ranking)[::-1][:2]
+        held = drawn[block_of] == 0
+        ensemble = (predictions[:, best] + predictions[:, second])[:, held].T
+        single = predictions[:, best][:, held].T
+        expected = pcc(truth[held], ensemble) - pcc(truth[held], single)
+        np.testing.assert_allclose(scores, expected, atol=1e-5)
+
+
+def test_undefined_replicates_of_the_gain_are_skipped_and_counted() -> None:
+    """The ratings of a target differ on one or four of 40 clips."""
+    predictions, _ = families(6).draw(40, np.random.default_rng(0))
+    for rated, defined in ((1, False), (4, True)):
+        truth = np.zeros((40, 4), np.float32)
+        truth[:rated] = 1.0
+        moments = Moments(predictions, truth, np.arange(40))
+        found = resample_selection(moments, Recipe("mean", top=2), "mean", [""] * 6)
+        undefined = int(np.isnan(found.held_out).any(axis=1).sum())
+        assert undefined > 0
+        gain = found.gain()
+        assert (gain is not None) == defined
+        if gain is not None:
+            assert (gain.undefined, gain.replicates) == (undefined, 500)
 
 
 @pytest.mark.parametrize("method", ["mean", "zscore", "greedy"])

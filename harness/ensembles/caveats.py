@@ -49,7 +49,19 @@ def _estimate(ensemble: Ensemble) -> list[str]:
             f"{estimate.undefined} of {estimate.replicates} bootstrap replicates were skipped for "
             "the intervals, because the PCC of a target was undefined"
         )
-    elif estimate.undefined:
+    if estimate.gain is None:
+        found.append(
+            "No gain: the PCC of a target is undefined in most replicates, because few clips "
+            "determine it"
+        )
+    elif estimate.gain.undefined:
+        found.append(
+            f"{estimate.gain.undefined} of {estimate.gain.replicates} replicates of the selection "
+            "were skipped for the gain, because the PCC of a target was undefined"
+        )
+    if ensemble.recipe.method == "auto":
+        found.append("The interval of the gain does not include the choice of the method by auto")
+    if estimate.undefined and not estimate.replicates:
         found.append(
             f"No interval of the mean: without one of {estimate.undefined} of {estimate.groups} "
             f"{'persons' if estimate.grouped else 'clips'}, the PCC of a target is undefined"

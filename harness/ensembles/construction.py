@@ -2,6 +2,7 @@
 
 import platform
 import warnings
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -23,13 +24,19 @@ from harness.ensembles.estimate import (
     fold_hash,
 )
 from harness.ensembles.explanation import Explanation, Member, explain
+from harness.ensembles.gain import BLOCKS, resample_selection
 from harness.ensembles.intervals import MIN_GROUPS
 from harness.ensembles.library import Library, PredictionMatrix, load_library, load_members
 from harness.ensembles.moments import Moments
 from harness.ensembles.selection import Choice, Recipe, best_single
 from harness.errors import InputError
 
+Progress = Callable[[str, int, int], None]
 _VAL = "val"
+
+
+def _silent(step: str, done: int, total: int) -> None:
+    """Shows no progress."""
 
 
 @dataclass(frozen=True)
@@ -70,8 +77,13 @@ class Construction:
         return values
 
 
-def construct(library: Library, recipe: Recipe, name: str | None = None) -> Construction:
+def construct(
+    library: Library, recipe: Recipe, name: str | None = None, progress: Progress = _silent
+) -> Construction:
     """Selects members on val, estimates the score on new clips, and scores test once.
+
+    Args:
+        progress: called with (step, done, total).
 
     Raises:
         InputError: too few eligible trials, too few rated clips in val, or groups are requested
@@ -81,7 +93,9 @@ def construct(library: Library, recipe: Recipe, name: str | None = None) -> Cons
     matrix, moments = library.matrix, chooser.moments
     method = chooser.method()
     choice = chooser.choice(method)
-    estimated = _estimate(library, chooser, groups) if groups.max() + 1 >= MIN_GROUPS else None
+    estimated = None
+    if groups.max() + 1 >= MIN_GROUPS:
+        estimated = _estimate(library, chooser, groups, method, progress)
     explained = explain(moments, choice)
     evidence = moments.evidence()
     best = int(best_single(evidence).members[0])
@@ -179,21 +193,31 @@ def _chooser(library: Library, recipe: Recipe) -> tuple[Chooser, NDArray[np.intp
             f"{file}: val has {groups.max() + 1} persons or clips to hold out; --method auto needs "
             f"at least {MIN_GROUPS}; choose another --method"
         )
-    # This is the largest array, so it is copied only if some clips are unrated.
-    predictions = matrix.predictions if rows.all() else matrix.predictions[:, :, rows]
-    moments = Moments(predictions, matrix.truth[rows], assign_folds(groups, recipe.seed))
+    moments = _moments(matrix, assign_folds(groups, recipe.seed))
     return Chooser(moments, recipe, [trial.family for trial in matrix.trials]), groups
 
 
-def _estimate(library: Library, chooser: Chooser, groups: NDArray[np.intp]) -> Estimate:
-    matrix = library.matrix
+def _moments(matrix: PredictionMatrix, folds: NDArray[np.intp]) -> Moments:
+    rows = matrix.labelled
+    # This is the largest array, so it is copied only if some clips are unrated.
+    predictions = matrix.predictions if rows.all() else matrix.predictions[:, :, rows]
+    return Moments(predictions, matrix.truth[rows], folds)
+
+
+def _estimate(
+    library: Library, chooser: Chooser, groups: NDArray[np.intp], method: str, progress: Progress
+) -> Estimate:
+    matrix, recipe = library.matrix, chooser.recipe
+    blocks = _moments(matrix, assign_folds(groups, recipe.seed, BLOCKS))
+    gains = resample_selection(blocks, recipe, method, chooser.families, progress)
     ids = [matrix.clip_ids[row] for row in np.flatnonzero(matrix.labelled)]
     return estimate(
         chooser,
         matrix.target_names,
         groups,
-        grouped=matrix.groups is not None and chooser.recipe.groups is not False,
-        hashed=fold_hash(ids, assign_folds(groups, chooser.recipe.seed)),
+        gains,
+        grouped=matrix.groups is not None and recipe.groups is not False,
+        hashed=fold_hash(ids, assign_folds(groups, recipe.seed)),
     )
 
 

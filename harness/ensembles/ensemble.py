@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from harness.ensembles.estimate import Estimate, TargetEstimate
 from harness.ensembles.explanation import Member
+from harness.ensembles.gain import Gain
 from harness.ensembles.intervals import Interval
 from harness.ensembles.selection import Recipe
 
@@ -185,5 +186,8 @@ def _estimate(values: dict[str, Any]) -> Estimate:
 
 
 def _with_intervals(values: dict[str, Any]) -> dict[str, Any]:
-    names = ("interval", "single_interval", "gain")
-    return values | {name: values[name] and Interval(**values[name]) for name in names}
+    names = ("interval", "single_interval")
+    found: dict[str, Any] = {name: values[name] and Interval(**values[name]) for name in names}
+    if (gain := values["gain"]) is not None:
+        found["gain"] = Gain(**(gain | {"interval": Interval(**gain["interval"])}))
+    return values | found

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.ensembles.gain import Gain, Gains
 from harness.ensembles.intervals import REPLICATES, Interval, resample
 from harness.ensembles.methods import METHODS, Stepwise
 from harness.ensembles.moments import Evidence, Moments, standardised
@@ -30,7 +31,7 @@ class TargetEstimate:
 
     nested, interval: PCC of the ensemble.
     single, single_interval: PCC of the best single trial.
-    gain: interval of the difference.
+    gain: the difference; None if it is undefined in half of the replicates.
 
     An interval is None if the PCC is undefined without one of the groups.
     """
@@ -40,7 +41,7 @@ class TargetEstimate:
     interval: Interval | None
     single: float
     single_interval: Interval | None
-    gain: Interval | None
+    gain: Gain | None
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,8 @@ class Estimate:
 
     nested, interval: of the pooled held-out predictions.
     single, single_interval: nested score of the best single trial, selected within each fold.
-    gain: interval of nested - single, paired.
+    gain: PCC of the ensemble minus that of the best single trial, by a bootstrap of the selection;
+        None if it is undefined in half of the replicates.
     targets: the estimate of each target.
     folds: number of folds.
     grouped: the clips of a person were kept together.
@@ -66,7 +68,7 @@ class Estimate:
     interval: Interval | None
     single: float
     single_interval: Interval | None
-    gain: Interval | None
+    gain: Gain | None
     targets: tuple[TargetEstimate, ...]
     folds: int
     grouped: bool
@@ -169,15 +171,18 @@ def estimate(
     chooser: Chooser,
     target_names: Sequence[str],
     groups: NDArray[np.intp],
+    gains: Gains,
     *,
     grouped: bool,
     hashed: str,
     count: int = REPLICATES,
 ) -> Estimate:
-    """Computes the nested estimate, its interval, and the gain over the best single trial.
+    """Computes the nested scores of the ensemble and of the best single trial, their intervals, and
+    the gain.
 
     Args:
         groups: (clips,) group numbers from 0, in the order of the clips, not of the folds.
+        gains: the replicates of the gain.
         grouped: the groups are persons.
         hashed: the `fold_hash` of the clips.
         count: number of bootstrap replicates.
@@ -193,7 +198,7 @@ def estimate(
             interval=drawn.score(0, d),
             single=float(found[1, d]),
             single_interval=drawn.score(1, d),
-            gain=drawn.difference(d),
+            gain=gains.gain(d),
         )
         for d, name in enumerate(target_names)
     )
@@ -202,7 +207,7 @@ def estimate(
         interval=drawn.score(0),
         single=float(found[1].mean()),
         single_interval=drawn.score(1),
-        gain=drawn.difference(),
+        gain=gains.gain(),
         targets=targets,
         folds=moments.folds,
         grouped=grouped,

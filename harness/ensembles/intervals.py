@@ -79,8 +79,12 @@ class Resamples:
             return None
         if not len(defined):
             return None
-        low, high = _student(defined, estimate) if self.jackknife else _percentiles(defined)
-        return Interval(float(max(low, -bound)), float(min(high, bound)))
+        if self.jackknife:
+            groups = len(defined)
+            error = np.sqrt((groups - 1) / groups * ((defined - defined.mean()) ** 2).sum())
+            return student_interval(estimate, error, groups, bound)
+        low, high = np.quantile(defined, [(1 - _LEVEL) / 2, (1 + _LEVEL) / 2])
+        return Interval(float(low), float(high))
 
 
 def resample(
@@ -103,40 +107,42 @@ def resample(
         jackknife: None: if there are at most `FEW_GROUPS` groups.
     """
     targets = len(truth)
-    sums = _group_sums(truth, predictions, groups)
+    sums = group_sums(truth, predictions, groups)
     size = len(sums)
     total = sums.sum(axis=0)
     if jackknife or (jackknife is None and size <= FEW_GROUPS):
-        return Resamples(_pcc(total[None], targets)[0], _pcc(total - sums, targets), True)
+        return Resamples(
+            pcc_of_sums(total[None], targets)[0], pcc_of_sums(total - sums, targets), True
+        )
     rng = np.random.default_rng(seed)
     parts = [
-        _pcc(_counts(rng, min(_CHUNK, count - first), size) @ sums, targets)
+        pcc_of_sums(_counts(rng, min(_CHUNK, count - first), size) @ sums, targets)
         for first in range(0, count, _CHUNK)
     ]
-    return Resamples(_pcc(total[None], targets)[0], np.concatenate(parts), False)
+    return Resamples(pcc_of_sums(total[None], targets)[0], np.concatenate(parts), False)
 
 
 def _columns(target: int | None) -> slice:
     return slice(None) if target is None else slice(target, target + 1)
 
 
-def _student(values: Floats, estimate: float) -> tuple[float, float]:
-    """The jackknife interval from values without each of the groups in turn, (groups,)."""
-    # Imported here: it takes .1 s, and only few groups need it.
+def student_interval(estimate: float, error: float, groups: int, bound: float) -> Interval:
+    """The interval of Student's t.
+
+    Args:
+        estimate: its centre.
+        error: the standard error.
+        groups: number of groups, one more than the degrees of freedom.
+        bound: largest possible absolute value, 1 of a PCC and 2 of a difference.
+    """
+    # Imported here, because it takes .1 s.
     from scipy.special import stdtrit
 
-    groups = len(values)
-    error = np.sqrt((groups - 1) / groups * ((values - values.mean()) ** 2).sum())
     half = stdtrit(groups - 1, (1 + _LEVEL) / 2) * error
-    return estimate - half, estimate + half
+    return Interval(float(max(estimate - half, -bound)), float(min(estimate + half, bound)))
 
 
-def _percentiles(values: Floats) -> tuple[float, float]:
-    low, high = np.quantile(values, [(1 - _LEVEL) / 2, (1 + _LEVEL) / 2])
-    return low, high
-
-
-def _group_sums(truth: Floats, predictions: Floats, groups: NDArray[np.intp]) -> Floats:
+def group_sums(truth: Floats, predictions: Floats, groups: NDArray[np.intp]) -> Floats:
     """(groups, 1 + targets x (2 + 3 models)) sums of 1, y, y^2 and of each model's p, p^2, py."""
     # Standardised values keep the sums of squares accurate.
     y, p = standardised(truth), standardised(predictions)
@@ -153,8 +159,8 @@ def _counts(rng: np.random.Generator, count: int, size: int) -> Floats:
     return np.bincount(drawn.ravel(), minlength=count * size).reshape(count, size).astype(float)
 
 
-def _pcc(sums: Floats, targets: int) -> Floats:
-    """(resamples, models, targets) PCC from sums such as those of `_group_sums`."""
+def pcc_of_sums(sums: Floats, targets: int) -> Floats:
+    """(resamples, models, targets) PCC from sums such as those of `group_sums`."""
     with np.errstate(invalid="ignore", divide="ignore"):
         means = (sums[:, 1:] / sums[:, :1]).reshape(len(sums), -1, targets)
         y, yy = means[:, None, 0], means[:, None, 1]

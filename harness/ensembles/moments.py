@@ -116,19 +116,23 @@ class Moments:
 
     def evidence(self, held: frozenset[int] = frozenset()) -> Evidence:
         """The statistics on the clips outside the held-out folds."""
-        used = np.array([fold not in held for fold in range(self.folds)])
-        n = self._counts[used].sum()
-        mean = self._sums[used].sum(axis=0) / n
-        scale = _deviation(self._squares[used].sum(axis=0) / n - mean**2)
-        y_mean = self._truth_sums[used].sum(axis=0) / n
-        y_scale = _deviation(self._truth_squares[used].sum(axis=0) / n - y_mean**2)
-        covariance = self._cross[used].sum(axis=0) / n - mean * y_mean[:, None]
-        scores = np.clip(covariance / scale / y_scale[:, None], -1.0, 1.0)
+        return self.weighted(np.array([float(fold not in held) for fold in range(self.folds)]))
+
+    def weighted(self, weights: Floats) -> Evidence:
+        """The statistics with fold f counted weights[f] times."""
+        n = weights @ self._counts
+        mean, square, cross = (
+            np.tensordot(weights, part, 1) / n for part in (self._sums, self._squares, self._cross)
+        )
+        scale = _deviation(square - mean**2)
+        y_mean, y_square = (weights @ part / n for part in (self._truth_sums, self._truth_squares))
+        y_scale = _deviation(y_square - y_mean**2)
+        scores = np.clip((cross - mean * y_mean[:, None]) / scale / y_scale[:, None], -1.0, 1.0)
         known: dict[int, Floats] = {}
 
         def column(j: int, others: NDArray[np.intp]) -> Floats:
             if j not in known:
-                products = self._column(j, others)[used].sum(axis=0, dtype=np.float64) / n
+                products = np.tensordot(weights, self._column(j, others), 1) / n
                 known[j] = (products - mean * mean[:, [j]]) / scale / scale[:, [j]]
             return known[j]
 

@@ -13,6 +13,7 @@ from harness.ensembles.construction import Construction
 from harness.ensembles.ensemble import Ensemble
 from harness.ensembles.estimate import Estimate
 from harness.ensembles.explanation import Member
+from harness.ensembles.gain import Gain
 from harness.ensembles.intervals import Interval
 from harness.ensembles.library import FAMILY, Library
 
@@ -42,6 +43,10 @@ def show(out: Console, library: Library, ensemble: Ensemble) -> None:
     if ensemble.estimate is not None:
         oracle = library.studies[0].oracle_by_target.get("val", {})
         out.print(targets_table(ensemble, ensemble.estimate, oracle))
+        if (gain := ensemble.estimate.gain) is not None:
+            value, interval = gain_cells(gain)
+            _say(out, f"Gain over the best single trial: mean PCC {value}, 95 % {interval} "
+                      f"({gain.replicates} replicates of the selection)")  # fmt: skip
     for caveat in caveats(ensemble):
         _say(out, caveat, "yellow")
     _show_scores(out, library, ensemble)
@@ -112,19 +117,23 @@ def formatted(interval: Interval | None, spec: str = ".4f") -> str:
     return "-" if interval is None else f"{interval:{spec}}"
 
 
+def gain_cells(gain: Gain | None) -> tuple[str, str]:
+    """The texts of a gain and of its interval; dashes if it is undefined."""
+    return ("-", "-") if gain is None else (f"{gain.value:+.4f}", f"{gain.interval:+.4f}")
+
+
 def scores_table(ensemble: Ensemble) -> Table:
-    """Naive and nested scores of the ensemble and of the best single trial, and the gain."""
+    """Naive and nested scores of the ensemble and of the best single trial."""
     title = f"Mean PCC on the {ensemble.clips} rated clips of val"
-    table = _table(title, "", "ensemble", f"trial {escape(ensemble.best_single)}", "gain")
-    gain = ensemble.naive - ensemble.best_single_naive
+    table = _table(title, "", "ensemble", "best single trial")
     scores = map("{:.4f}".format, (ensemble.naive, ensemble.best_single_naive))
-    table.add_row("naive (optimistic)", *scores, f"{gain:+.4f}")
+    table.add_row("naive (optimistic)", *scores)
     found = ensemble.estimate
     if found is not None:
         scores = map("{:.4f}".format, (found.nested, found.single))
-        table.add_row("nested", *scores, f"{found.nested - found.single:+.4f}")
+        table.add_row("nested", *scores)
         intervals = map(formatted, (found.interval, found.single_interval))
-        table.add_row("  95 % interval", *intervals, formatted(found.gain, "+.4f"))
+        table.add_row("  95 % interval", *intervals)
     return table
 
 
@@ -139,8 +148,7 @@ def targets_table(ensemble: Ensemble, found: Estimate, oracle: Mapping[str, floa
     table = _table("PCC of each target on val, nested except naive", *headings)
     for naive, target in zip(ensemble.pcc, found.targets, strict=True):
         scores = map("{:.4f}".format, (naive, target.nested, target.single))
-        gain = f"{target.nested - target.single:+.4f}"
-        row = [escape(target.target), *scores, gain, formatted(target.gain, "+.4f")]
+        row = [escape(target.target), *scores, *gain_cells(target.gain)]
         row += [f"{oracle[target.target]:.4f}"] if oracle else []
         table.add_row(*row)
     return table

@@ -84,6 +84,9 @@ def _facts(evidence: Evidence) -> str:
             interval = formatted(found.estimate.interval)
             facts.append(("Expected on new clips", found.estimate.nested,
                           f"{found.name}, nested; 95 % {interval}"))  # fmt: skip
+            if gain := found.estimate.gain:
+                facts.append(("Gain over the best single trial", gain.value,
+                              f"95 % {gain.interval:+.4f}"))  # fmt: skip
         naive = f"naive: optimistic; {found.clips} clips"
         facts.append(("Ensemble on val", found.naive, naive))
         facts.append(("Best single trial on val", found.best_single_naive, naive))

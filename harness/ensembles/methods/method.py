@@ -27,10 +27,12 @@ class Method(ABC):
 
     standardised: the weights apply to standardised predictions; False: to raw predictions.
     reads_all: the method reads the correlations of most trials, which are then computed at once.
+    replicates: number of times that the selection is repeated to estimate the gain.
     """
 
     standardised: ClassVar[bool] = True
     reads_all: ClassVar[bool] = False
+    replicates: ClassVar[int] = 100
 
     @abstractmethod
     def weights(self, evidence: Evidence, allowed: Mask) -> Floats:
