@@ -1,8 +1,10 @@
 """The report: complete without a network, drawn by a real browser without an error."""
 
 import dataclasses
+import html
 import json
 import re
+import shlex
 import shutil
 from itertools import combinations
 from pathlib import Path
@@ -108,6 +110,30 @@ def test_names_of_targets_are_escaped(tmp_path: Path) -> None:
     assert "<b>" not in text
     data = text.split('id="figures">')[1].split("</script>")[0]
     assert "</script>" in json.loads(data)["targets"]["data"][0]["x"]
+
+
+def test_names_that_look_like_placeholders_or_numbers_are_text(tmp_path: Path) -> None:
+    folder = tmp_path / "my study"
+    index = make_index(20, 5)
+    make_study(folder, 3, dataclasses.replace(index, target_names=("100%PLOTLY%", "%BODY%", "2")))
+    library = load_library(folder)
+    write_ensemble(construct(library, Recipe("mean", 2)).ensemble, library)
+    text = write_report(gather(folder), unfoldings).read_text(encoding="utf-8")
+    assert text.count("100%PLOTLY%") > 1
+    assert len(re.findall("<script>.{100000,}?</script>", text, flags=re.DOTALL)) == 1
+    data = text.split('id="figures">')[1].split("</script>")[0]
+    assert json.loads(data)["targets"]["layout"]["xaxis"]["type"] == "category"
+
+
+def test_printed_commands_work_as_they_are(tmp_path: Path) -> None:
+    folder = tmp_path / "my results" / "my study"
+    make_study(folder, 4)
+    text = html.unescape(page(folder))
+    (line,) = re.findall("No ensemble yet; run (.*?)</p>", text)
+    python, _, module, *options = shlex.split(line)
+    assert (python, module) == ("python", "harness.ensemble")
+    assert command("ensemble", *options).returncode == 0
+    assert (folder / "ensembles" / "mean-top4" / "ensemble.json").is_file()
 
 
 def test_a_study_without_complete_trials_has_a_report(tmp_path: Path) -> None:

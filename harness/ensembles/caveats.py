@@ -74,7 +74,7 @@ def _selection(ensemble: Ensemble) -> list[str]:
     if ensemble.early_stopped:
         found.append(
             "Training stopped by the score on val, which also selected the members: all scores on "
-            "val are slightly optimistic (.004 to .007 in simulations)"
+            "val are slightly optimistic, the more the fewer clips it has"
         )
     if ensemble.target_weights is not None:
         found.append(

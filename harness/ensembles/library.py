@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -33,11 +33,11 @@ class Study:
     """
 
     folder: Path
-    index: ClipIndex
-    order: dict[str, NDArray[np.intp]]
+    index: ClipIndex = field(repr=False)
+    order: dict[str, NDArray[np.intp]] = field(repr=False)
     oracle: dict[str, float]
     oracle_by_target: dict[str, dict[str, float]]
-    empty: frozenset[str]
+    empty: frozenset[str] = field(repr=False)
 
 
 @dataclass(frozen=True)
@@ -72,12 +72,12 @@ class PredictionMatrix:
     groups: (clips,) the person of each clip; None if not known.
     """
 
-    trials: tuple[Trial, ...]
-    predictions: NDArray[np.float32]
-    truth: NDArray[np.float32]
-    clip_ids: tuple[str, ...]
+    trials: tuple[Trial, ...] = field(repr=False)
+    predictions: NDArray[np.float32] = field(repr=False)
+    truth: NDArray[np.float32] = field(repr=False)
+    clip_ids: tuple[str, ...] = field(repr=False)
     target_names: tuple[str, ...]
-    groups: tuple[str, ...] | None = None
+    groups: tuple[str, ...] | None = field(default=None, repr=False)
 
     def __len__(self) -> int:
         return len(self.trials)

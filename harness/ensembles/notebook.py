@@ -15,11 +15,18 @@ from harness.ensembles.selection import Recipe
 from harness.errors import InputError
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class StudyResults:
     """The results of one study or several. Scores are PCC in [-1, 1]; ratings are in [0, 1]."""
 
     library: Library
+
+    def __repr__(self) -> str:
+        index, names = self.library.index, [study.folder.name for study in self.library.studies]
+        return (
+            f"StudyResults({', '.join(names)}: {len(self.matrix)} trials, "
+            f"{len(index.clip_ids)} clips, {len(index.target_names)} targets)"
+        )
 
     @property
     def matrix(self) -> PredictionMatrix:

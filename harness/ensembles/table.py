@@ -168,7 +168,9 @@ def _show_scores(out: Console, library: Library, ensemble: Ensemble) -> None:
         # Not the naive score, which is optimistic.
         reached = f"; the nested score is {found.nested / oracle['val']:.2f} of it" if found else ""
         _say(out, f"Oracle: mean PCC {oracle['val']:.4f} on val{reached}")
-    if ensemble.test is None:
+    if not len(library.index.rows("test")):
+        _say(out, "Test: the data has no test split")
+    elif ensemble.test is None:
         _say(out, "Test: predicted but not scored (no ratings, or constant values)")
     else:
         best = f"; oracle {oracle['test']:.4f}" if "test" in oracle else ""

@@ -2,6 +2,7 @@
 
 import html
 import json
+import re
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from importlib.resources import files
@@ -51,15 +52,16 @@ def page(evidence: Evidence, shown: Sequence[Strip] = ()) -> str:
     figures = {each.key: json.loads(plotly.io.to_json(each.figure)) for each in drawn}
     body = [_head(evidence), _contents(sections)]
     body += [_section(title, content) for title, content in sections.items()]
-    here = files("harness.reports")
-    return (
-        (here / "page.html").read_text(encoding="utf-8")
-        .replace("%TITLE%", html.escape(f"Study {evidence.folder.name}"))
-        .replace("%BODY%", "\n".join(body))
+    values = {
+        "TITLE": html.escape(f"Study {evidence.folder.name}"),
+        "BODY": "\n".join(body),
         # Escaped, because text like </script> would end the script element.
-        .replace("%FIGURES%", json.dumps(figures).replace("<", "\\u003c"))
-        .replace("%PLOTLY%", get_plotlyjs().replace("</script", "<\\/script"))
-    )  # fmt: skip
+        "FIGURES": json.dumps(figures).replace("<", "\\u003c"),
+        "PLOTLY": get_plotlyjs().replace("</script", "<\\/script"),
+    }
+    template = (files("harness.reports") / "page.html").read_text(encoding="utf-8")
+    # In one pass, because a value may contain the name of another, such as %PLOTLY%.
+    return re.sub("%(TITLE|BODY|FIGURES|PLOTLY)%", lambda match: values[match[1]], template)
 
 
 def _head(evidence: Evidence) -> str:
@@ -117,7 +119,8 @@ def _leaders(evidence: Evidence, leaders: pd.DataFrame) -> str:
 
 def _ensemble(evidence: Evidence, drawings: Sequence[Drawing]) -> str:
     if evidence.shown is None:
-        again = f"python -m harness.ensemble --top 5 --study {evidence.folder.name}"
+        top = min(5, len(evidence.library.matrix)) if evidence.library else 5
+        again = f"python -m harness.ensemble --top {top} {_options(evidence)}"
         return _p(f"No ensemble yet; run {again}")
     parts = [_table(tables.ensembles(evidence), "Ensembles of this study")]
     if evidence.stale:
@@ -134,9 +137,8 @@ def _strips(
     evidence: Evidence, shown: Sequence[Strip], drawings: Mapping[str, Drawing | None]
 ) -> str:
     if not shown:
-        name = shlex.quote(evidence.folder.name)
         return _p("To show frames and predictions of a few clips, build an ensemble and run "
-                  f"python -m harness.report --study {name} --data DIR")  # fmt: skip
+                  f"python -m harness.report {_options(evidence)} --data DIR")  # fmt: skip
     parts = [_p("Clips of val, from the best to the worst predicted one: sampled frames, and the "
                 "prediction of the ensemble after each frame.")]  # fmt: skip
     if not evidence.synthetic:
@@ -171,18 +173,22 @@ def _rated(evidence: Evidence, strip: Strip) -> pd.DataFrame:
 
 
 def _run(evidence: Evidence) -> str:
-    name, results = shlex.quote(evidence.folder.name), shlex.quote(str(evidence.folder.parent))
-    where = f"--study {name} --results {results}"
     commands = [
         # Studies of older versions have no record of their commands.
-        *(evidence.commands or (f"python -m harness.search {where} ...",)),
+        *(evidence.commands or (f"python -m harness.search {_options(evidence)} ...",)),
         *(each.command(evidence.folder.parent) for each in evidence.ensembles),
-        f"python -m harness.report {where}",
+        f"python -m harness.report {_options(evidence)}",
     ]  # fmt: skip
     code = html.escape("\n".join(commands))
     return (_table(tables.provenance(evidence), "Data, weights, versions")
             + f'<h3>Commands</h3><pre tabindex="0" role="region" aria-label="Commands">{code}</pre>'
             )  # fmt: skip
+
+
+def _options(evidence: Evidence) -> str:
+    """The options of a command that name the study."""
+    folder = evidence.folder
+    return shlex.join(["--study", folder.name, "--results", str(folder.parent)])
 
 
 def _drawings(drawings: Sequence[Drawing]) -> str:
