@@ -136,9 +136,10 @@ def other_ensemble(results: Path, name: str, recipe: Recipe) -> Construction:
         name: `<study>/<ensemble>`, or `<study>`, of which an ensemble is built by the recipe.
     """
     study, _, ensemble = name.partition("/")
+    home = results / study
     if ensemble:
-        return rebuild(results, read_ensemble(results / study / "ensembles" / ensemble))
-    return construct(load_library(results / study), recipe)
+        return rebuild(home, read_ensemble(home / "ensembles" / ensemble))
+    return construct(load_library(home), recipe)
 
 
 def _name(built: Construction) -> str:

@@ -148,21 +148,21 @@ def construct(
     return Construction(library, ensemble, explained.correlations, predicted, chooser, groups)
 
 
-def rebuild(results: Path, ensemble: Ensemble) -> Construction:
+def rebuild(home: Path, ensemble: Ensemble) -> Construction:
     """Builds a stored ensemble again, to get the data that its file does not contain.
 
     Args:
-        results: folder of the studies.
+        home: folder of its first study, which may have been renamed; the others are next to it.
 
     Raises:
         InputError: the prediction files have changed, so that the result is another ensemble.
     """
-    library = load_library(*(results / study for study in ensemble.studies))
+    library = load_library(home, *(home.parent / study for study in ensemble.studies[1:]))
     built = construct(library, ensemble.recipe, ensemble.name)
     if (built.ensemble.members, built.ensemble.weights) != (ensemble.members, ensemble.weights):
         raise InputError(
             f"the study has changed since ensemble {ensemble.name} was built; to build it again, "
-            f"run {ensemble.command(results)}"
+            f"run {ensemble.command(home.parent)}"
         )
     return built
 

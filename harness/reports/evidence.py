@@ -111,7 +111,7 @@ def gather(
     stale = ""
     if built is None and ensembles:
         try:
-            built = rebuild(folder.parent, ensembles[0])
+            built = rebuild(folder, ensembles[0])
         except InputError as error:
             stale = str(error)
     library = None
