@@ -1,13 +1,18 @@
 """Selection of members from moments: laws, and equality with selection from predictions."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pytest
 from scipy.optimize import nnls
 
+import harness.ensembles.gain
 import harness.ensembles.moments
+from harness.ensembles.caveats import caveats
+from harness.ensembles.construction import construct
 from harness.ensembles.estimate import Chooser, curve
+from harness.ensembles.library import load_library
 from harness.ensembles.methods import METHODS, Method
 from harness.ensembles.methods.bagged import Bagged
 from harness.ensembles.methods.greedy import Greedy, greedy_picks
@@ -18,6 +23,7 @@ from harness.ensembles.selection import Recipe, cap_families, choose
 from harness.errors import InputError
 from harness.metrics import mean_pcc
 from tests.simulations import families
+from tests.studies import make_index, make_study
 
 POPULATION = families(24)
 ALL = np.ones(24, dtype=bool)
@@ -212,6 +218,19 @@ class Drawn(Method):
     def weights(self, evidence: Evidence, allowed: np.ndarray) -> np.ndarray:
         drawn = np.random.default_rng(self.seed).choice(np.flatnonzero(allowed))
         return np.eye(len(allowed))[drawn]
+
+
+@pytest.mark.parametrize("method", ["mean", "greedy"])
+def test_slow_methods_estimate_no_gain_of_many_trials(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    monkeypatch.setattr(harness.ensembles.gain, "GRAM_TRIALS", 5)
+    make_study(tmp_path / "s", 6, make_index(val=40, test=0))
+    ensemble = construct(load_library(tmp_path / "s"), Recipe(method)).ensemble
+    assert ensemble.estimate is not None
+    assert (ensemble.estimate.gain is None) == (method == "greedy")
+    warned = any("The gain is not estimated" in each for each in caveats(ensemble))
+    assert warned == (method == "greedy")
 
 
 def test_a_new_method_is_one_class(monkeypatch: pytest.MonkeyPatch) -> None:

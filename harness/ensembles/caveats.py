@@ -1,6 +1,8 @@
 """Warnings about the scores of an ensemble, for the terminal and the report."""
 
 from harness.ensembles.ensemble import Ensemble
+from harness.ensembles.gain import is_feasible
+from harness.ensembles.moments import GRAM_TRIALS
 
 SYNTHETIC = "SYNTHETIC demo clips: no score is a result on Hume-Reaction."
 # Simulations show a bias of the nested score and rough intervals below these numbers.
@@ -49,7 +51,14 @@ def _estimate(ensemble: Ensemble) -> list[str]:
             f"{estimate.undefined} of {estimate.replicates} bootstrap replicates were skipped for "
             "the intervals, because the PCC of a target was undefined"
         )
-    if estimate.gain is None:
+    if estimate.gain is None and not is_feasible(
+        ensemble.method, ensemble.eligible - ensemble.duplicates
+    ):
+        found.append(
+            f"The gain is not estimated: {ensemble.method} would take too long with more than "
+            f"{GRAM_TRIALS} trials"
+        )
+    elif estimate.gain is None:
         found.append(
             "No gain: the PCC of a target is undefined in most replicates, because few clips "
             "determine it"

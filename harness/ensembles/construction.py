@@ -24,7 +24,7 @@ from harness.ensembles.estimate import (
     fold_hash,
 )
 from harness.ensembles.explanation import Explanation, Member, explain
-from harness.ensembles.gain import BLOCKS, resample_selection
+from harness.ensembles.gain import BLOCKS, is_feasible, resample_selection
 from harness.ensembles.intervals import MIN_GROUPS
 from harness.ensembles.library import Library, PredictionMatrix, load_library, load_members
 from harness.ensembles.moments import Moments
@@ -208,8 +208,10 @@ def _estimate(
     library: Library, chooser: Chooser, groups: NDArray[np.intp], method: str, progress: Progress
 ) -> Estimate:
     matrix, recipe = library.matrix, chooser.recipe
-    blocks = _moments(matrix, assign_folds(groups, recipe.seed, BLOCKS))
-    gains = resample_selection(blocks, recipe, method, chooser.families, progress)
+    gains = None
+    if is_feasible(method, len(matrix)):
+        blocks = _moments(matrix, assign_folds(groups, recipe.seed, BLOCKS))
+        gains = resample_selection(blocks, recipe, method, chooser.families, progress)
     ids = [matrix.clip_ids[row] for row in np.flatnonzero(matrix.labelled)]
     return estimate(
         chooser,

@@ -51,7 +51,8 @@ class Estimate:
     nested, interval: of the pooled held-out predictions.
     single, single_interval: nested score of the best single trial, selected within each fold.
     gain: PCC of the ensemble minus that of the best single trial, by a bootstrap of the selection;
-        None if it is undefined in half of the replicates.
+        None if it is undefined in half of the replicates, or not estimated because there are too
+        many trials for the method.
     targets: the estimate of each target.
     folds: number of folds.
     grouped: the clips of a person were kept together.
@@ -171,7 +172,7 @@ def estimate(
     chooser: Chooser,
     target_names: Sequence[str],
     groups: NDArray[np.intp],
-    gains: Gains,
+    gains: Gains | None,
     *,
     grouped: bool,
     hashed: str,
@@ -182,7 +183,7 @@ def estimate(
 
     Args:
         groups: (clips,) group numbers from 0, in the order of the clips, not of the folds.
-        gains: the replicates of the gain.
+        gains: the replicates of the gain; None if the gain is not estimated.
         grouped: the groups are persons.
         hashed: the `fold_hash` of the clips.
         count: number of bootstrap replicates.
@@ -198,7 +199,7 @@ def estimate(
             interval=drawn.score(0, d),
             single=float(found[1, d]),
             single_interval=drawn.score(1, d),
-            gain=gains.gain(d),
+            gain=gains.gain(d) if gains else None,
         )
         for d, name in enumerate(target_names)
     )
@@ -207,7 +208,7 @@ def estimate(
         interval=drawn.score(0),
         single=float(found[1].mean()),
         single_interval=drawn.score(1),
-        gain=gains.gain(),
+        gain=gains.gain() if gains else None,
         targets=targets,
         folds=moments.folds,
         grouped=grouped,

@@ -14,12 +14,14 @@ from numpy.typing import NDArray
 
 from harness.ensembles.intervals import Interval, group_sums, pcc_of_sums, student_interval
 from harness.ensembles.methods import METHODS
-from harness.ensembles.moments import Moments
+from harness.ensembles.moments import GRAM_TRIALS, Moments
 from harness.ensembles.selection import Recipe, best_single, choose
 
 Floats = NDArray[np.float64]
 #: Number of blocks of clips or persons. More blocks need more replicates.
 BLOCKS = 50
+# Replicates, and those of a method that reads correlations.
+_REPLICATES, _SLOW_REPLICATES = 500, 100
 _STEP = "Resampling the selection"
 
 
@@ -77,6 +79,12 @@ class Gains:
         return Gain(value, interval, len(defined), len(defined) - used)
 
 
+def is_feasible(method: str, trials: int) -> bool:
+    """Whether the selection can be repeated: methods that read correlations would take an hour if
+    there is no memory for the whole Gram matrix."""
+    return trials <= GRAM_TRIALS or not METHODS[method].reads_columns
+
+
 def resample_selection(
     moments: Moments,
     recipe: Recipe,
@@ -92,7 +100,8 @@ def resample_selection(
         families: (trials,) the family of each trial.
         progress: called with (step, done, total).
     """
-    count, blocks = METHODS[method].replicates, moments.folds
+    count = _SLOW_REPLICATES if METHODS[method].reads_columns else _REPLICATES
+    blocks = moments.folds
     rng = np.random.default_rng(recipe.seed)
     counts = rng.multinomial(blocks, np.full(blocks, 1 / blocks), count).astype(np.float64)
     block_of_clip = np.repeat(np.arange(blocks), np.diff(moments.bounds))

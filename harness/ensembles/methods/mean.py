@@ -19,7 +19,7 @@ class Mean(Stepwise):
     """
 
     standardised: ClassVar[bool] = False
-    replicates: ClassVar[int] = 500
+    reads_columns: ClassVar[bool] = False
     top: int = 5
 
     def weights(self, evidence: Evidence, allowed: Mask) -> Floats:

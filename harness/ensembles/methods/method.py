@@ -26,13 +26,14 @@ class Method(ABC):
     from --top and a field `seed` from --seed. It refuses --top if a method has no field `top`.
 
     standardised: the weights apply to standardised predictions; False: to raw predictions.
-    reads_all: the method reads the correlations of most trials, which are then computed at once.
-    replicates: number of times that the selection is repeated to estimate the gain.
+    reads_columns: the method reads correlations of trials. The estimate of the gain repeats such a
+        selection less often, because it is slower.
+    reads_all: it reads those of most trials, which are then computed at once.
     """
 
     standardised: ClassVar[bool] = True
+    reads_columns: ClassVar[bool] = True
     reads_all: ClassVar[bool] = False
-    replicates: ClassVar[int] = 100
 
     @abstractmethod
     def weights(self, evidence: Evidence, allowed: Mask) -> Floats:
