@@ -15,6 +15,7 @@ from harness.ensembles.methods.greedy import Greedy
 from harness.ensembles.moments import Moments
 from harness.ensembles.selection import Recipe
 from harness.metrics import pcc
+from tests.benchmarks.estimates import outcome, summary
 from tests.simulations import Population, families, near_equal, persons
 
 SCENARIOS = {"families": families, "near-equal": near_equal, "persons": persons}
@@ -127,6 +128,23 @@ def test_intervals_cover_and_nested_is_unbiased(scenario: str) -> None:
     coverage = found.covered.mean(axis=0)
     assert (coverage >= 0.9).all(), coverage
     assert (coverage <= 0.99).all(), coverage
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("persons_or_clips", [(4, 80), (10, 200), (None, 30)])
+def test_the_jackknife_covers_with_few_groups(persons_or_clips: tuple[int | None, int]) -> None:
+    found = [outcome("score", "families", *persons_or_clips, seed) for seed in range(100)]
+    # .95 minus three standard errors of 100 repetitions.
+    assert summary(found)["selection"]["coverage"] >= 0.885
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scenario", ["families", "near-equal"])
+def test_the_interval_of_the_gain_covers(scenario: str) -> None:
+    found = summary([outcome("gain", scenario, None, 200, seed) for seed in range(60)])
+    assert found["selection"]["coverage"] >= 0.9
+    assert found["fixed"]["coverage"] < found["selection"]["coverage"]
+    assert found["selection"]["deviation"] < found["fixed"]["deviation"]
 
 
 @pytest.mark.slow
@@ -268,8 +286,8 @@ def test_a_choice_does_not_depend_on_held_out_clips() -> None:
 def test_an_ensemble_of_the_best_trial_has_no_gain() -> None:
     chooser, groups = chooser_of(families(), 200, 0, Recipe("mean", top=1))
     names = ("a", "b", "c", "d")
-    gains = resample_selection(chooser.moments, chooser.recipe, "mean", chooser.families)
-    found = estimate(chooser, names, groups, gains, grouped=False, hashed="", count=500)
+    selections = resample_selection(chooser.moments, chooser.recipe, "mean", chooser.families)
+    found = estimate(chooser, names, groups, selections, grouped=False, hashed="", count=500)
     assert found.nested == pytest.approx(found.single)
     for gain in (found.gain, *(target.gain for target in found.targets)):
         assert gain is not None
@@ -297,7 +315,7 @@ def test_a_replicate_is_the_gain_of_what_its_blocks_select() -> None:
         held = drawn[block_of] == 0
         ensemble = (predictions[:, best] + predictions[:, second])[:, held].T
         single = predictions[:, best][:, held].T
-        expected = pcc(truth[held], ensemble) - pcc(truth[held], single)
+        expected = [pcc(truth[held], model) for model in (ensemble, single)]
         np.testing.assert_allclose(scores, expected, atol=1e-5)
 
 
@@ -309,7 +327,7 @@ def test_undefined_replicates_of_the_gain_are_skipped_and_counted() -> None:
         truth[:rated] = 1.0
         moments = Moments(predictions, truth, np.arange(40))
         found = resample_selection(moments, Recipe("mean", top=2), "mean", [""] * 6)
-        undefined = int(np.isnan(found.held_out).any(axis=1).sum())
+        undefined = int(np.isnan(found.held_out).any(axis=(1, 2)).sum())
         assert undefined > 0
         gain = found.gain()
         assert (gain is not None) == defined

@@ -208,16 +208,16 @@ def _estimate(
     library: Library, chooser: Chooser, groups: NDArray[np.intp], method: str, progress: Progress
 ) -> Estimate:
     matrix, recipe = library.matrix, chooser.recipe
-    gains = None
+    selections = None
     if is_feasible(method, len(matrix)):
         blocks = _moments(matrix, assign_folds(groups, recipe.seed, BLOCKS))
-        gains = resample_selection(blocks, recipe, method, chooser.families, progress)
+        selections = resample_selection(blocks, recipe, method, chooser.families, progress)
     ids = [matrix.clip_ids[row] for row in np.flatnonzero(matrix.labelled)]
     return estimate(
         chooser,
         matrix.target_names,
         groups,
-        gains,
+        selections,
         grouped=matrix.groups is not None and recipe.groups is not False,
         hashed=fold_hash(ids, assign_folds(groups, recipe.seed)),
     )

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.ensembles.gain import Gain, Gains
+from harness.ensembles.gain import Gain, Selections
 from harness.ensembles.intervals import REPLICATES, Interval, resample
 from harness.ensembles.methods import METHODS, Stepwise
 from harness.ensembles.moments import Evidence, Moments, standardised
@@ -172,7 +172,7 @@ def estimate(
     chooser: Chooser,
     target_names: Sequence[str],
     groups: NDArray[np.intp],
-    gains: Gains | None,
+    selections: Selections | None,
     *,
     grouped: bool,
     hashed: str,
@@ -183,7 +183,7 @@ def estimate(
 
     Args:
         groups: (clips,) group numbers from 0, in the order of the clips, not of the folds.
-        gains: the replicates of the gain; None if the gain is not estimated.
+        selections: replicates of the selection; None if it is too slow to be repeated.
         grouped: the groups are persons.
         hashed: the `fold_hash` of the clips.
         count: number of bootstrap replicates.
@@ -192,23 +192,28 @@ def estimate(
     pooled = np.stack([chooser.out_of_fold(recipe.method), chooser.out_of_fold(_SINGLE)])
     drawn = resample(moments.truth, pooled, groups[moments.order], recipe.seed, count)
     found = np.stack([pcc(moments.truth.T, model.T) for model in pooled])
+
+    def score(model: int, target: int | None = None) -> Interval | None:
+        variance = selections.variance(model, target) if selections else 0.0
+        return drawn.score(model, target, variance)
+
     targets = tuple(
         TargetEstimate(
             target=name,
             nested=float(found[0, d]),
-            interval=drawn.score(0, d),
+            interval=score(0, d),
             single=float(found[1, d]),
-            single_interval=drawn.score(1, d),
-            gain=gains.gain(d) if gains else None,
+            single_interval=score(1, d),
+            gain=selections.gain(d) if selections else None,
         )
         for d, name in enumerate(target_names)
     )
     return Estimate(
         nested=float(found[0].mean()),
-        interval=drawn.score(0),
+        interval=score(0),
         single=float(found[1].mean()),
-        single_interval=drawn.score(1),
-        gain=gains.gain() if gains else None,
+        single_interval=score(1),
+        gain=selections.gain() if selections else None,
         targets=targets,
         folds=moments.folds,
         grouped=grouped,

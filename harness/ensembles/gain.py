@@ -1,4 +1,5 @@
-"""Estimates the gain of an ensemble over the best single trial, with an interval. No I/O.
+"""Estimates the gain of an ensemble over the best single trial, and what the selection adds to the
+errors of scores. No I/O.
 
 A bootstrap repeats the whole selection. Each replicate draws blocks of clips with replacement,
 selects the ensemble and the best single trial on them, and scores both on the blocks that were not
@@ -42,12 +43,12 @@ class Gain:
 
 
 @dataclass(frozen=True)
-class Gains:
-    """The replicates of the gain.
+class Selections:
+    """The PCC of repeated selections. The models are the ensemble and the best single trial.
 
     counts: (replicates, blocks) the number of times that each block was drawn.
-    held_out: (replicates, targets) gain on the blocks that were not drawn, NaN if undefined.
-    whole: (replicates, targets) gain of the same selection on all blocks.
+    held_out: (replicates, models, targets) on the blocks that were not drawn, NaN if undefined.
+    whole: (replicates, models, targets) of the same selection on all blocks.
     """
 
     counts: Floats
@@ -64,8 +65,9 @@ class Gains:
         selections, because the ensemble is one of them. Simulations show that this is
         conservative.
         """
-        which = slice(None) if target is None else slice(target, target + 1)
-        held_out, whole = (part[:, which].mean(axis=1) for part in (self.held_out, self.whole))
+        held_out, whole = (
+            self._mean(part[:, 0] - part[:, 1], target) for part in (self.held_out, self.whole)
+        )
         defined = np.isfinite(held_out) & np.isfinite(whole)
         used, blocks = int(defined.sum()), self.counts.shape[1]
         if used <= len(defined) / 2:
@@ -77,6 +79,15 @@ class Gains:
         value = float(held_out[defined].mean())
         interval = student_interval(value, float(np.sqrt(variance)), blocks, bound=2.0)
         return Gain(value, interval, len(defined), len(defined) - used)
+
+    def variance(self, model: int, target: int | None = None) -> float:
+        """The variance of the PCC on all blocks between the selections; 0 if it is undefined."""
+        scores = self._mean(self.whole[:, model], target)
+        return 0.0 if np.isnan(scores).all() else float(np.nanvar(scores))
+
+    @staticmethod
+    def _mean(scores: Floats, target: int | None) -> Floats:
+        return np.asarray(scores.mean(axis=1) if target is None else scores[:, target])
 
 
 def is_feasible(method: str, trials: int) -> bool:
@@ -91,7 +102,7 @@ def resample_selection(
     method: str,
     families: Sequence[str],
     progress: Callable[[str, int, int], None] = lambda step, done, total: None,
-) -> Gains:
+) -> Selections:
     """Repeats the selection on resampled blocks of clips.
 
     Args:
@@ -105,7 +116,7 @@ def resample_selection(
     rng = np.random.default_rng(recipe.seed)
     counts = rng.multinomial(blocks, np.full(blocks, 1 / blocks), count).astype(np.float64)
     block_of_clip = np.repeat(np.arange(blocks), np.diff(moments.bounds))
-    held_out, whole = np.empty((2, count, len(moments.truth)))
+    held_out, whole = np.empty((2, count, 2, len(moments.truth)))
     for number, drawn in enumerate(counts):
         evidence = moments.weighted(drawn)
         choice = choose(recipe, method, evidence, families)
@@ -115,7 +126,6 @@ def resample_selection(
         models = np.stack([moments.combined(choice.members, factors), single])
         sums = group_sums(moments.truth, models, block_of_clip)
         weights = np.stack([drawn == 0, np.ones(blocks)])
-        scores = pcc_of_sums(weights @ sums, len(moments.truth))
-        held_out[number], whole[number] = scores[:, 0] - scores[:, 1]
+        held_out[number], whole[number] = pcc_of_sums(weights @ sums, len(moments.truth))
         progress(_STEP, number + 1, count)
-    return Gains(counts, held_out, whole)
+    return Selections(counts, held_out, whole)

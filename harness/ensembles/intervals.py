@@ -57,15 +57,21 @@ class Resamples:
         """Number of resamples in which the PCC of some model and target is undefined."""
         return int(np.isnan(self.values).any(axis=(1, 2)).sum())
 
-    def score(self, model: int, target: int | None = None) -> Interval | None:
+    def score(
+        self, model: int, target: int | None = None, variance: float = 0.0
+    ) -> Interval | None:
         """The interval of the PCC of a model, of one target or of the mean over the targets.
+
+        Args:
+            variance: added to that of the jackknife: that of the selection of the model, which
+                matters with few groups.
 
         Undefined bootstrap replicates are skipped. The result is None if there are fewer than
         `MIN_GROUPS` groups, or if the PCC is undefined without one of the groups.
         """
         which = _columns(target)
         found = self.values[:, model, which].mean(axis=1)
-        return self._interval(found, self.pcc[model, which].mean(), 1.0)
+        return self._interval(found, self.pcc[model, which].mean(), 1.0, variance)
 
     def difference(self, target: int | None = None) -> Interval | None:
         """The interval of the PCC of model 0 minus that of model 1, otherwise as `score`."""
@@ -73,7 +79,9 @@ class Resamples:
         found = (self.values[:, 0, which] - self.values[:, 1, which]).mean(axis=1)
         return self._interval(found, (self.pcc[0, which] - self.pcc[1, which]).mean(), 2.0)
 
-    def _interval(self, values: Floats, estimate: float, bound: float) -> Interval | None:
+    def _interval(
+        self, values: Floats, estimate: float, bound: float, variance: float = 0.0
+    ) -> Interval | None:
         defined = values[~np.isnan(values)]
         if self.jackknife and (len(defined) < len(values) or len(values) < MIN_GROUPS):
             return None
@@ -81,8 +89,8 @@ class Resamples:
             return None
         if self.jackknife:
             groups = len(defined)
-            error = np.sqrt((groups - 1) / groups * ((defined - defined.mean()) ** 2).sum())
-            return student_interval(estimate, error, groups, bound)
+            own = (groups - 1) / groups * ((defined - defined.mean()) ** 2).sum()
+            return student_interval(estimate, np.sqrt(own + variance), groups, bound)
         low, high = np.quantile(defined, [(1 - _LEVEL) / 2, (1 + _LEVEL) / 2])
         return Interval(float(low), float(high))
 

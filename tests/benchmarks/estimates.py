@@ -7,7 +7,8 @@ compares its nested score, and its gain over the best single trial, with the tru
 members.
 
 `score`: `percentile` is a bootstrap of the held-out predictions, `jackknife` the delete-one-group
-jackknife with Student's t. `gain`: `fixed` resamples the held-out predictions, as an earlier
+jackknife with Student's t, and `selection` adds the variance between repeated selections to that of
+the jackknife. `gain`: `fixed` resamples the held-out predictions, as an earlier
 version did; `selection` repeats the selection (harness/ensembles/gain.py). `deviation` is the
 standard deviation of the error of the estimate, and `excludes_0` how often the interval does not
 contain 0: in the cases `null`, where all trials are nearly the same, this is the rate of false
@@ -87,18 +88,21 @@ def outcome(part: str, name: str, persons: int | None, clips: int, seed: int) ->
         excludes = interval.low > 0 or interval.high < 0
         found[kind] = (covers, excludes, interval.high - interval.low, value - expected)
 
-    for kind in ("percentile", "jackknife"):
-        jackknife = kind == "jackknife"
-        drawn = resample(moments.truth, pooled, order, seed, _REPLICATES, jackknife=jackknife)
-        if part == "score":
-            add(kind, drawn.score(0), float(drawn.pcc[0].mean()), true)
-        elif not jackknife:
-            value = float((drawn.pcc[0] - drawn.pcc[1]).mean())
-            add("fixed", drawn.difference(), value, true - single)
-    if part == "gain":
-        blocks = Moments(predictions, truth, assign_folds(groups, seed, BLOCKS))
-        recipe = Recipe(_METHOD, seed=seed)
-        gain = resample_selection(blocks, recipe, _METHOD, chooser.families).gain()
+    blocks = Moments(predictions, truth, assign_folds(groups, seed, BLOCKS))
+    recipe = Recipe(_METHOD, seed=seed)
+    selections = resample_selection(blocks, recipe, _METHOD, chooser.families)
+    bootstrap, jackknife = (
+        resample(moments.truth, pooled, order, seed, _REPLICATES, jackknife=kind)
+        for kind in (False, True)
+    )
+    nested, nested_single = bootstrap.pcc.mean(axis=1).tolist()
+    if part == "score":
+        add("percentile", bootstrap.score(0), nested, true)
+        add("jackknife", jackknife.score(0), nested, true)
+        add("selection", jackknife.score(0, None, selections.variance(0)), nested, true)
+    else:
+        add("fixed", bootstrap.difference(), nested - nested_single, true - single)
+        gain = selections.gain()
         assert gain is not None  # no target of the simulation is constant
         add("selection", gain.interval, gain.value, true - single)
     return found
