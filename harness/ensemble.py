@@ -1,8 +1,10 @@
-"""`python -m harness.ensemble`: combines the best trials and says what that is worth."""
+"""`python -m harness.ensemble`: combines the best trials and estimates the score."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 
@@ -12,8 +14,9 @@ from harness.console import console, run
 from harness.names import check_folder_name
 
 if TYPE_CHECKING:
-    from harness.ensembles.construction import Construction
-    from harness.ensembles.library import Library
+    from harness.clips.table import ClipTable
+    from harness.ensembles.ensemble import Ensemble
+    from harness.reports.unfolding import Unfolding
 
 app = typer.Typer(add_completion=False, rich_markup_mode="rich")
 
@@ -29,6 +32,7 @@ def main(
     study: o.CombinedStudies = None,
     name: o.EnsembleName = None,
     results: o.Results = o.RESULTS,
+    against: o.Against = None,
     explain: o.Explain = False,
     report: o.WithReport = True,
     as_json: o.Json = False,
@@ -39,48 +43,57 @@ def main(
     Example: python -m harness.ensemble --top 5 --study demo
     """
     out = console(quiet or as_json)
-    for option, values in (("--study", study or ()), ("--name", () if name is None else (name,))):
+    names = {"--study": study or (), "--name": [name] if name is not None else (),
+             "--against": against.split("/", 1) if against is not None else ()}  # fmt: skip
+    for option, values in names.items():
         for value in values:
             check_folder_name(option, value)
-    # Heavy imports follow; help and wrong usage need none of them.
+    # Heavy imports are here, because help and wrong usage do not need them.
+    from harness.ensembles.comparison import compare, other_ensemble
     from harness.ensembles.construction import construct
     from harness.ensembles.files import write_ensemble
     from harness.ensembles.library import load_library, newest_study
     from harness.ensembles.selection import Recipe
-    from harness.ensembles.table import show, show_details
+    from harness.ensembles.table import show, show_comparison, show_details
+    from harness.progress import Steps
 
     recipe = Recipe(method, top, per_family, per_target, seed, groups)
     folders = [results / each for each in study] if study else [newest_study(results)]
     library = load_library(*folders)
-    built = construct(library, recipe, name)
-    written = [str(path) for path in write_ensemble(built.ensemble, library)]
+    with Steps(out) as steps:
+        built = construct(library, recipe, name, steps)
+    # Compared before anything is written, so that an error writes nothing.
+    compared = compare(built, other_ensemble(results, against, recipe)) if against else None
+    paths = write_ensemble(built.ensemble, library)
+    paths += compared.write(paths[0].parent) if compared else []
+    written = [str(path) for path in paths]
     if report:
-        # plotly takes a moment to import.
+        # Imported only here, because plotly is slow to import.
         from harness.reports.evidence import gather
         from harness.reports.page import write_report
 
-        evidence = gather(library.home, ensemble=built.ensemble.name, library=library, built=built)
-        written.append(str(write_report(evidence)))
+        evidence = gather(library.home, ensemble=built.ensemble.name, built=built)
+        written.append(str(write_report(evidence, _unfold)))
     if as_json:
-        print(json.dumps(_values(built, library, explain) | {"written": written}))
+        content = built.to_dict(explain) | {"written": written}
+        print(json.dumps(content | ({"comparison": asdict(compared)} if compared else {})))
         return
     show(out, library, built.ensemble)
     if explain:
         show_details(out, built)
+    if compared:
+        show_comparison(out, compared)
     for path in written:
         out.print(f"Written: {path}", highlight=False, markup=False, soft_wrap=True)
 
 
-def _values(built: "Construction", library: "Library", explain: bool) -> dict[str, Any]:
-    """The ensemble with the reasons for what was left out, and what explains it if wanted."""
-    values = asdict(built.ensemble) | {
-        "refusals": [refusal.reason for refusal in library.refused],
-        "repeats": dict(library.duplicates),
-    }
-    if explain:
-        values["curve"] = asdict(built.curve) if built.curve else None
-        values["correlations"] = built.correlations.tolist()
-    return values
+def _unfold(
+    results: Path, ensemble: "Ensemble", clips: "ClipTable", rows: Sequence[int]
+) -> "list[Unfolding | None]":
+    # Imported only if clips are shown, because it imports torch.
+    from harness.reports.unfolding import unfoldings
+
+    return unfoldings(results, ensemble, clips, rows)
 
 
 if __name__ == "__main__":

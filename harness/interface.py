@@ -143,12 +143,13 @@ def search(
         from harness.reports.evidence import gather
         from harness.reports.page import write_report
         from harness.reports.search_figures import search_drawings
+        from harness.reports.unfolding import unfoldings
         from harness.tuning.closing import closing_lines, confirmed_table
         from harness.tuning.confirmation import confirmed
         from harness.tuning.dashboard import show_figures
 
         evidence = gather(session.folder.path, study=session.study)
-        report = write_report(evidence)
+        report = write_report(evidence, unfoldings)
         show_figures(session.study, {d.key: d.figure for d in search_drawings(evidence)})
         session.backend.seal()
         if rows := confirmed(session.study):

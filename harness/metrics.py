@@ -1,7 +1,7 @@
-"""Correlation scores. The one definition that every part of the harness uses.
+"""Correlation scores, as all parts of the harness use them.
 
-All sums are float64. A score is computed once over all clips of a split, never as a mean over
-batches, and per target, never over the flattened matrix.
+All sums are float64. A score is computed for each target over all clips of a split, not as a mean
+over batches and not over the flattened matrix.
 """
 
 import warnings
@@ -18,14 +18,15 @@ def pcc(y_true: ArrayLike, y_pred: ArrayLike) -> NDArray[np.float64]:
         y_pred: predictions, shape (clips, targets).
 
     Returns:
-        shape (targets,), each in [-1, 1]; NaN where either column is constant (the correlation
-        is then undefined; a `UserWarning` says which columns).
+        shape (targets,), each in [-1, 1]; NaN where a column is constant. The correlation is then
+        undefined, and a `UserWarning` lists the columns.
 
     Raises:
-        ValueError: shapes differ, are not 2-D, hold fewer than two clips, or values are not finite.
+        ValueError: the shapes differ or are not 2-D, there are fewer than two clips, or a value is
+            not finite.
     """
     a, b = _checked(y_true, y_pred)
-    # Scaling to unit range first keeps tiny and huge columns clear of under- and overflow.
+    # Scaling to the unit range first avoids underflow and overflow.
     (a, constant_a), (b, constant_b) = _unit_range(a), _unit_range(b)
     undefined = constant_a | constant_b
     a, b = a - a.mean(axis=0), b - b.mean(axis=0)
@@ -38,10 +39,10 @@ def pcc(y_true: ArrayLike, y_pred: ArrayLike) -> NDArray[np.float64]:
 
 
 def mean_pcc(y_true: ArrayLike, y_pred: ArrayLike) -> float:
-    """Mean over the targets of `pcc`: the score of the Emotional Reaction Intensity task, as the
-    MuSe-2022 and ABAW 5 challenges define it. Shapes and errors as for `pcc`.
+    """Mean of `pcc` over the targets: the score of the Emotional Reaction Intensity task in the
+    MuSe-2022 and ABAW 5 challenges. Shapes and errors are those of `pcc`.
 
-    NaN if any target's correlation is undefined: a target is never silently left out.
+    The result is NaN if the correlation of any target is undefined.
     """
     return float(pcc(y_true, y_pred).mean())
 
@@ -50,7 +51,7 @@ def ccc(y_true: ArrayLike, y_pred: ArrayLike) -> NDArray[np.float64]:
     """Concordance correlation coefficient per target (Lin, 1989), with the divisor n throughout.
 
     2 cov(a, b) / (var a + var b + (mean a - mean b)^2); NaN only where both columns are the
-    same constant. Shapes and errors as for `pcc`.
+    same constant. Shapes and errors are those of `pcc`.
     """
     a, b = _checked(y_true, y_pred)
     mean_a, mean_b = a.mean(axis=0), b.mean(axis=0)
@@ -60,17 +61,14 @@ def ccc(y_true: ArrayLike, y_pred: ArrayLike) -> NDArray[np.float64]:
         return np.where(spread > 0, 2 * covariance / spread, np.nan)
 
 
-def mean_ccc(y_true: ArrayLike, y_pred: ArrayLike) -> float:
-    """Mean over the targets of `ccc`."""
-    return float(ccc(y_true, y_pred).mean())
-
-
 def _checked(
     y_true: ArrayLike, y_pred: ArrayLike
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     a, b = np.asarray(y_true, dtype=np.float64), np.asarray(y_pred, dtype=np.float64)
     if a.shape != b.shape or a.ndim != 2:
-        raise ValueError(f"expected two (clips, targets) arrays alike, got {a.shape} and {b.shape}")
+        raise ValueError(
+            f"expected two arrays of one shape (clips, targets), got {a.shape} and {b.shape}"
+        )
     if a.shape[0] < 2:
         raise ValueError(f"a correlation needs at least 2 clips, got {a.shape[0]}")
     for name, values in (("y_true", a), ("y_pred", b)):
@@ -82,7 +80,7 @@ def _checked(
 
 def _unit_range(x: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     low, high = x.min(axis=0), x.max(axis=0)
-    # Values that differ by rounding alone carry no correlation.
+    # A range of rounding size has no correlation.
     constant = (high - low) <= 1e-12 * np.maximum(np.abs(low), np.abs(high))
     return (x - low) / np.where(constant, 1.0, high - low), constant
 

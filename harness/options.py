@@ -232,6 +232,15 @@ Groups = Annotated[
         "data has a group column.",
     ),
 ]
+Against = Annotated[
+    str | None,
+    _ensemble(
+        "--against",
+        metavar="STUDY[/ENSEMBLE]",
+        help="Also compare with this ensemble on the same clips; without /ENSEMBLE, with one of "
+        "that study built by the same options. Default: no comparison.",
+    ),
+]
 EnsembleSeed = Annotated[
     int,
     _ensemble("--seed", metavar="N", min=0, help="Random seed of folds, bootstrap and bagging."),

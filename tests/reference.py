@@ -19,6 +19,7 @@ from harness.predictions import read_clips
 from harness.reports import tables
 from harness.reports.evidence import Evidence, gather
 from harness.reports.page import write_report
+from harness.reports.unfolding import unfoldings
 from tests.browser import Browser, started
 
 REFERENCE = Path(__file__).parent.parent / "results" / "reference"
@@ -58,7 +59,7 @@ def write_reference(evidence: Evidence, out: Path) -> list[Path]:
         # A csv may be read without the page around it.
         write_text(path, frame.assign(data="SYNTHETIC demo clips").to_csv(index=False))
         written.append(path)
-    page = write_report(evidence).resolve().as_uri()
+    page = write_report(evidence, unfoldings).resolve().as_uri()
     for browser in started(out):
         browser.open(page, width=1080, drawn=DRAWN)
         written += [_small(browser, "report", None), _small(browser, "report-whole", 0)]

@@ -1,5 +1,5 @@
-"""Libraries of trials whose true scores are known: everything is normal, so that the PCC of any
-weighted average on the whole population follows from a formula."""
+"""Libraries of trials of known true scores: all values are normally distributed, so that a formula
+gives the population PCC of any weighted average."""
 
 from dataclasses import dataclass
 
@@ -11,10 +11,14 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Population:
-    """Trials as sums of truth, an error that all share, one of their family, and their own.
+    """Trials as sums of the truth, an error that all trials share, one of their family and their
+    own.
 
-    signal: (trials,) weight of the truth; family: (trials,). clips in groups of `group` share
-    half of the variance of truth and errors, as clips of a person do.
+    signal: (trials,) weight of the truth.
+    family: (trials,) family numbers from 0.
+    shared, of_family, own: standard deviations of the errors.
+    group: clips per person; the clips of a person share half of the variance of truth and errors.
+    targets: number of targets.
     """
 
     signal: Floats
@@ -39,7 +43,7 @@ class Population:
         return predictions.astype(np.float32), y.T.astype(np.float32)
 
     def pcc(self, factors: Floats) -> Floats:
-        """(targets,) PCC in the population of averages of the trials, factors (targets, trials)."""
+        """(targets,) population PCC of the averages with these factors (targets, trials)."""
         covariance = factors @ self.signal
         families = np.eye(int(self.family.max()) + 1)[self.family]
         error = (
@@ -50,7 +54,7 @@ class Population:
         return np.asarray(covariance / np.sqrt(covariance**2 + error))
 
     def groups(self, clips: int) -> NDArray[np.intp]:
-        """(clips,) the person of each."""
+        """(clips,) the person of each clip."""
         return np.arange(clips) // self.group
 
     def _noise(self, rng: np.random.Generator, shape: tuple[int, ...], clips: int) -> Floats:
@@ -63,7 +67,7 @@ class Population:
 
 
 def families(trials: int = 40) -> Population:
-    """Four families of unlike quality, trials of unlike quality within them."""
+    """Four families of different quality, with trials of different quality."""
     rng = np.random.default_rng(1)
     family = np.arange(trials) % 4
     signal = np.array([0.5, 0.45, 0.4, 0.3])[family] + 0.05 * rng.standard_normal(trials)
@@ -71,12 +75,12 @@ def families(trials: int = 40) -> Population:
 
 
 def near_equal(trials: int = 40) -> Population:
-    """One family, all trials equally good: every choice among them is chance."""
+    """One family of equally good trials: every selection is chance."""
     signal = np.full(trials, 0.45)
     return Population(signal, np.zeros(trials, np.intp), shared=0.5, of_family=0.0, own=0.8)
 
 
 def persons(trials: int = 40) -> Population:
-    """As `families`, with clips of the same person, four each, erring alike."""
+    """Like `families`, with four clips per person, whose errors are correlated."""
     base = families(trials)
     return Population(base.signal, base.family, group=4)

@@ -1,5 +1,7 @@
 """Small studies on disk, made through the real writers."""
 
+import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -34,7 +36,7 @@ def make_predictions(index: Dataset, seed: int) -> dict[str, NDArray[np.float32]
     rng = np.random.default_rng(seed)
     predictions = {}
     for split in ("val", "test"):
-        truth = np.nan_to_num(index.targets[index.rows(split)], nan=0.5)
+        truth = np.nan_to_num(index.ratings[index.rows(split)], nan=0.5)
         noise = (0.3 + 0.1 * seed) * rng.standard_normal(truth.shape)
         predictions[split] = (truth + noise).astype(np.float32)
     return predictions
@@ -52,7 +54,7 @@ def make_info(index: Dataset, number: int, val: NDArray[np.float32]) -> Predicti
         targets=index.target_names,
         early_stop_split="val",
         best_epoch=3,
-        val_pcc=mean_pcc(index.targets[index.rows("val")], val),
+        val_pcc=mean_pcc(index.ratings[index.rows("val")], val),
         created="2026-01-01T00:00:00+00:00",
     )
 
@@ -62,13 +64,42 @@ def write_manifest(folder: Path, **values: object) -> None:
     write_sealed(folder / "study.json", MANIFEST, {"oracle": {}, "empty": [], **values})
 
 
-def make_study(folder: Path, trials: int, index: Dataset | None = None) -> Dataset:
-    """A study folder with so many finished trials."""
+def reordered(index: Dataset, order: NDArray[np.intp]) -> Dataset:
+    """The same clips in another order."""
+    return dataclasses.replace(
+        index,
+        clip_ids=tuple(index.clip_ids[row] for row in order),
+        splits=tuple(index.splits[row] for row in order),
+        targets=index.ratings[order],
+    )
+
+
+def make_study(
+    folder: Path,
+    trials: int,
+    index: Dataset | None = None,
+    *,
+    base: Dataset | None = None,
+    values: Sequence[NDArray[np.float32]] | None = None,
+) -> Dataset:
+    """Writes a study folder with this number of finished trials.
+
+    Args:
+        base: the same clips in another order, in which the predictions are drawn.
+        values: the val predictions of each trial; there is no test then.
+    """
     index = index or make_index()
     write_clips(folder / "clips.parquet", index)
     write_manifest(folder, oracle={"val": 0.9, "test": 0.9})
     for number in range(trials):
-        predictions = make_predictions(index, number)
+        if values is not None:
+            predictions = {"val": values[number]}
+        else:
+            predictions = make_predictions(base or index, number)
+        if base is not None:
+            for split, rows in predictions.items():
+                place = {clip: row for row, clip in enumerate(base.ids(split))}
+                predictions[split] = rows[[place[clip] for clip in index.ids(split)]]
         info = make_info(index, number, predictions["val"])
         path = folder / "predictions" / f"{trial_name(number)}.parquet"
         write_predictions(path, info, index, predictions)

@@ -52,6 +52,12 @@ def test_types_are_shipped(tmp_path: Path) -> None:
     assert (Path(harness.__file__).parent / "py.typed").is_file()
 
 
+def test_a_repr_is_short(study: harness.StudyResults) -> None:
+    assert repr(study) == "StudyResults(s: 4 trials, 20 clips, 3 targets)"
+    for value in (study.matrix, study.library):
+        assert len(repr(value)) < 500
+
+
 def test_no_other_name() -> None:
     with pytest.raises(AttributeError, match="nonsense"):
         harness.nonsense  # noqa: B018 - the access is what is tested

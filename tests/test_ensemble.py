@@ -1,4 +1,4 @@
-"""Ensembles of stored predictions, and the command that makes them."""
+"""Ensembles of stored predictions, and the command that builds them."""
 
 import csv
 import dataclasses
@@ -13,6 +13,7 @@ import pytest
 
 from harness.choices import METHODS
 from harness.dataset import Dataset
+from harness.ensembles.caveats import caveats
 from harness.ensembles.construction import construct
 from harness.ensembles.ensemble import Ensemble, combine, default_name
 from harness.ensembles.files import read_ensemble, write_ensemble
@@ -33,7 +34,7 @@ def average_top(library: Library, k: int, name: str = "e") -> Ensemble:
 
 
 def small_study(folder: Path, trials: int = 8, *, val: int = 40) -> Dataset:
-    """A study with enough clips for folds."""
+    """A study with enough clips for a nested estimate."""
     return make_study(folder, trials, make_index(val=val))
 
 
@@ -47,7 +48,7 @@ def test_an_ensemble_of_one_is_its_member(tmp_path: Path, method: str) -> None:
     assert one.naive == pytest.approx(one.best_single_naive, abs=1e-6)
     number = [trial.id for trial in library.matrix.trials].index(one.best_single)
     own = library.matrix.predictions[:, [number]]
-    # Averages of predictions as they are change no bit of a single one.
+    # Without standardisation, the average of one member is exactly its prediction.
     tolerance = 0 if method == "mean" else 1e-6
     np.testing.assert_allclose(one.combine(own), own[:, 0].T, atol=tolerance)
 
@@ -67,7 +68,7 @@ def test_weights_form_a_simplex(tmp_path: Path, method: str, per_target: bool) -
         assert min(row) >= 0
 
 
-def test_weights_off_the_simplex_are_refused(tmp_path: Path) -> None:
+def test_weights_outside_the_simplex_are_refused(tmp_path: Path) -> None:
     make_study(tmp_path / "s", 2)
     values = vars(average_top(load_library(tmp_path / "s"), 2))
     for weights in [(0.5, 0.6), (1.5, -0.5), (1.0,)]:
@@ -75,7 +76,7 @@ def test_weights_off_the_simplex_are_refused(tmp_path: Path) -> None:
             Ensemble(**(values | {"weights": weights}))
 
 
-def test_the_order_of_members_changes_nothing() -> None:
+def test_the_result_does_not_depend_on_the_order_of_members() -> None:
     predictions = np.random.default_rng(0).random((3, 4, 6)).astype(np.float32)
     weights = np.array([0.1, 0.2, 0.3, 0.4])
     order = np.array([2, 0, 3, 1])
@@ -95,7 +96,7 @@ def test_json_round_trip_is_exact(tmp_path: Path, recipe: Recipe) -> None:
     assert Ensemble.from_dict(json.loads(json.dumps(ensemble.to_dict()))) == ensemble
 
 
-def test_refused_and_repeated_files_are_told(tmp_path: Path) -> None:
+def test_damaged_and_renamed_files_are_refused_with_a_reason(tmp_path: Path) -> None:
     make_study(tmp_path / "s", 3)
     files = sorted((tmp_path / "s" / "predictions").iterdir())
     files[0].write_bytes(b"no parquet")
@@ -104,7 +105,7 @@ def test_refused_and_repeated_files_are_told(tmp_path: Path) -> None:
     assert len(library.matrix) == 2
     reasons = [refusal.reason for refusal in library.refused]
     assert "damaged" in reasons[0]
-    assert "says it is trial 00001" in reasons[1]
+    assert "is the file of trial 00001" in reasons[1]
 
 
 def test_the_written_ensemble_reads_back(tmp_path: Path) -> None:
@@ -124,7 +125,7 @@ def test_the_written_ensemble_reads_back(tmp_path: Path) -> None:
         np.testing.assert_allclose(np.array(cells, float), by_id[clip_id], atol=5e-7)
 
 
-def test_unlabelled_clips_are_predicted_and_never_scored(tmp_path: Path) -> None:
+def test_unrated_clips_are_predicted_and_not_scored(tmp_path: Path) -> None:
     make_study(tmp_path / "s", 2, make_index(labelled_test=False))
     library = load_library(tmp_path / "s")
     ensemble = average_top(library, 2)
@@ -133,7 +134,7 @@ def test_unlabelled_clips_are_predicted_and_never_scored(tmp_path: Path) -> None
     assert "predictions.csv" in names
 
 
-def test_no_test_split_gives_no_submission(tmp_path: Path) -> None:
+def test_a_study_without_a_test_split_has_no_submission(tmp_path: Path) -> None:
     make_study(tmp_path / "s", 2, make_index(test=0))
     library = load_library(tmp_path / "s")
     ensemble = average_top(library, 2)
@@ -149,54 +150,57 @@ def test_the_newest_study_is_found(tmp_path: Path) -> None:
     assert newest_study(tmp_path) == tmp_path / "new"
 
 
-def test_the_command_prints_and_is_repeatable(tmp_path: Path) -> None:
+def test_the_command_prints_its_results_and_is_reproducible(tmp_path: Path) -> None:
     make_study(tmp_path / "s", 6)
     first = command(tmp_path, "--top", "5")
     assert first.returncode == 0, first.stderr
-    for said in ("6 eligible", "Members", "optimistic", "Oracle", "SYNTHETIC", "mean-top5"):
-        assert said in first.stdout
+    for text in ("6 eligible", "Members", "optimistic", "Oracle", "SYNTHETIC", "mean-top5"):
+        assert text in first.stdout
     folder = tmp_path / "s" / "ensembles" / "mean-top5"
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
     assert command(tmp_path, "--top", "5", "--study", "s").returncode == 0
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 
 
-def test_the_command_speaks_json(tmp_path: Path) -> None:
+def test_the_command_prints_json(tmp_path: Path) -> None:
     make_study(tmp_path / "s", 3)
-    told = json.loads(command(tmp_path, "--top", "2", "--json").stdout)
-    assert told["method"] == "mean"
-    assert len(told["members"]) == 2
-    assert told["synthetic"] is True
+    values = json.loads(command(tmp_path, "--top", "2", "--json").stdout)
+    assert values["method"] == "mean"
+    assert len(values["members"]) == 2
+    assert values["synthetic"] is True
 
 
-def test_the_command_says_what_a_score_is_worth(tmp_path: Path) -> None:
+def test_the_command_prints_estimates_and_warnings(tmp_path: Path) -> None:
     index = small_study(tmp_path / "s")
     write_manifest(tmp_path / "s", empty=index.ids("test")[:3])
     done = command(tmp_path, "--method", "greedy", "--explain")
     assert done.returncode == 0, done.stderr
-    for said in (
+    for text in (
         "naive (optimistic)",
         "95 % interval",
         "Effective number of members",
-        "Holm",
+        "Gain over the best single trial",
+        "100 replicates of the selection",
+        "40 rated clips of val",
+        "8 rated clips: scores of fewer than 30 clips are unreliable",
         "probably too narrow",
         "Training stopped by the score on val",
         "3 of 8 test clips have no features",
-        "greedy over",
+        "greedy by ensemble size",
         "Correlations of the members",
     ):
-        assert said in done.stdout, said
+        assert text in done.stdout, text
     assert "Oracle" not in done.stdout
 
 
-def test_json_has_all_estimates(tmp_path: Path) -> None:
+def test_json_contains_all_estimates(tmp_path: Path) -> None:
     small_study(tmp_path / "s")
-    told = json.loads(command(tmp_path, "--method", "auto", "--explain", "--json").stdout)
-    assert set(told["estimate"]["methods"]) == set(METHODS)
-    assert told["method"] in METHODS
-    assert told["estimate"]["folds"] == 10
-    assert len(told["curve"]["nested"]) == len(told["curve"]["naive"])
-    assert len(told["correlations"]) == len(told["members"])
+    values = json.loads(command(tmp_path, "--method", "auto", "--explain", "--json").stdout)
+    assert set(values["estimate"]["methods"]) == set(METHODS)
+    assert values["method"] in METHODS
+    assert values["estimate"]["folds"] == 10
+    assert len(values["curve"]["nested"]) == len(values["curve"]["naive"])
+    assert len(values["correlations"]) == len(values["members"])
 
 
 @pytest.mark.parametrize("arguments", [("--method", "bagged"), ("--method", "ridge")])
@@ -212,18 +216,18 @@ def test_equal_inputs_and_seed_give_equal_files(tmp_path: Path, arguments: tuple
     assert len(found[0]) == 4
 
 
-def test_several_studies_make_one_ensemble(tmp_path: Path) -> None:
+def test_an_ensemble_combines_several_studies(tmp_path: Path) -> None:
     small_study(tmp_path / "a", 3)
     index = small_study(tmp_path / "b", 6)
-    told = json.loads(command(tmp_path, "--study", "b", "--study", "a", "--json").stdout)
-    assert (told["eligible"], told["duplicates"]) == (9, 3)
-    assert all(member.startswith("b/") for member in told["members"])
+    values = json.loads(command(tmp_path, "--study", "b", "--study", "a", "--json").stdout)
+    assert (values["eligible"], values["duplicates"]) == (9, 3)
+    assert all(member.startswith("b/") for member in values["members"])
     folder = tmp_path / "b" / "ensembles" / "mean-top5-with-a"
     info, _ = read_predictions(folder / "predictions.parquet", index, "val")
-    assert info.config["members"] == told["members"]
+    assert info.config["members"] == values["members"]
 
 
-def test_names_of_many_studies_fit_a_file_system(tmp_path: Path) -> None:
+def test_the_name_of_an_ensemble_of_many_studies_is_short_enough(tmp_path: Path) -> None:
     studies = [f"hume-tpe-stride10-seed{number:02d}-cropped" for number in range(9)]
     name = default_name(Recipe(), studies)
     (tmp_path / name).mkdir()
@@ -231,7 +235,7 @@ def test_names_of_many_studies_fit_a_file_system(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", [None, "mine"])
-def test_the_command_that_is_told_makes_it_again(tmp_path: Path, name: str | None) -> None:
+def test_the_printed_command_builds_the_ensemble_again(tmp_path: Path, name: str | None) -> None:
     for study in ("a", "b"):
         small_study(tmp_path / study)
     library = load_library(tmp_path / "a", tmp_path / "b")
@@ -244,7 +248,7 @@ def test_the_command_that_is_told_makes_it_again(tmp_path: Path, name: str | Non
     assert read_ensemble(tmp_path / "a" / "ensembles" / made.name) == made
 
 
-def test_weights_of_the_stored_file_make_the_stored_predictions(tmp_path: Path) -> None:
+def test_stored_weights_reproduce_the_stored_predictions(tmp_path: Path) -> None:
     index = small_study(tmp_path / "s")
     library = load_library(tmp_path / "s")
     ensemble = construct(library, Recipe("greedy", per_target=True), "e").ensemble
@@ -261,8 +265,45 @@ def test_too_few_clips_give_no_estimate(tmp_path: Path) -> None:
     make_study(tmp_path / "s", 3, make_index(val=3))
     library = load_library(tmp_path / "s")
     assert average_top(library, 2).estimate is None
-    with pytest.raises(InputError, match="name a method"):
+    with pytest.raises(InputError, match="choose another --method"):
         construct(library, Recipe("auto"))
+
+
+@pytest.mark.parametrize(
+    ("val", "persons", "warning"),
+    [
+        (29, None, "Val has 29 rated clips"),
+        (30, None, None),
+        (60, 19, "Val has 19 persons"),
+        (60, 20, None),
+    ],
+)
+def test_few_clips_or_persons_give_a_warning(
+    tmp_path: Path, val: int, persons: int | None, warning: str | None
+) -> None:
+    index = make_index(val=val, test=0)
+    if persons:
+        groups = tuple(f"person {row % persons}" for row in range(val))
+        index = dataclasses.replace(index, groups=groups)
+    make_study(tmp_path / "s", 3, index)
+    found = [each for each in caveats(average_top(load_library(tmp_path / "s"), 2))
+             if "unreliable" in each]  # fmt: skip
+    assert len(found) == (warning is not None)
+    assert all(each.startswith(warning or "") for each in found)
+
+
+def test_a_target_that_depends_on_one_clip_has_no_interval(tmp_path: Path) -> None:
+    index = make_index(val=40, test=0)
+    index.ratings[:, 2] = 0.0
+    index.ratings[5, 2] = 1.0
+    make_study(tmp_path / "s", 3, index)
+    ensemble = average_top(load_library(tmp_path / "s"), 2)
+    assert ensemble.estimate is not None
+    assert ensemble.estimate.interval is None
+    assert [each.interval is None for each in ensemble.estimate.targets] == [False, False, True]
+    (warning,) = [each for each in caveats(ensemble) if "No interval" in each]
+    assert "without one of 1 of 40 clips" in warning
+    assert Ensemble.from_dict(json.loads(json.dumps(ensemble.to_dict()))) == ensemble
 
 
 def study_of_persons(folder: Path) -> None:
@@ -278,41 +319,53 @@ def test_persons_are_kept_together(tmp_path: Path) -> None:
     assert estimate.grouped
 
 
-def test_groups_are_a_choice_where_they_are_known(tmp_path: Path) -> None:
+def test_groups_can_be_switched_off(tmp_path: Path) -> None:
     study_of_persons(tmp_path / "known")
     small_study(tmp_path / "unknown")
     line = ("--top", "2", "--study", "known")
-    told = {
+    found = {
         option: json.loads(command(tmp_path, *line, *option, "--json").stdout)["estimate"]
         for option in ((), ("--groups",), ("--no-groups",))
     }
-    assert told[()] == told["--groups",]
-    assert [found["grouped"] for found in told.values()] == [True, True, False]
-    assert told[()]["fold_hash"] != told["--no-groups",]["fold_hash"]
+    assert found[()] == found["--groups",]
+    assert [estimate["grouped"] for estimate in found.values()] == [True, True, False]
+    assert found[()]["fold_hash"] != found["--no-groups",]["fold_hash"]
     assert "independent (--no-groups)" in command(tmp_path, *line, "--no-groups").stdout
     refused = command(tmp_path, "--study", "unknown", "--groups")
     assert refused.returncode == 1
-    assert "does not say whose clips they are; --groups needs a column group" in refused.stderr
+    assert "has no groups; --groups needs a column group" in refused.stderr
 
 
-def test_starting_needs_neither_torch_nor_ray() -> None:
+def test_the_command_starts_without_torch_and_ray() -> None:
     code = "import sys, harness.ensemble; print({'torch', 'ray', 'optuna'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
+
+
+def test_ensemble_and_report_import_no_torch_if_no_clips_are_shown(tmp_path: Path) -> None:
+    make_study(tmp_path / "s", 3)
+    arguments = ["--top", "2", "--quiet", "--results", str(tmp_path)]
+    code = (
+        "import sys; from harness.ensemble import app; "
+        f"app({arguments}, standalone_mode=False); print({{'torch', 'ray'}} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
+    assert (tmp_path / "s" / "report.html").is_file()
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (("--top", "9"), "only 3 eligible trials"),
-        (("--top", "0"), "at least 1 member"),
-        (("--study", "s", "--study", "s"), "named twice"),
+        (("--top", "0"), "must be at least 1"),
+        (("--study", "s", "--study", "s"), "is given twice"),
         (("--study", "none"), "no such study"),
         (("--study", "../s"), "expected a plain folder name"),
         (("--name", "a/b"), "expected a plain folder name"),
     ],
 )
-def test_mistakes_are_one_line_and_leave_nothing(
+def test_errors_are_one_line_and_write_no_files(
     tmp_path: Path, arguments: tuple[str, ...], message: str
 ) -> None:
     make_study(tmp_path / "s", 3)

@@ -1,31 +1,38 @@
-"""Estimates: what they promise, on libraries whose true scores are known."""
+"""Bias and coverage of the estimates, on libraries of known true scores."""
 
 from dataclasses import dataclass
 
 import numpy as np
 import pytest
+from scipy import stats
 
-from harness.ensembles.bootstrap import holm, interval, replicates, two_sided
-from harness.ensembles.estimate import Chooser, assign_folds, curve, estimate, group_numbers
+from harness.ensembles.estimate import Chooser, assign_folds, curve, estimate
+from harness.ensembles.gain import resample_selection
+from harness.ensembles.intervals import FEW_GROUPS, Interval, Resamples, resample
 from harness.ensembles.methods import METHODS
 from harness.ensembles.methods.bagged import Bagged
 from harness.ensembles.methods.greedy import Greedy
 from harness.ensembles.moments import Moments
 from harness.ensembles.selection import Recipe
 from harness.metrics import pcc
+from tests.benchmarks.estimates import outcome, summary
 from tests.simulations import Population, families, near_equal, persons
 
 SCENARIOS = {"families": families, "near-equal": near_equal, "persons": persons}
-# Noise of mean PCC falls with clips; persons bring fewer independent ones.
+# With persons, fewer clips are independent.
 CLIPS = {"families": 600, "near-equal": 600, "persons": 1200}
-# The largest bias that the nested estimate may have.
+# Largest accepted bias of the nested estimate.
 BIAS = 0.003
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """(repetitions, methods): score less true score, naive and nested; whether the interval covers
-    the true score; width of the interval."""
+    """The results of a simulation, (repetitions, methods) each.
+
+    naive, nested: score minus true score.
+    covered: the interval contains the true score.
+    width: of the interval.
+    """
 
     naive: np.ndarray
     nested: np.ndarray
@@ -46,7 +53,7 @@ class ShortBagged(Bagged):
 
 @pytest.fixture
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Fewer picks and bags, for time."""
+    """Fewer picks and bags, to save time."""
     monkeypatch.setitem(METHODS, "greedy", ShortGreedy)
     monkeypatch.setitem(METHODS, "bagged", ShortBagged)
 
@@ -69,10 +76,10 @@ def simulate(
     per_target: bool = False,
     grouped: bool = True,
 ) -> Outcome:
-    """Draws libraries anew; score and truth are of what is chosen from each.
+    """Draws libraries, and compares the scores of the selected ensembles with their true scores.
 
-    The mean over all trials of sample score less true score is subtracted from both errors: it is
-    0 on average and the same luck of the draw, so that fewer repetitions show a bias.
+    The mean over all trials of sample score minus true score is subtracted from both errors. It is
+    0 on average and has most of the sampling noise, so that fewer repetitions show a bias.
     """
     trials = len(population.signal)
     ones = np.repeat(np.eye(trials)[:, None], population.targets, axis=1)
@@ -95,8 +102,9 @@ def simulate(
             naive.append(pcc(moments.truth.T, combined.T).mean())
             pooled.append(chooser.out_of_fold(method))
         nested = [pcc(moments.truth.T, model.T).mean() for model in pooled]
-        drawn = replicates(moments.truth, np.stack(pooled), groups[moments.order], 400, seed)
-        low, high = np.quantile(drawn.mean(axis=2), [0.025, 0.975], axis=0)
+        drawn = resample(moments.truth, np.stack(pooled), groups[moments.order], seed, 400)
+        found = [drawn.score(model) for model in range(len(pooled))]
+        low, high = np.array([(each.low, each.high) for each in found if each is not None]).T
         covered = (low <= np.array(true)) & (np.array(true) <= high)
         errors = [np.array(score) - true - luck for score in (naive, nested)]
         rows.append((*errors, covered, high - low))
@@ -123,6 +131,23 @@ def test_intervals_cover_and_nested_is_unbiased(scenario: str) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("persons_or_clips", [(4, 80), (10, 200), (None, 30)])
+def test_the_jackknife_covers_with_few_groups(persons_or_clips: tuple[int | None, int]) -> None:
+    found = [outcome("score", "families", *persons_or_clips, seed) for seed in range(100)]
+    # .95 minus three standard errors of 100 repetitions.
+    assert summary(found)["selection"]["coverage"] >= 0.885
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scenario", ["families", "near-equal"])
+def test_the_interval_of_the_gain_covers(scenario: str) -> None:
+    found = summary([outcome("gain", scenario, None, 200, seed) for seed in range(60)])
+    assert found["selection"]["coverage"] >= 0.9
+    assert found["fixed"]["coverage"] < found["selection"]["coverage"]
+    assert found["selection"]["deviation"] < found["fixed"]["deviation"]
+
+
+@pytest.mark.slow
 @pytest.mark.usefixtures("short")
 def test_auto_is_nested_in_itself() -> None:
     covered = []
@@ -131,13 +156,13 @@ def test_auto_is_nested_in_itself() -> None:
         assert abs(found.nested.mean()) < BIAS, scenario
         assert (found.naive - found.nested).mean() > BIAS, scenario
         covered.append(found.covered)
-    # Together, since an interval of auto costs ten times as much as one of the others.
+    # All scenarios together, because an interval of auto takes ten times as long.
     assert 0.9 <= np.mean(covered) <= 0.99
 
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("short")
-def test_weights_per_target_flatter_only_the_naive_score() -> None:
+def test_weights_per_target_raise_only_the_naive_score() -> None:
     shared = simulate(near_equal(), 600, 40, tuple(METHODS))
     own = simulate(near_equal(), 600, 40, tuple(METHODS), per_target=True)
     assert (np.abs(own.nested.mean(axis=0)) < BIAS).all()
@@ -147,54 +172,105 @@ def test_weights_per_target_flatter_only_the_naive_score() -> None:
 def test_without_persons_intervals_are_too_narrow() -> None:
     grouped = simulate(persons(), 600, 10, ("mean",))
     alone = simulate(persons(), 600, 10, ("mean",), grouped=False)
-    # Half of all variance is a person's: four clips of one are worth less than four.
+    # Half of all variance is between persons, so four clips of a person carry less information.
     assert grouped.width.mean() > 1.15 * alone.width.mean()
 
 
-def test_replicates_are_those_of_the_drawn_clips() -> None:
+def test_a_replicate_is_the_pcc_of_the_drawn_clips() -> None:
     population = persons()
     predictions, truth = population.draw(40, np.random.default_rng(0))
     models = predictions[:, :2].transpose(1, 0, 2).astype(np.float64)
     groups = population.groups(40)
-    found = replicates(truth.T.astype(np.float64), models, groups, 5, seed=3)
+    found = resample(truth.T.astype(np.float64), models, groups, 3, 5, jackknife=False)
     drawn = np.random.default_rng(3).integers(0, 10, (5, 10))
-    for row, numbers in zip(found, drawn, strict=True):
+    for row, numbers in zip(found.values, drawn, strict=True):
         clips = np.concatenate([np.flatnonzero(groups == number) for number in numbers])
         for model, scores in zip(models, row, strict=True):
             np.testing.assert_allclose(scores, pcc(truth[clips], model[:, clips].T), atol=1e-9)
 
 
-def test_replicates_follow_their_seed_and_not_their_number() -> None:
+def test_replicates_depend_on_the_seed() -> None:
     rng = np.random.default_rng(0)
     truth, models = rng.random((2, 30)), rng.random((1, 2, 30))
-    first = replicates(truth, models, np.arange(30), 300, 0)
-    np.testing.assert_array_equal(replicates(truth, models, np.arange(30), 300, 0), first)
-    assert (replicates(truth, models, np.arange(30), 300, 1) != first).any()
+
+    def values(seed: int) -> np.ndarray:
+        return resample(truth, models, np.arange(30), seed, 300, jackknife=False).values
+
+    np.testing.assert_array_equal(values(0), values(0))
+    assert (values(0) != values(1)).any()
 
 
-def test_holm_by_hand() -> None:
-    np.testing.assert_allclose(holm(np.array([0.01, 0.04, 0.03])), [0.03, 0.06, 0.06])
-    np.testing.assert_allclose(holm(np.array([0.5, 0.9])), [1.0, 1.0])
+def test_a_jackknife_resample_is_the_pcc_without_one_group() -> None:
+    population = persons()
+    predictions, truth = population.draw(40, np.random.default_rng(0))
+    groups = population.groups(40)
+    models = predictions[:, :2].transpose(1, 0, 2).astype(np.float64)
+    found = resample(truth.T.astype(np.float64), models, groups, seed=0)
+    assert found.jackknife
+    for group, row in enumerate(found.values):
+        rest = groups != group
+        for model, scores in zip(models, row, strict=True):
+            np.testing.assert_allclose(scores, pcc(truth[rest], model[:, rest].T), atol=1e-9)
 
 
-def test_p_is_two_sided_and_never_zero() -> None:
-    assert two_sided(np.full(999, 0.1)) == pytest.approx(2 / 1000)
-    assert two_sided(np.linspace(-1, 1, 999)) == 1.0
-    assert interval(np.linspace(0, 1, 1001)).low == pytest.approx(0.025)
+def test_the_jackknife_interval_of_a_mean_is_that_of_student() -> None:
+    """The jackknife of a mean is exact: mean +- t(n - 1) x standard error (scipy.stats)."""
+    x = np.random.default_rng(0).normal(0.3, 0.1, 12)
+    without = (x.sum() - x) / 11
+    found = Resamples(np.array([[x.mean()]]), without[:, None, None], jackknife=True).score(0)
+    assert found is not None
+    expected = stats.t.interval(0.95, 11, x.mean(), stats.sem(x))
+    np.testing.assert_allclose((found.low, found.high), expected)
 
 
-def test_folds_keep_persons_whole_and_balance_clips() -> None:
+def test_the_jackknife_is_used_for_few_groups() -> None:
+    rng = np.random.default_rng(0)
+    truth, models = rng.random((2, 300)), rng.random((1, 2, 300))
+    for groups, jackknife in ((FEW_GROUPS, True), (FEW_GROUPS + 1, False)):
+        found = resample(truth, models, np.arange(300) % groups, 0, 50)
+        assert found.jackknife == jackknife
+
+
+def test_undefined_replicates_are_skipped_and_counted() -> None:
+    """Of 40 clips, one has a rating other than 0: about 36 % of the replicates lack it."""
+    truth = np.zeros((1, 40))
+    truth[0, 7] = 1.0
+    models = np.random.default_rng(0).random((1, 1, 40))
+    found = resample(truth, models, np.arange(40), 0, 1000, jackknife=False)
+    undefined = np.isnan(found.values[:, 0, 0])
+    assert found.undefined == undefined.sum()
+    assert 300 < found.undefined < 430
+    interval = found.score(0)
+    assert interval is not None
+    assert interval.low == pytest.approx(np.quantile(found.values[~undefined, 0, 0], 0.025))
+    assert resample(truth, models, np.arange(40), 0).score(0) is None, "undefined without clip 7"
+
+
+def test_three_groups_have_no_interval() -> None:
+    rng = np.random.default_rng(0)
+    truth, models = rng.random((2, 30)), rng.random((2, 2, 30))
+    for groups in (3, 4):
+        found = resample(truth, models, np.arange(30) % groups, 0)
+        assert (found.score(0) is None) == (found.difference() is None) == (groups < 4)
+
+
+def test_an_interval_of_a_score_is_within_one() -> None:
+    resamples = Resamples(np.array([[0.5]]), np.array([[[0.9]], [[0.1]], [[0.4]], [[0.6]]]), True)
+    assert resamples.score(0) == Interval(-1.0, 1.0)
+
+
+def test_folds_keep_persons_together_and_balance_clips() -> None:
     persons_of = np.random.default_rng(0).integers(0, 60, 500)
-    groups = group_numbers([f"person {number}" for number in persons_of], 500)
+    groups = np.unique(persons_of, return_inverse=True)[1]
     folds = assign_folds(groups, seed=1)
     assert all(len(set(folds[groups == group])) == 1 for group in set(groups))
     assert np.ptp(np.bincount(folds)) <= np.bincount(groups).max()
     np.testing.assert_array_equal(assign_folds(groups, seed=1), folds)
     assert (assign_folds(groups, seed=2) != folds).any()
-    assert sorted(set(assign_folds(np.arange(6), 0))) == list(range(6)), "a clip each"
+    assert sorted(set(assign_folds(np.arange(6), 0))) == list(range(6)), "one clip per fold"
 
 
-def test_held_out_clips_say_nothing_about_the_choice() -> None:
+def test_a_choice_does_not_depend_on_held_out_clips() -> None:
     population = families(12)
     predictions, truth = population.draw(100, np.random.default_rng(0))
     folds = np.arange(100) % 5
@@ -207,19 +283,60 @@ def test_held_out_clips_say_nothing_about_the_choice() -> None:
     np.testing.assert_allclose(here.weights, there.weights, atol=1e-6)
 
 
-def test_an_ensemble_of_the_best_trial_gains_nothing() -> None:
+def test_an_ensemble_of_the_best_trial_has_no_gain() -> None:
     chooser, groups = chooser_of(families(), 200, 0, Recipe("mean", top=1))
     names = ("a", "b", "c", "d")
-    found = estimate(chooser, names, groups, grouped=False, hashed="", count=500)
+    selections = resample_selection(chooser.moments, chooser.recipe, "mean", chooser.families)
+    found = estimate(chooser, names, groups, selections, grouped=False, hashed="", count=500)
     assert found.nested == pytest.approx(found.single)
-    assert found.gain.low == found.gain.high == 0
-    assert found.p == 1
-    assert all(target.p == 1 for target in found.targets)
+    for gain in (found.gain, *(target.gain for target in found.targets)):
+        assert gain is not None
+        assert gain.value == pytest.approx(0, abs=1e-9)
+        assert gain.interval.low == pytest.approx(0, abs=1e-9)
+        assert gain.interval.high == pytest.approx(0, abs=1e-9)
+    assert found.interval is not None
     assert found.interval.low < found.nested < found.interval.high
 
 
+def test_a_replicate_is_the_gain_of_what_its_blocks_select() -> None:
+    population, blocks = families(6), 10
+    predictions, truth = population.draw(100, np.random.default_rng(0))
+    block_of = np.arange(100) % blocks
+    moments = Moments(predictions, truth, block_of)
+    found = resample_selection(moments, Recipe("mean", top=2), "mean", [""] * 6)
+    for drawn, scores in list(zip(found.counts, found.held_out, strict=True))[:5]:
+        rows = np.concatenate(
+            [np.flatnonzero(block_of == b) for b in np.repeat(np.arange(blocks), drawn.astype(int))]
+        )
+        ranking = [
+            pcc(truth[rows], trial[:, rows].T).mean() for trial in predictions.swapaxes(0, 1)
+        ]
+        best, second = np.argsort(ranking)[::-1][:2]
+        held = drawn[block_of] == 0
+        ensemble = (predictions[:, best] + predictions[:, second])[:, held].T
+        single = predictions[:, best][:, held].T
+        expected = [pcc(truth[held], model) for model in (ensemble, single)]
+        np.testing.assert_allclose(scores, expected, atol=1e-5)
+
+
+def test_undefined_replicates_of_the_gain_are_skipped_and_counted() -> None:
+    """The ratings of a target differ on one or four of 40 clips."""
+    predictions, _ = families(6).draw(40, np.random.default_rng(0))
+    for rated, defined in ((1, False), (4, True)):
+        truth = np.zeros((40, 4), np.float32)
+        truth[:rated] = 1.0
+        moments = Moments(predictions, truth, np.arange(40))
+        found = resample_selection(moments, Recipe("mean", top=2), "mean", [""] * 6)
+        undefined = int(np.isnan(found.held_out).any(axis=(1, 2)).sum())
+        assert undefined > 0
+        gain = found.gain()
+        assert (gain is not None) == defined
+        if gain is not None:
+            assert (gain.undefined, gain.replicates) == (undefined, 500)
+
+
 @pytest.mark.parametrize("method", ["mean", "zscore", "greedy"])
-def test_the_curve_ends_at_the_ensemble(method: str) -> None:
+def test_the_curve_contains_the_score_of_the_ensemble(method: str) -> None:
     chooser, _ = chooser_of(families(10), 200, 0, Recipe(method, top=4))
     found = curve(chooser, method)
     assert len(found.naive) == len(found.nested) == (50 if method == "greedy" else 10)

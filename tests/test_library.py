@@ -1,4 +1,4 @@
-"""Reading trials: what does not fit is refused by name, studies are aligned by clip id."""
+"""Reading of trials: bad files are refused with a reason, studies are aligned by clip id."""
 
 import dataclasses
 from pathlib import Path
@@ -14,13 +14,20 @@ from harness.ensembles.library import load_library, load_members
 from harness.ensembles.selection import Recipe
 from harness.errors import InputError
 from harness.predictions import PredictionInfo, trial_name, write_predictions
-from tests.studies import make_index, make_info, make_predictions, make_study, write_manifest
+from tests.studies import (
+    make_index,
+    make_info,
+    make_predictions,
+    make_study,
+    reordered,
+    write_manifest,
+)
 
 
 def write_trial(
     folder: Path, index: Dataset, number: int, values: np.ndarray | None = None, **changes: object
 ) -> Path:
-    """One more trial, of these val predictions where they are given."""
+    """Writes one more trial, with these val predictions if given."""
     predictions = make_predictions(index, number)
     info = make_info(index, number, predictions["val"])
     if values is not None:
@@ -32,7 +39,7 @@ def write_trial(
 
 
 def damage(kind: str, folder: Path, index: Dataset) -> Path:
-    """Writes trial 7 as no search would."""
+    """Writes a damaged prediction file as trial 7."""
     val = make_predictions(index, 7)["val"]
     if kind == "a permuted row":
         val[[0, 1]] = val[[1, 0]]
@@ -52,7 +59,7 @@ def damage(kind: str, folder: Path, index: Dataset) -> Path:
     elif kind == "a flipped bit":
         content = bytearray(path.read_bytes())
         column = pq.ParquetFile(path).metadata.row_group(0).column(3)
-        # The last byte of a page: most bytes of so small a file carry no value.
+        # The last byte of a page: most other bytes of such a small file are not values.
         content[column.data_page_offset + column.total_compressed_size - 1] ^= 1
         path.write_bytes(content)
     return path
@@ -70,7 +77,7 @@ DAMAGES = {
 
 
 @pytest.mark.parametrize("kind", DAMAGES)
-def test_what_does_not_fit_is_refused_by_name(
+def test_a_damaged_file_is_refused_with_its_path(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
     index = make_study(tmp_path / "s", 3)
@@ -84,7 +91,7 @@ def test_what_does_not_fit_is_refused_by_name(
     assert library.eligible == 3
 
 
-def test_refused_trials_leave_the_others_in_their_places(tmp_path: Path) -> None:
+def test_refused_trials_do_not_shift_the_others(tmp_path: Path) -> None:
     index = make_study(tmp_path / "s", 6)
     for number in (0, 3):
         (tmp_path / "s" / "predictions" / f"{trial_name(number)}.parquet").write_bytes(b"no")
@@ -95,7 +102,7 @@ def test_refused_trials_leave_the_others_in_their_places(tmp_path: Path) -> None
         np.testing.assert_array_equal(matrix.predictions[:, place], expected)
 
 
-def test_repeated_trials_are_told_and_not_chosen(tmp_path: Path) -> None:
+def test_duplicate_trials_are_listed_and_not_selected(tmp_path: Path) -> None:
     index = make_study(tmp_path / "s", 3)
     values = make_predictions(index, 1)["val"]
     score = make_info(index, 1, values).val_pcc
@@ -110,12 +117,7 @@ def test_repeated_trials_are_told_and_not_chosen(tmp_path: Path) -> None:
 def test_studies_of_the_same_clips_are_aligned_by_id(tmp_path: Path) -> None:
     index = make_study(tmp_path / "a", 3)
     order = np.random.default_rng(5).permutation(len(index.clip_ids))
-    turned = dataclasses.replace(
-        index,
-        clip_ids=tuple(index.clip_ids[row] for row in order),
-        splits=tuple(index.splits[row] for row in order),
-        targets=index.targets[order],
-    )
+    turned = reordered(index, order)
     make_study(tmp_path / "b", 0, turned)
     place = {clip: row for row, clip in enumerate(index.ids("val"))}
     rows = [place[clip] for clip in turned.ids("val")]
@@ -124,7 +126,7 @@ def test_studies_of_the_same_clips_are_aligned_by_id(tmp_path: Path) -> None:
     write_trial(tmp_path / "b", turned, 0, values, val_pcc=score)
     write_trial(tmp_path / "b", turned, 5)
     library = load_library(tmp_path / "a", tmp_path / "b")
-    # The same predictions in another order of rows are the same predictions.
+    # Equal predictions in another row order are duplicates.
     assert library.duplicates == (("b/00000", "a/00001"),)
     ids = [trial.id for trial in library.matrix.trials]
     assert ids == ["a/00000", "a/00001", "a/00002", "b/00005"]
@@ -138,33 +140,36 @@ def test_studies_of_the_same_clips_are_aligned_by_id(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"clip_ids": ("[77777]", *make_index().clip_ids[1:])}, r"other clips than a, \[00000\]"),
+        (
+            {"clip_ids": ("[77777]", *make_index().clip_ids[1:])},
+            r"other clips than a, for example \[00000\]",
+        ),
         ({"target_names": ("Joy", "Awe", "Fear-of-Tests")}, "a has Joy, Fear-of-Tests, Awe"),
         ({"targets": make_index().targets + np.float32(0.1)}, r"clip \[\d+\], Joy is"),
     ],
 )
-def test_studies_of_other_data_are_refused(tmp_path: Path, change: dict, message: str) -> None:
+def test_studies_of_different_data_are_refused(tmp_path: Path, change: dict, message: str) -> None:
     index = make_study(tmp_path / "a", 2)
     make_study(tmp_path / "b", 2, dataclasses.replace(index, **change))
     with pytest.raises(InputError, match=message):
         load_library(tmp_path / "a", tmp_path / "b")
 
 
-def test_a_study_named_twice_is_refused(tmp_path: Path) -> None:
+def test_a_study_given_twice_is_refused(tmp_path: Path) -> None:
     make_study(tmp_path / "a", 2)
-    with pytest.raises(InputError, match="named twice"):
+    with pytest.raises(InputError, match="is given twice"):
         load_library(tmp_path / "a", tmp_path / "a")
 
 
-def test_two_studies_of_one_name_are_refused(tmp_path: Path) -> None:
+def test_two_studies_of_the_same_name_are_refused(tmp_path: Path) -> None:
     """Their trials would have the same ids."""
     for home in "xy":
         make_study(tmp_path / home / "demo", 2)
-    with pytest.raises(InputError, match="rename the folder of one"):
+    with pytest.raises(InputError, match="rename one of the folders"):
         load_library(tmp_path / "x" / "demo", tmp_path / "y" / "demo")
 
 
-def test_families_are_told_apart_by_what_the_paper_compares(tmp_path: Path) -> None:
+def test_a_family_is_defined_by_the_hyperparameters_that_the_paper_compares(tmp_path: Path) -> None:
     index = make_study(tmp_path / "s", 0)
     base = {"loss": "ccc", "reduction": "flat", "stride": 30, "sequence": "full", "layers": 2}
     for number, config in enumerate([base, base | {"seed": 5}, base | {"stride": 15}]):

@@ -49,7 +49,7 @@ def test_a_round_trip_is_exact(file: Path, index: Dataset, split: str) -> None:
 
 
 def test_clips_round_trip_is_exact(tmp_path: Path, index: Dataset) -> None:
-    index.targets[2] = np.nan
+    index.ratings[2] = np.nan
     for variant in (index, dataclasses.replace(index, groups=index.clip_ids, synthetic=False)):
         write_clips(tmp_path / "clips.parquet", variant)
         back = read_clips(tmp_path / "clips.parquet")
@@ -89,7 +89,7 @@ def test_another_order_is_refused(file: Path, index: Dataset) -> None:
         index,
         clip_ids=index.clip_ids[::-1],
         splits=index.splits[::-1],
-        targets=index.targets[::-1],
+        targets=index.ratings[::-1],
     )
     refused(file, turned, "another order")
 

@@ -1,8 +1,10 @@
-"""The report: whole without a network, drawn by a real browser without an error."""
+"""The report: complete without a network, drawn by a real browser without an error."""
 
 import dataclasses
+import html
 import json
 import re
+import shlex
 import shutil
 from itertools import combinations
 from pathlib import Path
@@ -17,6 +19,8 @@ from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.keys import Keys
 from skimage.color import rgb2lab
 
+from harness.clips.table import EMOTIONS
+from harness.dataset import Dataset
 from harness.ensembles.construction import construct
 from harness.ensembles.files import write_ensemble
 from harness.ensembles.library import load_library
@@ -29,6 +33,7 @@ from harness.reports.evidence import gather
 from harness.reports.frames import strips
 from harness.reports.page import write_report
 from harness.reports.tables import leaderboard
+from harness.reports.unfolding import unfoldings
 from tests.browser import Browser
 from tests.commands import command
 from tests.conftest import Searched
@@ -36,7 +41,7 @@ from tests.studies import make_index, make_study, write_manifest
 
 
 def log(folder: Path, *states: TrialState) -> None:
-    """A study's log with a trial of each state, their values their numbers."""
+    """Writes a storage with one trial of each state; values follow the trial numbers."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     storage = JournalStorage(JournalFileBackend(str(folder / "study.log")))
     study = optuna.create_study(storage=storage, study_name=folder.name, direction="maximize")
@@ -60,7 +65,7 @@ def log(folder: Path, *states: TrialState) -> None:
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Six complete trials, two pruned ones, an ensemble; test is unlabelled."""
+    """Six complete trials, two pruned ones, an ensemble; test is unrated."""
     folder = tmp_path_factory.mktemp("results") / "s"
     make_study(folder, 6, make_index(40, 10, labelled_test=False))
     log(folder, *[TrialState.COMPLETE] * 6, *[TrialState.PRUNED] * 2)
@@ -70,24 +75,23 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def page(folder: Path) -> str:
-    """The report's text without plotly's own script."""
-    text = write_report(gather(folder)).read_text(encoding="utf-8")
+    """The report without the script of plotly."""
+    text = write_report(gather(folder), unfoldings).read_text(encoding="utf-8")
     return re.sub(r"<script>.{100000,}?</script>", "", text, flags=re.DOTALL)
 
 
-def test_all_parts_are_there(study: Path) -> None:
+def test_the_report_has_all_sections(study: Path) -> None:
     text = page(study)
-    for part in ("Leaderboard", "Best so far", "Learning curves", "nested", "Joy", "How alike"):
+    for part in ("Leaderboard", "Best score", "Learning curves", "nested", "Joy", "Correlations"):
         assert part in text
     assert "SYNTHETIC" in text
-    assert "MTL-DAN + LSTM, as published" not in text, "other targets have no published scores"
 
 
-def test_nothing_is_fetched(study: Path) -> None:
+def test_the_report_loads_nothing_from_a_network(study: Path) -> None:
     assert not re.search(r'(src|href)="(?!data:|#)', page(study))
 
 
-def test_every_figure_has_words_and_numbers(study: Path) -> None:
+def test_every_figure_has_a_text_alternative_and_numbers(study: Path) -> None:
     text = page(study)
     figures = re.findall(r"<figure>.*?</figure>", text, flags=re.DOTALL)
     assert len(figures) >= 9
@@ -96,7 +100,7 @@ def test_every_figure_has_words_and_numbers(study: Path) -> None:
         assert "<td>" in figure
 
 
-def test_names_of_targets_are_text(tmp_path: Path) -> None:
+def test_names_of_targets_are_escaped(tmp_path: Path) -> None:
     folder = tmp_path / "s"
     index = make_index(20, 5)
     index = type(index)(**{**vars(index), "target_names": ("<b>", "</script>", "&")})
@@ -109,7 +113,31 @@ def test_names_of_targets_are_text(tmp_path: Path) -> None:
     assert "</script>" in json.loads(data)["targets"]["data"][0]["x"]
 
 
-def test_a_study_of_pruned_trials_alone(tmp_path: Path) -> None:
+def test_names_that_look_like_placeholders_or_numbers_are_text(tmp_path: Path) -> None:
+    folder = tmp_path / "my study"
+    index = make_index(20, 5)
+    make_study(folder, 3, dataclasses.replace(index, target_names=("100%PLOTLY%", "%BODY%", "2")))
+    library = load_library(folder)
+    write_ensemble(construct(library, Recipe("mean", 2)).ensemble, library)
+    text = write_report(gather(folder), unfoldings).read_text(encoding="utf-8")
+    assert text.count("100%PLOTLY%") > 1
+    assert len(re.findall("<script>.{100000,}?</script>", text, flags=re.DOTALL)) == 1
+    data = text.split('id="figures">')[1].split("</script>")[0]
+    assert json.loads(data)["targets"]["layout"]["xaxis"]["type"] == "category"
+
+
+def test_printed_commands_work_as_they_are(tmp_path: Path) -> None:
+    folder = tmp_path / "my results" / "my study"
+    make_study(folder, 4)
+    text = html.unescape(page(folder))
+    (line,) = re.findall("No ensemble yet; run (.*?)</p>", text)
+    python, _, module, *options = shlex.split(line)
+    assert (python, module) == ("python", "harness.ensemble")
+    assert command("ensemble", *options).returncode == 0
+    assert (folder / "ensembles" / "mean-top4" / "ensemble.json").is_file()
+
+
+def test_a_study_without_complete_trials_has_a_report(tmp_path: Path) -> None:
     folder = tmp_path / "s"
     folder.mkdir()
     write_clips(folder / "clips.parquet", make_index())
@@ -118,10 +146,10 @@ def test_a_study_of_pruned_trials_alone(tmp_path: Path) -> None:
     text = page(folder)
     assert "2 pruned" in text
     assert "Learning curves" in text
-    assert "No trial has ended with predictions yet" in text
+    assert "No trial has finished with predictions yet" in text
 
 
-def test_a_study_that_changed_says_so(tmp_path: Path) -> None:
+def test_an_outdated_ensemble_gives_a_warning(tmp_path: Path) -> None:
     folder = tmp_path / "s"
     make_study(folder, 4)
     library = load_library(folder)
@@ -130,21 +158,21 @@ def test_a_study_that_changed_says_so(tmp_path: Path) -> None:
     assert "the study has changed since ensemble mean-top3" in page(folder)
 
 
-def test_a_trial_of_another_study_has_its_own_settings(tmp_path: Path) -> None:
-    """The log of the first study says nothing of the second one's trials."""
-    for name, trials in (("a", 6), ("b", 3)):  # the same in both are taken once
+def test_a_trial_of_another_study_has_its_own_hyperparameters(tmp_path: Path) -> None:
+    """The storage of the first study does not contain the trials of the second."""
+    for name, trials in (("a", 6), ("b", 3)):  # duplicates are read once
         make_study(tmp_path / name, trials, make_index(40, 10))
     log(tmp_path / "a", *[TrialState.COMPLETE] * 6)
     library = load_library(tmp_path / "b", tmp_path / "a")
     built = construct(library, Recipe("mean", 2))
-    table = leaderboard(gather(tmp_path / "a", library=library, built=built))
+    table = leaderboard(gather(tmp_path / "a", built=built))
     rows = table.set_index("trial")
     assert list(rows.loc["b/00001", ["time", "stride"]]) == ["", "30"]
     assert list(rows.loc["a/00004", ["time", "stride"]]) == ["1.5 s", ""]
 
 
-def test_intervals_are_of_what_the_ensemble_draws_together(tmp_path: Path) -> None:
-    """Clips, if it was made without regard to persons."""
+def test_the_report_has_the_intervals_of_the_ensemble(tmp_path: Path) -> None:
+    """Over persons, or over clips if the ensemble ignores persons."""
     index = make_index(60, 10)
     persons = tuple(f"p{number % 6}" for number in range(len(index.clip_ids)))
     make_study(tmp_path / "s", 4, dataclasses.replace(index, groups=persons))
@@ -157,21 +185,44 @@ def test_intervals_are_of_what_the_ensemble_draws_together(tmp_path: Path) -> No
         row = drawing.table.set_index("what").loc["ensemble, nested"]
         assert ensemble.estimate is not None
         interval = ensemble.estimate.interval
-        assert row["95 % from"] == pytest.approx(interval.low, abs=0.01)
-        assert row["to"] == pytest.approx(interval.high, abs=0.01)
+        assert interval is not None
+        assert (row["95 % from"], row["to"]) == (interval.low, interval.high)
+        assert ensemble.estimate.groups == (6 if groups is None else 60)
 
 
-def test_no_such_study(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("change", "published"),
+    [
+        ({}, True),
+        ({"synthetic": True}, False),
+        ({"target_names": tuple("abcdefg")}, False),
+        ({"splits": ("val",) * 4656 + ("test",)}, False),
+    ],
+)
+def test_published_scores_are_shown_for_hume_reaction_only(
+    tmp_path: Path, change: dict, published: bool
+) -> None:
+    truth = np.random.default_rng(0).random((4657, 7)).astype(np.float32)
+    ids = tuple(f"[{number:05d}]" for number in range(4657))
+    index = Dataset(ids, ("val",) * 4657, truth, EMOTIONS)
+    make_study(tmp_path / "s", 2, dataclasses.replace(index, **change))
+    library = load_library(tmp_path / "s")
+    built = construct(library, Recipe("mean", 2))
+    drawing = ensemble_drawings(gather(tmp_path / "s", built=built))[0]
+    assert ("MTL-DAN + LSTM (video)" in drawing.table["what"].tolist()) == published
+
+
+def test_a_missing_study_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no such study; run"):
         gather(tmp_path / "s")
 
 
-def test_no_such_ensemble(study: Path) -> None:
-    with pytest.raises(InputError, match="no ensemble 'x'; there are: mean-top3"):
+def test_a_missing_ensemble_is_an_error(study: Path) -> None:
+    with pytest.raises(InputError, match="no ensemble 'x'; choose one of: mean-top3"):
         gather(study, ensemble="x")
 
 
-# What is left of linear RGB without one kind of cones (Machado et al., 2009, severity 1).
+# Linear RGB as seen without one type of cones (Machado et al., 2009, severity 1).
 COLOUR_VISION = {
     "all": np.eye(3),
     "protanopia": np.array(
@@ -190,32 +241,32 @@ COLOUR_VISION = {
 
 
 @pytest.mark.parametrize("vision", COLOUR_VISION)
-def test_colours_are_told_apart_by_every_colour_vision(vision: str) -> None:
+def test_colours_are_distinct_for_every_colour_vision(vision: str) -> None:
     codes = np.array([[int(c[i : i + 2], 16) / 255 for i in (1, 3, 5)] for c in COLOURS])
     linear = np.where(codes <= 0.04045, codes / 12.92, ((codes + 0.055) / 1.055) ** 2.4)
     seen = np.clip(linear @ COLOUR_VISION[vision].T, 0, 1)
     shown = np.where(seen <= 0.0031308, 12.92 * seen, 1.055 * seen ** (1 / 2.4) - 0.055)
     distances = [np.linalg.norm(a - b) for a, b in combinations(rgb2lab(shown), 2)]
-    # A difference of 2.3 is just seen side by side.
+    # A difference of 2.3 is just visible.
     assert min(distances) > 10
 
 
-def test_nothing_is_told_by_colour_alone() -> None:
+def test_every_colour_has_its_own_dash_and_symbol() -> None:
     assert len(set(DASHES)) == len(set(SYMBOLS)) == len(COLOURS)
 
 
-# --- A real study, in a real browser.
+# --- A real study in a real browser.
 
 HEIGHT = "return document.documentElement.scrollHeight"
 DRAWN = "return document.body.dataset.drawn"
-#: Plots with something in them, all plots, and how far the page leaves the window.
+#: Number of drawn plots, number of plots, and horizontal overflow of the page in pixels.
 SEEN = (
     "const plots = [...document.querySelectorAll('.plot')];"
     "const drawn = plots.filter((p) => p.querySelector('.trace, .heatmaplayer image'));"
     "return [drawn.length, plots.length,"
     " document.documentElement.scrollWidth - window.innerWidth]"
 )
-#: Contrast of texts with the page, by the definition of WCAG 2.2.
+#: Contrast of texts with the background, as defined by WCAG 2.2.
 CONTRASTS = """
 const channels = (colour) => colour.match(/[0-9.]+/g).slice(0, 3).map((c) => c / 255);
 const light = (colour) => channels(colour)
@@ -232,7 +283,7 @@ return ["body", "nav a", "figcaption", "th", "summary", ".gtitle, .xtick text"].
 
 @pytest.fixture(scope="module", params=["journal", "database"])
 def written(request: pytest.FixtureRequest, searched: Searched) -> tuple[str, Path]:
-    """A study's name and the page that the command writes of it."""
+    """The name of a study and the path of its report, written by the command."""
     line = ["--results", searched.results, "--study", request.param, "--data", searched.data]
     if request.param == "database":
         line += ["--storage", searched.database]
@@ -243,13 +294,13 @@ def written(request: pytest.FixtureRequest, searched: Searched) -> tuple[str, Pa
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("width", "dark"), [(1200, False), (390, False), (1200, True)])
-def test_a_browser_draws_it(
+def test_a_browser_draws_the_report(
     written: tuple[str, Path], browser: Browser, width: int, dark: bool
 ) -> None:
     study, path = written
     browser.open(path.resolve().as_uri(), width=width, dark=dark, drawn=DRAWN)
     drawn, wanted, overflow = browser.ask(SEEN)
-    # Of the search; with an ensemble its own four, seven scatters and four clips besides.
+    # Four figures of the search; an ensemble adds four, seven scatter plots and four clips.
     assert drawn == wanted >= (19 if study == "journal" else 4)
     assert overflow <= 0, "the page is wider than the window"
     assert min(browser.ask(CONTRASTS)) >= 4.5
@@ -258,7 +309,7 @@ def test_a_browser_draws_it(
 
 
 @pytest.mark.slow
-def test_everything_is_reached_by_keys(written: tuple[str, Path], browser: Browser) -> None:
+def test_the_keyboard_reaches_everything(written: tuple[str, Path], browser: Browser) -> None:
     browser.open(written[1].resolve().as_uri(), drawn=DRAWN)
     shown = "a, summary, [tabindex='0']"
     ways = browser.ask(f"return [...document.querySelectorAll(\"{shown}\")]"
@@ -278,21 +329,21 @@ def test_everything_is_reached_by_keys(written: tuple[str, Path], browser: Brows
 
 
 @pytest.mark.slow
-def test_it_fits_on_paper(written: tuple[str, Path], browser: Browser) -> None:
+def test_the_printed_report_fits_on_paper(written: tuple[str, Path], browser: Browser) -> None:
     study, path = written
     browser.open(path.resolve().as_uri(), drawn=DRAWN)
     browser.ask("dispatchEvent(new Event('beforeprint'))")
     widest = browser.ask("return Math.max(...[...document.querySelectorAll('.main-svg')]"
                          ".map((svg) => svg.getBoundingClientRect().width))")  # fmt: skip
-    assert widest <= 688, "A4 less two margins of 14 mm, at 96 pixels an inch"
+    assert widest <= 688, "A4 minus two margins of 14 mm, at 96 pixels per inch"
     browser.ask("dispatchEvent(new Event('afterprint'))")
     assert browser.print(f"report-{study}").stat().st_size > 50_000
 
 
 @pytest.mark.slow
-def test_curves_of_a_clip_end_where_its_prediction_is(searched: Searched) -> None:
+def test_the_curves_of_a_clip_end_at_its_prediction(searched: Searched) -> None:
     evidence = gather(searched.results / "journal")
-    shown = strips(evidence, searched.data)
+    shown = strips(evidence, unfoldings, searched.data)
     assert len(shown) == 4
     for strip in shown:
         assert len(strip.pictures) >= 3
@@ -302,12 +353,12 @@ def test_curves_of_a_clip_end_where_its_prediction_is(searched: Searched) -> Non
 
 
 @pytest.mark.slow
-def test_clips_whose_features_are_gone_have_frames_alone(
+def test_clips_without_stored_features_have_frames_and_no_curves(
     searched: Searched, tmp_path: Path
 ) -> None:
     ignored = shutil.ignore_patterns(".cache")
     shutil.copytree(searched.results, tmp_path / "results", ignore=ignored)
     found = gather(tmp_path / "results" / "journal")
-    text = write_report(found, searched.data).read_text(encoding="utf-8")
+    text = write_report(found, unfoldings, searched.data).read_text(encoding="utf-8")
     assert "Frame 0 of clip" in text
-    assert "python -m harness.extract computes them again" in text
+    assert "python -m harness.extract computes them" in text

@@ -246,7 +246,7 @@ def test_every_layout_goes_all_the_way(tmp_path: Path, weights: Path, name: str)
             gaps = {row["clip_id"]: row for row in csv.DictReader(file)}
         assert list(gaps) == ["[00019]"]
         assert gaps["[00019]"]["problem"] == "no face in any of its 3 frames"
-        train = np.nanmean(index.targets[index.rows("train")], axis=0)
+        train = np.nanmean(index.ratings[index.rows("train")], axis=0)
         np.testing.assert_allclose([float(v) for v in rows[-1][1:]], train, atol=1e-5)
 
 

@@ -1,13 +1,18 @@
-"""Choosing members from moments: laws, and equality with choosing from the predictions."""
+"""Selection of members from moments: laws, and equality with selection from predictions."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pytest
 from scipy.optimize import nnls
 
+import harness.ensembles.gain
 import harness.ensembles.moments
+from harness.ensembles.caveats import caveats
+from harness.ensembles.construction import construct
 from harness.ensembles.estimate import Chooser, curve
+from harness.ensembles.library import load_library
 from harness.ensembles.methods import METHODS, Method
 from harness.ensembles.methods.bagged import Bagged
 from harness.ensembles.methods.greedy import Greedy, greedy_picks
@@ -18,6 +23,7 @@ from harness.ensembles.selection import Recipe, cap_families, choose
 from harness.errors import InputError
 from harness.metrics import mean_pcc
 from tests.simulations import families
+from tests.studies import make_index, make_study
 
 POPULATION = families(24)
 ALL = np.ones(24, dtype=bool)
@@ -25,14 +31,14 @@ ALL = np.ones(24, dtype=bool)
 
 def moments_of(seed: int = 0, clips: int = 300) -> tuple[Moments, np.ndarray, np.ndarray]:
     predictions, truth = POPULATION.draw(clips, np.random.default_rng(seed))
-    # Unlike spread and level, as unlike losses leave them.
+    # Different means and standard deviations, as with different losses.
     spread = np.random.default_rng(9).uniform(0.1, 3, (len(predictions), 24, 1))
     predictions = (predictions * spread + spread).astype(np.float32)
     return Moments(predictions, truth, np.arange(clips) % 5), predictions, truth
 
 
 def rescored_picks(predictions: np.ndarray, truth: np.ndarray, steps: int) -> list[int]:
-    """Greedy as everybody writes it: every candidate's average is scored on all clips."""
+    """The usual greedy loop: the average with every candidate is scored on all clips."""
     z = predictions - predictions.mean(axis=2, keepdims=True)
     z = z / predictions.std(axis=2, keepdims=True)
     total = np.zeros_like(truth)
@@ -45,7 +51,7 @@ def rescored_picks(predictions: np.ndarray, truth: np.ndarray, steps: int) -> li
 
 
 def evidence_of(scores: list[float], correlation: float = 0.5) -> Evidence:
-    """One target; every two trials correlate alike."""
+    """One target; every pair of trials has the same correlation."""
     columns = np.full((len(scores), len(scores)), correlation)
     np.fill_diagonal(columns, 1.0)
     c = np.array([scores])
@@ -53,7 +59,7 @@ def evidence_of(scores: list[float], correlation: float = 0.5) -> Evidence:
 
 
 @pytest.mark.parametrize("held", [frozenset(), frozenset({1}), frozenset({0, 3})])
-def test_moments_are_those_of_the_clips_outside(held: frozenset[int]) -> None:
+def test_moments_equal_those_of_the_clips_outside_the_held_out_folds(held: frozenset[int]) -> None:
     moments, predictions, truth = moments_of()
     rows = ~np.isin(np.arange(300) % 5, list(held))
     evidence = moments.evidence(held)
@@ -69,7 +75,7 @@ def test_moments_are_those_of_the_clips_outside(held: frozenset[int]) -> None:
         np.testing.assert_allclose(scales, raw, rtol=1e-5)
 
 
-def test_a_trial_that_is_constant_on_some_clips_says_nothing_there() -> None:
+def test_a_trial_that_is_constant_on_some_clips_has_score_zero_there() -> None:
     predictions, truth = POPULATION.draw(60, np.random.default_rng(0))
     predictions[:, 3, :48] = 0.5
     evidence = Moments(predictions, truth, np.arange(60) // 12).evidence(frozenset({4}))
@@ -79,7 +85,7 @@ def test_a_trial_that_is_constant_on_some_clips_says_nothing_there() -> None:
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_greedy_picks_what_rescoring_picks(seed: int) -> None:
+def test_greedy_picks_equal_those_of_rescoring(seed: int) -> None:
     moments, predictions, truth = moments_of(seed)
     picks, reached = greedy_picks(moments.evidence(), ALL, 15)
     assert picks.tolist() == rescored_picks(predictions, truth, 15)
@@ -87,8 +93,8 @@ def test_greedy_picks_what_rescoring_picks(seed: int) -> None:
     assert reached[-1] == pytest.approx(mean_pcc(moments.truth.T, z), abs=1e-6)
 
 
-def test_columns_on_demand_are_the_gram_matrix(monkeypatch: pytest.MonkeyPatch) -> None:
-    # Room for few columns, so that some are dropped and made again.
+def test_columns_on_demand_equal_the_gram_matrix(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Memory for few columns, so that some are dropped and computed again.
     monkeypatch.setattr(harness.ensembles.moments, "_COLUMN_BYTES", 0)
     monkeypatch.setattr(harness.ensembles.moments, "_BATCH", 3)
     lazy, whole = moments_of()[0], moments_of()[0]
@@ -109,14 +115,14 @@ def test_many_trials_never_fill_the_gram_matrix(monkeypatch: pytest.MonkeyPatch)
     np.testing.assert_array_equal(Ridge().weights(moments.evidence(), ALL), before)
 
 
-def test_ties_go_to_the_lowest_trial() -> None:
+def test_the_lowest_of_equal_trials_comes_first() -> None:
     assert top_k(np.array([0.1, 0.3, 0.3, 0.2]), 3).tolist() == [1, 2, 3]
     picks, _ = greedy_picks(evidence_of([0.2, 0.4, 0.4, 0.4]), np.ones(4, dtype=bool), 3)
     assert picks.tolist() == [1, 2, 3]
 
 
 def test_greedy_keeps_its_first_best_step() -> None:
-    # One trial and noise: no second pick helps, and the last of equals is not the one kept.
+    # One good trial and noise: no second pick helps, and the first of equal steps is kept.
     weights = Greedy(20).weights(evidence_of([0.5, -0.1], 0.9), np.ones(2, dtype=bool))
     assert weights.tolist() == [1.0, 0.0]
 
@@ -132,7 +138,7 @@ def test_ridge_is_the_penalised_least_squares_solution() -> None:
     moments, _, _ = moments_of()
     evidence = moments.evidence()
     for penalty in (0.0, 0.1, 1.0):
-        # The same problem by its rows: all targets below each other, and the penalty's own.
+        # The same problem as one regression: the rows of all targets, then those of the penalty.
         design = moments.values.transpose(0, 2, 1).reshape(-1, 24).astype(np.float64) / 300**0.5
         rows = np.vstack([design, np.sqrt(penalty * len(moments.truth)) * np.eye(24)])
         expected, _ = nnls(rows, np.append(moments.truth.ravel() / 300**0.5, np.zeros(24)))
@@ -141,7 +147,7 @@ def test_ridge_is_the_penalised_least_squares_solution() -> None:
         )
 
 
-def test_without_penalty_no_weights_correlate_better() -> None:
+def test_without_penalty_no_weights_have_a_higher_correlation() -> None:
     evidence = moments_of()[0].evidence().only(0)
     columns = np.stack([evidence.column(j, np.arange(24))[0] for j in range(24)])
 
@@ -154,12 +160,12 @@ def test_without_penalty_no_weights_correlate_better() -> None:
         assert score(w) <= best + 1e-6
 
 
-def test_a_library_of_harmful_trials_gives_the_best_one() -> None:
+def test_without_positive_scores_the_best_trial_is_the_only_member() -> None:
     weights = Ridge().weights(evidence_of([-0.3, -0.1, -0.2]), np.ones(3, dtype=bool))
     assert weights.tolist() == [0.0, 1.0, 0.0]
 
 
-def test_bags_follow_their_seed() -> None:
+def test_bags_depend_on_the_seed_only() -> None:
     evidence = moments_of()[0].evidence()
     first = Bagged(15, seed=0).weights(evidence, ALL)
     np.testing.assert_array_equal(Bagged(15, seed=0).weights(evidence, ALL), first)
@@ -168,7 +174,7 @@ def test_bags_follow_their_seed() -> None:
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_weights_stay_within_what_is_allowed(method: str) -> None:
+def test_only_allowed_trials_have_weights(method: str) -> None:
     evidence = moments_of()[0].evidence()
     names = [f"family {number}" for number in POPULATION.family]
     choice = choose(Recipe(method, top=5, per_family=2) if method != "ridge"
@@ -185,7 +191,7 @@ def test_weights_stay_within_what_is_allowed(method: str) -> None:
 
 
 @pytest.mark.parametrize("method", ["zscore", "greedy", "bagged", "ridge"])
-def test_standardised_methods_know_no_scale_and_no_shift(method: str) -> None:
+def test_standardised_methods_are_invariant_to_scale_and_shift(method: str) -> None:
     moments, predictions, truth = moments_of()
     moved = (predictions * 3 - 1).astype(np.float32)
     other = Moments(moved, truth, np.arange(300) % 5)
@@ -196,7 +202,7 @@ def test_standardised_methods_know_no_scale_and_no_shift(method: str) -> None:
     np.testing.assert_allclose(here.weights, there.weights, atol=1e-5)
 
 
-def test_each_target_chooses_for_itself_alone() -> None:
+def test_per_target_selection_is_independent_for_each_target() -> None:
     evidence = moments_of()[0].evidence()
     choice = choose(Recipe("mean", top=2, per_target=True), "mean", evidence, [""] * 24)
     for scores, weights in zip(evidence.scores, choice.weights, strict=True):
@@ -214,6 +220,19 @@ class Drawn(Method):
         return np.eye(len(allowed))[drawn]
 
 
+@pytest.mark.parametrize("method", ["mean", "greedy"])
+def test_slow_methods_estimate_no_gain_of_many_trials(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    monkeypatch.setattr(harness.ensembles.gain, "GRAM_TRIALS", 5)
+    make_study(tmp_path / "s", 6, make_index(val=40, test=0))
+    ensemble = construct(load_library(tmp_path / "s"), Recipe(method)).ensemble
+    assert ensemble.estimate is not None
+    assert (ensemble.estimate.gain is None) == (method == "greedy")
+    warned = any("The gain is not estimated" in each for each in caveats(ensemble))
+    assert warned == (method == "greedy")
+
+
 def test_a_new_method_is_one_class(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(METHODS, "drawn", Drawn)
     moments, names = moments_of()[0], [""] * 24
@@ -221,13 +240,13 @@ def test_a_new_method_is_one_class(monkeypatch: pytest.MonkeyPatch) -> None:
         seed: choose(Recipe("drawn", seed=seed), "drawn", moments.evidence(), names).members[0]
         for seed in range(9)
     }
-    assert len(set(members.values())) > 1, "its seed is the recipe's"
+    assert len(set(members.values())) > 1, "the seed of the recipe is used"
     assert Recipe("drawn", seed=2).label == "drawn-seed2"
-    with pytest.raises(InputError, match="leave --top out"):
+    with pytest.raises(InputError, match="remove --top"):
         Recipe("drawn", top=3)
     chooser = Chooser(moments, Recipe("drawn"), names)
     assert np.isfinite(chooser.out_of_fold("drawn")).all()
-    assert curve(chooser, "drawn").method == "greedy", "it has no steps of its own"
+    assert curve(chooser, "drawn").method == "greedy", "the method is not stepwise"
     assert "drawn" in Chooser(moments, Recipe("auto"), names).scores()
 
 
@@ -235,12 +254,12 @@ def test_a_new_method_is_one_class(monkeypatch: pytest.MonkeyPatch) -> None:
     ("arguments", "message"),
     [
         ({"method": "median"}, "choose mean, zscore, greedy, bagged, ridge or auto"),
-        ({"top": 0}, "at least 1 member"),
+        ({"top": 0}, "must be at least 1"),
         ({"per_family": 0}, "--per-family 0"),
-        ({"method": "ridge", "top": 3}, "leave --top out"),
-        ({"method": "auto", "top": 3}, "leave --top out"),
+        ({"method": "ridge", "top": 3}, "remove --top"),
+        ({"method": "auto", "top": 3}, "remove --top"),
     ],
 )
-def test_recipes_without_sense_are_refused(arguments: dict, message: str) -> None:
+def test_invalid_recipes_are_refused(arguments: dict, message: str) -> None:
     with pytest.raises(InputError, match=message):
         Recipe(**arguments)

@@ -1,9 +1,12 @@
-"""A library and a recipe -> an ensemble, its estimates and its explanation."""
+"""Builds an ensemble from a library of predictions and a recipe, with its estimates."""
 
 import platform
 import warnings
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from functools import cached_property
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -12,7 +15,6 @@ from numpy.typing import NDArray
 import harness
 from harness.ensembles.ensemble import Ensemble, Standardisation, combine, default_name
 from harness.ensembles.estimate import (
-    MIN_GROUPS,
     Chooser,
     Curve,
     Estimate,
@@ -20,55 +22,93 @@ from harness.ensembles.estimate import (
     curve,
     estimate,
     fold_hash,
-    group_numbers,
 )
 from harness.ensembles.explanation import Explanation, Member, explain
-from harness.ensembles.library import Library, PredictionMatrix, load_members
+from harness.ensembles.gain import BLOCKS, is_feasible, resample_selection
+from harness.ensembles.intervals import MIN_GROUPS
+from harness.ensembles.library import Library, PredictionMatrix, load_library, load_members
 from harness.ensembles.moments import Moments
 from harness.ensembles.selection import Choice, Recipe, best_single
 from harness.errors import InputError
 
+Progress = Callable[[str, int, int], None]
 _VAL = "val"
+
+
+def _silent(step: str, done: int, total: int) -> None:
+    """Shows no progress."""
 
 
 @dataclass(frozen=True)
 class Construction:
-    """An ensemble and what explains it. correlations: (members, members), mean over the targets,
-    in the order of the ensemble's members."""
+    """An ensemble with the data that explains it.
 
+    library: the predictions of all trials.
+    correlations: (members, members) correlations of the members' predictions, mean over the
+        targets, in the order of the ensemble's members.
+    predicted: (clips, targets) predictions of the ensemble on val.
+    chooser: the selection, which can be repeated without some of the clips.
+    groups: (rated clips,) group numbers of val.
+    """
+
+    library: Library
     ensemble: Ensemble
     correlations: NDArray[np.float64]
+    predicted: NDArray[np.float64]
     chooser: Chooser
+    groups: NDArray[np.intp]
 
     @cached_property
     def curve(self) -> Curve | None:
-        """Naive and nested score over the size, None where there is no nested estimate."""
+        """Naive and nested score by ensemble size; None without a nested estimate."""
         estimated = self.ensemble.estimate is not None
         return curve(self.chooser, self.ensemble.method) if estimated else None
 
+    def to_dict(self, explain: bool) -> dict[str, Any]:
+        """Plain values for JSON: the ensemble, refused and duplicate files and, with `explain`,
+        the curve and the correlations."""
+        values = self.ensemble.to_dict() | {
+            "refusals": [refusal.reason for refusal in self.library.refused],
+            "repeats": dict(self.library.duplicates),
+        }
+        if explain:
+            values["curve"] = asdict(self.curve) if self.curve else None
+            values["correlations"] = self.correlations.tolist()
+        return values
 
-def construct(library: Library, recipe: Recipe, name: str | None = None) -> Construction:
-    """Chooses members on val, estimates what the choice is worth, and scores test once.
+
+def construct(
+    library: Library, recipe: Recipe, name: str | None = None, progress: Progress = _silent
+) -> Construction:
+    """Selects members on val, estimates the score on new clips, and scores test once.
+
+    Args:
+        progress: called with (step, done, total).
 
     Raises:
-        InputError: too few eligible trials, too few clips with ratings in val, or groups that are
-            asked for and not known.
+        InputError: too few eligible trials, too few rated clips in val, or groups are requested
+            but the data has none.
     """
     chooser, groups = _chooser(library, recipe)
     matrix, moments = library.matrix, chooser.moments
     method = chooser.method()
     choice = chooser.choice(method)
-    estimated = _estimate(library, chooser, groups) if groups.max() + 1 >= MIN_GROUPS else None
+    estimated = None
+    if groups.max() + 1 >= MIN_GROUPS:
+        estimated = _estimate(library, chooser, groups, method, progress)
     explained = explain(moments, choice)
     evidence = moments.evidence()
     best = int(best_single(evidence).members[0])
     weights = tuple(tuple(row) for row in choice.weights.tolist())
     standardisation = _standardisation(moments, choice) if choice.standardised else None
     trials = [matrix.trials[i] for i in choice.members]
-    pcc = matrix.pcc_of(combine(matrix.predictions[:, choice.members], weights, standardisation))
+    predicted = combine(matrix.predictions[:, choice.members], weights, standardisation)
+    pcc = matrix.pcc_of(predicted)
     test = None
+    test_truth = library.index.ratings[library.index.rows("test")]
+    test_clips = int((~np.isnan(test_truth).any(axis=1)).sum())
     # A correlation needs two clips.
-    if (~np.isnan(library.index.ratings[library.index.rows("test")]).any(axis=1)).sum() >= 2:
+    if test_clips >= 2:
         tested = load_members(library, trials, "test")
         test = _score(tested, combine(tested.predictions, weights, standardisation))
     studies = tuple(study.folder.name for study in library.studies)
@@ -83,6 +123,7 @@ def construct(library: Library, recipe: Recipe, name: str | None = None) -> Cons
         standardisation=standardisation,
         targets=matrix.target_names,
         synthetic=library.index.synthetic,
+        clips=len(groups),
         naive=float(pcc.mean()),
         pcc=tuple(pcc.tolist()),
         best_single=matrix.trials[best].id,
@@ -90,6 +131,7 @@ def construct(library: Library, recipe: Recipe, name: str | None = None) -> Cons
         estimate=estimated,
         early_stopped=any(trial.info.early_stop_split == _VAL for trial in matrix.trials),
         test=test,
+        test_clips=test_clips,
         member_reports=_members(library, choice, explained),
         effective_members=explained.effective,
         eligible=library.eligible,
@@ -103,11 +145,30 @@ def construct(library: Library, recipe: Recipe, name: str | None = None) -> Cons
             "pyarrow": pa.__version__,
         },
     )
-    return Construction(ensemble, explained.correlations, chooser)
+    return Construction(library, ensemble, explained.correlations, predicted, chooser, groups)
+
+
+def rebuild(home: Path, ensemble: Ensemble) -> Construction:
+    """Builds a stored ensemble again, to get the data that its file does not contain.
+
+    Args:
+        home: folder of its first study, which may have been renamed; the others are next to it.
+
+    Raises:
+        InputError: the prediction files have changed, so that the result is another ensemble.
+    """
+    library = load_library(home, *(home.parent / study for study in ensemble.studies[1:]))
+    built = construct(library, ensemble.recipe, ensemble.name)
+    if (built.ensemble.members, built.ensemble.weights) != (ensemble.members, ensemble.weights):
+        raise InputError(
+            f"the study has changed since ensemble {ensemble.name} was built; to build it again, "
+            f"run {ensemble.command(home.parent)}"
+        )
+    return built
 
 
 def _score(matrix: PredictionMatrix, predicted: NDArray[np.float64]) -> float | None:
-    """Mean PCC; None where a target has none, as where no clip has a file."""
+    """Mean PCC; None if the PCC of a target is undefined, for example without any clip file."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
         pcc = matrix.pcc_of(predicted)
@@ -115,48 +176,50 @@ def _score(matrix: PredictionMatrix, predicted: NDArray[np.float64]) -> float | 
 
 
 def _chooser(library: Library, recipe: Recipe) -> tuple[Chooser, NDArray[np.intp]]:
-    """What chooses, and the group of each labelled clip of val."""
+    """The chooser, and the group of each rated clip of val."""
     matrix = library.matrix
     rows = matrix.labelled
     file = library.home / "clips.parquet"
     if rows.sum() < 2:
-        raise InputError(f"{file}: val has {rows.sum()} clips with ratings; choosing needs 2")
-    known = _groups(library, recipe)
-    persons = None if known is None else np.array(known)[rows].tolist()
-    groups = group_numbers(persons, int(rows.sum()))
+        raise InputError(f"{file}: val has {rows.sum()} rated clips; an ensemble needs at least 2")
+    if recipe.groups and matrix.groups is None:
+        raise InputError(
+            f"{file}: has no groups; --groups needs a column group in the data's clips.csv when "
+            "the search starts"
+        )
+    groups = matrix.group_numbers(grouped=recipe.groups is not False)
     if recipe.method == "auto" and groups.max() + 1 < MIN_GROUPS:
         raise InputError(
-            f"{file}: val has {groups.max() + 1} persons or clips to hold out, --method auto needs "
-            f"{MIN_GROUPS}; name a method"
+            f"{file}: val has {groups.max() + 1} persons or clips to hold out; --method auto needs "
+            f"at least {MIN_GROUPS}; choose another --method"
         )
-    # A copy only where it must be: this is the largest array there is.
-    predictions = matrix.predictions if rows.all() else matrix.predictions[:, :, rows]
-    moments = Moments(predictions, matrix.truth[rows], assign_folds(groups, recipe.seed))
+    moments = _moments(matrix, assign_folds(groups, recipe.seed))
     return Chooser(moments, recipe, [trial.family for trial in matrix.trials]), groups
 
 
-def _groups(library: Library, recipe: Recipe) -> tuple[str, ...] | None:
-    """The person of each clip of val; None where clips are to count each for itself."""
-    groups = library.matrix.groups
-    if recipe.groups and groups is None:
-        raise InputError(
-            f"{library.home / 'clips.parquet'}: does not say whose clips they are; --groups needs "
-            "a column group in the data's clips.csv when the search begins"
-        )
-    return None if recipe.groups is False else groups
+def _moments(matrix: PredictionMatrix, folds: NDArray[np.intp]) -> Moments:
+    rows = matrix.labelled
+    # This is the largest array, so it is copied only if some clips are unrated.
+    predictions = matrix.predictions if rows.all() else matrix.predictions[:, :, rows]
+    return Moments(predictions, matrix.truth[rows], folds)
 
 
-def _estimate(library: Library, chooser: Chooser, groups: NDArray[np.intp]) -> Estimate:
-    matrix = library.matrix
-    ids = [
-        clip for clip, labelled in zip(matrix.clip_ids, matrix.labelled, strict=True) if labelled
-    ]
+def _estimate(
+    library: Library, chooser: Chooser, groups: NDArray[np.intp], method: str, progress: Progress
+) -> Estimate:
+    matrix, recipe = library.matrix, chooser.recipe
+    selections = None
+    if is_feasible(method, len(matrix)):
+        blocks = _moments(matrix, assign_folds(groups, recipe.seed, BLOCKS))
+        selections = resample_selection(blocks, recipe, method, chooser.families, progress)
+    ids = [matrix.clip_ids[row] for row in np.flatnonzero(matrix.labelled)]
     return estimate(
         chooser,
         matrix.target_names,
         groups,
-        grouped=_groups(library, chooser.recipe) is not None,
-        hashed=fold_hash(ids, assign_folds(groups, chooser.recipe.seed)),
+        selections,
+        grouped=matrix.groups is not None and recipe.groups is not False,
+        hashed=fold_hash(ids, assign_folds(groups, recipe.seed)),
     )
 
 

@@ -1,4 +1,4 @@
-"""The ensemble: members, weights, scores and what they are worth."""
+"""The record of an ensemble: members, weights, scores and estimates."""
 
 import hashlib
 import shlex
@@ -10,14 +10,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.ensembles.bootstrap import Interval
 from harness.ensembles.estimate import Estimate, TargetEstimate
 from harness.ensembles.explanation import Member
+from harness.ensembles.gain import Gain
+from harness.ensembles.intervals import Interval
 from harness.ensembles.selection import Recipe
 
-# Weights are stored as decimal text; their sum may be off by rounding alone.
+# The sum of the weights may differ from 1 by rounding.
 _SIMPLEX = 1e-9
-# Bytes of a folder's name that every file system takes, with something to spare.
+# Bytes of a folder name: file systems allow 255.
 _LONGEST = 200
 Floats = NDArray[np.float64]
 Rows = tuple[tuple[float, ...], ...]
@@ -25,8 +26,8 @@ Rows = tuple[tuple[float, ...], ...]
 
 @dataclass(frozen=True)
 class Standardisation:
-    """Mean and standard deviation of each member's predictions on the labelled clips of val,
-    (targets x members). They are applied to every split."""
+    """Mean and standard deviation of each member's predictions on the rated clips of val, (targets
+    x members). They are applied to every split."""
 
     means: Rows
     deviations: Rows
@@ -36,19 +37,32 @@ class Standardisation:
 class Ensemble:
     """A weighted average of trials.
 
-    method: what chose it; recipe: what was asked for, which may be auto. studies: their folders'
-    names. members: ids of trials, those of largest weight first; weights: one each, >= 0, sum 1.
-    target_weights: (targets x members) where each target has its own; weights are their mean.
-    standardisation: None where predictions are averaged as they are.
-    member_reports: what each member scores and adds; effective_members: 1 / sum of squared weights.
-
-    naive: mean PCC on val, the split that chose the members, and therefore optimistic; pcc: the
-    same per target. estimate: the nested one, None where val is too small. early_stopped: members
-    stopped training by their score on val, which no estimate here undoes. test: mean PCC on test,
-    None if unlabelled.
-
-    eligible, refused, duplicates: prediction files. filled: test clips without features, which
-    every trial predicts by the mean rating of train. versions: of the software.
+    name: of the ensemble and of its folder.
+    method: the method that selected the members.
+    recipe: the requested selection; its method may be auto.
+    studies: names of the studies' folders.
+    members: ids of the trials, by falling weight.
+    weights: one per member, >= 0, with sum 1.
+    target_weights: (targets x members) if each target has its own weights, of which `weights` is
+        the mean; otherwise None.
+    standardisation: None if the predictions are averaged without standardisation.
+    targets: names of the targets.
+    synthetic: the clips are synthetic.
+    clips: number of rated clips of val, on which the scores are computed.
+    naive: mean PCC on val. It is optimistic, because val selected the members.
+    pcc: the same for each target.
+    best_single: id of the trial with the best score on val.
+    best_single_naive: mean PCC of that trial on val; optimistic as well.
+    estimate: the nested estimate; None if val is too small.
+    early_stopped: some members stopped training by their score on val. No estimate corrects for
+        this.
+    test: mean PCC on test; None if it is unrated or a PCC is undefined.
+    test_clips: number of rated clips of test.
+    member_reports: score and contribution of each member.
+    effective_members: 1 / sum of squared weights.
+    eligible, refused, duplicates: numbers of prediction files.
+    filled: test clips without features, which every trial predicts as the mean rating of train.
+    versions: of the software.
     """
 
     name: str
@@ -61,6 +75,7 @@ class Ensemble:
     standardisation: Standardisation | None
     targets: tuple[str, ...]
     synthetic: bool
+    clips: int
     naive: float
     pcc: tuple[float, ...]
     best_single: str
@@ -68,6 +83,7 @@ class Ensemble:
     estimate: Estimate | None
     early_stopped: bool
     test: float | None
+    test_clips: int
     member_reports: tuple[Member, ...]
     effective_members: float
     eligible: int
@@ -80,26 +96,26 @@ class Ensemble:
         check_weights(self.members, self.weights, *(self.target_weights or ()))
 
     def combine(self, predictions: NDArray[np.float32]) -> Floats:
-        """Members' predictions (targets, members, clips) -> the ensemble's (clips, targets)."""
+        """Combines predictions of the members (targets, members, clips) into (clips, targets)."""
         rows = self.target_weights or (self.weights,) * len(self.targets)
         return combine(predictions, rows, self.standardisation)
 
     def command(self, results: Path) -> str:
-        """The command line that makes it again, of studies in this folder."""
-        told = ["python", "-m", "harness.ensemble"]
-        told += [part for study in self.studies for part in ("--study", study)]
-        told += ["--results", str(results), *self.recipe.options]
+        """The command line that builds the ensemble again from the studies in `results`."""
+        line = ["python", "-m", "harness.ensemble"]
+        line += [part for study in self.studies for part in ("--study", study)]
+        line += ["--results", str(results), *self.recipe.options]
         if self.name != default_name(self.recipe, self.studies):
-            told += ["--name", self.name]
-        return shlex.join(told)
+            line += ["--name", self.name]
+        return shlex.join(line)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, fit for JSON, whose floats are exact."""
+        """Plain values for JSON; floats survive the round trip exactly."""
         return asdict(self)
 
     @classmethod
     def from_dict(cls, given: dict[str, Any]) -> "Ensemble":
-        """The inverse of `to_dict`, also after a way through JSON."""
+        """The inverse of `to_dict`, also after a JSON round trip."""
         values = dict(given)
         for name in ("studies", "members", "weights", "targets", "pcc"):
             values[name] = tuple(values[name])
@@ -116,8 +132,8 @@ class Ensemble:
 
 
 def default_name(recipe: Recipe, studies: Sequence[str]) -> str:
-    """What an ensemble is called where nobody names it. It lies with the first of its studies, so
-    the others are named, or it would take the place of the first one's own."""
+    """The name of an ensemble without --name. The ensemble is stored with its first study. The
+    name contains the other studies, so that it does not replace an ensemble of the first alone."""
     name = "-with-".join([recipe.label, *studies[1:]])
     if len(name.encode()) <= _LONGEST:
         return name
@@ -126,7 +142,7 @@ def default_name(recipe: Recipe, studies: Sequence[str]) -> str:
 
 
 def check_weights(members: tuple[str, ...], *rows: tuple[float, ...]) -> None:
-    """ValueError unless each row has a weight for every member, >= 0 and with sum 1."""
+    """Raises ValueError unless each row has one weight per member, >= 0, with sum 1."""
     for row in rows:
         if not members or len(members) != len(row):
             raise ValueError(f"{len(members)} members but {len(row)} weights")
@@ -137,13 +153,14 @@ def check_weights(members: tuple[str, ...], *rows: tuple[float, ...]) -> None:
 def combine(
     predictions: NDArray[np.float32], weights: Rows, standardisation: Standardisation | None = None
 ) -> Floats:
-    """The weighted average over members, in float64.
+    """Computes the weighted average over the members in float64.
 
     Args:
-        predictions: (targets, members, clips). weights: (targets x members).
-        standardisation: predictions are standardised by it, averaged, and brought back to the
-            members' average mean and deviation. This makes them ratings again (they may leave
-            [0, 1] by a little) and changes no correlation.
+        predictions: (targets, members, clips).
+        weights: (targets x members).
+        standardisation: if given, the predictions are standardised, averaged, and scaled to the
+            weighted mean and standard deviation of the members. The result is on the scale of the
+            ratings (values may be slightly outside [0, 1]); its correlations do not change.
 
     Returns:
         (clips, targets).
@@ -164,9 +181,13 @@ def _rows(values: list[list[float]]) -> Rows:
 
 
 def _estimate(values: dict[str, Any]) -> Estimate:
-    intervals = {name: Interval(**values[name]) for name in ("interval", "gain")}
-    targets = tuple(
-        TargetEstimate(**(target | {"gain": Interval(**target["gain"])}))
-        for target in values["targets"]
-    )
-    return Estimate(**(values | intervals | {"targets": targets}))
+    targets = tuple(TargetEstimate(**_with_intervals(target)) for target in values["targets"])
+    return Estimate(**(_with_intervals(values) | {"targets": targets}))
+
+
+def _with_intervals(values: dict[str, Any]) -> dict[str, Any]:
+    names = ("interval", "single_interval")
+    found: dict[str, Any] = {name: values[name] and Interval(**values[name]) for name in names}
+    if (gain := values["gain"]) is not None:
+        found["gain"] = Gain(**(gain | {"interval": Interval(**gain["interval"])}))
+    return values | found

@@ -1,7 +1,7 @@
-"""What an ensemble's score is worth on clips that did not choose it. Pure.
+"""Estimates the score of an ensemble on clips that did not select it. No I/O.
 
-Nested cross-validation: in each fold, trials are ranked, chosen and weighted on the other folds,
-and the clips held out are predicted. `auto` chooses its method inside of each fold, too.
+This is nested cross-validation: for each fold, trials are ranked, selected and weighted on the
+other folds, and the held-out clips are predicted. `auto` selects its method within each fold, too.
 """
 
 import hashlib
@@ -12,84 +12,92 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.ensembles.bootstrap import (
-    REPLICATES,
-    Interval,
-    holm,
-    interval,
-    replicates,
-    two_sided,
-)
+from harness.ensembles.gain import Gain, Selections
+from harness.ensembles.intervals import REPLICATES, Interval, resample
 from harness.ensembles.methods import METHODS, Stepwise
-from harness.ensembles.moments import Evidence, Moments
+from harness.ensembles.moments import Evidence, Moments, standardised
 from harness.ensembles.selection import Choice, Recipe, best_single, cap_families, choose
 from harness.grouping import divided
 from harness.metrics import pcc
 
 Floats = NDArray[np.float64]
 FOLDS = 10
-#: Fewer persons, or clips where none are known, cannot be held out in turn.
-MIN_GROUPS = 4
 _SINGLE = "single"
 _NONE: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True)
 class TargetEstimate:
-    """One target's nested PCC, of the ensemble and of the best single trial; the gain's interval
-    and p value, the latter with Holm's correction over the targets."""
+    """The nested estimate of one target.
+
+    nested, interval: PCC of the ensemble.
+    single, single_interval: PCC of the best single trial.
+    gain: the difference; None if it is undefined in half of the replicates.
+
+    An interval is None if the PCC is undefined without one of the groups.
+    """
 
     target: str
     nested: float
+    interval: Interval | None
     single: float
-    gain: Interval
-    p: float
+    single_interval: Interval | None
+    gain: Gain | None
 
 
 @dataclass(frozen=True)
 class Estimate:
     """Mean PCC of an ensemble on val by nested cross-validation.
 
-    nested: of the pooled held-out predictions; interval: its bootstrap. single: the same for the
-    best single trial, chosen in each fold. gain: nested less single, paired; p: two-sided, of no
-    gain. methods: auto's nested score of each method. grouped: whether persons were kept together.
-    fold_hash: sha256 of every clip's fold.
+    nested, interval: of the pooled held-out predictions.
+    single, single_interval: nested score of the best single trial, selected within each fold.
+    gain: PCC of the ensemble minus that of the best single trial, by a bootstrap of the selection;
+        None if it is undefined in half of the replicates, or not estimated because there are too
+        many trials for the method.
+    targets: the estimate of each target.
+    folds: number of folds.
+    grouped: the clips of a person were kept together.
+    groups: number of persons, or of clips if they were not kept together.
+    replicates: number of bootstrap replicates; 0: the intervals are those of a jackknife.
+    undefined: replicates that were skipped, because the PCC of a target was undefined.
+    fold_hash: sha256 of the fold of every clip.
+    methods: with auto, the nested score of each method.
+
+    An interval is None if the PCC is undefined without one of the groups.
     """
 
     nested: float
-    interval: Interval
+    interval: Interval | None
     single: float
-    gain: Interval
-    p: float
+    single_interval: Interval | None
+    gain: Gain | None
     targets: tuple[TargetEstimate, ...]
     folds: int
     grouped: bool
+    groups: int
     replicates: int
+    undefined: int
     fold_hash: str
     methods: dict[str, float] | None = None
 
 
-def group_numbers(groups: Sequence[str] | None, clips: int) -> NDArray[np.intp]:
-    """(clips,) numbers from 0 of what is kept together: persons, or clips where none are known."""
-    if groups is None:
-        return np.arange(clips)
-    return np.unique(np.asarray(groups), return_inverse=True)[1].astype(np.intp)
-
-
 def assign_folds(groups: NDArray[np.intp], seed: int, folds: int = FOLDS) -> NDArray[np.intp]:
-    """(clips,) the fold of each clip: whole groups, the large ones first, each into the fold that
-    has the fewest clips. Fewer folds where there are fewer groups."""
+    """(clips,) the fold of each clip.
+
+    Whole groups are assigned, the largest first, each to the fold with the fewest clips. There are
+    at most as many folds as groups.
+    """
     return divided(groups, [1.0] * min(folds, int(groups.max()) + 1), seed)
 
 
 def fold_hash(clip_ids: Sequence[str], folds: NDArray[np.intp]) -> str:
-    """sha256 of the clips and their folds."""
+    """sha256 of the clip ids and their folds."""
     text = json.dumps([list(clip_ids), folds.tolist()])
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 class Chooser:
-    """Chooses by a recipe from all folds but some, and remembers what it chose."""
+    """Selects by a recipe from all folds except some, and caches each selection."""
 
     def __init__(self, moments: Moments, recipe: Recipe, families: Sequence[str]) -> None:
         self.moments = moments
@@ -101,9 +109,9 @@ class Chooser:
             moments.fill()
 
     def choice(self, method: str, held: frozenset[int] = _NONE) -> Choice:
-        """What a method, or `single`, chooses from the clips outside the held-out folds."""
+        """The choice of a method, or of `single`, from the clips outside the held-out folds."""
         if held not in self._chosen:
-            # All methods at once, since they read the same columns.
+            # All methods at once, because they read the same columns.
             evidence = self.moments.evidence(held)
             self._chosen[held] = {_SINGLE: best_single(evidence)} | {
                 name: choose(self.recipe, name, evidence, self.families) for name in self.methods
@@ -121,18 +129,18 @@ class Chooser:
         }
 
     def method(self, held: frozenset[int] = _NONE) -> str:
-        """The recipe's method; of auto, the one of highest nested score, ties to the simplest."""
+        """The method of the recipe; with auto, the first one with the best nested score."""
         if len(self.methods) == 1:
             return self.methods[0]
         scores = self.scores(held)
         return max(scores, key=lambda name: scores[name])
 
     def out_of_fold(self, method: str, held: frozenset[int] = _NONE) -> Floats:
-        """(targets, clips) predictions of each fold by what the other folds chose.
+        """(targets, clips) predictions of each fold by the choice of the other folds.
 
-        Folds may choose trials of other spread and level. Each fold's predictions are therefore
-        standardised by the clips that chose, which changes no correlation within the fold and
-        makes the pooled one comparable.
+        Folds may choose trials whose predictions differ in mean and standard deviation. The
+        predictions of each fold are therefore standardised by those of the clips that chose. This
+        keeps the correlations within a fold and makes the folds comparable when they are pooled.
         """
         pooled: Floats = np.zeros(self.moments.truth.shape)
         for fold in set(range(self.moments.folds)) - held:
@@ -140,13 +148,12 @@ class Chooser:
             name = self.method(without) if method == "auto" else method
             choice = self.choice(name, without)
             combined = self.combined(choice, without)
-            pooled[:, self.moments.places(fold)] = _standardised(
-                combined, self.moments.outside(without)
-            )[:, self.moments.places(fold)]
+            places = self.moments.places(fold)
+            pooled[:, places] = standardised(combined, self.moments.outside(without))[:, places]
         return pooled
 
     def combined(self, choice: Choice, held: frozenset[int]) -> Floats:
-        """(targets, clips) a choice's predictions for all clips, up to scale and level."""
+        """(targets, clips) predictions of a choice for all clips, up to scale and offset."""
         units = self.moments.deviations
         if choice.standardised:
             units = 1 / self.moments.evidence(held).scales
@@ -158,38 +165,54 @@ def estimate(
     chooser: Chooser,
     target_names: Sequence[str],
     groups: NDArray[np.intp],
+    selections: Selections | None,
     *,
     grouped: bool,
     hashed: str,
     count: int = REPLICATES,
 ) -> Estimate:
-    """The nested estimate, its interval, and the ensemble beside the best single trial.
+    """Computes the nested scores of the ensemble and of the best single trial, their intervals, and
+    the gain.
 
     Args:
-        groups: (clips,) numbers from 0, in the order of the clips, not of the folds.
+        groups: (clips,) group numbers from 0, in the order of the clips, not of the folds.
+        selections: replicates of the selection; None if it is too slow to be repeated.
+        grouped: the groups are persons.
+        hashed: the `fold_hash` of the clips.
+        count: number of bootstrap replicates.
     """
     moments, recipe = chooser.moments, chooser.recipe
     pooled = np.stack([chooser.out_of_fold(recipe.method), chooser.out_of_fold(_SINGLE)])
+    drawn = resample(moments.truth, pooled, groups[moments.order], recipe.seed, count)
     found = np.stack([pcc(moments.truth.T, model.T) for model in pooled])
-    drawn = replicates(moments.truth, pooled, groups[moments.order], count, recipe.seed)
-    differences = drawn[:, 0] - drawn[:, 1]
-    adjusted = holm(np.array([two_sided(column) for column in differences.T]))
+
+    def score(model: int, target: int | None = None) -> Interval | None:
+        variance = selections.variance(model, target) if selections else 0.0
+        return drawn.score(model, target, variance)
+
     targets = tuple(
-        TargetEstimate(name, float(ours), float(other), interval(difference), float(p))
-        for name, ours, other, difference, p in zip(
-            target_names, found[0], found[1], differences.T, adjusted, strict=True
+        TargetEstimate(
+            target=name,
+            nested=float(found[0, d]),
+            interval=score(0, d),
+            single=float(found[1, d]),
+            single_interval=score(1, d),
+            gain=selections.gain(d) if selections else None,
         )
+        for d, name in enumerate(target_names)
     )
     return Estimate(
         nested=float(found[0].mean()),
-        interval=interval(drawn[:, 0].mean(axis=1)),
+        interval=score(0),
         single=float(found[1].mean()),
-        gain=interval(differences.mean(axis=1)),
-        p=two_sided(differences.mean(axis=1)),
+        single_interval=score(1),
+        gain=selections.gain() if selections else None,
         targets=targets,
         folds=moments.folds,
         grouped=grouped,
-        replicates=count,
+        groups=int(groups.max()) + 1,
+        replicates=0 if drawn.jackknife else count,
+        undefined=drawn.undefined,
         fold_hash=hashed,
         methods=chooser.scores() if recipe.method == "auto" else None,
     )
@@ -197,8 +220,8 @@ def estimate(
 
 @dataclass(frozen=True)
 class Curve:
-    """Mean PCC of a stepwise method over its steps, from 1 on: naive, and nested. Weights are
-    shared over the targets."""
+    """Mean PCC of a stepwise method after 1, 2, ... steps, naive and nested. The targets share
+    their weights."""
 
     method: str
     naive: tuple[float, ...]
@@ -206,19 +229,19 @@ class Curve:
 
 
 def curve(chooser: Chooser, method: str, sizes: int = 50) -> Curve:
-    """How naive and nested score grow apart with the size; of greedy if the method is not
-    stepwise."""
+    """Computes the naive and the nested score by ensemble size. A method that is not stepwise is
+    replaced by greedy."""
     if not issubclass(METHODS[method], Stepwise):
         method = "greedy"
     made = METHODS[method]
     assert issubclass(made, Stepwise)  # greedy is
     moments = chooser.moments
-    # The same number in every fold: caps count trials, whichever they are.
+    # The number of allowed trials is the same in every fold.
     grown = made(top=sizes).limited(int(_allowed(chooser, moments.evidence()).sum()))
     nested = np.zeros((grown.top, *moments.truth.shape))
     for fold in range(moments.folds):
         held = frozenset({fold})
-        path = _standardised(_path(chooser, grown, held), moments.outside(held))
+        path = standardised(_path(chooser, grown, held), moments.outside(held))
         nested[:, :, moments.places(fold)] = path[:, :, moments.places(fold)]
     naive = _path(chooser, grown, _NONE)
     truth = moments.truth.T
@@ -227,7 +250,7 @@ def curve(chooser: Chooser, method: str, sizes: int = 50) -> Curve:
 
 
 def _path(chooser: Chooser, method: Stepwise, held: frozenset[int]) -> Floats:
-    """(steps, targets, clips) the combined predictions of the first 1, 2, ... picks."""
+    """(steps, targets, clips) combined predictions of the first 1, 2, ... picks."""
     moments = chooser.moments
     evidence = moments.evidence(held)
     picks = method.picks(evidence, _allowed(chooser, evidence))
@@ -238,11 +261,3 @@ def _path(chooser: Chooser, method: Stepwise, held: frozenset[int]) -> Floats:
 
 def _allowed(chooser: Chooser, evidence: Evidence) -> NDArray[np.bool_]:
     return cap_families(evidence.ranking, chooser.families, chooser.recipe.per_family)
-
-
-def _standardised(values: Floats, rows: NDArray[np.bool_]) -> Floats:
-    """Values (..., clips) less the mean of some clips, over their deviation."""
-    some = values[..., rows]
-    deviation = some.std(axis=-1, keepdims=True)
-    centred = values - some.mean(axis=-1, keepdims=True)
-    return np.asarray(centred / np.where(deviation > 0, deviation, 1.0))

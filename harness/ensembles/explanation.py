@@ -1,4 +1,4 @@
-"""Why these members: what each one scores, adds and repeats. Pure."""
+"""Score, contribution and correlation of each member of an ensemble. No I/O."""
 
 from dataclasses import dataclass
 
@@ -13,12 +13,16 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Member:
-    """A member of an ensemble, on the split that chose it.
+    """A member of an ensemble, measured on val, which selected it.
 
-    trial: its id, with its study before it where there are several. study: its folder's name.
-    weight: its mean over the targets. pcc: its own mean PCC. left_out: change of the ensemble's
-    mean PCC when the others are kept without it; negative where it helps. correlation: with the
-    other members, mean over them and the targets. Both None for a single member.
+    trial: id of the trial, with the study as prefix if there are several studies.
+    study: name of the study's folder.
+    family: of the trial.
+    weight: mean over the targets.
+    pcc: mean PCC of the member alone.
+    left_out: leave-one-out change: the change of the ensemble's mean PCC without the member,
+        negative if the member helps; None for a single member.
+    correlation: with the other members, mean over members and targets; None for a single member.
     """
 
     trial: str
@@ -32,9 +36,13 @@ class Member:
 
 @dataclass(frozen=True)
 class Explanation:
-    """own: (m,) mean PCC of each member; left_out, with_others: (m,) what `Member` calls left_out
-    and correlation; correlations: (m, m) between members' predictions, mean over the targets;
-    effective: 1 / sum of squared weights, the number of equal weights as concentrated as these."""
+    """The explanation of an ensemble of m members.
+
+    own: (m,) mean PCC of each member.
+    left_out, with_others: (m,) `Member.left_out` and `Member.correlation`.
+    correlations: (m, m) correlations of the members' predictions, mean over the targets.
+    effective: effective number of members, 1 / sum of squared weights.
+    """
 
     own: Floats
     left_out: tuple[float | None, ...]
@@ -44,7 +52,7 @@ class Explanation:
 
 
 def explain(moments: Moments, choice: Choice) -> Explanation:
-    """Explains a choice from the moments of all folds."""
+    """Computes the explanation of a choice from the moments of all folds."""
     evidence = moments.evidence()
     members = choice.members
     R = np.stack([evidence.column(j, members)[:, members] for j in members.tolist()], axis=1)
@@ -56,7 +64,7 @@ def explain(moments: Moments, choice: Choice) -> Explanation:
     correlations = R.mean(axis=0)
     m = len(members)
     if m > 1:
-        # (m, targets, m): the weights without each member in turn.
+        # (m, targets, m): row i has the weights without member i.
         others = w * (1 - np.eye(m))[:, None]
         left_out = tuple((_score(others, c, R) - _score(w[None], c, R)).tolist())
         total = correlations.sum(axis=1) - np.diagonal(correlations)
@@ -71,9 +79,10 @@ def explain(moments: Moments, choice: Choice) -> Explanation:
 
 
 def _score(w: Floats, c: Floats, correlations: Floats) -> Floats:
-    """(n,) mean over targets of w'c / sqrt(w'Rw), w (n, targets, m), R the correlations.
+    """(n,) mean over the targets of w'c / sqrt(w'Rw), with w (n, targets, m), R the correlations.
 
-    0 where w is 0: with weights of each target's own, its only member may be the one left out.
+    The score of a target without any weight is 0. This happens with separate weights for each
+    target, if a target has a single member.
     """
     variance = np.einsum("ndm,dmk,ndk->nd", w, correlations, w, optimize=True)
     covariance = np.einsum("ndm,dm->nd", w, c)

@@ -1,4 +1,4 @@
-"""The files of an ensemble: `ensembles/<name>/` in the folder of its first study."""
+"""Reads and writes the files of an ensemble: `ensembles/<name>/` in its first study."""
 
 import csv
 import io
@@ -19,30 +19,34 @@ from harness.sealed import ENSEMBLE, read_sealed, write_sealed
 
 
 def write_ensemble(ensemble: Ensemble, library: Library) -> list[Path]:
-    """Writes predictions as Parquet, `predictions.csv` where there is a test split, and
-    `ensemble.json` last, so that a folder that has it is whole. Returns the paths."""
+    """Writes `predictions.parquet`, `predictions.csv` if there is a test split, and
+    `ensemble.json`. The last one is written last, so that a folder with it is complete.
+
+    Returns:
+        the paths.
+    """
     folder = library.home / "ensembles" / ensemble.name
-    # Two at once would mix their files.
+    # Two processes at once would mix their files.
     with alone(folder / ".lock"):
         return _written(ensemble, library, folder)
 
 
 def _written(ensemble: Ensemble, library: Library, folder: Path) -> list[Path]:
-    # An ensemble of the same name goes first: its members would stand beside others' predictions.
+    # An ensemble of the same name is removed first, so that its ensemble.json never accompanies
+    # the predictions of other members.
     remove(folder / "ensemble.json")
-    by_id = {trial.id: trial for trial in library.matrix.trials}
-    trials = [by_id[member] for member in ensemble.members]
+    matrix = library.matrix
+    trials = [matrix.trials[slot] for slot in matrix.slots(ensemble.members)]
     combined = {}
     written = [folder / "predictions.parquet"]
     for split in ("val", "test"):
         if len(library.index.rows(split)):
-            matrix = load_members(library, trials, split)
-            combined[split] = ensemble.combine(matrix.predictions).astype(np.float32)
+            found = load_members(library, trials, split)
+            combined[split] = ensemble.combine(found.predictions).astype(np.float32)
             if split == "test":
                 written.append(folder / "predictions.csv")
-                write_text(
-                    written[-1], submission(matrix.clip_ids, matrix.target_names, combined[split])
-                )
+                text = submission(found.clip_ids, found.target_names, combined[split])
+                write_text(written[-1], text)
     info = _info(ensemble, [trial.info for trial in trials], library, combined["val"])
     write_predictions(written[0], info, library.index, combined)
     written.append(folder / "ensemble.json")
@@ -51,15 +55,17 @@ def _written(ensemble: Ensemble, library: Library, folder: Path) -> list[Path]:
 
 
 def read_ensemble(folder: Path) -> Ensemble:
-    """The ensemble in `ensembles/<name>/`. InputError if it is missing or damaged."""
+    """Reads the ensemble in `ensembles/<name>/`. InputError if it is missing or damaged."""
     file = folder / "ensemble.json"
     try:
         return Ensemble.from_dict(read_sealed(file, ENSEMBLE))
     except InputError:
         raise
-    # Its seal is a checksum, which anyone can make: what it says may be anything.
+    # The checksum only shows that the file is intact: its content may still be invalid.
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{file}: says not what an ensemble is ({error!r})") from error
+        raise InputError(
+            f"{file}: is not a valid ensemble ({error!r}); run python -m harness.ensemble again"
+        ) from error
 
 
 def _info(
@@ -78,9 +84,9 @@ def _info(
         targets=ensemble.targets,
         early_stop_split="+".join(sorted({info.early_stop_split for info in infos})),
         best_epoch=0,
-        # Of the stored float32 values, since readers recompute it from them.
+        # Computed from the float32 values that are stored, because readers check it on them.
         val_pcc=float(library.matrix.pcc_of(val.astype(np.float64)).mean()),
-        # Not the time of day: equal inputs give equal files.
+        # Not the current time, so that equal inputs give equal files.
         created=max(info.created for info in infos),
     )
 
@@ -88,7 +94,7 @@ def _info(
 def submission(
     clip_ids: Sequence[str], targets: Sequence[str], values: NDArray[np.floating[Any]]
 ) -> str:
-    """The challenge's csv: `File_ID` and the targets, a row a clip, sorted by id."""
+    """The CSV text of the challenge: `File_ID` and the targets, one row per clip, sorted by id."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["File_ID", *targets])

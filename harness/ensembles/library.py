@@ -1,9 +1,9 @@
-"""`predictions/*.parquet` of studies -> one aligned PredictionMatrix, or a reason why not."""
+"""Reads the prediction files of studies into one aligned PredictionMatrix."""
 
 import hashlib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -15,35 +15,40 @@ from harness.metrics import pcc
 from harness.predictions import PredictionInfo, read_clips, read_predictions
 from harness.sealed import MANIFEST, read_sealed
 
-#: The fields of a trial's configuration that make its family: what the paper compares.
+#: The hyperparameters that define the family of a trial: those that the paper compares.
 FAMILY = ("loss", "reduction", "stride", "sequence", "layers")
-# Decompression and checks release the interpreter for most of a file's time.
+# Threads: decompression and checks mostly release the interpreter lock.
 _READERS = 4
 
 
 @dataclass(frozen=True)
 class Study:
-    """A study as ensembles see it.
+    """A study of a library.
 
-    index: its own clips. order: split -> rows of its val or test predictions in the order of the
-    library's first study. oracle: best possible mean PCC on each split, of synthetic clips
-    alone; oracle_by_target: the same for each target.
-    empty: ids of the clips without features, which every trial predicts by the mean of train.
+    index: the clips of the study.
+    order: by split, val or test: the rows of its predictions in the clip order of the first study.
+    oracle: by split: the best possible mean PCC, known only for synthetic clips.
+    oracle_by_target: the same for each target.
+    empty: ids of the clips without features, which every trial predicts as the mean rating of
+        train.
     """
 
     folder: Path
-    index: Dataset
-    order: dict[str, NDArray[np.intp]]
+    index: Dataset = field(repr=False)
+    order: dict[str, NDArray[np.intp]] = field(repr=False)
     oracle: dict[str, float]
     oracle_by_target: dict[str, dict[str, float]]
-    empty: frozenset[str]
+    empty: frozenset[str] = field(repr=False)
 
 
 @dataclass(frozen=True)
 class Trial:
-    """A trial of the library. id: the trial's, with its study before it where there are several.
-    family: the values of `FAMILY`, such as ccc/per_target/30/full/2, and the beginning of the
-    features' fingerprint where the library holds several."""
+    """A trial of the library.
+
+    id: of the trial, with the study as prefix if there are several studies.
+    family: the values of `FAMILY`, such as ccc/per_target/30/full/2, followed by the start of the
+        feature fingerprint if the library has several.
+    """
 
     id: str
     study: Study
@@ -53,7 +58,7 @@ class Trial:
 
 @dataclass(frozen=True)
 class Refusal:
-    """A prediction file that was not used, and why."""
+    """A prediction file that was refused, with the reason."""
 
     path: Path
     reason: str
@@ -61,36 +66,63 @@ class Refusal:
 
 @dataclass(frozen=True)
 class PredictionMatrix:
-    """The predictions of many trials for one split, row for row of the same clips.
+    """The predictions of many trials for the clips of one split.
 
-    predictions: (target, trial, clip) float32, so that the trials of one target lie side by side.
-    truth: (clip, target), NaN where unlabelled. groups: (clip,) the person of each, if known.
+    predictions: (targets, trials, clips) float32.
+    truth: (clips, targets) ratings, NaN where a clip is unrated.
+    groups: (clips,) the person of each clip; None if not known.
     """
 
-    trials: tuple[Trial, ...]
-    predictions: NDArray[np.float32]
-    truth: NDArray[np.float32]
-    clip_ids: tuple[str, ...]
+    trials: tuple[Trial, ...] = field(repr=False)
+    predictions: NDArray[np.float32] = field(repr=False)
+    truth: NDArray[np.float32] = field(repr=False)
+    clip_ids: tuple[str, ...] = field(repr=False)
     target_names: tuple[str, ...]
-    groups: tuple[str, ...] | None = None
+    groups: tuple[str, ...] | None = field(default=None, repr=False)
 
     def __len__(self) -> int:
         return len(self.trials)
 
     @property
     def labelled(self) -> NDArray[np.bool_]:
-        """(clip,) True where a clip carries ratings."""
+        """(clips,) True where a clip is rated."""
         return np.asarray(~np.isnan(self.truth).any(axis=1))
 
+    def group_numbers(self, *, grouped: bool = True) -> NDArray[np.intp]:
+        """(rated clips,) group numbers from 0: of persons, or of single clips if persons are not
+        known or `grouped` is False."""
+        rated = self.labelled
+        if self.groups is None or not grouped:
+            return np.arange(rated.sum())
+        return np.unique(np.array(self.groups)[rated], return_inverse=True)[1].astype(np.intp)
+
+    def slots(self, trials: Sequence[str]) -> list[int]:
+        """The places of the trials with these ids.
+
+        Raises:
+            InputError: there is no such trial.
+        """
+        places = {trial.id: place for place, trial in enumerate(self.trials)}
+        if missing := [trial for trial in trials if trial not in places]:
+            some = ", ".join(list(places)[:10])
+            raise InputError(f"no eligible trial {missing[0]}; the first eligible ones are {some}")
+        return [places[trial] for trial in trials]
+
     def pcc_of(self, combined: NDArray[np.float64]) -> NDArray[np.float64]:
-        """(target,) PCC of predictions (clip, target) on the labelled clips."""
+        """(targets,) PCC of predictions (clips, targets) on the rated clips."""
         return pcc(self.truth[self.labelled], combined[self.labelled])
 
 
 @dataclass(frozen=True)
 class Library:
-    """What was read: the val predictions of every trial that may be chosen, the refused files,
-    and trials left out since they repeat another's predictions exactly, as (trial, the other)."""
+    """The predictions that were read.
+
+    matrix: the val predictions of every trial that can be selected.
+    studies: the first study defines the order of the clips.
+    refused: files that failed a check.
+    duplicates: (trial, other) where a trial repeats the predictions of another trial exactly; only
+        the other is in `matrix`.
+    """
 
     matrix: PredictionMatrix
     studies: tuple[Study, ...]
@@ -99,30 +131,30 @@ class Library:
 
     @property
     def index(self) -> Dataset:
-        """The clips, in the order of the first study."""
+        """The clips in the order of the first study."""
         return self.studies[0].index
 
     @property
     def home(self) -> Path:
-        """The folder of the first study: where ensembles are written."""
+        """The folder of the first study, in which ensembles are written."""
         return self.studies[0].folder
 
     @property
     def eligible(self) -> int:
-        """How many files passed every check, repeated ones included."""
+        """Number of files that passed every check, including duplicates."""
         return len(self.matrix) + len(self.duplicates)
 
     def filled(self, split: str) -> int:
-        """How many clips of a split have no features in some study and are predicted by a mean."""
+        """Number of clips of a split without features in some study: predicted as a mean rating."""
         empty = frozenset().union(*(study.empty for study in self.studies))
         return len(empty.intersection(self.index.ids(split)))
 
 
 def newest_study(results: Path) -> Path:
-    """The study whose predictions were written last.
+    """The folder of the study whose predictions were written last.
 
     Raises:
-        InputError: there is none.
+        InputError: no study has predictions.
     """
     folders = [path.parent for path in results.glob("*/predictions") if any(path.glob("*.parquet"))]
     if not folders:
@@ -133,15 +165,16 @@ def newest_study(results: Path) -> Path:
 
 
 def prediction_files(study: Path) -> list[Path]:
-    """The prediction files of a study, in the order of their trials; temporary ones left out."""
+    """The prediction files of a study in the order of their trials, without temporary files."""
     return sorted((study / "predictions").glob("[0-9]*.parquet"))
 
 
 def load_library(*folders: Path) -> Library:
-    """Reads the val predictions of every trial of some studies; what does not fit is refused.
+    """Reads the val predictions of every trial of some studies. Files that fail a check are
+    refused and listed.
 
     Raises:
-        InputError: no such study, no eligible file, or studies of other clips or ratings.
+        InputError: no such study, no eligible file, or studies of different clips or ratings.
     """
     studies = _studies(folders)
     files = [(study, path) for study in studies for path in prediction_files(study.folder)]
@@ -154,7 +187,7 @@ def load_library(*folders: Path) -> Library:
         try:
             info, values = read_predictions(path, study.index, "val")
             if info.trial_id != path.stem:
-                raise InputError(f"{path}: says it is trial {info.trial_id}")
+                raise InputError(f"{path}: is the file of trial {info.trial_id}, by its metadata")
         except InputError as error:
             return Refusal(path, str(error))
         predictions[:, slot] = values[study.order["val"]].T
@@ -165,10 +198,10 @@ def load_library(*folders: Path) -> Library:
     refused = tuple(item for item in found if isinstance(item, Refusal))
     read_slots = [slot for slot, item in enumerate(found) if not isinstance(item, Refusal)]
     if not read_slots:
-        reason = f"; the first of {len(refused)} refused: {refused[0].reason}" if refused else ""
+        reason = f"; first of {len(refused)} refused files: {refused[0].reason}" if refused else ""
         where = ", ".join(map(str, folders))
         raise InputError(
-            f"{where}: no eligible prediction file{reason}; python -m harness.search makes some"
+            f"{where}: no eligible prediction file{reason}; run python -m harness.search first"
         )
     several = len({item[0].feature_fingerprint for item in found if isinstance(item, tuple)}) > 1
     trials: dict[str, Trial] = {}
@@ -183,23 +216,18 @@ def load_library(*folders: Path) -> Library:
             continue
         trials[digest] = Trial(name, study, info, _family(info, several))
         kept.append(slot)
-    matrix = PredictionMatrix(
-        tuple(trials.values()),
-        _compact(predictions, kept),
-        index.ratings[rows],
-        tuple(index.ids("val")),
-        index.target_names,
-        None if index.groups is None else tuple(index.groups[row] for row in rows),
-    )
+    matrix = _matrix(tuple(trials.values()), _compact(predictions, kept), index, "val")
     return Library(matrix, studies, refused, tuple(duplicates))
 
 
 def load_members(library: Library, trials: Sequence[Trial], split: str) -> PredictionMatrix:
-    """Some trials' predictions for a split, clips in the order of the library's first study; of
-    train, too, where heads were trained in folds.
+    """Reads the predictions of some trials for a split, in the clip order of the first study.
+
+    Args:
+        split: val, test or, if the models were trained in folds, train.
 
     Raises:
-        InputError: a member's file does not hold the split: no member is ever left out.
+        InputError: a file does not contain the split.
     """
     index = library.index
     rows = index.rows(split)
@@ -215,28 +243,39 @@ def load_members(library: Library, trials: Sequence[Trial], split: str) -> Predi
         path = trial.study.folder / "predictions" / f"{trial.info.trial_id}.parquet"
         found, values = read_predictions(path, trial.study.index, split)
         if found != trial.info:
-            raise InputError(f"{path}: changed while it was read; run again")
+            raise InputError(f"{path}: changed while it was read; run the command again")
         predictions[:, slot] = values[orders[trial.study.folder]].T
-    ids = tuple(index.ids(split))
+    return _matrix(tuple(trials), predictions, index, split)
+
+
+def _matrix(
+    trials: tuple[Trial, ...], predictions: NDArray[np.float32], index: Dataset, split: str
+) -> PredictionMatrix:
+    rows = index.rows(split)
     return PredictionMatrix(
-        tuple(trials), predictions, index.ratings[rows], ids, index.target_names
+        trials,
+        predictions,
+        index.ratings[rows],
+        tuple(index.ids(split)),
+        index.target_names,
+        None if index.groups is None else tuple(index.groups[row] for row in rows),
     )
 
 
 def _studies(folders: Sequence[Path]) -> tuple[Study, ...]:
     names = [folder.name for folder in folders]
     if len({folder.resolve() for folder in folders}) < len(folders):
-        raise InputError(f"--study {', '.join(names)}: one is named twice; name each study once")
+        raise InputError(f"--study {', '.join(names)}: a study is given twice; give each once")
     if twice := [name for name in names if names.count(name) > 1]:
         raise InputError(
-            f"--study {twice[0]}: two studies have this name, by which their trials are told "
-            "apart; rename the folder of one"
+            f"--study {twice[0]}: two studies have this name, and the ids of their trials need "
+            "different ones; rename one of the folders"
         )
     studies: list[Study] = []
     for folder in folders:
         if not folder.is_dir():
             raise InputError(
-                f"{folder}: no such study; run python -m harness.search first, or give --results"
+                f"{folder}: no such study; run python -m harness.search first, or set --results"
             )
         index = read_clips(folder / "clips.parquet")
         first = studies[0] if studies else None
@@ -246,7 +285,7 @@ def _studies(folders: Sequence[Path]) -> tuple[Study, ...]:
 
 
 def _order(folder: Path, index: Dataset, first: Study | None, split: str) -> NDArray[np.intp]:
-    """The rows of a split of `index` in the order of the first study, whose clips it must hold."""
+    """The rows of a split of `index` in the clip order of the first study."""
     ids = index.ids(split)
     if first is None:
         return np.arange(len(ids))
@@ -255,8 +294,8 @@ def _order(folder: Path, index: Dataset, first: Study | None, split: str) -> NDA
     strangers = sorted(set(ids).symmetric_difference(wanted))
     if strangers:
         raise InputError(
-            f"{file}: {split} has other clips than {first.folder.name}, {strangers[0]} for one; "
-            "ensemble studies of the same data"
+            f"{file}: {split} has other clips than {first.folder.name}, for example "
+            f"{strangers[0]}; combine studies of the same data"
         )
     if index.target_names != first.index.target_names:
         raise InputError(
@@ -289,9 +328,11 @@ def _manifest(
             for split, values in content.get("oracle_by_target", {}).items()
         }
         return oracle, by_target, frozenset(map(str, content["empty"]))
-    # Its seal is a checksum, which anyone can make: what it says may be anything.
+    # The checksum only shows that the file is intact: its content may still be invalid.
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{file}: says not what a study is ({error!r})") from error
+        raise InputError(
+            f"{file}: is not a valid manifest of a study ({error!r}); restore the file"
+        ) from error
 
 
 def _family(info: PredictionInfo, with_features: bool) -> str:
@@ -302,7 +343,7 @@ def _family(info: PredictionInfo, with_features: bool) -> str:
 
 
 def _compact(predictions: NDArray[np.float32], kept: list[int]) -> NDArray[np.float32]:
-    """The kept trials, moved to the front in place: the array is too large to be held twice."""
+    """Moves the kept trials to the front, in place because the array is large."""
     for new, old in enumerate(kept):
         if new != old:
             predictions[:, new] = predictions[:, old]

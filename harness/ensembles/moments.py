@@ -1,7 +1,7 @@
 """Sums over the clips of each fold, from which the correlations on any set of folds follow.
 
-Selection and its estimates read these and never the predictions: what the folds outside a
-held-out one say is the total less that fold.
+Selection and its estimates read these sums instead of the predictions: the sums outside a held-out
+fold are the total minus that fold.
 """
 
 from collections.abc import Callable
@@ -13,30 +13,30 @@ import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
-#: Up to so many trials the Gram matrices are held whole: folds x targets x trials^2 float32,
-#: which is 1.1 GiB for 2,000 trials, 7 targets and 10 folds. Above, columns on demand.
+#: Up to this number of trials, whole Gram matrices are kept: folds x targets x trials^2 float32,
+#: 1.1 GiB for 2,000 trials, 7 targets and 10 folds. Above it, columns are computed on demand.
 GRAM_TRIALS = 2000
-# Columns cost the reading of all predictions, however many are made at once.
+# Columns computed at once: the cost is one pass over all predictions, whatever their number.
 _BATCH = 16
-# Bytes of columns held at once; the oldest go first.
+# Bytes of cached columns; the oldest are dropped first.
 _COLUMN_BYTES = 384 * 2**20
-# Trials of which float64 copies are made at once.
+# Trials that are converted to float64 at once.
 _BLOCK = 256
-# Values below which starting threads takes longer than the work.
+# Number of values from which threads are faster.
 _WORTH_THREADS = 2**22
-# A variance below this, of values standardised on all folds, is rounding.
+# A smaller variance of values standardised on all folds is rounding.
 _NO_VARIANCE = 1e-12
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """What selection may know of the trials.
+    """The statistics of the trials that a selection uses.
 
-    scores: (targets, trials) PCC of each trial; 0 where it is undefined, since such a trial
-        says nothing.
-    scales: (targets, trials) standard deviation of each trial's predictions, of `Moments.values`.
-    column: (trial, others) -> (targets, trials) the correlations of a trial with every trial;
-        the others are likely to be asked for next.
+    scores: (targets, trials) PCC of each trial; 0 where it is undefined, because such a trial has
+        no information.
+    scales: (targets, trials) standard deviation of each trial's predictions in `Moments.values`.
+    column: (trial, others) -> (targets, trials) the correlations of a trial with every trial.
+        `others` are trials whose columns will probably be needed next.
     """
 
     scores: Floats
@@ -45,12 +45,12 @@ class Evidence:
 
     @cached_property
     def ranking(self) -> Floats:
-        """(trials,) mean over the targets of `scores`: what trials are ranked by."""
+        """(trials,) mean of `scores` over the targets, by which trials are ranked."""
         mean: Floats = self.scores.mean(axis=0)
         return mean
 
     def only(self, target: int) -> "Evidence":
-        """The same for one target alone."""
+        """The same for a single target."""
         part = slice(target, target + 1)
         return Evidence(
             self.scores[part], self.scales[part], lambda j, others: self.column(j, others)[part]
@@ -58,7 +58,7 @@ class Evidence:
 
 
 class Moments:
-    """The moments of trials' predictions, fold by fold.
+    """The moments of the predictions of trials in each fold.
 
     Args:
         predictions: (targets, trials, clips) float32, finite.
@@ -66,11 +66,11 @@ class Moments:
         folds: (clips,) the fold of each clip, 0 to folds - 1, none empty.
 
     Attributes:
-        values: (targets, trials, clips) float32, standardised over all clips, clips fold by fold.
+        values: (targets, trials, clips) float32, standardised over all clips, sorted by fold.
         truth: (targets, clips) float64, likewise.
-        means, deviations: (targets, trials) of the predictions over all clips, as they came.
-        order: (clips,) the clip that stands at each place.
-        bounds: (folds + 1,) fold f holds the places bounds[f]:bounds[f + 1].
+        means, deviations: (targets, trials) of the given predictions over all clips.
+        order: (clips,) the given clip at each place of the sorted arrays.
+        bounds: (folds + 1,) fold f has the places bounds[f]:bounds[f + 1].
     """
 
     def __init__(
@@ -79,8 +79,7 @@ class Moments:
         self.order = np.argsort(folds, kind="stable")
         counts = np.bincount(folds)
         self.bounds = np.concatenate([[0], np.cumsum(counts)])
-        y = truth[self.order].astype(np.float64).T
-        self.truth = (y - y.mean(axis=1, keepdims=True)) / _safe(y.std(axis=1, keepdims=True))
+        self.truth = standardised(truth[self.order].astype(np.float64).T)
         targets, trials, _ = predictions.shape
         shape = (len(counts), targets, trials)
         self.values = np.empty((targets, trials, len(folds)), np.float32)
@@ -105,7 +104,7 @@ class Moments:
         return len(self._counts)
 
     def places(self, fold: int) -> slice:
-        """The places of a fold's clips."""
+        """The places of the clips of a fold."""
         return slice(self.bounds[fold], self.bounds[fold + 1])
 
     def outside(self, held: frozenset[int]) -> NDArray[np.bool_]:
@@ -116,28 +115,32 @@ class Moments:
         return ~inside
 
     def evidence(self, held: frozenset[int] = frozenset()) -> Evidence:
-        """What the clips outside the held-out folds say."""
-        used = np.array([fold not in held for fold in range(self.folds)])
-        n = self._counts[used].sum()
-        mean = self._sums[used].sum(axis=0) / n
-        scale = _deviation(self._squares[used].sum(axis=0) / n - mean**2)
-        y_mean = self._truth_sums[used].sum(axis=0) / n
-        y_scale = _deviation(self._truth_squares[used].sum(axis=0) / n - y_mean**2)
-        covariance = self._cross[used].sum(axis=0) / n - mean * y_mean[:, None]
-        scores = np.clip(covariance / scale / y_scale[:, None], -1.0, 1.0)
+        """The statistics on the clips outside the held-out folds."""
+        return self.weighted(np.array([float(fold not in held) for fold in range(self.folds)]))
+
+    def weighted(self, weights: Floats) -> Evidence:
+        """The statistics with fold f counted weights[f] times."""
+        n = weights @ self._counts
+        mean, square, cross = (
+            np.tensordot(weights, part, 1) / n for part in (self._sums, self._squares, self._cross)
+        )
+        scale = _deviation(square - mean**2)
+        y_mean, y_square = (weights @ part / n for part in (self._truth_sums, self._truth_squares))
+        y_scale = _deviation(y_square - y_mean**2)
+        scores = np.clip((cross - mean * y_mean[:, None]) / scale / y_scale[:, None], -1.0, 1.0)
         known: dict[int, Floats] = {}
 
         def column(j: int, others: NDArray[np.intp]) -> Floats:
             if j not in known:
-                products = self._column(j, others)[used].sum(axis=0, dtype=np.float64) / n
+                products = np.tensordot(weights, self._column(j, others), 1) / n
                 known[j] = (products - mean * mean[:, [j]]) / scale / scale[:, [j]]
             return known[j]
 
-        # A scale of infinity stands for no variance; nothing may be divided by it later.
+        # An infinite scale marks no variance; later divisions need a finite one.
         return Evidence(scores, np.where(np.isinf(scale), 1.0, scale), column)
 
     def fill(self) -> None:
-        """Makes all columns at once: cheaper where most of them will be wanted."""
+        """Computes all columns at once, which is faster if most of them are needed."""
         _, trials, _ = self.values.shape
         if self._gram is not None or trials > GRAM_TRIALS:
             return
@@ -152,11 +155,11 @@ class Moments:
         self._gram = gram
 
     def combined(self, members: NDArray[np.intp], factors: Floats) -> Floats:
-        """(targets, clips) the sum over members of factor times `values`; factors (targets, m)."""
+        """(targets, clips) sum over the members of factor x `values`; factors is (targets, m)."""
         return np.stack([f @ v[members] for f, v in zip(factors, self.values, strict=True)])
 
     def _each_target(self, work: Callable[[int], None]) -> None:
-        """The targets side by side: products let go of the interpreter."""
+        """Runs the targets in parallel threads: matrix products release the interpreter lock."""
         if self.values.size < _WORTH_THREADS:
             for target in range(len(self.values)):
                 work(target)
@@ -179,7 +182,7 @@ class Moments:
             self._cross[fold, target, block] = part @ y
 
     def _column(self, j: int, others: NDArray[np.intp]) -> NDArray[np.float32]:
-        """(folds, targets, trials) sums of products with trial j."""
+        """(folds, targets, trials) sums of the products with trial j."""
         if self._gram is not None:
             return self._gram[:, :, j]
         if j not in self._columns:
@@ -202,12 +205,19 @@ class Moments:
         room = max(_COLUMN_BYTES // made[0].nbytes, _BATCH) - len(wanted)
         for old in list(self._columns)[: max(len(self._columns) - room, 0)]:
             del self._columns[old]
-        # Copies, so that dropping one column frees it.
+        # Copies, so that a dropped column frees its memory.
         self._columns |= {j: made[place].copy() for place, j in enumerate(wanted)}
 
 
+def standardised(values: Floats, rows: NDArray[np.bool_] | slice = slice(None)) -> Floats:
+    """Standardises values (..., clips) by the mean and standard deviation of some clips."""
+    some = values[..., rows]
+    centred = values - some.mean(axis=-1, keepdims=True)
+    return np.asarray(centred / _safe(some.std(axis=-1, keepdims=True)))
+
+
 def _deviation(variance: Floats) -> Floats:
-    """The square root, and infinity where there is no variance, so that quotients become 0."""
+    """The square root; infinity where there is no variance, so that quotients become 0."""
     return np.sqrt(np.where(variance > _NO_VARIANCE, variance, np.inf))
 
 

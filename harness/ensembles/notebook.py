@@ -1,4 +1,4 @@
-"""A study's results as pandas frames, for notebooks and scripts."""
+"""Results of a study as pandas data frames, for notebooks and scripts."""
 
 import os
 from dataclasses import dataclass
@@ -7,27 +7,36 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from harness.ensembles.construction import construct
+from harness.ensembles.comparison import Comparison, compare
+from harness.ensembles.construction import Construction, construct
 from harness.ensembles.ensemble import Ensemble
 from harness.ensembles.library import Library, PredictionMatrix, load_library, load_members
 from harness.ensembles.selection import Recipe
 from harness.errors import InputError
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class StudyResults:
-    """What `load_study` read. Scores are PCC in [-1, 1]; ratings and predictions lie in [0, 1]."""
+    """The results of one study or several. Scores are PCC in [-1, 1]; ratings are in [0, 1]."""
 
     library: Library
 
+    def __repr__(self) -> str:
+        index, names = self.library.index, [study.folder.name for study in self.library.studies]
+        return (
+            f"StudyResults({', '.join(names)}: {len(self.matrix)} trials, "
+            f"{len(index.clip_ids)} clips, {len(index.target_names)} targets)"
+        )
+
     @property
     def matrix(self) -> PredictionMatrix:
-        """The val predictions of all trials, aligned: (target, trial, clip) float32."""
+        """The val predictions of all trials: (targets, trials, clips) float32."""
         return self.library.matrix
 
     def trials(self) -> pd.DataFrame:
-        """A row a trial, index `trial`, the best first: its mean PCC on val, its best epoch, its
-        family, and a column for each hyperparameter. Scores on val chose the epoch: optimistic."""
+        """One row per trial, index `trial`, the best first: mean PCC on val, best epoch, family,
+        and a column for each hyperparameter. The scores are optimistic, because they selected the
+        epoch."""
         rows = [
             {
                 "trial": trial.id,
@@ -42,36 +51,33 @@ class StudyResults:
         return table.sort_values("mean_pcc", ascending=False, kind="stable")
 
     def refused(self) -> pd.DataFrame:
-        """A row a prediction file that was not used: its path and the reason."""
+        """One row per refused prediction file, with columns `path` and `reason`."""
         rows = [(str(each.path), each.reason) for each in self.library.refused]
         return pd.DataFrame(rows, columns=["path", "reason"])
 
     def ratings(self, split: str = "val") -> pd.DataFrame:
-        """(clips, targets), index `clip_id`; NaN where a clip is unlabelled."""
+        """Ratings (clips, targets), index `clip_id`; NaN where a clip is unrated."""
         index = self.library.index
         self._check(split)
         return self._frame(index.ratings[index.rows(split)].astype(np.float64), split)
 
     def predictions(self, of: str | Ensemble, split: str = "val") -> pd.DataFrame:
-        """A trial's or an ensemble's predictions (clips, targets), index `clip_id`.
+        """Predictions (clips, targets) of a trial or an ensemble, index `clip_id`.
 
         Args:
-            of: a trial's id, such as "00003", or an ensemble of these trials. split: val, test,
-                or, of a study searched with `--folds`, train, each clip by the head that did not
-                learn from it.
+            of: id of a trial, such as "00003", or an ensemble of these trials.
+            split: val or test. A study searched with `--folds` also has train: each clip is
+                predicted by the model of the fold that did not train on it.
 
         Raises:
-            InputError: no such trial or split, or a file that is damaged.
+            InputError: no such trial or split, an ensemble of another study, or a damaged file.
         """
         self._check(split)
+        if isinstance(of, Ensemble):
+            self._check_studies(of)
         wanted = of.members if isinstance(of, Ensemble) else (of,)
-        by_id = {trial.id: trial for trial in self.matrix.trials}
-        missing = [name for name in wanted if name not in by_id]
-        if missing:
-            raise InputError(
-                f"{self.library.home}: no eligible trial {missing[0]}; trials() lists them"
-            )
-        found = load_members(self.library, [by_id[name] for name in wanted], split).predictions
+        trials = [self.matrix.trials[slot] for slot in self.matrix.slots(wanted)]
+        found = load_members(self.library, trials, split).predictions
         values = of.combine(found) if isinstance(of, Ensemble) else found[:, 0].T
         return self._frame(np.asarray(values, np.float64), split)
 
@@ -84,8 +90,8 @@ class StudyResults:
         per_target: bool = False,
         seed: int = 0,
     ) -> Ensemble:
-        """An ensemble of these trials with its estimates; nothing is written. The arguments are
-        those of `python -m harness.ensemble`.
+        """Builds an ensemble of these trials with its estimates. Writes no files. The arguments
+        are those of `python -m harness.ensemble`.
 
         Raises:
             InputError: an unknown method, or too few trials or clips for it.
@@ -93,9 +99,35 @@ class StudyResults:
         recipe = Recipe(method, top, per_family, per_target, seed)
         return construct(self.library, recipe).ensemble
 
+    def compare(
+        self, ensemble: Ensemble, other: "StudyResults", other_ensemble: Ensemble
+    ) -> Comparison:
+        """Computes the paired differences of an ensemble of these trials and one of other trials
+        on the same clips. Its `frame()` is a data frame, its `latex()` a LaTeX table.
+
+        Raises:
+            InputError: the studies have different targets, rated clips or ratings, or an ensemble
+                is not of the trials of its study.
+        """
+        return compare(self._built(ensemble), other._built(other_ensemble))
+
+    def _built(self, ensemble: Ensemble) -> Construction:
+        self._check_studies(ensemble)
+        return construct(self.library, ensemble.recipe, ensemble.name)
+
+    def _check_studies(self, ensemble: Ensemble) -> None:
+        studies = tuple(study.folder.name for study in self.library.studies)
+        if ensemble.studies != studies:
+            raise InputError(
+                f"ensemble {ensemble.name} is of study {', '.join(ensemble.studies)}; this is "
+                f"{', '.join(studies)}"
+            )
+
     def _check(self, split: str) -> None:
         if not self.library.index.ids(split):
-            raise InputError(f"{self.library.home}: no clip in split {split!r}; choose val or test")
+            raise InputError(
+                f"{self.library.home}: no clips in split {split!r}; choose val or test"
+            )
 
     def _frame(self, values: np.ndarray, split: str) -> pd.DataFrame:
         index = self.library.index
@@ -104,10 +136,10 @@ class StudyResults:
 
 
 def load_study(*folders: str | os.PathLike[str]) -> StudyResults:
-    """Reads the finished trials of a study, such as `results/demo`, or of several of the same
-    clips. Needs neither torch nor ray.
+    """Reads the finished trials of a study, such as `results/demo`, or of several studies of the
+    same clips. Imports neither torch nor ray.
 
     Raises:
-        InputError: no such study, no eligible prediction file, or studies of other clips.
+        InputError: no such study, no eligible prediction file, or studies of different clips.
     """
     return StudyResults(load_library(*map(Path, folders)))

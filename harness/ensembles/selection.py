@@ -1,4 +1,4 @@
-"""What trials scored, and how they correlate -> members and weights. Pure."""
+"""Selects members and weights from the scores and correlations of trials. No I/O."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
@@ -16,12 +16,15 @@ Mask = NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class Recipe:
-    """How an ensemble is chosen.
+    """How an ensemble is selected.
 
-    method: one of `METHODS`, or auto. top: its members or steps, None for its default. per_family:
-    at most so many trials of each family, its best, may be members. per_target: weights of each
-    target's own. seed: of the folds, the bootstrap and the method. groups: whether the clips of a
-    person are held out and drawn together; None: where the data says whose they are.
+    method: one of `METHODS`, or auto.
+    top: number of members or selection steps; None: the default of the method.
+    per_family: maximum number of members per family, its best trials; None: no limit.
+    per_target: separate weights for each target.
+    seed: of the folds, the bootstrap and the method.
+    groups: keep the clips of a person together in folds and bootstrap; None: if the data has
+        groups.
     """
 
     method: str = "mean"
@@ -33,30 +36,28 @@ class Recipe:
 
     def __post_init__(self) -> None:
         if self.method not in (*METHODS, "auto"):
-            raise InputError(
-                f"--method {self.method}: choose {', '.join(METHODS)} or auto, which tries them all"
-            )
+            raise InputError(f"--method {self.method}: choose {', '.join(METHODS)} or auto")
         if self._default_top is None and self.top is not None:
-            raise InputError(f"--top: {self.method} takes no number of members; leave --top out")
+            raise InputError(f"--top: {self.method} does not use it; remove --top")
         for option, value in (("--top", self.top), ("--per-family", self.per_family)):
             if value is not None and value < 1:
-                raise InputError(f"{option} {value}: an ensemble has at least 1 member")
+                raise InputError(f"{option} {value}: must be at least 1")
 
     @property
     def options(self) -> list[str]:
-        """Of the command that combines, but for those that are its defaults."""
-        told = ["--method", self.method]
-        told += ["--top", str(self.top)] if self.top else []
-        told += ["--per-family", str(self.per_family)] if self.per_family else []
-        told += ["--per-target"] if self.per_target else []
-        told += ["--seed", str(self.seed)] if self.seed else []
+        """Command-line options of the recipe, without those at their defaults."""
+        options = ["--method", self.method]
+        options += ["--top", str(self.top)] if self.top else []
+        options += ["--per-family", str(self.per_family)] if self.per_family else []
+        options += ["--per-target"] if self.per_target else []
+        options += ["--seed", str(self.seed)] if self.seed else []
         if self.groups is not None:
-            told.append("--groups" if self.groups else "--no-groups")
-        return told
+            options.append("--groups" if self.groups else "--no-groups")
+        return options
 
     @property
     def label(self) -> str:
-        """A name for what the recipe makes, such as mean-top5."""
+        """A name for the ensembles of the recipe, such as mean-top5."""
         size = self.top or self._default_top
         parts = [self.method, f"top{size}" if size else "", "per-target" if self.per_target else ""]
         parts.append(f"family{self.per_family}" if self.per_family else "")
@@ -65,7 +66,7 @@ class Recipe:
         return "-".join(part for part in parts if part)
 
     def parametrised(self, name: str) -> Method:
-        """The method of this name, with those of its parameters that the recipe states."""
+        """The method of this name, with the parameters that the recipe sets."""
         method = METHODS[name]
         stated = {"top": self.top, "seed": self.seed}
         known = {field.name for field in fields(method)}
@@ -78,8 +79,12 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Choice:
-    """members: (m,) trials by falling weight, ties to the lowest. weights: (targets, m), each row
-    >= 0 with sum 1; of standardised predictions, or of predictions as they are."""
+    """The selected members and their weights.
+
+    members: (m,) trials by falling weight.
+    weights: (targets, m), each row >= 0 with sum 1.
+    standardised: the weights apply to standardised predictions.
+    """
 
     members: NDArray[np.intp]
     weights: Floats
@@ -87,35 +92,35 @@ class Choice:
 
 
 def choose(recipe: Recipe, method: str, evidence: Evidence, families: Sequence[str]) -> Choice:
-    """The members and weights of a method other than auto.
+    """Selects the members and weights by a method other than auto.
 
     Args:
         families: (trials,) the family of each trial.
 
     Raises:
-        InputError: fewer eligible trials than `mean` or `zscore` are to average.
+        InputError: `mean` or `zscore` need more eligible trials than there are.
     """
     targets = len(evidence.scores)
     parts = [evidence.only(d) for d in range(targets)] if recipe.per_target else [evidence]
     rows = [_weights(recipe, method, part, families) for part in parts]
     weights = np.broadcast_to(np.stack(rows), (targets, len(families)))
     mean = weights.mean(axis=0)
-    # Equal weights stand in the order of the trials' own scores, as a person would list them.
+    # Members of equal weight are sorted by their own scores.
     members = np.lexsort((np.arange(len(mean)), -evidence.ranking, -mean))[: (mean > 0).sum()]
     return Choice(members, weights[:, members], METHODS[method].standardised)
 
 
 def best_single(evidence: Evidence) -> Choice:
-    """The one trial of highest score, as it is."""
+    """The trial with the best score, without standardisation."""
     best = np.array([np.argmax(evidence.ranking)])
     return Choice(best, np.ones((len(evidence.scores), 1)), standardised=False)
 
 
 def cap_families(scores: Floats, families: Sequence[str], cap: int | None) -> Mask:
-    """(trials,) True for the `cap` best trials of each family, all where there is no cap.
+    """(trials,) True for the `cap` best trials of each family; all if `cap` is None.
 
-    Pruning by family and never over all: diverse members of weaker families are worth more to an
-    average than the hundredth sibling of the best.
+    The limit is per family, because diverse members of weaker families improve an average more
+    than further members of the best family.
     """
     allowed = np.ones(len(scores), dtype=bool)
     if cap is None:

@@ -1,4 +1,4 @@
-"""What a person reads of an ensemble."""
+"""Prints an ensemble and its scores as tables on the terminal."""
 
 from collections.abc import Mapping
 
@@ -7,58 +7,73 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from harness.ensembles.bootstrap import Interval
+from harness.ensembles.caveats import SYNTHETIC, caveats
+from harness.ensembles.comparison import Comparison
 from harness.ensembles.construction import Construction
 from harness.ensembles.ensemble import Ensemble
 from harness.ensembles.estimate import Estimate
+from harness.ensembles.explanation import Member
+from harness.ensembles.gain import Gain
+from harness.ensembles.intervals import Interval
 from harness.ensembles.library import FAMILY, Library
 
-# Rows of members that a screen holds; the file has them all.
+# Members that are printed; ensemble.json has all.
 _MEMBERS = 20
-# Members whose correlations fit beside each other.
+# Members whose correlations fit into the width of a terminal.
 _MATRIX = 10
 _SIZES = (1, 2, 3, 4, 5, 7, 10, 15, 20, 30, 40, 50)
 
 
 def show(out: Console, library: Library, ensemble: Ensemble) -> None:
-    """Prints the library's counts, the members, the scores and what they are worth."""
+    """Prints the counts of the library, the members, the scores and their estimates."""
     names = ", ".join(str(study.folder) for study in library.studies)
     _say(out, f"Study {names}: {ensemble.eligible} eligible prediction files, "
               f"{ensemble.refused} refused, {ensemble.duplicates} duplicates")  # fmt: skip
     for refusal in library.refused:
         out.print(f"  refused: {refusal.reason}", style="red", markup=False, soft_wrap=True)
     for trial, other in library.duplicates:
-        _say(out, f"  left out: trial {trial} repeats the predictions of trial {other}", "yellow")
+        _say(out, f"  duplicate: trial {trial} has the predictions of trial {other}", "yellow")
     if ensemble.recipe.method == "auto" and ensemble.estimate and ensemble.estimate.methods:
         tried = ", ".join(f"{k} {v:.4f}" for k, v in ensemble.estimate.methods.items())
-        _say(out, f"Method {ensemble.method}, the best by its nested score: {tried}")
+        _say(out, f"Method {ensemble.method} has the best nested score: {tried}")
     out.print(members_table(ensemble))
     _say(out, f"Effective number of members: {ensemble.effective_members:.1f} of "
               f"{len(ensemble.members)}")  # fmt: skip
     out.print(scores_table(ensemble))
-    if ensemble.estimate is None:
-        _say(out, "No nested estimate: val has too few persons or clips to hold some out", "yellow")
-    else:
+    if ensemble.estimate is not None:
         oracle = library.studies[0].oracle_by_target.get("val", {})
         out.print(targets_table(ensemble, ensemble.estimate, oracle))
-        if not ensemble.estimate.grouped:
-            why = "--no-groups" if ensemble.recipe.groups is False else "not known whose they are"
-            _say(out, f"Intervals treat clips as independent ({why}), so they are probably too "
-                      "narrow", "yellow")  # fmt: skip
-    if ensemble.early_stopped:
-        _say(out, "Training stopped by the score on val, the split that chose: all scores on val "
-                  "are a little too high (.004 to .007 in simulations)", "yellow")  # fmt: skip
-    if ensemble.target_weights is not None:
-        _say(out, "Weights per target look better on the split that chose them and are seldom "
-                  "better in truth: believe the nested score", "yellow")  # fmt: skip
+        if (gain := ensemble.estimate.gain) is not None:
+            value, interval = gain_cells(gain)
+            _say(out, f"Gain over the best single trial: mean PCC {value}, 95 % {interval} "
+                      f"({gain.replicates} replicates of the selection)")  # fmt: skip
+    for caveat in caveats(ensemble):
+        _say(out, caveat, "yellow")
     _show_scores(out, library, ensemble)
 
 
+def show_comparison(out: Console, comparison: Comparison) -> None:
+    """Prints the paired differences of two ensembles."""
+    a, b = escape(comparison.ours), escape(comparison.theirs)
+    table = _table(f"PCC of A = {a} and B = {b}", "", "", "A", "B", "A - B", "95 % of A - B")
+    for row in comparison.rows:
+        scores = (f"{row.ours:.4f}", f"{row.theirs:.4f}", f"{row.difference:+.4f}")
+        table.add_row(row.split, escape(row.target), *scores, formatted(row.interval, "+.4f"))
+    out.print(table)
+    clips = {row.split: row.clips for row in comparison.rows}
+    counts = ", ".join(f"{count} rated clips of {split}" for split, count in clips.items())
+    if "test" not in clips:
+        _say(out, "Test is not compared: it has no ratings, or a PCC is undefined")
+    unit = "persons" if comparison.grouped else "clips"
+    _say(out, f"Paired on {counts}; val is nested. Intervals resample {unit} and do not include "
+              "the selection of trials")  # fmt: skip
+
+
 def show_details(out: Console, built: Construction) -> None:
-    """Prints the score over the size and the correlations of the heaviest members."""
+    """Prints the score by ensemble size and the correlations of the members of largest weight."""
     curve = built.curve
     if curve is not None:
-        table = _table(f"Mean PCC of {curve.method} over its size K", "K", "naive", "nested")
+        table = _table(f"Mean PCC of {curve.method} by ensemble size K", "K", "naive", "nested")
         for size in (size for size in _SIZES if size <= len(curve.naive)):
             naive, nested = curve.naive[size - 1], curve.nested[size - 1]
             table.add_row(str(size), f"{naive:.4f}", f"{nested:.4f}")
@@ -72,87 +87,104 @@ def show_details(out: Console, built: Construction) -> None:
 
 
 def members_table(ensemble: Ensemble) -> Table:
-    """A row a member, the heaviest first."""
-    table = _table("Members, by their scores on val", "trial", "weight", "mean PCC")
-    for heading in ("left out", "correlation", "family"):
-        table.add_column(heading)
-    table.caption = f"family: {', '.join(FAMILY)}; left out: change without the member"
-    for member in ensemble.member_reports[:_MEMBERS]:
-        left_out = "" if member.left_out is None else f"{member.left_out:+.4f}"
-        correlation = "" if member.correlation is None else f"{member.correlation:.2f}"
-        row = (f"{member.weight:.3f}", f"{member.pcc:.4f}", left_out, correlation)
-        # Names of studies and targets are no markup.
-        table.add_row(escape(member.trial), *row, escape(member.family))
+    """One row per member, the largest weight first."""
+    rows = [member_row(member) for member in ensemble.member_reports[:_MEMBERS]]
+    table = _table("Members, with scores on val", *rows[0])
+    table.caption = f"leave-one-out: change without the member; family: {', '.join(FAMILY)}"
+    for row in rows:
+        # Brackets in names are not markup.
+        table.add_row(*map(escape, row.values()))
     more = len(ensemble.members) - _MEMBERS
     if more > 0:
         table.add_row(f"{more} more in ensemble.json")
     return table
 
 
+def member_row(member: Member) -> dict[str, str]:
+    """The row of a member by column."""
+    return {
+        "trial": member.trial,
+        "weight": f"{member.weight:.3f}",
+        "mean PCC": f"{member.pcc:.4f}",
+        "leave-one-out": "" if member.left_out is None else f"{member.left_out:+.4f}",
+        "correlation": "" if member.correlation is None else f"{member.correlation:.2f}",
+        "family": member.family,
+    }
+
+
+def formatted(interval: Interval | None, spec: str = ".4f") -> str:
+    """The text of an interval, such as `0.51 to 0.63`; a dash if there is none."""
+    return "-" if interval is None else f"{interval:{spec}}"
+
+
+def gain_cells(gain: Gain | None) -> tuple[str, str]:
+    """The texts of a gain and of its interval; dashes if it is undefined."""
+    return ("-", "-") if gain is None else (f"{gain.value:+.4f}", f"{gain.interval:+.4f}")
+
+
 def scores_table(ensemble: Ensemble) -> Table:
-    """Naive and nested score, of the ensemble, of the best single trial, and the gain."""
-    table = _table(
-        "Mean PCC on val", "", "ensemble", f"trial {escape(ensemble.best_single)}", "gain"
-    )
-    gain = ensemble.naive - ensemble.best_single_naive
+    """Naive and nested scores of the ensemble and of the best single trial."""
+    title = f"Mean PCC on the {ensemble.clips} rated clips of val"
+    table = _table(title, "", "ensemble", "best single trial")
     scores = map("{:.4f}".format, (ensemble.naive, ensemble.best_single_naive))
-    table.add_row("naive (optimistic)", *scores, f"{gain:+.4f}")
+    table.add_row("naive (optimistic)", *scores)
     found = ensemble.estimate
     if found is not None:
         scores = map("{:.4f}".format, (found.nested, found.single))
-        table.add_row("nested", *scores, f"{found.nested - found.single:+.4f}")
-        table.add_row("  95 % interval", _range(found.interval), "", _range(found.gain, "+"))
-        table.add_row("  p of no gain", "", "", f"{found.p:.4f}")
+        table.add_row("nested", *scores)
+        intervals = map(formatted, (found.interval, found.single_interval))
+        table.add_row("  95 % interval", *intervals)
     return table
 
 
 def targets_table(ensemble: Ensemble, found: Estimate, oracle: Mapping[str, float]) -> Table:
-    """A row a target: naive and nested PCC, the best single trial's, the gain.
+    """One row per target: naive and nested PCC, that of the best single trial, and the gain.
 
     Args:
-        oracle: the best possible PCC of each target; empty where it is not known.
+        oracle: the best possible PCC of each target; empty if not known.
     """
     headings = ["", "naive", "nested", "single", "gain", "95 % of the gain"]
-    # Both do not fit into 80 characters; where there is an oracle, no score is a result anyway.
-    headings.append("oracle" if oracle else "p")
-    last = "" if oracle else "; p with Holm's correction"
-    table = _table(f"PCC of each target on val; all but naive are nested{last}", *headings)
+    headings += ["oracle"] if oracle else []
+    table = _table("PCC of each target on val, nested except naive", *headings)
     for naive, target in zip(ensemble.pcc, found.targets, strict=True):
         scores = map("{:.4f}".format, (naive, target.nested, target.single))
-        gain = f"{target.nested - target.single:+.4f}"
-        known = oracle[target.target] if oracle else target.p
-        interval = _range(target.gain, "+")
-        table.add_row(escape(target.target), *scores, gain, interval, f"{known:.4f}")
+        row = [escape(target.target), *scores, *gain_cells(target.gain)]
+        row += [f"{oracle[target.target]:.4f}"] if oracle else []
+        table.add_row(*row)
     return table
 
 
 def _show_scores(out: Console, library: Library, ensemble: Ensemble) -> None:
-    _say(out, f"Ensemble: mean PCC {ensemble.naive:.4f} on val; best single trial "
-              f"{ensemble.best_single_naive:.4f}; both optimistic")  # fmt: skip
+    _say(out, f"Ensemble: mean PCC {ensemble.naive:.4f} on {ensemble.clips} clips of val; best "
+              f"single trial {ensemble.best_single_naive:.4f}; both are optimistic")  # fmt: skip
     found = ensemble.estimate
     if found is not None:
-        how = "persons kept together" if found.grouped else "by clips"
-        _say(out, f"To be expected: mean PCC {found.nested:.4f}, 95 % {_range(found.interval)} "
-                  f"(nested, {found.folds} folds, {how})")  # fmt: skip
+        how = f"of {found.groups} persons" if found.grouped else "of clips"
+        interval = "" if found.interval is None else f", 95 % {found.interval:.4f}"
+        _say(out, f"Expected on new clips: mean PCC {found.nested:.4f}{interval} "
+                  f"(nested, {found.folds} folds {how})")  # fmt: skip
     oracle = library.studies[0].oracle
     if "val" in oracle:
-        # The naive score would flatter: it chose the members.
+        # Not the naive score, which is optimistic.
         reached = f"; the nested score is {found.nested / oracle['val']:.2f} of it" if found else ""
         _say(out, f"Oracle: mean PCC {oracle['val']:.4f} on val{reached}")
-    if ensemble.test is None:
-        _say(out, "Test: predicted only (without ratings, or constant)")
+    if not len(library.index.rows("test")):
+        _say(out, "Test: the data has no test split")
+    elif ensemble.test is None:
+        _say(out, "Test: predicted but not scored (no ratings, or constant values)")
     else:
-        beside = f"; oracle {oracle['test']:.4f}" if "test" in oracle else ""
-        _say(out, f"Test: mean PCC {ensemble.test:.4f}, scored once{beside}")
+        best = f"; oracle {oracle['test']:.4f}" if "test" in oracle else ""
+        _say(out, f"Test: mean PCC {ensemble.test:.4f} on {ensemble.test_clips} clips, scored "
+                  f"once{best}")  # fmt: skip
     if ensemble.filled:
         _say(out, f"{ensemble.filled} of {len(library.index.rows('test'))} test clips have no "
-                  "features: predicted by the mean rating of train", "yellow")  # fmt: skip
+                  "features: predicted as the mean rating of train", "yellow")  # fmt: skip
     if ensemble.synthetic:
-        _say(out, "SYNTHETIC demo clips: no score here is a result on Hume-Reaction.", "yellow")
+        _say(out, SYNTHETIC, "yellow")
 
 
 def _table(title: str, *headings: str) -> Table:
-    """Without lines between columns, so that eight of them fit into 80 characters."""
+    """A table without lines between columns, so that eight columns fit into 80 characters."""
     return Table(
         *headings,
         title=title,
@@ -162,10 +194,6 @@ def _table(title: str, *headings: str) -> Table:
         box=SIMPLE,
         padding=(0, 1, 0, 0),
     )
-
-
-def _range(interval: Interval, sign: str = "") -> str:
-    return f"{interval.low:{sign}.4f} to {interval.high:{sign}.4f}"
 
 
 def _say(out: Console, text: str, style: str | None = None) -> None:

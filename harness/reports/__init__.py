@@ -1,1 +1,1 @@
-"""What a person sees of a study: one html file that needs no network. Neither torch nor ray."""
+"""Writes the report of a study, one HTML file that needs no network. Imports no torch or ray."""

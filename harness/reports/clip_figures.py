@@ -1,4 +1,4 @@
-"""Figures of single clips: what is predicted of them as they go on."""
+"""Figures of single clips: the prediction after each frame."""
 
 import pandas as pd
 import plotly.graph_objects as go
@@ -9,14 +9,14 @@ from harness.reports.frames import Strip
 
 
 def clip_drawing(evidence: Evidence, number: int, strip: Strip) -> Drawing | None:
-    """The curves of a strip, a target each, and beside their ends what was rated; None where the
-    clip's features are not stored any more."""
+    """The predicted curve of each target, with the ratings as symbols at its end; None if the
+    features of the clip are not stored."""
     curve = strip.unfolding
     if curve is None:
         return None
     names = evidence.index.target_names
     end = int(curve.frames[-1])
-    # Right of the curves, where it covers none of them.
+    # To the right of the curves, so that no curve is covered.
     beside = end + max(1.0, 0.03 * end)
     figure = go.Figure()
     for column, name in enumerate(names):
@@ -34,17 +34,17 @@ def clip_drawing(evidence: Evidence, number: int, strip: Strip) -> Drawing | Non
     table = pd.DataFrame(curve.predicted, columns=list(names))
     table.insert(0, "frame", curve.frames.astype(str))
     rated = pd.DataFrame([["rated", *strip.rated]], columns=table.columns)
-    said = ", ".join(
+    scores = ", ".join(
         f"{name} {predicted:.2f} (rated {rating:.2f})"
         for name, predicted, rating in zip(names, strip.predicted, strip.rated, strict=True)
     )
     alt = (
-        f"Clip {strip.clip_id}: what the ensemble predicts after each sampled frame, of the frames "
-        f"up to it; at the end {said}. Symbols at the right are the ratings."
+        f"Clip {strip.clip_id}: the prediction of the ensemble after each sampled frame, from the "
+        f"frames up to it. Final values: {scores}. Symbols at the right are the ratings."
     )
     figure = styled(figure, "frame", "intensity", 320)
     figure.update_yaxes(range=[-0.03, 1.05])
     return Drawing(
-        f"clip-{number}", f"Clip {strip.clip_id} as it goes on", alt, figure,
+        f"clip-{number}", f"Predictions over the frames of clip {strip.clip_id}", alt, figure,
         pd.concat([table, rated]),
     )  # fmt: skip

@@ -1,21 +1,26 @@
-"""A figure with the words and the numbers that stand for it where it cannot be seen."""
+"""A figure with its text alternative and its numbers."""
 
 from dataclasses import dataclass
 
 import pandas as pd
 import plotly.graph_objects as go
 
-#: Okabe and Ito's colours and a grey, told apart by all kinds of colour vision.
+#: The colours of Okabe and Ito and a grey, distinct for all kinds of colour vision.
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#707070")
-#: So that no line or point is told from another by its colour alone.
+#: Lines and points also differ by dash and symbol, not by colour alone.
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot", "5px,2px")
 SYMBOLS = ("circle", "square", "diamond", "cross", "x", "triangle-up", "star")
 
 
 @dataclass(frozen=True)
 class Drawing:
-    """key: unique in the page. alt: says what is seen. table: the numbers behind it.
-    small: stands beside others of its kind."""
+    """A figure of the report.
+
+    key: unique in the page.
+    alt: text alternative.
+    table: the numbers of the figure.
+    small: shown in a grid with other small figures.
+    """
 
     key: str
     title: str
@@ -26,7 +31,7 @@ class Drawing:
 
 
 def styled(figure: go.Figure, x: str, y: str, height: int = 340) -> go.Figure:
-    """The look that all figures share; the page gives them the colours of its mode."""
+    """Applies the common layout; the page sets the colours of its light or dark mode."""
     figure.update_layout(
         template="none",
         height=height,
@@ -36,7 +41,7 @@ def styled(figure: go.Figure, x: str, y: str, height: int = 340) -> go.Figure:
         plot_bgcolor="rgba(0,0,0,0)",
         legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
         font={"size": 12},
-        # A finger that drags scrolls the page.
+        # On a touch screen, dragging scrolls the page.
         dragmode=False,
     )
     figure.update_xaxes(title=x, automargin=True, zeroline=False)

@@ -1,4 +1,6 @@
-"""Figures of an ensemble: what it is worth, and why."""
+"""Figures of an ensemble: its scores and its members."""
+
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -6,20 +8,21 @@ import plotly.graph_objects as go
 from numpy.typing import NDArray
 
 from harness.clips.table import EMOTIONS
-from harness.ensembles.bootstrap import replicates
 from harness.ensembles.construction import Construction
-from harness.ensembles.estimate import MIN_GROUPS
+from harness.ensembles.ensemble import Ensemble
+from harness.ensembles.estimate import Estimate
+from harness.ensembles.intervals import Interval
 from harness.ensembles.library import PredictionMatrix
 from harness.reports.drawing import COLOURS, Drawing, styled
-from harness.reports.evidence import REPLICATES, Evidence
+from harness.reports.evidence import Evidence
 
-# Points that a scatter shows; more only cover each other.
+# Points in a scatter plot; more would overlap.
 _POINTS = 600
-# Members whose correlations can be read in a heatmap.
+# Members in the heatmap of correlations.
 _MEMBERS = 25
-# Of those, so many that their numbers can be written into it.
+# Members up to which the cells of the heatmap show numbers.
 _WRITTEN = 10
-#: What was published on Hume-Reaction: who, what is seen and heard, mean PCC on val and on test.
+#: Published mean PCC on val and test of Hume-Reaction, with the modality.
 #: MuSe-2022 (arXiv 2207.05691) and its winner, the MTL-DAN paper (arXiv 2303.09240), ABAW 5.
 PUBLISHED = pd.DataFrame(
     [
@@ -38,19 +41,18 @@ PUBLISHED = pd.DataFrame(
     ],
     columns=["what", "from", "val", "test"],
 )
-Floats = NDArray[np.float64]
+#: Clips of val of Hume-Reaction, on which the published scores are.
+HUME_REACTION_VAL = 4657
 
 
 def ensemble_drawings(evidence: Evidence) -> list[Drawing]:
-    """Of the ensemble shown, if it could be made again."""
+    """The figures of the shown ensemble; none if it cannot be rebuilt."""
     built = evidence.built
     if built is None or evidence.library is None:
         return []
-    nested = _groups(evidence, built).max() + 1 >= MIN_GROUPS
-    spread = _spread(evidence, built) if nested else None
-    drawings = [_published(evidence, built, spread)]
-    if spread is not None:
-        drawings.append(_per_target(built, spread))
+    drawings = [_scores(evidence, built.ensemble)]
+    if built.ensemble.estimate is not None:
+        drawings.append(_per_target(built.ensemble.estimate))
     if built.curve is not None:
         drawings.append(_curve(built))
     if len(built.ensemble.members) > 1:
@@ -58,50 +60,35 @@ def ensemble_drawings(evidence: Evidence) -> list[Drawing]:
     return drawings + _scatters(built, evidence.library.matrix)
 
 
-def _groups(evidence: Evidence, built: Construction) -> NDArray[np.intp]:
-    """(clips,) what the ensemble's own intervals draw together."""
-    groups = evidence.groups()
-    return np.arange(len(groups)) if built.ensemble.recipe.groups is False else groups
-
-
-def _spread(evidence: Evidence, built: Construction) -> Floats:
-    """(replicates, 2, targets): bootstrapped nested PCC of ensemble and best single trial."""
-    chooser, moments = built.chooser, built.chooser.moments
-    pooled = np.stack([chooser.out_of_fold(chooser.recipe.method), chooser.out_of_fold("single")])
-    groups = _groups(evidence, built)[moments.order]
-    return replicates(moments.truth, pooled, groups, REPLICATES, chooser.recipe.seed)
-
-
-def _published(evidence: Evidence, built: Construction, spread: Floats | None) -> Drawing:
-    """Ours above what was published, if the targets are those of Hume-Reaction."""
-    ours, where = built.ensemble, "synthetic" if evidence.synthetic else "here"
-    rows = [
-        ("best single trial, naive", where, ours.best_single_naive, None, None, None),
-        ("ensemble, naive", where, ours.naive, None, None, ours.test),
+def _scores(evidence: Evidence, ours: Ensemble) -> Drawing:
+    """The scores of the ensemble, above the published ones if the clips are Hume-Reaction."""
+    rows: list[tuple[str, float, Interval | None, float | None]] = [
+        ("best single trial, naive", ours.best_single_naive, None, None),
+        ("ensemble, naive", ours.naive, None, ours.test),
     ]
-    if ours.estimate and spread is not None:
-        low, high = np.quantile(spread.mean(axis=2), [0.025, 0.975], axis=0)
-        rows.append(("best single trial, nested", where, ours.estimate.single, low[1], high[1],
-                     None))  # fmt: skip
-        rows.append(("ensemble, nested", where, ours.estimate.nested, low[0], high[0], None))
-    columns = ["what", "on", "val", "95 % from", "to", "test"]
-    table = pd.DataFrame(rows[::-1], columns=columns).astype({"test": float})
-    if evidence.index.target_names == EMOTIONS:
-        known = PUBLISHED.dropna(subset="val").sort_values("val", ascending=False)
-        others = PUBLISHED[PUBLISHED["val"].isna()]
-        published = pd.concat([known, others]).assign(on="Hume-Reaction, published")
+    if ours.estimate:
+        found = ours.estimate
+        rows.append(("best single trial, nested", found.single, found.single_interval, None))
+        rows.append(("ensemble, nested", found.nested, found.interval, None))
+    study = "synthetic clips" if evidence.synthetic else "this study"
+    table = pd.DataFrame(
+        [(what, study, val, *_limits(interval), test) for what, val, interval, test in rows[::-1]],
+        columns=["what", "source", "val", "95 % from", "to", "test"],
+    ).astype({"test": float})
+    with_published = is_hume_reaction(evidence)
+    if with_published:
+        published = PUBLISHED.sort_values("val", ascending=False, na_position="last")
+        published = published.assign(source="published")
         published["what"] += " (" + published.pop("from") + ")"
         table = pd.concat([table, published.astype({"test": float})], ignore_index=True)
     figure = go.Figure()
     drawn = table.dropna(subset="val").iloc[::-1]
-    for on, part in drawn.groupby("on", sort=False):
-        is_ours = on == where
-        name = {"synthetic": "synthetic clips", "here": "this study"}.get(str(on), str(on))
+    for source, part in drawn.groupby("source", sort=False):
+        is_ours = source == study
         figure.add_bar(
-            x=part["val"], y=part["what"], orientation="h", name=name,
+            x=part["val"], y=part["what"], orientation="h", name=str(source),
             marker_color=COLOURS[0] if is_ours else COLOURS[6],
-            error_x={"type": "data", "symmetric": False, "array": part["to"] - part["val"],
-                     "arrayminus": part["val"] - part["95 % from"]} if is_ours else None,
+            error_x=_error_bars(part["val"], part["95 % from"], part["to"]) if is_ours else None,
             text=part["val"].map(" {:.3f} ".format), textangle=0, insidetextanchor="start",
             textposition="inside" if is_ours else "outside", cliponaxis=False,
         )  # fmt: skip
@@ -109,51 +96,71 @@ def _published(evidence: Evidence, built: Construction, spread: Floats | None) -
     alt = f"Ensemble {ours.naive:.4f} naive"
     if ours.estimate:
         alt += f", {ours.estimate.nested:.4f} nested"
-    alt += " on val"
-    if len(table) > len(rows):
-        alt += "; under it what was published on Hume-Reaction's val"
-        alt += ", which is OTHER DATA than these synthetic clips." if evidence.synthetic else "."
+    alt += f" on {ours.clips} clips of val"
+    if with_published:
+        alt += (
+            "; below, the published scores on val of Hume-Reaction. That of MTL-DAN + LSTM is a "
+            "mean over batches of 64 clips, without the last 49 clips."
+        )
     figure = styled(figure, "mean PCC on val", "", 130 + 28 * len(drawn))
-    title = "Mean PCC beside the published ones" if len(table) > len(rows) else "Mean PCC"
+    title = "Mean PCC and published scores" if with_published else "Mean PCC"
     return Drawing("published", title, alt, figure, table.astype(object).fillna(""))
 
 
-def _per_target(built: Construction, spread: Floats) -> Drawing:
-    """Nested PCC of each target with its own interval, of ensemble and best single trial."""
-    low, high = np.quantile(spread, [0.025, 0.975], axis=0)
-    estimate = built.ensemble.estimate
-    assert estimate is not None  # there are enough groups
-    scores = np.array([[t.nested for t in estimate.targets], [t.single for t in estimate.targets]])
-    names = list(built.ensemble.targets)
+def is_hume_reaction(evidence: Evidence) -> bool:
+    """Whether the clips are those of the published scores, judged by targets and val split."""
+    index = evidence.index
+    same_targets = index.target_names == EMOTIONS
+    return not index.synthetic and same_targets and len(index.rows("val")) == HUME_REACTION_VAL
+
+
+def _limits(interval: Interval | None) -> tuple[float, float]:
+    return (np.nan, np.nan) if interval is None else (interval.low, interval.high)
+
+
+def _error_bars(values: pd.Series, low: pd.Series, high: pd.Series) -> dict[str, Any]:
+    return {
+        "type": "data", "symmetric": False, "array": high - values, "arrayminus": values - low
+    }  # fmt: skip
+
+
+def _per_target(estimate: Estimate) -> Drawing:
+    """Nested PCC of each target with its interval, for ensemble and best single trial."""
+    ensemble, single = "ensemble", "best single trial"
+    rows = [
+        row
+        for each in estimate.targets
+        for row in (
+            (each.target, ensemble, each.nested, *_limits(each.interval)),
+            (each.target, single, each.single, *_limits(each.single_interval)),
+        )
+    ]
+    columns = ["target", "model", "nested PCC", "95 % from", "to"]
+    table = pd.DataFrame(rows, columns=columns)
     figure = go.Figure()
-    rows = []
-    for model, (label, colour) in enumerate(
-        (("ensemble", COLOURS[0]), ("best single trial", COLOURS[1]))
-    ):
+    for model, colour, pattern in ((ensemble, COLOURS[0], ""), (single, COLOURS[1], "/")):
+        part = table[table["model"] == model]
         figure.add_bar(
-            x=names, y=scores[model], name=label, marker_color=colour,
-            marker_pattern_shape="/" if model else "",
-            error_y={"type": "data", "symmetric": False, "array": high[model] - scores[model],
-                     "arrayminus": scores[model] - low[model]},
+            x=part["target"], y=part["nested PCC"], name=model, marker_color=colour,
+            marker_pattern_shape=pattern,
+            error_y=_error_bars(part["nested PCC"], part["95 % from"], part["to"]),
         )  # fmt: skip
-        rows += [
-            (name, label, *values)
-            for name, *values in zip(names, scores[model], low[model], high[model], strict=True)
-        ]
-    table = pd.DataFrame(rows, columns=["target", "of", "nested PCC", "95 % from", "to"])
-    best, worst = (names[i] for i in (int(scores[0].argmax()), int(scores[0].argmin())))
+    # Names such as "2" are categories, too.
+    figure.update_xaxes(type="category")
+    best = max(estimate.targets, key=lambda each: each.nested)
+    worst = min(estimate.targets, key=lambda each: each.nested)
     alt = (
-        f"Nested PCC of each target with 95 % intervals, ensemble beside best single trial; the "
-        f"ensemble is best at {best} ({scores[0].max():.3f}) and worst at {worst} "
-        f"({scores[0].min():.3f})."
+        f"Nested PCC of each target with 95 % intervals, for ensemble and best single trial; the "
+        f"ensemble is best on {best.target} ({best.nested:.3f}) and worst on {worst.target} "
+        f"({worst.nested:.3f})."
     )
     figure = styled(figure, "", "nested PCC on val")
-    return Drawing("targets", "PCC of each emotion", alt, figure, table)
+    return Drawing("targets", "PCC of each target", alt, figure, table.fillna(""))
 
 
 def _curve(built: Construction) -> Drawing:
     curve = built.curve
-    assert curve is not None  # the caller has looked
+    assert curve is not None  # checked by the caller
     sizes = np.arange(1, len(curve.naive) + 1)
     table = pd.DataFrame({"K": sizes, "naive": curve.naive, "nested": curve.nested})
     figure = go.Figure()
@@ -164,11 +171,11 @@ def _curve(built: Construction) -> Drawing:
         )  # fmt: skip
     best = table.sort_values("nested", kind="stable").iloc[-1]
     alt = (
-        f"Score of {curve.method} over its size: naive, optimistic, and nested, which is highest "
-        f"at K = {best['K']:.0f} with {best['nested']:.4f}."
+        f"Score of {curve.method} by ensemble size, naive (optimistic) and nested; the nested one "
+        f"is highest at K = {best['K']:.0f} with {best['nested']:.4f}."
     )
     figure = styled(figure, "size K", "mean PCC on val")
-    return Drawing("size", "Naive and nested score over the size", alt, figure, table)
+    return Drawing("size", "Naive and nested score by ensemble size", alt, figure, table)
 
 
 def _correlations(built: Construction) -> Drawing:
@@ -176,7 +183,7 @@ def _correlations(built: Construction) -> Drawing:
     values: NDArray[np.float64] = built.correlations[: len(names), : len(names)]
     heat = go.Heatmap(
         z=values, x=names, y=names, colorscale="Cividis", zmax=1.0, colorbar={"title": "r"},
-        # More of them would not fit into their cells.
+        # The numbers of more members would not fit into the cells.
         texttemplate="%{z:.2f}" if len(names) <= _WRITTEN else None,
     )  # fmt: skip
     off = values[~np.eye(len(names), dtype=bool)]
@@ -189,14 +196,12 @@ def _correlations(built: Construction) -> Drawing:
     figure.update_yaxes(type="category", autorange="reversed")
     table = pd.DataFrame(values, columns=names)
     table.insert(0, "member", names)
-    return Drawing("correlations", "How alike the members are", alt, figure, table)
+    return Drawing("correlations", "Correlations of the members", alt, figure, table)
 
 
 def _scatters(built: Construction, matrix: PredictionMatrix) -> list[Drawing]:
-    """Predicted against rated, a small figure for each target."""
-    place = {trial.id: slot for slot, trial in enumerate(matrix.trials)}
-    members = [place[member] for member in built.ensemble.members]
-    predicted = built.ensemble.combine(matrix.predictions[:, members])
+    """Predicted against rated values, one small figure per target."""
+    predicted = built.predicted
     rated = np.flatnonzero(matrix.labelled)
     shown = np.random.default_rng(0).permutation(rated)[:_POINTS]
     drawings = []

@@ -1,11 +1,12 @@
-"""A few clips as one sees them: sampled frames, and what was rated and predicted."""
+"""Sampled frames of a few clips, with their ratings and predictions."""
 
 import base64
 import io
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,25 +16,46 @@ from harness.clips.images import sampled_images
 from harness.clips.layouts import SYNTHETIC_MARK, read_clips
 from harness.clips.table import ClipTable
 from harness.clips.video import sampled_frames
+from harness.ensembles.ensemble import Ensemble
 from harness.errors import InputError
 from harness.reports.evidence import Evidence
 
-if TYPE_CHECKING:
-    from harness.reports.unfolding import Unfolding
-
-# Pixels of a frame's height: enough to see an expression, some kB each.
+# Height of a frame in pixels: shows an expression and takes a few kB.
 _HEIGHT = 112
 _FRAMES = 8
 _CLIPS = 4
-# Half a second of a film; images were sampled before.
+# Half a second of a video; folders of images are already sampled.
 _STRIDES = {"video": 15, "images": 1}
-# Frames that are looked at to choose from: three minutes of film.
+# Sampled frames that are read: three minutes of video.
 _AT_MOST = 360
+
+
+class Unfolding(Protocol):
+    """Predictions over the frames of a clip."""
+
+    @property
+    def frames(self) -> NDArray[np.int64]:
+        """(moments,) indices among the decoded frames of the clip."""
+
+    @property
+    def predicted(self) -> NDArray[np.float64]:
+        """(moments, targets) the prediction from the frames up to each moment; the last row is the
+        prediction for the whole clip."""
+
+
+#: Computes the unfoldings of some clips with the models of an ensemble: (results folder, ensemble,
+#: clips, rows of the clips) -> one per row; None if the features are not stored. It is an argument
+#: of a report, because models need torch and the rest of a report does not.
+Unfold = Callable[[Path, Ensemble, ClipTable, Sequence[int]], Sequence[Unfolding | None]]
 
 
 @dataclass(frozen=True)
 class Picture:
-    """frame: its index among the clip's decoded frames. url: of a JPEG, as data."""
+    """A frame of a clip.
+
+    frame: index among the decoded frames.
+    url: data URL of a JPEG.
+    """
 
     frame: int
     url: str
@@ -41,25 +63,30 @@ class Picture:
 
 @dataclass(frozen=True)
 class Strip:
-    """A clip of val. pictures: in order of time, spread over the clip. rated, predicted:
-    (targets,). unfolding: what is predicted as the clip goes on; None where features are gone."""
+    """A clip of val.
+
+    pictures: frames spread over the clip, in order of time.
+    rated, predicted: (targets,) intensities.
+    unfolding: the predictions over the frames; None if the features are not stored.
+    """
 
     clip_id: str
     pictures: tuple[Picture, ...]
     rated: NDArray[np.float64]
     predicted: NDArray[np.float64]
-    unfolding: "Unfolding | None"
+    unfolding: Unfolding | None
 
 
-def strips(evidence: Evidence, data: Path | None = None) -> tuple[Strip, ...]:
-    """Clips spread over val, from the one that the ensemble predicts best to the worst.
+def strips(evidence: Evidence, unfold: Unfold, data: Path | None = None) -> tuple[Strip, ...]:
+    """A few clips of val, spread from the best to the worst predicted one.
 
     Args:
-        data: the folder of the clips; None: only synthetic clips are looked for, where a search
-            keeps them.
+        unfold: predicts over the frames; called only if there are clips to show.
+        data: folder of the clips. None: the clips are shown only if they are the synthetic clips
+            of the demo, which a search stores.
 
     Raises:
-        InputError: `data` holds other clips than the study, or none that can be shown.
+        InputError: `data` does not contain the clips of the study, or is not a folder of clips.
     """
     if evidence.built is None or evidence.library is None:
         return ()
@@ -71,10 +98,10 @@ def strips(evidence: Evidence, data: Path | None = None) -> tuple[Strip, ...]:
     matrix = evidence.library.matrix
     missing = [clip for clip in matrix.clip_ids if clip not in place]
     if missing:
-        raise InputError(f"{data}: has no clip {missing[0]}; give the data of this study")
-    slots = {trial.id: slot for slot, trial in enumerate(matrix.trials)}
-    members = [slots[member] for member in evidence.built.ensemble.members]
-    predicted = evidence.built.ensemble.combine(matrix.predictions[:, members])
+        raise InputError(
+            f"{data}: has no clip {missing[0]}; --data must be the folder of this study's clips"
+        )
+    predicted = evidence.built.predicted
     rated = np.flatnonzero(matrix.labelled)
     error = np.abs(predicted - matrix.truth)[rated].mean(axis=1)
     order = rated[np.argsort(error, kind="stable")]
@@ -83,11 +110,8 @@ def strips(evidence: Evidence, data: Path | None = None) -> tuple[Strip, ...]:
     shown = [(row, pictures) for row, pictures in shown if pictures]
     if not shown:
         return ()
-    # The one part of a report that needs torch, which takes seconds to import.
-    from harness.reports.unfolding import unfoldings
-
     rows = [place[matrix.clip_ids[row]] for row, _ in shown]
-    curves = unfoldings(evidence.folder.parent, evidence.built.ensemble, clips, rows)
+    curves = unfold(evidence.folder.parent, evidence.built.ensemble, clips, rows)
     return tuple(
         Strip(
             matrix.clip_ids[row],
@@ -106,7 +130,7 @@ def _synthetic(evidence: Evidence) -> ClipTable | None:
     own = evidence.index
     for mark in sorted((evidence.folder.parent / ".cache").glob(f"demo-*/{SYNTHETIC_MARK}")):
         clips = read_clips(mark.parent)
-        # Other synthetic clips have the same ids, and other ratings.
+        # Other synthetic clips have the same ids but other ratings.
         if own.clip_ids == clips.clip_ids and np.array_equal(own.ratings, clips.targets):
             return clips
     return None
@@ -122,7 +146,7 @@ def _pictures(clips: ClipTable, row: int) -> tuple[Picture, ...]:
         for index, frame in islice(read(path, (_STRIDES[clips.kind],)), _AT_MOST):
             found.append((index, _small(frame)))
     except InputError:
-        # The study has named it already: what it gave before it broke off is shown.
+        # The study has already reported the clip; the frames before the damage are shown.
         pass
     if not found:
         return ()

@@ -1,7 +1,8 @@
-"""Evidence -> `report.html`: one file, no network, readable without a mouse."""
+"""Writes `report.html`: one file that needs no network and works with the keyboard alone."""
 
 import html
 import json
+import re
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from importlib.resources import files
@@ -13,35 +14,36 @@ from optuna.trial import TrialState
 from plotly.offline import get_plotlyjs
 
 from harness.atomic import write_text
+from harness.ensembles.caveats import SYNTHETIC, caveats
+from harness.ensembles.table import formatted
 from harness.reports import tables
 from harness.reports.clip_figures import clip_drawing
 from harness.reports.drawing import Drawing
 from harness.reports.ensemble_figures import ensemble_drawings
 from harness.reports.evidence import Evidence
-from harness.reports.frames import Strip, strips
+from harness.reports.frames import Strip, Unfold, strips
 from harness.reports.search_figures import search_drawings
 
-#: The file's name in the study's folder.
+#: Name of the file in the folder of the study.
 REPORT = "report.html"
-# Of a figure's numbers; more are in the study's files.
+# Rows of the numbers of a figure; the files of the study have all.
 _ROWS = 200
-_SYNTHETIC = "SYNTHETIC demo clips: no score here is a result on Hume-Reaction."
 
 
-def write_report(evidence: Evidence, data: Path | None = None) -> Path:
-    """Writes `report.html` into the study's folder. data: of `strips`."""
+def write_report(evidence: Evidence, unfold: Unfold, data: Path | None = None) -> Path:
+    """Writes `report.html` to the folder of the study. For `unfold` and `data`, see `strips`."""
     path = evidence.folder / REPORT
-    write_text(path, page(evidence, strips(evidence, data)))
+    write_text(path, page(evidence, strips(evidence, unfold, data)))
     return path
 
 
 def page(evidence: Evidence, shown: Sequence[Strip] = ()) -> str:
-    """The report as html text."""
+    """The report as HTML text."""
     of_search, of_ensemble = search_drawings(evidence), ensemble_drawings(evidence)
     of_clips = {s.clip_id: clip_drawing(evidence, n, s) for n, s in enumerate(shown)}
     sections = {
-        "Leaderboard": _leaders(tables.leaderboard(evidence)),
-        "The search": _drawings(of_search) or _p("No trial has a curve yet."),
+        "Leaderboard": _leaders(evidence, tables.leaderboard(evidence)),
+        "The search": _drawings(of_search) or _p("No finished trials yet."),
         "The ensemble": _ensemble(evidence, of_ensemble),
         "A few clips": _strips(evidence, shown, of_clips),
         "What was run": _run(evidence),
@@ -50,74 +52,81 @@ def page(evidence: Evidence, shown: Sequence[Strip] = ()) -> str:
     figures = {each.key: json.loads(plotly.io.to_json(each.figure)) for each in drawn}
     body = [_head(evidence), _contents(sections)]
     body += [_section(title, content) for title, content in sections.items()]
-    here = files("harness.reports")
-    return (
-        (here / "page.html").read_text(encoding="utf-8")
-        .replace("%TITLE%", html.escape(f"Study {evidence.folder.name}"))
-        .replace("%BODY%", "\n".join(body))
-        # In a script no tag may seem to end it.
-        .replace("%FIGURES%", json.dumps(figures).replace("<", "\\u003c"))
-        .replace("%PLOTLY%", get_plotlyjs().replace("</script", "<\\/script"))
-    )  # fmt: skip
+    values = {
+        "TITLE": html.escape(f"Study {evidence.folder.name}"),
+        "BODY": "\n".join(body),
+        # Escaped, because text like </script> would end the script element.
+        "FIGURES": json.dumps(figures).replace("<", "\\u003c"),
+        "PLOTLY": get_plotlyjs().replace("</script", "<\\/script"),
+    }
+    template = (files("harness.reports") / "page.html").read_text(encoding="utf-8")
+    # In one pass, because a value may contain the name of another, such as %PLOTLY%.
+    return re.sub("%(TITLE|BODY|FIGURES|PLOTLY)%", lambda match: values[match[1]], template)
 
 
 def _head(evidence: Evidence) -> str:
     lines = [f"<h1>Study {html.escape(evidence.folder.name)}</h1>"]
     if evidence.synthetic:
-        lines.append(f'<p class="warning"><strong>{_SYNTHETIC}</strong></p>')
+        lines.append(f'<p class="warning"><strong>{SYNTHETIC}</strong></p>')
     states = {state: len(evidence.trials(state)) for state in TrialState}
-    told = ", ".join(f"{n} {state.name.lower()}" for state, n in states.items() if n)
+    counts = ", ".join(f"{n} {state.name.lower()}" for state, n in states.items() if n)
     if evidence.study is None:
-        told = "the study's log lies elsewhere (--storage); the figures of the search need it"
-    lines.append(_p(f"Trials: {told or 'none yet'}."))
+        counts = "not known, as the storage is elsewhere; set --storage to show the search figures"
+    lines.append(_p(f"Trials: {counts or 'none yet'}."))
     lines.append(_facts(evidence))
     return "\n".join(lines)
 
 
 def _facts(evidence: Evidence) -> str:
-    """The scores that a reader looks for first, each with what it is."""
+    """The most important scores, each with an explanation."""
     facts: list[tuple[str, float, str]] = []
     found, oracle = evidence.shown, evidence.manifest.get("oracle") or {}
     if found is not None:
         if found.estimate:
-            low, high = found.estimate.interval.low, found.estimate.interval.high
-            facts.append(("To be expected of new clips", found.estimate.nested,
-                          f"{found.name}, nested; 95 % {low:.4f} to {high:.4f}"))  # fmt: skip
-        facts.append(("Ensemble on val", found.naive, "naive: optimistic"))
-        facts.append(("Best single trial on val", found.best_single_naive, "naive: optimistic"))
+            interval = formatted(found.estimate.interval)
+            facts.append(("Expected on new clips", found.estimate.nested,
+                          f"{found.name}, nested; 95 % {interval}"))  # fmt: skip
+            if gain := found.estimate.gain:
+                facts.append(("Gain over the best single trial", gain.value,
+                              f"95 % {gain.interval:+.4f}"))  # fmt: skip
+        naive = f"naive: optimistic; {found.clips} clips"
+        facts.append(("Ensemble on val", found.naive, naive))
+        facts.append(("Best single trial on val", found.best_single_naive, naive))
         if found.test is not None:
-            facts.append(("Ensemble on test", found.test, "scored once"))
+            facts.append(("Ensemble on test", found.test,
+                          f"scored once; {found.test_clips} clips"))  # fmt: skip
     if "val" in oracle:
-        facts.append(("Oracle on val", oracle["val"], "the best that the true curves allow"))
-    told = "".join(
+        facts.append(("Oracle on val", oracle["val"], "best possible score"))
+    items = "".join(
         f"<div><dt>{html.escape(name)}</dt><dd>{value:.4f}<small>{html.escape(note)}</small></dd>"
         "</div>"
         for name, value, note in facts
     )
-    return f'{_p("Mean PCC:")}<dl class="facts">{told}</dl>' if facts else ""
+    return f'{_p("Mean PCC:")}<dl class="facts">{items}</dl>' if facts else ""
 
 
-def _leaders(leaders: pd.DataFrame) -> str:
-    if leaders.empty:
-        return _p("No trial has ended with predictions yet; run python -m harness.search.")
+def _leaders(evidence: Evidence, leaders: pd.DataFrame) -> str:
+    if evidence.library is None or leaders.empty:
+        return _p("No trial has finished with predictions yet; run python -m harness.search.")
+    clips = int(evidence.library.matrix.labelled.sum())
     note = (
-        "Scores on val, which chose trials and epochs: optimistic. Intervals by bootstrap of the "
-        "clips, or of persons where the data says who; they do not undo the choice."
+        f"Scores on the {clips} rated clips of val are optimistic, because val selected trials and "
+        "epochs. The intervals resample persons, or clips if persons are not known. They do not "
+        "correct for the selection."
     )
     return _p(note) + _table(leaders, "The best trials")
 
 
 def _ensemble(evidence: Evidence, drawings: Sequence[Drawing]) -> str:
     if evidence.shown is None:
-        again = f"python -m harness.ensemble --top 5 --study {evidence.folder.name}"
-        return _p(f"None yet: {again}")
+        top = min(5, len(evidence.library.matrix)) if evidence.library else 5
+        again = f"python -m harness.ensemble --top {top} {_options(evidence)}"
+        return _p(f"No ensemble yet; run {again}")
     parts = [_table(tables.ensembles(evidence), "Ensembles of this study")]
     if evidence.stale:
         parts.append(f'<p class="warning">{html.escape(evidence.stale)}</p>')
     shown = evidence.shown
-    if shown.early_stopped:
-        parts.append(_p("Training stopped by the score on val, the split that chose: all scores on "
-                        "val are a little too high (.004 to .007 in simulations)."))  # fmt: skip
+    parts += [_p(f"{caveat}.") for caveat in caveats(shown)]
     parts.append(_p(f"Effective number of members of {shown.name}: "
                     f"{shown.effective_members:.1f} of {len(shown.members)}."))  # fmt: skip
     parts.append(_table(tables.members(evidence), f"Members of {shown.name}"))
@@ -128,19 +137,20 @@ def _strips(
     evidence: Evidence, shown: Sequence[Strip], drawings: Mapping[str, Drawing | None]
 ) -> str:
     if not shown:
-        name = shlex.quote(evidence.folder.name)
-        return _p("Frames and curves of a few clips need the clips and an ensemble: "
-                  f"python -m harness.report --study {name} --data DIR")  # fmt: skip
-    parts = [_p("Clips of val, from the one predicted best to the worst: frames, and what the "
-                "ensemble predicts after each, of the frames up to it.")]  # fmt: skip
+        return _p("To show frames and predictions of a few clips, build an ensemble and run "
+                  f"python -m harness.report {_options(evidence)} --data DIR")  # fmt: skip
+    parts = [_p("Clips of val, from the best to the worst predicted one: sampled frames, and the "
+                "prediction of the ensemble after each frame.")]  # fmt: skip
     if not evidence.synthetic:
-        parts.append(_p("These frames show people: the data's licence says who may see them."))
+        parts.append(_p("These frames show people: check the licence of the data before you share "
+                        "them."))  # fmt: skip
     for strip in shown:
         parts.append(f'<div class="clip">{_pictures(strip)}')
         drawing = drawings[strip.clip_id]
         if drawing is None:
-            parts.append(_p("Its features are not stored any more, which its curves need: "
-                            "python -m harness.extract computes them again."))  # fmt: skip
+            parts.append(_p("The predictions over the frames need the features of the clip, which "
+                            "are not stored; python -m harness.extract computes "
+                            "them."))  # fmt: skip
             parts.append(_table(_rated(evidence, strip), f"Clip {strip.clip_id}"))
         else:
             parts.append(_figure(drawing))
@@ -159,17 +169,15 @@ def _pictures(strip: Strip) -> str:
 def _rated(evidence: Evidence, strip: Strip) -> pd.DataFrame:
     rows = {"rated": strip.rated, "predicted": strip.predicted}
     table = pd.DataFrame(rows, index=list(evidence.index.target_names)).T.map("{:.2f}".format)
-    return table.rename_axis("of").reset_index()
+    return table.rename_axis("value").reset_index()
 
 
 def _run(evidence: Evidence) -> str:
-    name, results = shlex.quote(evidence.folder.name), shlex.quote(str(evidence.folder.parent))
-    where = f"--study {name} --results {results}"
     commands = [
-        # As they were typed; a study of an older harness has noted none.
-        *(evidence.commands or (f"python -m harness.search {where} ...",)),
+        # Studies of older versions have no record of their commands.
+        *(evidence.commands or (f"python -m harness.search {_options(evidence)} ...",)),
         *(each.command(evidence.folder.parent) for each in evidence.ensembles),
-        f"python -m harness.report {where}",
+        f"python -m harness.report {_options(evidence)}",
     ]  # fmt: skip
     code = html.escape("\n".join(commands))
     return (_table(tables.provenance(evidence), "Data, weights, versions")
@@ -177,8 +185,14 @@ def _run(evidence: Evidence) -> str:
             )  # fmt: skip
 
 
+def _options(evidence: Evidence) -> str:
+    """The options of a command that name the study."""
+    folder = evidence.folder
+    return shlex.join(["--study", folder.name, "--results", str(folder.parent)])
+
+
 def _drawings(drawings: Sequence[Drawing]) -> str:
-    """Small ones that follow each other stand in one grid."""
+    """The figures; consecutive small ones share a grid."""
     parts: list[str] = []
     in_grid = False
     for drawing in drawings:
@@ -213,10 +227,10 @@ def _table(table: pd.DataFrame, caption: str) -> str:
         "<tr>" + "".join(f"<td>{html.escape(str(value))}</td>" for value in row) + "</tr>"
         for row in table.itertuples(index=False)
     )
-    said = html.escape(caption)
+    title = html.escape(caption)
     return (
-        f'<div class="table" tabindex="0" role="region" aria-label="{said}"><table>'
-        f"<caption>{said}</caption><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody>"
+        f'<div class="table" tabindex="0" role="region" aria-label="{title}"><table>'
+        f"<caption>{title}</caption><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody>"
         "</table></div>"
     )
 

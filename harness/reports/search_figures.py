@@ -1,4 +1,4 @@
-"""Figures of a search: how it went, what mattered."""
+"""Figures of a search: its progress and the effect of the hyperparameters."""
 
 import math
 
@@ -17,14 +17,14 @@ from harness.reports.drawing import COLOURS, SYMBOLS, Drawing, styled
 from harness.reports.evidence import Evidence
 
 _SCORE = "mean PCC on val"
-# Curves that a figure can hold; the best ones of each state.
+# Learning curves in the figure; the best trials are shown.
 _CURVES = 150
-#: What the paper compares: colour, columns and axis of the slices.
+#: Hyperparameters that the paper compares: colour, figure and axis of the slices.
 _SLICES = ("loss", "layers", "stride")
 
 
 def search_drawings(evidence: Evidence) -> list[Drawing]:
-    """Those for which the study has enough trials."""
+    """The figures for which the study has enough trials."""
     complete = sorted(
         (t for t in evidence.trials(TrialState.COMPLETE) if t.value is not None),
         key=lambda trial: trial.number,
@@ -40,8 +40,8 @@ def search_drawings(evidence: Evidence) -> list[Drawing]:
 
 
 def _study(trials: list[FrozenTrial]) -> optuna.Study:
-    """These trials as a study of their own, for optuna's figures: the real one also has trials
-    whose files were lost, and may hold thousands."""
+    """A study of these trials alone, for the figures of Optuna. The real study also has
+    invalidated trials, and may have thousands."""
     study = optuna.create_study(direction="maximize")
     study.add_trials(trials)
     return study
@@ -51,7 +51,7 @@ def _best_so_far(trials: list[FrozenTrial]) -> Drawing:
     table = pd.DataFrame({"trial": [t.number for t in trials], "score": [t.value for t in trials]})
     table["best so far"] = table["score"].cummax()
     figure = plot_optimization_history(_study(trials), target_name=_SCORE)
-    # Numbers of the real study, which also counts the trials that are not shown.
+    # Trial numbers of the real study, in which other trials also count.
     figure.data = figure.data[:2]
     figure.update_traces(x=table["trial"])
     _as_history(figure)
@@ -60,13 +60,13 @@ def _best_so_far(trials: list[FrozenTrial]) -> Drawing:
         f"Scores of {len(table)} complete trials by number; the best, {best['score']:.4f}, "
         f"is trial {best['trial']:.0f}."
     )
-    return Drawing("best", "Best so far, over trials", alt, styled(figure, "trial", _SCORE), table)
+    return Drawing("best", "Best score by trial", alt, styled(figure, "trial", _SCORE), table)
 
 
 def _as_history(figure: go.Figure) -> None:
-    """Points faint, and the best so far as a staircase above them."""
+    """Draws the trials as points and the best score so far as steps."""
     figure.update_traces(
-        selector={"mode": "markers"}, name="a trial",
+        selector={"mode": "markers"}, name="trial",
         marker={"color": COLOURS[4], "size": 7, "line": {"width": 1, "color": COLOURS[0]}},
     )  # fmt: skip
     figure.update_traces(
@@ -89,9 +89,12 @@ def _over_time(trials: list[FrozenTrial]) -> Drawing:
     figure.add_scatter(x=table["minutes"], y=table["score"], mode="markers")
     figure.add_scatter(x=table["minutes"], y=table["best so far"], mode="lines")
     _as_history(figure)
-    alt = f"The same over {table['minutes'].max():.1f} minutes since the first trial began."
-    figure = styled(figure, "minutes since the first trial began", _SCORE)
-    return Drawing("time", "Best so far, over time", alt, figure, table)
+    alt = (
+        f"Scores of the same trials over {table['minutes'].max():.1f} minutes since the first "
+        "trial started."
+    )
+    figure = styled(figure, "minutes since the first trial started", _SCORE)
+    return Drawing("time", "Best score over time", alt, figure, table)
 
 
 def _importance(trials: list[FrozenTrial]) -> Drawing | None:
@@ -105,8 +108,8 @@ def _importance(trials: list[FrozenTrial]) -> Drawing | None:
     table = pd.DataFrame({"name": bars.y, "share": bars.x}).iloc[::-1]
     largest = table.iloc[0]
     alt = (
-        f"Share of each hyperparameter; {largest['name']} has the largest, {largest['share']:.2f}. "
-        f"Of {len(trials)} trials: a hint, not a finding."
+        f"Importance of each hyperparameter; {largest['name']} has the largest share, "
+        f"{largest['share']:.2f}. With {len(trials)} trials this is a rough estimate."
     )
     height = 120 + 26 * len(table)
     figure = styled(figure, "importance (PED-ANOVA)", "", height)
@@ -114,7 +117,7 @@ def _importance(trials: list[FrozenTrial]) -> Drawing | None:
 
 
 def _slices(trials: list[FrozenTrial]) -> list[Drawing]:
-    """Score over stride for each loss, a small figure for each depth."""
+    """Score by stride and loss, one small figure per number of layers."""
     rows = [(*(t.params.get(name, "fixed") for name in _SLICES), t.value) for t in trials]
     table = pd.DataFrame(rows, columns=[*_SLICES, "score"])
     if all(table[name].nunique() < 2 for name in _SLICES):
@@ -132,7 +135,7 @@ def _slices(trials: list[FrozenTrial]) -> list[Drawing]:
             )  # fmt: skip
         figure = styled(figure, "stride", _SCORE, 280)
         strides = sorted(table["stride"].astype(str).unique(), key=lambda s: s.zfill(6))
-        # The same axes in each, also where no trial had a stride.
+        # All figures have the same axes, also if a stride has no trial.
         figure.update_xaxes(
             type="category", categoryorder="array", categoryarray=strides,
             tickvals=strides, range=[-0.5, len(strides) - 0.5],
@@ -144,7 +147,7 @@ def _slices(trials: list[FrozenTrial]) -> list[Drawing]:
             f"{len(part)} trials with {depth} layers; best {best['score']:.4f} with loss "
             f"{best['loss']} at stride {best['stride']}."
         )
-        name = f"Loss and stride, layers {depth}"
+        name = f"Loss and stride with {depth} layers"
         drawings.append(Drawing(f"slice-{depth}", name, alt, figure, part, small=True))
     return drawings
 
@@ -158,7 +161,7 @@ def _curves(trials: list[FrozenTrial]) -> Drawing | None:
         for t in with_curve
     }
     shown = sorted(with_curve, key=lambda t: -best[t.number])[:_CURVES]
-    # The best ones are drawn last, above the others.
+    # The best curves are drawn last, on top.
     shown.sort(key=lambda t: (t.state == TrialState.COMPLETE, best[t.number]))
     figure = plot_intermediate_values(_study(shown))
     for line, trial in zip(figure.data, shown, strict=True):
@@ -172,7 +175,7 @@ def _curves(trials: list[FrozenTrial]) -> Drawing | None:
     pruned_count = sum(t.state == TrialState.PRUNED for t in with_curve)
     alt = (
         f"Score on val after each epoch of {len(shown)} of {len(with_curve)} trials; "
-        f"the {pruned_count} pruned ones are faint."
+        f"the curves of {pruned_count} pruned trials are grey."
     )
     table = pd.DataFrame(
         [(t.number, t.state.name.lower(), len(t.intermediate_values), best[t.number])

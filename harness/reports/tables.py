@@ -2,23 +2,23 @@
 
 from importlib.metadata import PackageNotFoundError, version
 
-import numpy as np
 import pandas as pd
 from optuna.trial import TrialState
 
+from harness.ensembles.table import formatted, gain_cells, member_row
 from harness.predictions import trial_name
 from harness.reports.evidence import Evidence
 
-#: Rows of the leaderboard; the dashboard has them all.
+#: Rows of the leaderboard; the dashboard has all trials.
 LEADERS = 20
-# Of the manifest: what other parts of the page show, and what is too long for a row.
+# Fields of the manifest that are shown elsewhere in the page or are too long for a row.
 _ELSEWHERE = frozenset({"oracle", "problems", "empty", "stream", "synthetic"})
 
 
 def leaderboard(evidence: Evidence, rows: int = LEADERS) -> pd.DataFrame:
-    """The best trials: score on val with the 95 % interval of its bootstrap, time, configuration.
+    """The best trials: score on val with its 95 % interval, time, hyperparameters.
 
-    From the study's log, or from the prediction files alone where the log lies elsewhere.
+    Without the storage of the study, the hyperparameters come from the prediction files.
     """
     seconds = {}
     params = {}
@@ -29,16 +29,16 @@ def leaderboard(evidence: Evidence, rows: int = LEADERS) -> pd.DataFrame:
         return pd.DataFrame()
     matrix = evidence.library.matrix
     order = sorted(range(len(matrix)), key=lambda slot: -matrix.trials[slot].info.val_pcc)[:rows]
-    low, high = np.quantile(evidence.spread(order).mean(axis=2), [0.025, 0.975], axis=0)
+    resamples = evidence.resamples(order)
     table = []
-    for slot, *bounds in zip(order, low, high, strict=True):
+    for place, slot in enumerate(order):
         info = matrix.trials[slot].info
-        # The log is of this study alone, and so are its trials' numbers.
+        # The storage has only the trials of this study.
         own = matrix.trials[slot].study.folder == evidence.folder
         row = {
             "trial": matrix.trials[slot].id,
             "mean PCC": f"{info.val_pcc:.4f}",
-            "95 % interval": f"{bounds[0]:.3f} to {bounds[1]:.3f}",
+            "95 % interval": formatted(resamples.score(place), ".3f"),
             "best epoch": str(info.best_epoch),
         }
         took = seconds.get(info.trial_id) if own else None
@@ -50,23 +50,11 @@ def leaderboard(evidence: Evidence, rows: int = LEADERS) -> pd.DataFrame:
 
 
 def members(evidence: Evidence) -> pd.DataFrame:
-    """The members of the ensemble shown, the heaviest first."""
+    """The members of the shown ensemble, the largest weight first."""
     shown = evidence.shown
     if shown is None:
         return pd.DataFrame()
-    return pd.DataFrame(
-        [
-            {
-                "trial": member.trial,
-                "weight": f"{member.weight:.3f}",
-                "mean PCC": f"{member.pcc:.4f}",
-                "left out": "" if member.left_out is None else f"{member.left_out:+.4f}",
-                "correlation": "" if member.correlation is None else f"{member.correlation:.2f}",
-                "family": member.family,
-            }
-            for member in shown.member_reports
-        ]
-    )
+    return pd.DataFrame([member_row(member) for member in shown.member_reports])
 
 
 def ensembles(evidence: Evidence) -> pd.DataFrame:
@@ -79,18 +67,20 @@ def ensembles(evidence: Evidence) -> pd.DataFrame:
                 "members": str(len(each.members)),
                 "naive (optimistic)": f"{each.naive:.4f}",
                 "nested": f"{each.estimate.nested:.4f}" if each.estimate else "",
-                "95 % interval": f"{each.estimate.interval.low:.4f} to "
-                f"{each.estimate.interval.high:.4f}" if each.estimate else "",
-                "p of no gain": f"{each.estimate.p:.4f}" if each.estimate else "",
+                "95 % interval": formatted(each.estimate.interval) if each.estimate else "",
+                "gain over single": gain_cells(each.estimate.gain)[0] if each.estimate else "",
+                "95 % of the gain": gain_cells(each.estimate.gain)[1] if each.estimate else "",
+                "val clips": str(each.clips),
                 "test, scored once": "not scored" if each.test is None else f"{each.test:.4f}",
+                "test clips": str(each.test_clips),
             }
             for each in evidence.ensembles
         ]
-    )  # fmt: skip
+    )
 
 
 def provenance(evidence: Evidence) -> pd.DataFrame:
-    """What was run: data, weights, settings, versions."""
+    """Data, weights, settings and versions of the study."""
     manifest = evidence.manifest
     rows = {k: v for k, v in manifest.items() if k not in _ELSEWHERE and v not in (None, "", [])}
     recipe = manifest.get("stream") or {}
@@ -99,15 +89,15 @@ def provenance(evidence: Evidence) -> pd.DataFrame:
         rows["features: weights"] = f"sha256 {recipe['weights']}"
     counts = {split: len(evidence.index.rows(split)) for split in ("train", "val", "test")}
     rows["clips"] = ", ".join(f"{count} {split}" for split, count in counts.items())
-    rows["clips that gave nothing"] = len(manifest.get("empty") or ())
+    rows["clips without features"] = len(manifest.get("empty") or ())
     if evidence.shown is not None:
         rows |= {f"version of {k}": v for k, v in evidence.shown.versions.items()}
-    rows["versions when this page was written"] = ", ".join(_installed())
-    return pd.DataFrame([{"what": k, "value": _said(v)} for k, v in rows.items()])
+    rows["versions that wrote this page"] = ", ".join(_installed())
+    return pd.DataFrame([{"field": k, "value": _joined(v)} for k, v in rows.items()])
 
 
 def _installed() -> list[str]:
-    """Of what a search runs on, without importing it."""
+    """Versions of the libraries that a search uses, without importing them."""
     found = []
     for name in ("torch", "ray", "optuna", "numpy", "pyarrow", "av", "plotly"):
         try:
@@ -117,7 +107,7 @@ def _installed() -> list[str]:
     return found
 
 
-def _said(value: object) -> str:
+def _joined(value: object) -> str:
     return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 

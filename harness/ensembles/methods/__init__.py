@@ -1,4 +1,4 @@
-"""The methods that choose and weigh members, a file each."""
+"""The methods that select and weight members, one file per method."""
 
 from importlib import import_module
 
@@ -14,5 +14,5 @@ def _method(name: str) -> type[Method]:
     return found
 
 
-#: By name, in the order of `harness.choices.METHODS`, where a new method is entered.
+#: By name, in the order of `harness.choices.METHODS`, which lists the methods.
 METHODS: dict[str, type[Method]] = {name: _method(name) for name in choices.METHODS}

@@ -1,4 +1,4 @@
-"""The method `bagged`."""
+"""The ensemble method `bagged`."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -12,8 +12,12 @@ from harness.ensembles.moments import Evidence
 
 @dataclass(frozen=True)
 class Bagged(Method):
-    """Greedy over random halves of the library, averaged (Caruana et al., 2006). top: steps in
-    each half; bags: halves."""
+    """Greedy selection on random halves of the library, averaged (Caruana et al., 2006).
+
+    top: selection steps on each half.
+    bags: number of halves.
+    seed: of the random halves.
+    """
 
     reads_all: ClassVar[bool] = True
     top: int = 50

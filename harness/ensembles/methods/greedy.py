@@ -1,4 +1,4 @@
-"""The method `greedy`."""
+"""The ensemble method `greedy`."""
 
 from dataclasses import dataclass
 
@@ -11,7 +11,11 @@ from harness.ensembles.moments import Evidence
 
 @dataclass(frozen=True)
 class Greedy(Stepwise):
-    """Adds the trial that helps most, again and again; keeps the first best step. top: steps."""
+    """Greedy selection with replacement: adds the trial that improves the score most, and keeps
+    the first step with the best score.
+
+    top: selection steps.
+    """
 
     top: int = 50
 
@@ -28,17 +32,18 @@ def greedy_picks(evidence: Evidence, allowed: Mask, steps: int) -> tuple[NDArray
     """Greedy selection with replacement (Caruana et al., 2004), on moments.
 
     With standardised predictions, the running sums a = sum c_j, q = s'Gs and g = Gs give the PCC
-    after adding trial k as (a + c_k) / sqrt(q + 2 g_k + 1), averaged over the targets: O(targets x
-    trials) a step, whatever the number of clips.
+    after adding trial k as (a + c_k) / sqrt(q + 2 g_k + 1). The score is its mean over the
+    targets. A step costs O(targets x trials), independent of the number of clips.
 
     Returns:
-        (steps,) the trial picked at each step, ties to the lowest; (steps,) the score after it.
+        (steps,) the trial picked at each step, the lowest of equal ones, and (steps,) the score
+        after each step.
     """
     c = evidence.scores
     a, q, g = np.zeros((len(c), 1)), np.zeros((len(c), 1)), np.zeros_like(c)
     picks, reached = np.empty(steps, np.intp), np.empty(steps)
     for step in range(steps):
-        # Rounding must not make the variance of a sum of opposites negative.
+        # The variance of opposite predictions may be negative by rounding.
         after = ((a + c) / np.sqrt(np.maximum(q + 2 * g + 1, ROUNDING))).mean(axis=0)
         after[~allowed] = -np.inf
         best = int(np.argmax(after))

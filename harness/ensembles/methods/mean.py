@@ -1,4 +1,4 @@
-"""The method `mean`."""
+"""The ensemble method `mean`."""
 
 from dataclasses import dataclass, replace
 from typing import ClassVar, Self
@@ -13,10 +13,13 @@ from harness.errors import InputError
 
 @dataclass(frozen=True)
 class Mean(Stepwise):
-    """The mean of the best trials' predictions as they are. top: members, by default as many as in
-    the paper."""
+    """The mean of the predictions of the best trials.
+
+    top: members; the default is that of the paper.
+    """
 
     standardised: ClassVar[bool] = False
+    reads_columns: ClassVar[bool] = False
     top: int = 5
 
     def weights(self, evidence: Evidence, allowed: Mask) -> Floats:
@@ -30,10 +33,10 @@ class Mean(Stepwise):
 
 
 def top_k(scores: Floats, k: int) -> NDArray[np.intp]:
-    """The k best trials, best first; ties go to the one that stands first.
+    """The k best trials, the best first; of equal trials, the lower index comes first.
 
     Args:
-        scores: (trials,) mean PCC each; minus infinity for those that may not be chosen.
+        scores: (trials,) mean PCC of each; minus infinity for trials that are not allowed.
 
     Raises:
         InputError: fewer than k trials.
@@ -41,7 +44,7 @@ def top_k(scores: Floats, k: int) -> NDArray[np.intp]:
     eligible = int(np.isfinite(scores).sum())
     if eligible < k:
         raise InputError(
-            f"--top {k}: only {eligible} eligible trials (repeated ones and those above "
-            "--per-family are not counted); choose --top up to that"
+            f"--top {k}: only {eligible} eligible trials (duplicates and trials beyond "
+            f"--per-family do not count); choose --top up to {eligible}"
         )
     return np.argsort(-scores, kind="stable")[:k]

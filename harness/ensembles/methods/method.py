@@ -1,4 +1,4 @@
-"""What an ensemble method is."""
+"""The interface of ensemble methods."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -12,25 +12,27 @@ from harness.ensembles.moments import Evidence
 Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
-#: Scores closer than this differ by rounding alone: columns are kept in float32.
+#: A smaller difference of scores is rounding, because columns are float32.
 ROUNDING = 1e-7
-# Columns that are made at once.
+# Number of trials that are requested in advance.
 _LIKELY = 16
 
 
 @dataclass(frozen=True)
 class Method(ABC):
-    """Chooses and weighs members by what trials score and how they correlate.
+    """Selects and weights members by the scores and the correlations of the trials.
 
-    The fields of a method are its parameters and have defaults. Of the command's options, a field
-    `top` takes --top and a field `seed` --seed; --top is refused where there is no such field.
+    The fields of a method are its parameters and have defaults. The command sets a field `top`
+    from --top and a field `seed` from --seed. It refuses --top if a method has no field `top`.
 
-    standardised: weights apply to predictions in units of their standard deviation; False: to
-        predictions as they are.
-    reads_all: reads the correlations of most trials, which are then computed all at once.
+    standardised: the weights apply to standardised predictions; False: to raw predictions.
+    reads_columns: the method reads correlations of trials. The estimate of the gain repeats such a
+        selection less often, because it is slower.
+    reads_all: it reads those of most trials, which are then computed at once.
     """
 
     standardised: ClassVar[bool] = True
+    reads_columns: ClassVar[bool] = True
     reads_all: ClassVar[bool] = False
 
     @abstractmethod
@@ -38,31 +40,31 @@ class Method(ABC):
         """(trials,) weights >= 0 with sum 1, and 0 where `allowed` (trials,) is False.
 
         Raises:
-            InputError: fewer trials are allowed than the method needs.
+            InputError: the method needs more trials than are allowed.
         """
 
     def limited(self, trials: int) -> Self:
-        """The method for a library of few trials, where nobody asked for a number of members."""
+        """The method for a library of few trials; used if --top is not given."""
         return self
 
 
 @dataclass(frozen=True)
 class Stepwise(Method):
-    """A method that adds a trial at each step. The score over the number of steps is reported: of
-    this method, or of greedy where a method is not stepwise.
+    """A method that adds one trial at each step. The report shows its score by number of steps;
+    for a method that is not stepwise, it shows that of greedy.
 
-    top: steps.
+    top: number of steps.
     """
 
     top: int
 
     @abstractmethod
     def picks(self, evidence: Evidence, allowed: Mask) -> NDArray[np.intp]:
-        """(top,) the trial added at each step; the first K have equal weights in the ensemble of
-        size K."""
+        """(top,) the trial added at each step. The ensemble of size K averages the first K with
+        equal weights."""
 
 
 def likeliest(values: Floats) -> NDArray[np.intp]:
-    """The trials of highest value, whose columns will probably be read next."""
+    """The trials with the highest values, whose columns will probably be needed next."""
     count = min(_LIKELY, len(values))
     return np.argpartition(-values, count - 1)[:count]

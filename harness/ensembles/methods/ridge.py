@@ -1,4 +1,4 @@
-"""The method `ridge`."""
+"""The ensemble method `ridge`."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -11,26 +11,27 @@ from harness.ensembles.moments import Evidence
 
 @dataclass(frozen=True)
 class Ridge(Method):
-    """The non-negative weights that minimise the squared error of the standardised targets, summed
-    over the targets, plus penalty times targets times the squared weights.
+    """Non-negative ridge regression of the standardised targets on the predictions.
 
-    Without the penalty these are the non-negative combination of highest PCC. A library without one
-    trial of positive score gives the best trial. penalty: in units of a standardised prediction's
-    variance.
+    The weights minimise the squared error, summed over the targets, plus penalty x targets x the
+    sum of squared weights. Without a penalty they give the highest PCC of all non-negative
+    weights. If no trial has a positive score, the best trial is the only member.
+
+    penalty: in units of the variance of a standardised prediction.
     """
 
     reads_all: ClassVar[bool] = True
     penalty: float = 0.1
 
     def weights(self, evidence: Evidence, allowed: Mask) -> Floats:
-        # scipy.optimize takes a third of a second to import, which the other methods need not wait.
+        # Imported here, because scipy.optimize takes .3 s and the other methods do not need it.
         from scipy.optimize import nnls
 
         targets, trials = evidence.scores.shape
         b = evidence.scores.sum(axis=0)
         members, w, columns = np.empty(0, np.intp), np.empty(0), np.empty((0, trials))
-        # Only columns of trials that lower the error are read. The rounds are bounded, because a
-        # weight that differs from 0 by rounding alone could leave and enter for ever.
+        # Only the columns of trials that lower the error are read. The number of rounds is limited,
+        # because a weight of rounding size could be removed and added without end.
         for _ in range(trials):
             gradient = b - w @ columns
             gradient[members] = -np.inf
@@ -42,7 +43,7 @@ class Ridge(Method):
             members = np.append(members, new)
             rows = [evidence.column(j, new).sum(axis=0) for j in new.tolist()]
             columns = np.vstack([columns, *rows])
-            # With L L' = G + penalty, |L'w - L^-1 b|^2 is the penalised error less a constant.
+            # With L L' = G + penalty, |L'w - L^-1 b|^2 is the penalised error minus a constant.
             penalty = self.penalty * targets * np.eye(len(members))
             L = np.linalg.cholesky(columns[:, members] + penalty)
             w = nnls(L.T, np.linalg.solve(L, b[members]))[0]

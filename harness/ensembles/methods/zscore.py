@@ -1,4 +1,4 @@
-"""The method `zscore`."""
+"""The ensemble method `zscore`."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -8,6 +8,9 @@ from harness.ensembles.methods.mean import Mean
 
 @dataclass(frozen=True)
 class Zscore(Mean):
-    """The mean of the best trials' standardised predictions. top: members."""
+    """The mean of the standardised predictions of the best trials.
+
+    top: members.
+    """
 
     standardised: ClassVar[bool] = True

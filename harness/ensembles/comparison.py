@@ -1,0 +1,201 @@
+"""Compares two ensembles on the same clips."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from harness.atomic import write_text
+from harness.ensembles.construction import Construction, construct, rebuild
+from harness.ensembles.files import read_ensemble
+from harness.ensembles.intervals import Interval, resample
+from harness.ensembles.library import load_library, load_members
+from harness.ensembles.selection import Recipe
+from harness.errors import InputError
+from harness.metrics import pcc
+
+Floats = NDArray[np.float64]
+#: The row of the mean over the targets.
+MEAN = "mean"
+
+
+@dataclass(frozen=True)
+class Row:
+    """The PCC of two ensembles on one target, or their mean over the targets.
+
+    split: val (nested scores) or test.
+    target: name of the target, or `MEAN`.
+    ours, theirs: PCC.
+    difference: ours - theirs.
+    interval: 95 % interval of the difference; None if it is undefined.
+    clips: number of rated clips.
+    """
+
+    split: str
+    target: str
+    ours: float
+    theirs: float
+    difference: float
+    interval: Interval | None
+    clips: int
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Paired differences of two ensembles, `<study>/<ensemble>` each.
+
+    grouped: the intervals resample persons; otherwise clips.
+    rows: of val and, if both ensembles have a score there, of test; of each target and then of
+        their mean.
+    """
+
+    ours: str
+    theirs: str
+    grouped: bool
+    rows: tuple[Row, ...]
+
+    def frame(self) -> pd.DataFrame:
+        """One row per split and target. Columns: split, target, the two ensembles, difference,
+        low and high (limits of the 95 % interval), clips."""
+        rows = [
+            (row.split, row.target, row.ours, row.theirs, row.difference,
+             *((row.interval.low, row.interval.high) if row.interval else (np.nan, np.nan)),
+             row.clips)
+            for row in self.rows
+        ]  # fmt: skip
+        columns = ["split", "target", self.ours, self.theirs, "difference", "low", "high", "clips"]
+        return pd.DataFrame(rows, columns=columns)
+
+    def latex(self) -> str:
+        """The rows as a LaTeX table for the package booktabs."""
+        rows = [
+            (f"{row.split} ({row.clips} clips)", row.target, f"{row.ours:.4f}",
+             f"{row.theirs:.4f}", f"{row.difference:+.4f}",
+             f"[{row.interval.low:+.4f}, {row.interval.high:+.4f}]" if row.interval else "--")
+            for row in self.rows
+        ]  # fmt: skip
+        columns = ["split", "target", self.ours, self.theirs, "difference", "95 % interval"]
+        table = pd.DataFrame(rows, columns=columns)
+        return table.to_latex(index=False, escape=True, column_format="llrrrr")
+
+    def write(self, folder: Path) -> list[Path]:
+        """Writes `against-<study>-<ensemble>.csv` and `.tex`. Returns the paths."""
+        stem = "against-" + self.theirs.replace("/", "-")
+        texts = {".csv": self.frame().to_csv(index=False), ".tex": self.latex()}
+        for suffix, text in texts.items():
+            write_text(folder / (stem + suffix), text)
+        return [folder / (stem + suffix) for suffix in texts]
+
+
+@dataclass(frozen=True)
+class _Scored:
+    """Predictions for the rated clips of a split: (clips, targets) each."""
+
+    clip_ids: tuple[str, ...]
+    truth: Floats
+    predicted: Floats
+    groups: NDArray[np.intp]
+
+    def ordered(self, clip_ids: tuple[str, ...]) -> "_Scored":
+        place = {clip: row for row, clip in enumerate(self.clip_ids)}
+        rows = np.array([place[clip] for clip in clip_ids], dtype=np.intp)
+        return _Scored(clip_ids, self.truth[rows], self.predicted[rows], self.groups[rows])
+
+
+def compare(ours: Construction, theirs: Construction) -> Comparison:
+    """Computes the paired differences of two ensembles.
+
+    On val, both are scored by nested cross-validation; on test, as they are. The intervals resample
+    clips, or persons if they are known. They do not include the selection of the trials.
+
+    Raises:
+        InputError: the ensembles have different targets, rated clips or ratings, or val has too few
+            clips or persons for a nested score.
+    """
+    targets, other = ours.ensemble.targets, theirs.ensemble.targets
+    if targets != other:
+        raise InputError(
+            f"{_name(theirs)}: its targets are {', '.join(other)}; those of {_name(ours)} are "
+            f"{', '.join(targets)}"
+        )
+    rows = _rows("val", ours, _nested(ours), theirs, _nested(theirs))
+    if ours.ensemble.test is not None and theirs.ensemble.test is not None:
+        rows += _rows("test", ours, _tested(ours), theirs, _tested(theirs))
+    estimate = ours.ensemble.estimate
+    grouped = estimate is not None and estimate.grouped
+    return Comparison(_name(ours), _name(theirs), grouped, tuple(rows))
+
+
+def other_ensemble(results: Path, name: str, recipe: Recipe) -> Construction:
+    """The ensemble to compare with.
+
+    Args:
+        results: folder of the studies.
+        name: `<study>/<ensemble>`, or `<study>`, of which an ensemble is built by the recipe.
+    """
+    study, _, ensemble = name.partition("/")
+    home = results / study
+    if ensemble:
+        return rebuild(home, read_ensemble(home / "ensembles" / ensemble))
+    return construct(load_library(home), recipe)
+
+
+def _name(built: Construction) -> str:
+    return f"{built.library.home.name}/{built.ensemble.name}"
+
+
+def _rows(
+    split: str, ours: Construction, here: _Scored, theirs: Construction, there: _Scored
+) -> list[Row]:
+    if different := sorted(set(here.clip_ids).symmetric_difference(there.clip_ids)):
+        raise InputError(
+            f"{_name(theirs)}: its rated clips of {split} are not those of {_name(ours)}, for "
+            f"example {different[0]}; compare ensembles of the same data"
+        )
+    there = there.ordered(here.clip_ids)
+    if (differs := (here.truth != there.truth).any(axis=1)).any():
+        raise InputError(
+            f"{_name(theirs)}: clip {here.clip_ids[int(np.argmax(differs))]} has other ratings "
+            f"than in {_name(ours)}; compare ensembles of the same data"
+        )
+    models = np.stack([here.predicted.T, there.predicted.T])
+    drawn = resample(here.truth.T, models, here.groups, ours.ensemble.recipe.seed)
+    scores = np.stack([pcc(here.truth, model.T) for model in models])
+
+    def row(target: str, scores: Floats, interval: Interval | None) -> Row:
+        a, b = scores.tolist()
+        return Row(split, target, a, b, a - b, interval, len(here.clip_ids))
+
+    names = enumerate(ours.ensemble.targets)
+    rows = [row(name, scores[:, d], drawn.difference(d)) for d, name in names]
+    return [*rows, row(MEAN, scores.mean(axis=1), drawn.difference())]
+
+
+def _nested(built: Construction) -> _Scored:
+    """The held-out predictions of val, up to scale and offset."""
+    if built.ensemble.estimate is None:
+        raise InputError(f"{_name(built)}: val has too few persons or clips for a nested score")
+    matrix, chooser = built.library.matrix, built.chooser
+    order = chooser.moments.order
+    rows = np.flatnonzero(matrix.labelled)[order]
+    return _Scored(
+        tuple(matrix.clip_ids[row] for row in rows),
+        matrix.truth[rows].astype(np.float64),
+        chooser.out_of_fold(chooser.recipe.method).T,
+        built.groups[order],
+    )
+
+
+def _tested(built: Construction) -> _Scored:
+    library = built.library
+    slots = library.matrix.slots(built.ensemble.members)
+    matrix = load_members(library, [library.matrix.trials[slot] for slot in slots], "test")
+    rows = np.flatnonzero(matrix.labelled)
+    return _Scored(
+        tuple(matrix.clip_ids[row] for row in rows),
+        matrix.truth[rows].astype(np.float64),
+        built.ensemble.combine(matrix.predictions)[rows],
+        matrix.group_numbers(grouped=built.ensemble.recipe.groups is not False),
+    )
