@@ -5,6 +5,7 @@ import typer
 from harness import options as o
 from harness.choices import DEFAULT_PRECISION, DEFAULT_SAMPLER, DEFAULT_SCHEDULER
 from harness.console import console, run
+from harness.errors import InputError
 from harness.names import check_folder_name
 from harness.spaces import find_space
 from harness.tuning.options import Clips, Means, Plan
@@ -81,6 +82,8 @@ def main(
         for line in closing_lines(session):
             out.print(line, highlight=False, markup=False, soft_wrap=True)
         out.print(f"Report: {report}", highlight=False, markup=False, soft_wrap=True)
+        if session.problem:
+            raise InputError(session.problem)
         if session.dashboard:
             out.print(f"Dashboard: {session.dashboard.address} (Ctrl-C ends it)", highlight=False)
             session.dashboard.wait()

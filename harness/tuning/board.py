@@ -79,6 +79,10 @@ class Board:
             self.best = score if self.best is None else max(self.best, score)
         self.console.print(self._line(row, reason), highlight=False, soft_wrap=True)
 
+    def notice(self, text: str) -> None:
+        """Prints a line that concerns the whole search."""
+        self.console.print(text, style="yellow", highlight=False, soft_wrap=True)
+
     def summary(self) -> str:
         """Finished, pruned and failed trials of this run."""
         c = self.counts

@@ -14,6 +14,7 @@ from optuna.trial import FrozenTrial, TrialState
 from rich.console import Console
 
 from harness.console import invocation
+from harness.interrupts import mark_reported
 from harness.names import STORAGE_VARIABLE
 from harness.progress import Steps
 from harness.space.file import read_space
@@ -57,6 +58,8 @@ class Session:
     means: Means
     out: Console
     log: Path
+    #: Why the search did not reach its budget; empty if it did.
+    problem: str = ""
     dashboard: Dashboard | None = None
 
     @property
@@ -118,6 +121,7 @@ class Session:
                     last_words=kept,
                 )
             except KeyboardInterrupt:
+                mark_reported()
                 self.out.print(
                     f"Interrupted; {kept()}", markup=False, highlight=False, soft_wrap=True
                 )
@@ -125,11 +129,11 @@ class Session:
         self.out.print(f"This {what}: {board.summary()}")
         missing = agenda.total - done(self.study, agenda)
         if missing > 0 and not self._running(agenda):
-            self.out.print(
-                f"{missing} of {agenda.total} trials of the {what} are given up: they failed each "
-                "time; the study has their reasons",
-                style="yellow", highlight=False, soft_wrap=True,
-            )  # fmt: skip
+            self.problem = (
+                f"study {self.folder.name}: {missing} of {agenda.total} trials of the {what} are "
+                f"abandoned, because they failed each time; the last: {ledger.last_reason}; the "
+                "same command retries those that the machine failed"
+            )
 
     def _rules(self, agenda: Agenda) -> Rules:
         plan, space = self.plan, self.prepared.space
