@@ -9,6 +9,7 @@ import logging
 import os
 import re
 import secrets
+import signal
 import socket
 import sys
 import threading
@@ -30,7 +31,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 import harness
 from harness.cores import cores
 from harness.errors import InputError
-from harness.interrupts import Wait, is_reported, received, unchanged, uninterrupted
+from harness.interrupts import Wait, heard, is_reported, received, unchanged, uninterrupted
 
 # Otherwise Ray reports usage to its maker and warns about future settings.
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -105,6 +106,8 @@ def _start() -> None:
 
 
 def _connect(address: str) -> None:
+    # Ray's own lines on the connection say less than ours.
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     try:
         _knock(address)
         with unchanged(), _limited(f"the Ray cluster at {address}, which does not answer"):
@@ -203,17 +206,19 @@ def _limited(what: str) -> Iterator[None]:
     wait, begun = Wait(what), time.monotonic()
     asked: list[float] = []
 
-    def look() -> str:
-        wait.report()
-        now = time.monotonic()
-        if received() is not None and not asked:
-            asked.append(now)
-        if asked and now - asked[0] > _ENDING:
-            return "Ray did not answer; run the same command again"
-        return f"waited {_JOINING:.0f} s for {what}" if now - begun > _JOINING else ""
+    with heard() as signalled:
 
-    with _watching(look):
-        yield
+        def look() -> str:
+            wait.report()
+            now = time.monotonic()
+            if (number := signalled()) is not None:
+                asked.append(now)
+                if now - asked[0] > _ENDING:
+                    _end("Ray did not answer; run the same command again", number)
+            return f"waited {_JOINING:.0f} s for {what}" if now - begun > _JOINING else ""
+
+        with _watching(look):
+            yield
 
 
 @contextmanager
@@ -264,18 +269,21 @@ def _watch(look: Callable[[], str], over: threading.Event) -> threading.Thread:
     def watch() -> None:
         while not over.wait(_LOOK):
             if line := look():
-                _end(line)
+                _end(line, received())
 
     watcher = threading.Thread(target=watch, daemon=True)
     watcher.start()
     return watcher
 
 
-def _end(line: str) -> None:
-    """Ends this process and Ray's with a line; after a signal, the command has printed one."""
-    number = received()
+def _end(line: str, number: int | None) -> None:
+    """Ends this process and Ray's with a line, which a command may have printed after a signal.
+
+    number: of the signal; None: there was none.
+    """
     if number is None or not is_reported():
-        print(f"error: {line}", file=sys.stderr, flush=True)
+        begin = "error" if number is None else f"interrupted by {signal.Signals(number).name}"
+        print(f"{begin}: {line}", file=sys.stderr, flush=True)
     node: Any = ray_worker._global_node
     if node:
         node.kill_all_processes(check_alive=False, allow_graceful=False)

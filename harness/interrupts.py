@@ -3,11 +3,12 @@
 import logging
 import os
 import signal
+import socket
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from types import FrameType
 from typing import Any
@@ -115,6 +116,34 @@ def unchanged() -> Iterator[dict[int, Any]]:
 
 
 @contextmanager
+def heard() -> Iterator[Callable[[], int | None]]:
+    """Yields a function that gives the first signal of `ENDING` within the block, or None.
+
+    With it another thread notices a signal while the main thread is in a call that does not return
+    to Python.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield received
+        return
+    hears, tells = socket.socketpair()
+    hears.setblocking(False)
+    tells.setblocking(False)
+    found: list[int] = []
+
+    def look() -> int | None:
+        with suppress(BlockingIOError):
+            found.extend(number for number in hears.recv(64) if number in ENDING)
+        return next(iter(found), received())
+
+    before = signal.set_wakeup_fd(tells.fileno(), warn_on_full_buffer=False)
+    try:
+        with hears, tells:
+            yield look
+    finally:
+        signal.set_wakeup_fd(before)
+
+
+@contextmanager
 def uninterrupted() -> Iterator[None]:
     """Holds signals of `ENDING` back until the block is done; of nested blocks, the outermost.
 
@@ -171,5 +200,5 @@ class Wait:
             self._reported = now
             what = self._what() if callable(self._what) else self._what
             text = f"waiting for {what} ({now - self._begun:.0f} s so far); Ctrl-C ends this"
-            _log.warning(text)
+            _log.info(text)
             print(text, file=sys.stderr, flush=True)

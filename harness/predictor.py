@@ -193,7 +193,8 @@ def load(folder: str | PathLike[str]) -> Predictor:
     ensemble = read_ensemble(folder)
     results = folder.parent.parent.parent
     try:
-        members = tuple(_member(results, ensemble, name) for name in ensemble.members)
+        own = folder.parent.parent.name
+        members = tuple(_member(results, own, ensemble, name) for name in ensemble.members)
     except InputError:
         raise
     # Seals are checksums, which anyone can make: what is said may be anything.
@@ -202,10 +203,11 @@ def load(folder: str | PathLike[str]) -> Predictor:
     return Predictor(ensemble, members)
 
 
-def _member(results: Path, ensemble: Ensemble, name: str) -> Member:
+def _member(results: Path, own: str, ensemble: Ensemble, name: str) -> Member:
+    """own: the folder of the ensemble's first study, which may have been renamed since."""
     # A member's id has its study before it where there are several.
     study, _, trial = name.rpartition("/")
-    home = StudyFolder(results, study or ensemble.studies[0])
+    home = StudyFolder(results, own if study in ("", ensemble.studies[0]) else study)
     manifest = home.manifest()
     file = home.head_file(int(trial))
     head = read_head(file)

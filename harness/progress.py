@@ -1,7 +1,7 @@
 """The progress bar of the steps before a search: one bar a step, nothing in pipes."""
 
 import time
-from types import TracebackType
+from contextlib import ExitStack
 
 from rich.console import Console
 from rich.progress import (
@@ -14,13 +14,14 @@ from rich.progress import (
 )
 
 
-class Steps:
-    """Call it with (what is going on, done, total); each new text is a new bar.
+class Steps(ExitStack):
+    """A context manager; call it with (step, done, total). Each new step is a new bar.
 
-    Where no terminal is watching, one line stands for each step that has ended.
+    In a pipe, one line is printed for each step that has ended.
     """
 
     def __init__(self, console: Console) -> None:
+        super().__init__()
         self.console = console
         self.begun: dict[str, float] = {}
         self.bar = Progress(
@@ -35,16 +36,8 @@ class Steps:
         self.tasks: dict[str, TaskID] = {}
 
     def __enter__(self) -> "Steps":
-        self.bar.__enter__()
+        self.enter_context(self.bar)
         return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.bar.__exit__(kind, error, trace)
 
     def __call__(self, step: str, done: int, total: int) -> None:
         if step not in self.tasks:

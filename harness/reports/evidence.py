@@ -132,7 +132,9 @@ def _ensembles(folder: Path, first: str | None) -> tuple[Ensemble, ...]:
 def _rebuilt(folder: Path, wanted: Ensemble) -> tuple[Library | None, Construction | None, str]:
     """The ensemble made again from its recipe, which gives what its file does not hold."""
     try:
-        library = load_library(*(folder.parent / name for name in wanted.studies))
+        # The first is the folder's own study, whatever the folder is called now.
+        others = (folder.parent / name for name in wanted.studies[1:])
+        library = load_library(folder, *others)
         built = construct(library, wanted.recipe, wanted.name)
     except InputError as error:
         return None, None, str(error)
@@ -144,13 +146,13 @@ def _rebuilt(folder: Path, wanted: Ensemble) -> tuple[Library | None, Constructi
 
 def _study(folder: Path, manifest: dict[str, Any], given: str | None) -> optuna.Study | None:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    name = manifest.get("storage", "study.log")
+    name, study = manifest.get("storage", "study.log"), manifest.get("name", folder.name)
     storage = read_storage(folder, name, given or os.environ.get(STORAGE_VARIABLE))
     if storage is None:
         if given:
             raise InputError(f"--storage: is not that of this study, which is {name}")
         return None
     try:
-        return optuna.load_study(study_name=folder.name, storage=storage)
+        return optuna.load_study(study_name=study, storage=storage)
     except KeyError as error:
-        raise InputError(f"{name}: holds no study {folder.name!r}") from error
+        raise InputError(f"{name}: holds no study {study!r}") from error

@@ -23,8 +23,8 @@ from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import DBAPIError
 
 from harness.interrupts import Wait
-from harness.space.search_space import CONFIG, Point, SearchSpace, suggest
-from harness.study.trials import FINISHED, RETRY_OF, VOID, finished
+from harness.space.search_space import Point, SearchSpace, suggest
+from harness.study.trials import CONFIG, FINISHED, RETRY_OF, VOID, finished
 from harness.trials.trial import TrialResult
 from harness.tuning.agenda import CONFIRMS, ITEM, Agenda, Item
 from harness.tuning.driver import DRIVER, Driver, Fate

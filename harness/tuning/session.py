@@ -43,6 +43,8 @@ from harness.tuning.results import save_trial
 from harness.tuning.sharing import fraction, measured_need
 
 _log = logging.getLogger(__name__)
+#: Members of the ensemble that a search suggests.
+TOP = 5
 
 
 @dataclass
@@ -249,11 +251,12 @@ def continuing(arguments: list[str], storage: str | None) -> str:
     return " ".join([invocation("search"), *shown])
 
 
-def combining(folder: StudyFolder) -> str:
-    """The command that makes an ensemble of a study."""
+def combining(folder: StudyFolder, trials: int = TOP) -> str:
+    """The command that makes an ensemble of a study with so many complete trials."""
     results = folder.path.parent
     elsewhere = "" if results == Path("results") else f" --results {shlex.quote(str(results))}"
-    return f"{invocation('ensemble')} --top 5 --study {folder.name}{elsewhere}"
+    top = max(1, min(TOP, trials))
+    return f"{invocation('ensemble')} --top {top} --study {shlex.quote(folder.name)}{elsewhere}"
 
 
 def _is_secret(storage: str) -> bool:
