@@ -65,6 +65,9 @@ def join(address: str | None) -> None:
     with _joining:
         if ray.is_initialized():
             return
+        for text in (*sys.argv, str(Path.cwd())):
+            if not text.isascii() and text != text.encode(errors="replace").decode():
+                raise InputError(f"{text!r}: Ray needs names in UTF-8; rename it, or use a link")
         if address is None:
             _start()
         else:

@@ -1,7 +1,9 @@
 """Signals that end a run: what runs is finished or kept, and the exit status names the signal."""
 
 import os
+import re
 import resource
+import shlex
 import signal
 import subprocess
 import sys
@@ -162,12 +164,34 @@ def test_a_signal_ends_a_search_without_a_loss(
 
 
 @pytest.mark.slow
-def test_a_search_is_preempted_and_requeued_until_it_is_done(tmp_path: Path) -> None:
-    """As the SLURM script in docs/search.md: a warning by SIGUSR1, then the same command again."""
-    for _ in range(2):
-        done = interrupted(tmp_path, signal.SIGUSR1, to_group, *line(tmp_path, 500))
-        assert done.code == 128 + signal.SIGUSR1, done
-    budget = len(list((tmp_path / "s" / "predictions").glob("[0-9]*"))) + 2
-    done = start(tmp_path / "said.txt", "search", *line(tmp_path, budget)).wait()
-    assert done.code == 0, done
+def test_the_slurm_script_of_the_documents_survives_preemption(tmp_path: Path) -> None:
+    document = (Path(__file__).parent.parent / "docs" / "search.md").read_text()
+    (script,) = (s for s in re.findall(r"```sh\n(.*?)```", document, re.DOTALL) if "requeue" in s)
+    begin = script.index("--data")
+    options = shlex.join(map(str, line(tmp_path, 500)))
+    job = script[:begin] + options + script[script.index(" &\n") :]
+    (tmp_path / "job.sh").write_text(job)
+    requeue = tmp_path / "bin" / "scontrol"
+    requeue.parent.mkdir()
+    requeue.write_text(f"#!/bin/sh\necho $* >> {tmp_path}/requeued\n")
+    requeue.chmod(0o755)
+    environment = os.environ | {
+        "PATH": f"{requeue.parent}:{os.environ['PATH']}", "SLURM_JOB_ID": "77",
+    }  # fmt: skip
+    predictions = tmp_path / "s" / "predictions"
+    for number in (signal.SIGUSR1, signal.SIGTERM):
+        before = len(list(predictions.glob("[0-9]*")))
+        process = subprocess.Popen(["bash", tmp_path / "job.sh"], env=environment)
+        deadline = time.monotonic() + HANGS
+        while len(list(predictions.glob("[0-9]*"))) < before + 2:
+            assert process.poll() is None
+            assert time.monotonic() < deadline, "no trial is finished"
+            time.sleep(0.05)
+        process.send_signal(number)
+        assert process.wait(HANGS) == 0
+    assert (tmp_path / "requeued").read_text() == "requeue 77\n" * 2
+    budget = len(list(predictions.glob("[0-9]*"))) + 2
+    (tmp_path / "job.sh").write_text(job.replace("--trials 500", f"--trials {budget}"))
+    assert subprocess.run(["bash", tmp_path / "job.sh"], env=environment, check=True)
+    assert (tmp_path / "requeued").read_text() == "requeue 77\n" * 2, "the study is complete"
     check_study(tmp_path, "s", budget)

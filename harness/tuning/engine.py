@@ -9,14 +9,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-# Ray Tune reads these when it is imported. Its output and loggers are off: the harness prints, and
-# the study keeps the results.
-os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
-os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
+# Ray Tune reads these when it is imported; a site may have set them otherwise. Tune's output and
+# loggers are off: the harness prints, and the study keeps the results.
+os.environ["RAY_AIR_NEW_OUTPUT"] = "0"
+os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
 # At Ctrl-C, Tune would end its run as if it were finished.
-os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")
+os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
 # The study is the state; nobody reads Tune's snapshots of its trials.
-os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "inf")
+os.environ["TUNE_GLOBAL_CHECKPOINT_S"] = "inf"
+# With these, Tune refuses to run.
+os.environ.pop("TUNE_RESULT_DIR", None)
+os.environ.pop("RAY_AIR_LOCAL_CACHE_DIR", None)
 
 from optuna.exceptions import UpdateFinishedTrialError
 from ray import tune
