@@ -1,12 +1,21 @@
-"""Ray: a cluster that is joined, or one of our own on the loopback interface."""
+"""Ray: a cluster that is joined, or one of our own on the loopback interface.
 
+Names of Ray that are private or undocumented are used in this file alone. tests/test_ray.py checks
+that they exist.
+"""
+
+import atexit
 import logging
 import os
+import re
+import secrets
+import signal
 import socket
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.machinery import PathFinder
@@ -14,22 +23,35 @@ from pathlib import Path
 from typing import Any
 
 import ray
+from ray import cloudpickle
 from ray._private import ray_constants
 from ray._private import worker as ray_worker
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 import harness
+from harness.cores import cores
 from harness.errors import InputError
-from harness.interrupts import uninterrupted
+from harness.interrupts import Wait, heard, is_reported, received, unchanged, uninterrupted
 
-# Ray would otherwise report usage to its maker and warn about settings to come.
+# Otherwise Ray reports usage to its maker and warns about future settings.
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 
-
-# Of Ray's processes: without one of these nothing goes on, and its own words on that come a minute
-# later, if they come at all.
+_log = logging.getLogger(__name__)
+# Ray's processes that it cannot work without. Ray itself reports their death a minute later, or
+# never.
 _VITAL = ("raylet", "gcs_server")
-_LOOK = 0.5
+# Seconds between two looks at Ray; for joining or starting a cluster; for the main thread to end
+# by itself after a signal; for the nodes of a cluster to tell their versions.
+_LOOK, _JOINING, _ENDING, _ANSWERING = 0.5, 120.0, 6.0, 120.0
+# Paths of sockets have at most 107 bytes, of which Ray's session and socket names take 70.
+_LONGEST_FOLDER, _FOLDER = 30, "/tmp/ray"
+# What is read of Ray's messages: the figures of its memory monitor, the node of an actor, lines
+# that only identify the actor. And how much of a message is stored with its trial, in characters.
+_MEMORY = re.compile(r"Memory on the node \(IP: ([^,)]+).*?\) was (.+? limit)")
+_NODE = re.compile(r"^\s*ip: (\S+)$", re.MULTILINE)
+_IDENTITY = re.compile(r"(class_name|actor_id|pid|name|namespace|ip): |Failure # \d+ ")
+_LONGEST_REASON = 600
 _joining = threading.Lock()
 
 
@@ -37,38 +59,208 @@ def join(address: str | None) -> None:
     """Connects to the cluster at `address`, or starts one on this machine; once a process.
 
     Raises:
-        InputError: no cluster answers at the address, or it refuses us.
+        InputError: no cluster answers at the address, it refuses us, or a node of it lacks this
+            package or has another version.
     """
     with _joining:
-        if not ray.is_initialized():
-            _join(address)
+        if ray.is_initialized():
+            return
+        for text in (*sys.argv, str(Path.cwd())):
+            if not text.isascii() and text != text.encode(errors="replace").decode():
+                raise InputError(f"{text!r}: Ray needs names in UTF-8; rename it, or use a link")
+        if address is None:
+            _start()
+        else:
+            _connect(address)
+            _check_versions(address)
+
+
+def _limit_shutdown() -> None:
+    """After a signal, ends the process when Ray's own shutdown does not.
+
+    It waits for a minute where the signal went to the whole process group, and ended Ray first.
+    """
+    begun = time.monotonic()
+
+    def look() -> str:
+        return "Ray's shutdown was cut short" if time.monotonic() - begun > _ENDING else ""
+
+    if received() is not None:
+        _watch(look, threading.Event())
+
+
+def _start() -> None:
+    # A cluster of our own stays on the loopback interface. Ray has no option for that: it replaces
+    # 127.0.0.1 by the machine's address, unless it is told that there is only one machine.
+    os.environ[ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR] = "0"
+    ray_constants.ENABLE_RAY_CLUSTER = False
+    _ensure_token()
+    try:
+        # A signal within it could crash Ray's own code, and leave its processes behind.
+        with uninterrupted(), unchanged(), _limited("Ray, which starts on this machine"):
+            ray.init(address="local", num_cpus=cores(), _temp_dir=_folder(), **_options())
+    except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise  # has a line of its own
+        raise InputError(
+            f"Ray does not start on this machine: {_one_line(error)}; are TMPDIR (its files) and "
+            "/dev/shm writable, and does `ulimit -u` allow enough processes?"
+        ) from error
+
+
+def _connect(address: str) -> None:
+    # Ray's own lines on the connection say less than ours.
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+    try:
+        _knock(address)
+        with unchanged(), _limited(f"the Ray cluster at {address}, which does not answer"):
+            ray.init(address=address, **_options())
+    except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
+        if "ersion mismatch" in str(error):
+            raise InputError(f"--address {address}: {_one_line(error)}") from error
+        raise InputError(
+            f"--address {address}: no Ray cluster lets us in there; start one by ray start --head, "
+            "with the same RAY_AUTH_MODE and token here and on its machines"
+        ) from error
+
+
+def _options() -> dict[str, Any]:
+    return {
+        "include_dashboard": False,
+        "logging_level": logging.ERROR,
+        "log_to_driver": False,
+        "runtime_env": _environment(),
+    }
+
+
+def _ensure_token() -> None:
+    """Passes a token to Ray by the environment where it cannot write one to ~/.ray."""
+    if "RAY_AUTH_TOKEN" in os.environ or "RAY_AUTH_TOKEN_PATH" in os.environ:
+        return
+    try:
+        folder = Path.home() / ".ray"
+        folder.mkdir(parents=True, exist_ok=True)
+        if (folder / "auth_token").is_file() or os.access(folder, os.W_OK):
+            return
+    except (OSError, RuntimeError) as error:  # RuntimeError: the user has no home
+        _log.info("Ray's token is passed by the environment: %s", error)
+    os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
+
+
+def _folder() -> str | None:
+    """Where Ray keeps its files; None: where it does so by default."""
+    given = os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR")
+    if given is None or (given.startswith("/") and len(os.fsencode(given)) <= _LONGEST_FOLDER):
+        return None
+    _log.info("Ray's files are in %s, because of the length of %s", _FOLDER, given)
+    return _FOLDER
+
+
+def _check_versions(address: str) -> None:
+    """InputError for a node of the cluster that lacks this package or has another version."""
+
+    def version() -> str:  # pickled as code, so that it runs where the package is missing
+        try:
+            return str(import_module("harness").__version__)
+        except ImportError as error:
+            return f"no package ({error})"
+
+    ask = ray.remote(num_cpus=0, max_retries=0)(version)
+    nodes = {
+        ask.options(
+            scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+        ).remote(): node["NodeManagerAddress"]
+        for node in ray.nodes()  # type: ignore[no-untyped-call]
+        if node["Alive"]
+    }
+    wait, until, left = Wait(f"the nodes of the Ray cluster at {address}"), _ANSWERING, list(nodes)
+    begun = time.monotonic()
+    while left and time.monotonic() - begun < until:
+        ready, left = ray.wait(left, timeout=1)
+        wait.report()
+        for each in ready:
+            _check_version(address, nodes[each], each)
+    if left:
+        silent = ", ".join(nodes[each] for each in left)
+        _log.warning("nodes that did not tell their version in %g s: %s", until, silent)
+
+
+def _check_version(address: str, node: str, answer: Any) -> None:
+    try:
+        found = ray.get(answer)
+    except ray.exceptions.RayError as error:  # the node was lost, which trials survive
+        _log.warning("node %s did not tell its version: %s", node, reason(error))
+        return
+    if found != harness.__version__:
+        raise InputError(
+            f"--address {address}: node {node} has harness {found}, here is "
+            f"{harness.__version__}; install the same on all nodes, or submit the search with "
+            "ray job submit --working-dir"
+        )
+
+
+@contextmanager
+def _limited(what: str) -> Iterator[None]:
+    """Limits the time of a call of Ray that may never return, and that hears no signal.
+
+    After 30 s it is reported what is waited for. After `_JOINING` seconds, or `_ENDING` after a
+    signal, the process ends with a line.
+    """
+    wait, begun = Wait(what), time.monotonic()
+    asked: list[float] = []
+
+    with heard() as signalled:
+
+        def look() -> str:
+            wait.report()
+            now = time.monotonic()
+            if (number := signalled()) is not None:
+                asked.append(now)
+                if now - asked[0] > _ENDING:
+                    _end("Ray did not answer; run the same command again", number)
+            return f"waited {_JOINING:.0f} s for {what}" if now - begun > _JOINING else ""
+
+        with _watching(look):
+            yield
 
 
 @contextmanager
 def watched(last_words: Callable[[], str]) -> Iterator[None]:
-    """Ends this process, with a line, when Ray of this machine is killed while it is worked with.
+    """Ends this process, with a line, when Ray of this machine is killed while it is used.
 
-    Whoever waits for an answer of Ray's would wait for ever. Of a cluster that was joined Ray tells
-    by itself, after a minute.
+    A call that waits for Ray would wait forever. For a joined cluster, Ray itself reports its end
+    after a minute.
 
     Args:
-        last_words: says what was kept and what to do.
+        last_words: tells what is kept and what to do.
     """
+    since: list[float] = []
+
+    def look() -> str:
+        node: Any = ray_worker._global_node
+        dead = [name for name, _ in node.dead_processes()] if node else []
+        gone = [name for name in dead if name in _VITAL]
+        if not gone:
+            return ""
+        since.append(time.monotonic())
+        # A signal to the whole process group ends Ray, too; the main thread then ends by itself.
+        if received() is not None and since[-1] - since[0] < _ENDING:
+            return ""
+        return f"Ray's {gone[0]} was killed; {last_words()}"
+
+    try:
+        with _watching(look):
+            yield
+    finally:
+        # Exit handlers run in reverse order: this one before those of Ray and of Ray Tune.
+        atexit.register(_limit_shutdown)
+
+
+@contextmanager
+def _watching(look: Callable[[], str]) -> Iterator[None]:
+    """Ends this process with the line that `look` returns; it is called twice a second."""
     over = threading.Event()
-
-    def watch() -> None:
-        while not over.wait(_LOOK):
-            node: Any = ray_worker._global_node
-            dead = node.dead_processes() if node else []
-            if gone := [name for name, _ in dead if name in _VITAL]:
-                print(f"error: Ray's {gone[0]} was killed; {last_words()}", file=sys.stderr)
-                sys.stderr.flush()
-                node.kill_all_processes(check_alive=False, allow_graceful=False)
-                # The threads of Ray's client never end.
-                os._exit(1)
-
-    watcher = threading.Thread(target=watch, daemon=True)
-    watcher.start()
+    watcher = _watch(look, over)
     try:
         yield
     finally:
@@ -76,41 +268,77 @@ def watched(last_words: Callable[[], str]) -> Iterator[None]:
         watcher.join()
 
 
-def _join(address: str | None) -> None:
-    if address is None:
-        # A cluster of our own stays on the loopback interface. Ray takes no address for that: it
-        # exchanges 127.0.0.1 for the machine's own, unless told that there is but one machine.
-        os.environ[ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR] = "0"
-        ray_constants.ENABLE_RAY_CLUSTER = False
-    try:
-        _knock(address)
-        # Ctrl-C within it could end in a crash of Ray's own code, and leave its processes behind.
-        with uninterrupted() if address is None else nullcontext():
-            ray.init(
-                address=address or "local",
-                include_dashboard=False,
-                logging_level=logging.ERROR,
-                log_to_driver=False,
-                runtime_env=_environment(),
-            )
-    except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
-        if address is None:
-            if isinstance(error, OSError) and error.errno is not None:
-                raise  # what the system refused has a line of its own
-            raise InputError(f"Ray does not start on this machine: {error}") from error
-        raise InputError(
-            f"--address {address}: no Ray cluster lets us in there; start one by ray start --head, "
-            "with the same RAY_AUTH_MODE and token here and on its machines"
-        ) from error
+def _watch(look: Callable[[], str], over: threading.Event) -> threading.Thread:
+    def watch() -> None:
+        while not over.wait(_LOOK):
+            if line := look():
+                _end(line, received())
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    return watcher
+
+
+def _end(line: str, number: int | None) -> None:
+    """Ends this process and Ray's with a line, which a command may have printed after a signal.
+
+    number: of the signal; None: there was none.
+    """
+    if number is None or not is_reported():
+        begin = "error" if number is None else f"interrupted by {signal.Signals(number).name}"
+        print(f"{begin}: {line}", file=sys.stderr, flush=True)
+    node: Any = ray_worker._global_node
+    if node:
+        node.kill_all_processes(check_alive=False, allow_graceful=False)
+    # The threads of Ray's client never end.
+    os._exit(1 if number is None else 128 + number)
+
+
+def error_of(trial: Any) -> object:
+    """What ended a trial of Ray Tune: an exception, its text, or None where neither is known."""
+    pickled, text = trial.pickled_error_file, trial.error_file
+    if pickled and Path(pickled).is_file():
+        return cloudpickle.loads(Path(pickled).read_bytes())
+    return Path(text).read_text(errors="replace") if text and Path(text).is_file() else None
+
+
+def reason(error: object) -> str:
+    """Ray's reason for the loss of a trial on one line, with its kind and the node.
+
+    Args:
+        error: an exception of Ray, the text of one, or None where Ray gave none.
+    """
+    if error is None:
+        return "the worker was lost; Ray gave no reason"
+    text = str(error)
+    if memory := _MEMORY.search(text):
+        return f"Ray killed the worker, as node {memory[1]} ran out of memory: {memory[2]}"
+    node = _NODE.search(text)
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    if "Traceback" in text:
+        lines = lines[-1:]  # of an exception on the worker, such as a missing package
+    kind = f"{type(error).__name__}: " if isinstance(error, BaseException) else ""
+    where = f"on node {node[1]}: " if node else ""
+    told = " ".join(line for line in lines if not _IDENTITY.match(line))
+    return f"{kind}{where}{told}"[:_LONGEST_REASON]
+
+
+def is_out_of_memory(error: object) -> bool:
+    """Whether Ray's memory monitor killed the worker."""
+    return _MEMORY.search(str(error)) is not None
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())
 
 
 def _environment() -> dict[str, Any] | None:
-    """What Ray's workers are started with: None, unless the current folder holds another package
-    of our name.
+    """The runtime environment of Ray's workers: None, unless the current folder holds another
+    package of our name.
 
-    Ray puts the current folder first in its workers' path, where such a package would be found.
-    They then import this one before that, and keep it. Without need it is left out, as workers
-    that are started in advance have no environment of their own.
+    Ray puts the current folder first in its workers' path, so that they would import that package.
+    The environment makes them import this one first. Without need there is none, because workers
+    that are started in advance have none.
     """
     found = PathFinder.find_spec(harness.__name__, [str(Path.cwd())])
     # A folder without an __init__.py has no origin and hides no package.
@@ -126,9 +354,9 @@ def _environment() -> dict[str, Any] | None:
     return {"worker_process_setup_hook": import_ours}
 
 
-def _knock(address: str | None) -> None:
+def _knock(address: str) -> None:
     """OSError where nothing listens, for which Ray would wait for minutes."""
-    host, _, port = (address or "").rpartition(":")
+    host, _, port = address.rpartition(":")
     if host and port.isdecimal() and "/" not in host:
         socket.create_connection((host, int(port)), timeout=10).close()
 
@@ -150,3 +378,8 @@ def machines() -> list[Machine]:
 def resource(name: str) -> float:
     """How much of a resource, such as "GPU", the joined cluster has."""
     return float(ray.cluster_resources().get(name, 0))  # type: ignore[no-untyped-call]
+
+
+def free() -> dict[str, float]:
+    """What nobody uses of the joined cluster's resources."""
+    return dict(ray.available_resources())  # type: ignore[no-untyped-call]

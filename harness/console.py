@@ -1,22 +1,40 @@
 """The terminal: how commands print, and how they end."""
 
+import codecs
 import errno
+import io
+import logging
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 import typer
 
+from harness import interrupts
 from harness.errors import InputError, printable
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-#: Exit codes: wrong usage, and a run that the user interrupted (128 + SIGINT).
+_log = logging.getLogger(__name__)
+#: Exit codes: wrong usage; interrupted by Ctrl-C, as typer returns it for any KeyboardInterrupt.
 USAGE, INTERRUPTED = 2, 130
+# Characters that the commands print, for terminals that cannot show them.
+_ASCII = "harness-ascii"
+_REPLACEMENTS = {"·": "|", "×": "x", "±": "+-", "…": "...", "–": "-", "│": "|", "─": "-"}
 # The console script that the installation makes.
 _SCRIPT = "harness"
+
+
+def _replaced(error: UnicodeError) -> tuple[str, int]:
+    assert isinstance(error, UnicodeEncodeError)  # the handler is given for output alone
+    text = error.object[error.start : error.end]
+    return "".join(_REPLACEMENTS.get(c, "?") for c in text), error.end
+
+
+codecs.register_error(_ASCII, _replaced)
 
 
 def console(quiet: bool = False) -> "Console":
@@ -37,36 +55,59 @@ def invocation(command: str) -> str:
 
 
 def run(app: typer.Typer, command: str | None = None) -> None:
-    """Runs a command and exits: 0 done, 1 a clear error, 2 wrong usage, 130 interrupted.
+    """Runs a command and exits: 0 done, 1 a clear error, 2 wrong usage, 128 + the number of the
+    signal that ended it, such as 130 after Ctrl-C.
 
     Args:
         command: the command's name, where `sys.argv[0]` does not say it.
     """
     program = invocation(command) if command else None
+    interrupts.listen()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors=_ASCII)
     try:
         # Not standalone: typer would print usage errors in a box of several lines.
         code = app(standalone_mode=False, prog_name=program)
     except typer.TyperException as error:
         usage_error(error.format_message(), f"{program or _program()} --help")
-    except InputError as error:
-        # Plain text: a path in brackets is no markup. One line: programs read it, too.
-        print(f"error: {printable(str(error))}", file=sys.stderr)
-        sys.exit(1)
-    except MemoryError as error:
-        told = f"{error}; " if str(error) else ""
-        print(f"error: {printable(told)}this machine has not enough memory for it", file=sys.stderr)
-        sys.exit(1)
-    except Exception as error:
-        surroundings = _surroundings(error)
-        if surroundings is None:
-            raise
-        print(f"error: {printable(surroundings)}", file=sys.stderr)
-        sys.exit(1)
     except KeyboardInterrupt:
-        sys.exit(INTERRUPTED)
-    # A command returns nothing; typer returns the code of an interrupt, or of --help.
+        code = INTERRUPTED
+    except Exception as error:
+        if interrupts.received() is None:
+            if (message := _message(error)) is None:
+                raise
+            # Plain text: a path in brackets is no markup. One line: programs read it, too.
+            print(f"error: {printable(message)}", file=sys.stderr)
+            sys.exit(1)
+        # What breaks after a signal is its consequence: it reaches other processes as well.
+        _log.info("after the signal", exc_info=error)
+        code = INTERRUPTED
+    if code == INTERRUPTED:
+        _exit_interrupted()
+    # A command returns nothing; typer returns the code of --help.
     if isinstance(code, int):
         sys.exit(code)
+
+
+def _exit_interrupted() -> NoReturn:
+    interrupts.ignore()
+    number = interrupts.received() or signal.SIGINT
+    try:
+        if not interrupts.is_reported():
+            name = signal.Signals(number).name
+            interrupts.mark_reported()
+            print(
+                f"interrupted by {name}; what was finished is kept: run the same command again",
+                file=sys.stderr,
+            )
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except OSError:
+        # The terminal is closed; Python's own flush at the end would change the exit status.
+        for number_of_stream in (1, 2):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), number_of_stream)
+    sys.exit(128 + number)
 
 
 def usage_error(message: str, help_command: str) -> NoReturn:
@@ -80,6 +121,15 @@ def usage_error(message: str, help_command: str) -> NoReturn:
 def _program() -> str:
     """`python -m harness.search` of a module that runs as the main program."""
     return invocation(Path(sys.argv[0]).stem)
+
+
+def _message(error: Exception) -> str | None:
+    """The line for an error that a user can fix; None for one of the program's own."""
+    if isinstance(error, InputError):
+        return str(error)
+    if isinstance(error, MemoryError):
+        return f"{error}; this machine has not enough memory for it".removeprefix("; ")
+    return _surroundings(error)
 
 
 def _surroundings(error: BaseException) -> str | None:

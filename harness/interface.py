@@ -16,6 +16,7 @@ from harness.choices import (
     Scheduler,
 )
 from harness.console import console
+from harness.errors import InputError
 from harness.names import check_folder_name
 from harness.spaces import find_space
 from harness.tuning.options import Clips, Means, Plan
@@ -156,6 +157,8 @@ def search(
             out.print(confirmed_table(rows))
         for line in (*closing_lines(session), f"Report: {report}"):
             out.print(line, highlight=False, markup=False, soft_wrap=True)
+        if session.problem:
+            raise InputError(session.problem)
         afterwards(session)
         return session.folder.path
 

@@ -162,7 +162,8 @@ def load(folder: str | PathLike[str]) -> Predictor:
     ensemble = read_ensemble(folder)
     results = folder.parent.parent.parent
     try:
-        models = tuple(member(results, ensemble, name) for name in ensemble.members)
+        own = folder.parent.parent.name
+        models = tuple(member(results, own, ensemble, name) for name in ensemble.members)
     except InputError:
         raise
     # Seals are checksums, which anyone can make: what is said may be anything.
@@ -171,15 +172,18 @@ def load(folder: str | PathLike[str]) -> Predictor:
     return Predictor(ensemble, models)
 
 
-def member(results: Path, ensemble: Ensemble, name: str) -> Model:
+def member(results: Path, own: str, ensemble: Ensemble, name: str) -> Model:
     """The model of an ensemble's member.
+
+    Args:
+        own: the folder of the ensemble's first study, which may have been renamed since.
 
     Raises:
         InputError: its file is missing or damaged, or belongs to something else.
     """
     # A member's id has its study before it where there are several.
     study, _, trial = name.rpartition("/")
-    home = StudyFolder(results, study or ensemble.studies[0])
+    home = StudyFolder(results, own if study in ("", ensemble.studies[0]) else study)
     file = home.model_file(int(trial))
     model = read_model(file)
     if model.name != trial:

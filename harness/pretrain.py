@@ -12,6 +12,7 @@ from harness import choices
 from harness import options as o
 from harness.choices import DEFAULT_PRECISION
 from harness.console import console, run
+from harness.interrupts import mark_reported
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -178,6 +179,7 @@ def main(
                     device=device, workers=workers, tell=tell, on_epoch=on_epoch, on_step=steps,
                 )  # fmt: skip
             except KeyboardInterrupt:
+                mark_reported()
                 tell("Interrupted; whole epochs are kept, and the same command continues.")
                 raise
         if as_json and rank() == 0:

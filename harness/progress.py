@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from types import TracebackType
+from contextlib import ExitStack
 
 from rich import progress
 from rich.console import Console
@@ -15,13 +15,14 @@ def silent(step: str, done: int, total: int) -> None:
     """Progress that nobody watches."""
 
 
-class Steps:
-    """Call it with (what is going on, done, total); each new text is a new bar.
+class Steps(ExitStack):
+    """A context manager; call it with (step, done, total). Each new step is a new bar.
 
-    Where no terminal is watching, one line stands for each step that has ended.
+    In a pipe, one line is printed for each step that has ended.
     """
 
     def __init__(self, console: Console) -> None:
+        super().__init__()
         self.console = console
         self.begun: dict[str, float] = {}
         self.bar = progress.Progress(
@@ -36,16 +37,8 @@ class Steps:
         self.tasks: dict[str, progress.TaskID] = {}
 
     def __enter__(self) -> "Steps":
-        self.bar.__enter__()
+        self.enter_context(self.bar)
         return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.bar.__exit__(kind, error, trace)
 
     def __call__(self, step: str, done: int, total: int) -> None:
         if step not in self.tasks:

@@ -45,12 +45,12 @@ def main(
 
 
 def _unfold(
-    results: Path, ensemble: "Ensemble", clips: "ClipTable", rows: Sequence[int]
+    home: Path, ensemble: "Ensemble", clips: "ClipTable", rows: Sequence[int]
 ) -> "list[Unfolding | None]":
     # Imported only if clips are shown, because it imports torch.
     from harness.reports.unfolding import unfoldings
 
-    return unfoldings(results, ensemble, clips, rows)
+    return unfoldings(home, ensemble, clips, rows)
 
 
 if __name__ == "__main__":

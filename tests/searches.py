@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from optuna.trial import FrozenTrial
 
 from harness.dataset import Dataset, Specification
 from harness.metrics import pcc
@@ -72,6 +73,13 @@ class Silent:
     def started(self, number: int, params: dict[str, Any]) -> None: ...
     def epochs(self, number: int, scores: list[tuple[int, float]]) -> None: ...
     def ended(self, number: int, state: str, score: float | None, reason: str) -> None: ...
+    def notice(self, text: str) -> None: ...
+
+
+def trials_of(results: Path, study: str) -> list[FrozenTrial]:
+    """The trials of a study in a journal."""
+    folder = StudyFolder(results, study)
+    return folder.study(open_backend(folder.path).storage).get_trials(deepcopy=False)
 
 
 def make_space(folder: Path, text: str = SPACE) -> SearchSpace:

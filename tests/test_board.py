@@ -3,6 +3,7 @@
 import io
 
 import optuna
+import pytest
 from rich.console import Console
 
 from harness.tuning.board import Board, sparkline
@@ -42,3 +43,18 @@ def test_sparklines_show_gaps_for_undefined_scores() -> None:
     assert sparkline([0.0, float("nan"), 1.0]) == "▁ █"
     assert sparkline([float("nan")]) == ""
     assert sparkline([0.5, 0.5]) == "▁▁"
+
+
+def test_a_terminal_without_utf8_gets_ascii() -> None:
+    out = io.TextIOWrapper(io.BytesIO(), encoding="latin-1")
+    console = Console(file=out, width=100, force_terminal=True)
+    board = Board(console, 5, 0, optuna.create_study(direction="maximize"))
+    board.started(17, {"loss": "ccc"})
+    board.epochs(17, [(1, 0.1), (2, 0.3), (3, 0.2)])
+    board.rows[17].state = "RUNNING"
+    with pytest.raises(UnicodeEncodeError):
+        out.write("▁")
+    table = board._render().renderables[1]
+    console.print(table)
+    out.flush()
+    assert b"_@+" in out.buffer.getvalue()

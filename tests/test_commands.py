@@ -2,6 +2,7 @@
 
 import dataclasses
 import inspect
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -146,3 +147,23 @@ def test_defaults_of_pretrain_are_those_of_its_configuration() -> None:
     flat |= vars(flat.pop("augmentation"))
     assert flat.pop("width") == WIDTH, "the demo's own; the command trains networks as published"
     assert {name: told[name] for name in flat} == flat
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+def test_output_has_replacements_where_the_terminal_has_no_utf8(encoding: str) -> None:
+    program = """
+import typer
+from harness.console import run
+app = typer.Typer()
+@app.command()
+def main() -> None:
+    print("a \u00d7 b \u2026 \u2581")
+run(app)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=os.environ | {"PYTHONIOENCODING": encoding},
+        capture_output=True, check=False,
+    )  # fmt: skip
+    assert done.stderr == b""
+    expected = {"ascii": b"a x b ... ?\n", "latin-1": b"a \xd7 b ... ?\n"}
+    assert done.stdout == expected[encoding]

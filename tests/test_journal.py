@@ -118,7 +118,7 @@ def test_optunas_writers_wait_for_ours(tmp_path: Path) -> None:
     study_of(log)
     stock = optuna.load_study(study_name="s", storage=JournalStorage(JournalFileBackend(str(log))))
     writer = threading.Thread(target=stock.set_user_attr, args=("a", 1))
-    with JournalLock(log):
+    with JournalLock(log).held():
         size = log.stat().st_size
         writer.start()
         writer.join(0.5)

@@ -10,8 +10,11 @@ import pytest
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
+from harness.reports.evidence import gather
+from harness.reports.tables import leaderboard
 from harness.space.pruners import FIRST
 from harness.study.folder import StudyFolder
+from harness.study.trials import changed_settings, shown_settings
 from harness.tuning import driver
 from harness.tuning.agenda import CONFIRMS
 from harness.tuning.audit import audit
@@ -211,6 +214,56 @@ def test_a_hopeless_search_is_known_as_such(tmp_path: Path) -> None:
             number, _ = ledger.ask() or (0, {})
             ledger.fail(number, "no such device")
         assert len(trials(ledger)) <= 5 * (1 + MAX_RETRIES)
+
+
+def test_failures_of_the_machine_do_not_count_against_a_point(tmp_path: Path) -> None:
+    space = make_space(tmp_path, GRID)
+    for _ in range(MAX_RETRIES + 1):  # more failures of each point than any may have by itself
+        with opened(tmp_path, space=space, sampler="grid") as ledger:
+            while (asked := ledger.ask()) and not ledger.hopeless:
+                ledger.fail_by_machine(asked[0], "node 7 was lost")
+            assert "in a row were lost to the machine" in ledger.hopeless
+            assert ledger.hopeless.endswith("node 7 was lost")
+    with opened(tmp_path, space=space, sampler="grid") as again:
+        assert len(finish(again)) == 12
+        assert states(again)[COMPLETE] == 12
+
+
+def test_one_search_retries_a_point_that_loses_its_worker_only_a_few_times(tmp_path: Path) -> None:
+    """It may be what kills the worker; the next search tries it again."""
+
+    def first_point_dies(ledger: Ledger) -> int:
+        lost = 0
+        while asked := ledger.ask():
+            number, config = asked
+            if (config["loss"], config["layers"]) == ("pcc", 3):
+                ledger.fail_by_machine(number, "the worker was killed")
+                lost += 1
+            else:
+                ledger.complete(number, make_result(config))
+        return lost
+
+    for _ in range(3):
+        with opened(tmp_path, sampler="grid") as ledger:
+            assert first_point_dies(ledger) == 1 + MAX_RETRIES
+            assert not ledger.hopeless
+    with opened(tmp_path, sampler="grid") as well:
+        assert [(c["loss"], c["layers"]) for c in finish(well)] == [("pcc", 3)]
+
+
+def test_settings_that_changed_between_searches_are_shown(tmp_path: Path) -> None:
+    for number, hidden in enumerate((4, 128)):
+        text = SPACE.replace("trials = 8", f"trials = {2 + number}")
+        space = make_space(tmp_path, text + f"[fixed]\nhidden = {hidden}\nstride = 5\n")
+        with opened(tmp_path, space=space) as ledger:
+            finish(ledger)
+            found = trials(ledger)
+    changed = changed_settings(found)
+    assert changed == {"hidden"}
+    assert [shown_settings(trial, changed)["hidden"] for trial in found] == [4, 4, 128]
+    table = leaderboard(gather(tmp_path / "s"))
+    assert "hidden" in table
+    assert "stride" not in table
 
 
 def test_a_trial_that_lost_its_predictions_is_trained_again(tmp_path: Path) -> None:

@@ -31,6 +31,30 @@ from tests.networks import make_network
 from tests.trees import authors_tree, muse_tree, plain_tree, release_tree
 
 SMOKE = SPACES / "smoke.toml"
+GRID = """
+[budget]
+trials = 4
+epochs = 3
+[fixed]
+stride = 1
+[parameters.layers]
+type = "categorical"
+choices = [1, 2]
+[parameters.loss]
+type = "categorical"
+choices = ["ccc", "pcc"]
+"""
+# One step, after which every intensity is 0 or 1.
+STEEP = """
+[budget]
+trials = 2
+epochs = 2
+[fixed]
+stride = 5
+[parameters.lr]
+type = "categorical"
+choices = [1e30, 1e31]
+"""
 
 
 @pytest.fixture(scope="module")
@@ -182,6 +206,46 @@ def test_a_hopeless_study_stops_and_says_why(
     found = trials(tmp_path, "s")
     assert {trial.state for trial in found} == {TrialState.FAIL}
     assert len(found) < 12, "the budget is not burnt"
+
+
+@pytest.mark.slow
+def test_workers_that_the_memory_monitor_kills_are_retried_by_the_next_search(
+    tmp_path: Path,
+) -> None:
+    space = tmp_path / "grid.toml"
+    space.write_text(GRID)
+    search = ["--data", plain_tree(tmp_path, "features"), "--space", space, "--sampler", "grid"]
+    search += ["--results", tmp_path, "--study", "s", "--concurrency", 2]
+    full = {"RAY_memory_usage_threshold": "0.01", "RAY_memory_monitor_refresh_ms": "200"}
+    for _ in range(2):
+        done = command("search", *search, environment=full)
+        assert done.returncode == 1
+        assert "trials in a row were lost to the machine" in done.stderr
+        assert "ran out of memory: " in done.stderr, "with the figure"
+        assert "GB used / " in done.stderr
+    found = trials(tmp_path, "s")
+    assert {trial.state for trial in found} == {TrialState.FAIL}
+    if len(os.sched_getaffinity(0)) > 1:
+        assert "from now on, trials at the same time: 1" in done.stdout
+    done = command("search", *search)
+    assert done.returncode == 0, done.stderr
+    assert [t.state for t in trials(tmp_path, "s")].count(TrialState.COMPLETE) == 4
+
+
+@pytest.mark.slow
+def test_points_that_are_abandoned_are_an_error(
+    tmp_path: Path, tiny_demo: Demo, weights: Path
+) -> None:
+    space = tmp_path / "steep.toml"
+    space.write_text(STEEP)
+    for _ in range(2):  # the second finds nothing to retry
+        done = command(
+            "search", "--data", tiny_demo.root, "--weights", weights, "--space", space,
+            "--sampler", "grid", "--results", tmp_path, "--study", "s", "--scheduler", "none",
+        )  # fmt: skip
+        assert done.returncode == 1, done.stdout
+        assert "2 of 2 trials of the search are abandoned" in done.stderr
+        assert "no epoch of 2 had a defined score" in done.stderr
 
 
 @pytest.mark.slow

@@ -1,5 +1,6 @@
 """Search spaces: what is wrong is said in one line with file and field."""
 
+import warnings
 from pathlib import Path
 
 import optuna
@@ -198,3 +199,39 @@ def test_other_bounds_are_named(tmp_path: Path) -> None:
     wanted = "[parameters.lr]\ntype = 'float'\nhigh = 0.1\nlow = "
     assert written(tmp_path, wanted + "0.001").agree(study) == []
     assert written(tmp_path, wanted + "0.002").agree(study) == ["lr"]
+
+
+def test_start_points_are_rounded_to_their_step(tmp_path: Path) -> None:
+    path = tmp_path / "space.toml"
+    text = """
+[budget]
+trials = 1
+epochs = 1
+[parameters.dropout]
+type = "float"
+low = 0.0
+high = 0.3333334
+step = 0.1666667
+[grid.values]
+dropout = [0.1666666]
+[[start]]
+dropout = 0.3333333
+"""
+    path.write_text(text)
+    space = read_space(path)
+    assert space.start == ({"dropout": 2 * 0.1666667},)
+    assert space.grid() == [{"dropout": 0.1666667}]
+    study = optuna.create_study()
+    study.enqueue_trial(space.start[0])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # Optuna's, for values outside
+        assert space.suggest(study.ask()) == space.start[0]
+    path.write_text(text.replace("0.3333333", "0.33"))
+    with pytest.raises(InputError, match=r"start\[0\].dropout: 0.33 is outside"):
+        read_space(path)
+
+
+def test_a_byte_order_mark_is_skipped(tmp_path: Path) -> None:
+    path = tmp_path / "space.toml"
+    path.write_text((SPACES / "smoke.toml").read_text(), encoding="utf-8-sig")
+    assert read_space(path).budget.trials == 3

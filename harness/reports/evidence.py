@@ -135,13 +135,13 @@ def _ensembles(folder: Path, first: str | None) -> tuple[Ensemble, ...]:
 
 def _study(folder: Path, manifest: dict[str, Any], given: str | None) -> optuna.Study | None:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    name = manifest.get("storage", "study.log")
+    name, study = manifest.get("storage", "study.log"), manifest.get("name", folder.name)
     storage = read_storage(folder, name, given or os.environ.get(STORAGE_VARIABLE))
     if storage is None:
         if given:
             raise InputError(f"--storage: the study is in another storage, {name}")
         return None
     try:
-        return optuna.load_study(study_name=folder.name, storage=storage)
+        return optuna.load_study(study_name=study, storage=storage)
     except KeyError as error:
-        raise InputError(f"{name}: contains no study {folder.name!r}") from error
+        raise InputError(f"{name}: contains no study {study!r}") from error

@@ -43,7 +43,7 @@ class Unfolding(Protocol):
         prediction for the whole clip."""
 
 
-#: Computes the unfoldings of some clips with the models of an ensemble: (results folder, ensemble,
+#: Computes the unfoldings of some clips with the models of an ensemble: (study folder, ensemble,
 #: clips, rows of the clips) -> one per row; None if the features are not stored. It is an argument
 #: of a report, because models need torch and the rest of a report does not.
 Unfold = Callable[[Path, Ensemble, ClipTable, Sequence[int]], Sequence[Unfolding | None]]
@@ -111,7 +111,7 @@ def strips(evidence: Evidence, unfold: Unfold, data: Path | None = None) -> tupl
     if not shown:
         return ()
     rows = [place[matrix.clip_ids[row]] for row, _ in shown]
-    curves = unfold(evidence.folder.parent, evidence.built.ensemble, clips, rows)
+    curves = unfold(evidence.folder, evidence.built.ensemble, clips, rows)
     return tuple(
         Strip(
             matrix.clip_ids[row],

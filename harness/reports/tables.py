@@ -8,6 +8,7 @@ from optuna.trial import TrialState
 from harness.ensembles.table import formatted, gain_cells, member_row
 from harness.predictions import trial_name
 from harness.reports.evidence import Evidence
+from harness.study.trials import changed_settings, shown_settings
 
 #: Rows of the leaderboard; the dashboard has all trials.
 LEADERS = 20
@@ -22,9 +23,11 @@ def leaderboard(evidence: Evidence, rows: int = LEADERS) -> pd.DataFrame:
     """
     seconds = {}
     params = {}
-    for trial in evidence.trials(TrialState.COMPLETE):
+    complete = evidence.trials(TrialState.COMPLETE)
+    changed = changed_settings(complete)
+    for trial in complete:
         seconds[trial_name(trial.number)] = trial.user_attrs.get("seconds")
-        params[trial_name(trial.number)] = trial.params
+        params[trial_name(trial.number)] = shown_settings(trial, changed)
     if evidence.library is None:
         return pd.DataFrame()
     matrix = evidence.library.matrix

@@ -39,35 +39,36 @@ class _Source:
 
 
 def unfoldings(
-    results: Path, ensemble: Ensemble, clips: ClipTable, rows: Sequence[int]
+    home: Path, ensemble: Ensemble, clips: ClipTable, rows: Sequence[int]
 ) -> list[Unfolding | None]:
     """Of some clips, from stored features and models; None where features are not stored (they are
     of a cache that may have been deleted) or the clip has none.
 
     Args:
-        results: the folder of studies, whose `.cache` holds the features.
+        home: the folder of the ensemble's first study; the `.cache` beside it holds the features.
         rows: of `clips`.
 
     Raises:
         InputError: a model or a shard of features is missing or damaged.
     """
     stores: dict[str, FeatureStore | None] = {}
-    sources = [_source(results, ensemble, name, stores) for name in ensemble.members]
+    sources = [_source(home, ensemble, name, stores) for name in ensemble.members]
     return [_of_clip(ensemble, sources, clips, row) for row in rows]
 
 
 def _source(
-    results: Path, ensemble: Ensemble, name: str, stores: dict[str, FeatureStore | None]
+    home: Path, ensemble: Ensemble, name: str, stores: dict[str, FeatureStore | None]
 ) -> _Source:
     # A member's id has its study before it where there are several.
     study, _, trial = name.rpartition("/")
-    home = StudyFolder(results, study or ensemble.studies[0])
-    specification = Specification.from_dict(home.manifest()["stream"])
-    key, root = specification.fingerprint(), results / ".cache" / "features"
+    own = study in ("", ensemble.studies[0])
+    folder = StudyFolder(home.parent, home.name if own else study)
+    specification = Specification.from_dict(folder.manifest()["stream"])
+    key, root = specification.fingerprint(), home.parent / ".cache" / "features"
     if key not in stores:
         there = is_there(root, specification)
         stores[key] = FeatureStore(root, specification) if there else None
-    return _Source(read_model(home.model_file(int(trial))), stores[key])
+    return _Source(read_model(folder.model_file(int(trial))), stores[key])
 
 
 def _of_clip(

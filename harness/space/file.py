@@ -23,7 +23,7 @@ from pydantic import (
 from harness.errors import InputError
 from harness.models.config import TrialConfig, accepted
 from harness.models.hyperparameters import kind
-from harness.space.search_space import Budget, Condition, SearchSpace, contains
+from harness.space.search_space import Budget, Condition, SearchSpace, contains, snapped
 
 _Scalar = str | int | float | bool
 
@@ -104,6 +104,7 @@ def read_space(path: Path, epochs: int | None = None) -> SearchSpace:
         InputError: one line that names file and field and gives the choices.
     """
     file = _read(path)
+    file = _snapped(file)
     for name, parameter in file.parameters.items():
         _check_parameter(path, name, parameter)
     for name, value in file.fixed.items():
@@ -136,7 +137,7 @@ def read_space(path: Path, epochs: int | None = None) -> SearchSpace:
 
 def _read(path: Path) -> _File:
     try:
-        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+        raw = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such search space") from error
     # Beside its own errors: bytes that are no text, numbers of thousands of digits, and nests.
@@ -146,6 +147,19 @@ def _read(path: Path) -> _File:
         return _File.model_validate(raw)
     except ValidationError as error:
         raise InputError(f"{path}: {_first(error)}") from error
+
+
+def _snapped(file: _File) -> _File:
+    """The file with start points and grid values rounded to their steps."""
+    steps = {name: p.distribution() for name, p in file.parameters.items()}
+
+    def on_step(name: str, value: _Scalar) -> Any:
+        return snapped(steps[name], value) if name in steps else value
+
+    start = [{n: on_step(n, value) for n, value in point.items()} for point in file.start]
+    values = {n: [on_step(n, value) for value in each] for n, each in file.grid.values.items()}
+    grid = file.grid.model_copy(update={"values": values})
+    return file.model_copy(update={"start": start, "grid": grid})
 
 
 def _conditions(

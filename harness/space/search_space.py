@@ -15,11 +15,11 @@ from optuna.distributions import (
 
 from harness.errors import InputError
 from harness.models.config import TrialConfig, accepted
+from harness.study.trials import CONFIG
 
-# Of so many steps, which decimal fractions meet only nearly.
-_ROUNDING = 1e-6
-#: Of a trial in the study: its whole configuration but the seed, which what repeats it goes by.
-CONFIG = "config"
+# Tolerances in steps: Optuna's own for a value between two steps, and that of decimal fractions in
+# a file, such as 0.3333333, which are rounded to the step.
+_TOLERANCE, _ROUNDING = 1e-8, 1e-6
 #: Hyperparameters by name.
 Point = dict[str, Any]
 #: Of a hyperparameter: the values of others under which it is searched.
@@ -206,7 +206,18 @@ def contains(distribution: BaseDistribution, value: Any) -> bool:
         return False
     # Between two steps it would be rounded, and frames at another stride may not be stored.
     steps_up = (value - distribution.low) / (distribution.step or 1.0)
-    return distribution.step is None or abs(steps_up - round(steps_up)) < _ROUNDING
+    return distribution.step is None or abs(steps_up - round(steps_up)) < _TOLERANCE
+
+
+def snapped(distribution: BaseDistribution, value: Any) -> Any:
+    """A value that is nearly on a step, on that step; any other as it is."""
+    if not isinstance(distribution, FloatDistribution) or distribution.step is None:
+        return value
+    if type(value) not in (int, float):
+        return value
+    steps_up = (value - distribution.low) / distribution.step
+    is_near = abs(steps_up - round(steps_up)) < _ROUNDING
+    return distribution.low + round(steps_up) * distribution.step if is_near else value
 
 
 def _kind(distribution: BaseDistribution) -> tuple[Any, ...]:

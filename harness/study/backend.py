@@ -1,6 +1,5 @@
 """Where the study is kept: a journal file, or a database that several searches may share."""
 
-import fcntl
 import sqlite3
 import time
 import warnings
@@ -16,23 +15,27 @@ from sqlalchemy import create_engine
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, IntegrityError, OperationalError, ProgrammingError
 
+from harness.atomic import locked
 from harness.errors import InputError
 from harness.interrupts import uninterrupted
 from harness.study.journal import Journal
 from harness.study.lock import FileLock, Lock, NoLock, RowLock, StillOurs
 
-# A reader such as the dashboard may hold SQLite's lock for long.
-_SQLITE_WAIT = 60
-# Of making the tables, where several searches begin at once.
+# Seconds: a reader such as the dashboard may hold SQLite's lock for long; for a connection.
+_SQLITE_WAIT, _CONNECTING = 60, 15
+# Attempts to make the tables, which several searches may do at once.
 _TRIES = 5
-# What the extra `databases` brings, where SQLAlchemy would look for something else.
+# The drivers of the extra `databases`, instead of SQLAlchemy's defaults.
 _DRIVERS = {"postgresql": "postgresql+psycopg", "mysql": "mysql+pymysql"}
 
 
 @dataclass(frozen=True)
 class Backend:
-    """An opened storage. journal: its file, or None of a database. name: as it may be shown and
-    written down, without user, password and options. url: of a database, with all of them."""
+    """An opened storage.
+
+    journal: its file; None for a database. name: safe to print and store, without user, password
+    and options. url: of a database, with all of these.
+    """
 
     storage: BaseStorage
     journal: Journal | None
@@ -47,26 +50,27 @@ class Backend:
 
     @contextmanager
     def exclusive(self) -> Iterator[StillOurs]:
-        """One search at a time, for the moment in which it takes a trial or ends one.
+        """Holds the lock of the study while a search takes a trial or ends one.
 
-        It is waited for visibly, and until Ctrl-C; what is inside is not interrupted.
+        A long wait is reported and ends at Ctrl-C; the block itself is not interrupted.
         """
         with self.lock.held() as still_ours, uninterrupted():
             yield still_ours
 
     def seal(self) -> None:
-        """Notes what the journal holds, against damage."""
+        """Stores a checksum of the journal, to detect damage."""
         if self.journal:
             self.journal.seal()
 
 
 @contextmanager
 def held_journal(given: str | None) -> Iterator[None]:
-    """Keeps a second search, of another results folder, out of a journal at `given`; before it is
-    opened, since a last line that is just being written would be taken for a broken one.
+    """Keeps a second search, from another results folder, out of a journal at `given`.
+
+    To be entered before the journal is opened: a line that is being written would look broken.
 
     Raises:
-        InputError: there is one.
+        InputError: another search works on the journal.
     """
     if given is None or "://" in given:  # a study's own journal is under its folder's lock
         yield
@@ -74,13 +78,11 @@ def held_journal(given: str | None) -> Iterator[None]:
     path = Path(given).resolve()
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.with_name(f"{path.name}.search").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
+        if not locked(file, path):
             raise InputError(
                 f"{path}: another search works on this journal; wait for it, or share a database "
                 "(--storage sqlite:///FILE)"
-            ) from error
+            )
         yield
 
 
@@ -88,7 +90,7 @@ def open_backend(folder: Path, given: str | None = None) -> Backend:
     """Opens a study's storage.
 
     Args:
-        folder: of the study, where its journal lies by default.
+        folder: of the study, where its journal is by default.
         given: the path of another journal, or the URL of a database.
 
     Raises:
@@ -99,7 +101,7 @@ def open_backend(folder: Path, given: str | None = None) -> Backend:
         journal = Journal(Path(given) if given else folder / "study.log")
         name = str(journal.path.resolve()) if given else "study.log"
         return Backend(journal.open(), journal, name)
-    url = _url(given)
+    url = _absolute(_url(given))
     name = f"{url.get_backend_name()}://{_place(url)}/{url.database or ''}"
     try:
         storage = _open(url)
@@ -117,13 +119,16 @@ def open_backend(folder: Path, given: str | None = None) -> Backend:
 
 
 def read_storage(folder: Path, name: str, given: str | None) -> BaseStorage | None:
-    """The storage of a study for those who only read it, or None where it is out of reach.
+    """The storage of a study for reading alone, or None where it cannot be reached.
 
     Args:
-        name: as the study's manifest has it. given: the URL, needed for a database that has users.
+        name: of the storage, from the study's manifest. given: the URL, needed for a database with
+            users.
     """
     if "://" in name:
         given = given or (name if name.startswith("sqlite:///") else None)
+        if given and given.startswith("sqlite:///") and not _is_file(_url(given)):
+            return None  # opening it would create it
         backend = open_backend(folder, given) if given and "://" in given else None
         return backend.storage if backend and backend.name == name else None
     journal = Journal(folder / name)  # an absolute path stays what it is
@@ -149,6 +154,14 @@ def _open(url: URL) -> RDBStorage:
 def _is_file(url: URL) -> bool:
     is_sqlite = url.get_backend_name() == "sqlite"
     return is_sqlite and bool(url.database) and Path(str(url.database)).is_file()
+
+
+def _absolute(url: URL) -> URL:
+    """An SQLite file by its full path: from another folder a relative one would be another file."""
+    file = url.database
+    if url.get_backend_name() != "sqlite" or not file or file.startswith((":memory:", "file:")):
+        return url
+    return url.set(database=str(Path(file).absolute()))
 
 
 def _lock(url: URL) -> Lock:
@@ -188,8 +201,9 @@ def _place(url: URL) -> str:
 
 def _arguments(url: URL) -> dict[str, Any]:
     if url.get_backend_name() != "sqlite":
-        return {}
-    # A transaction that will write says so when it begins, so that none of two has to give way.
+        # Else a connection to a host that drops packets waits for minutes.
+        return {} if "connect_timeout" in url.query else {"connect_timeout": _CONNECTING}
+    # A transaction that will write locks the file when it begins, so that none of two is aborted.
     return {"timeout": _SQLITE_WAIT, "isolation_level": "IMMEDIATE", "factory": _WriteAhead}
 
 

@@ -5,7 +5,6 @@
 search writes here. Neither torch nor ray is needed to read it.
 """
 
-import fcntl
 import json
 import secrets
 from collections.abc import Iterator
@@ -19,7 +18,7 @@ from optuna.storages import BaseStorage
 from optuna.study import StudyDirection
 
 import harness
-from harness.atomic import write_text
+from harness.atomic import locked, write_text
 from harness.dataset import Dataset
 from harness.errors import InputError
 from harness.names import check_folder_name
@@ -80,28 +79,34 @@ class StudyFolder:
     def model_file(self, number: int) -> Path:
         return self.path / "heads" / f"{trial_name(number)}.safetensors"
 
+    @property
+    def study_name(self) -> str:
+        """The study's name in its storage: the folder's when the study began, also if the folder
+        was renamed or copied since."""
+        has_manifest = (self.path / "study.json").exists()
+        return str(self.manifest().get("name", self.name)) if has_manifest else self.name
+
     def identity(self) -> str:
-        """A name of the folder that goes with it where it is moved; made at the first call."""
-        file = self.path / ".identity"
+        """A random name of the folder, which moves with it; made at the first call."""
+        file, hidden = self.path / "identity", self.path / ".identity"
         if not file.exists():
-            write_text(file, secrets.token_hex(8))
+            # Earlier versions hid the file, which `cp -r study/* copy/` leaves out.
+            write_text(file, hidden.read_text() if hidden.exists() else secrets.token_hex(8))
         return file.read_text()
 
     @contextmanager
     def locked(self, shared: bool = False) -> Iterator[None]:
-        """Keeps a second search out of the folder, but for one of those that share a database.
+        """Keeps a second search out of the folder; `shared`: except those that share a database.
 
         The lock ends with the process.
         """
         self.path.mkdir(parents=True, exist_ok=True)
         with (self.path / ".lock").open("w") as file:
-            try:
-                fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
-            except BlockingIOError as error:
+            if not locked(file, self.path, shared=shared):
                 raise InputError(
                     f"{self.path}: another search works on this study; "
                     "wait for it or choose another --study"
-                ) from error
+                )
             yield
 
     def settle(self, manifest: Manifest, clips: Dataset) -> None:
@@ -117,6 +122,12 @@ class StudyFolder:
             write_sealed(file, MANIFEST, asdict(manifest))
             return
         old, new = self.manifest(), json.loads(json.dumps(asdict(manifest)))
+        if old["name"] != self.name and "://" in old["storage"]:
+            raise InputError(
+                f"{file}: this folder is a copy of study {old['name']}, or was renamed; the trials "
+                f"are in {old['storage']} under that name; rename the folder to {old['name']}, or "
+                "choose another --study"
+            )
         for name in DECISIVE:
             if old[name] != new[name]:
                 raise InputError(
@@ -132,16 +143,16 @@ class StudyFolder:
         """Opens the study, which may be new.
 
         Raises:
-            InputError: it is there, and not for what is maximised.
+            InputError: it exists with another direction.
         """
         study = optuna.create_study(
-            storage=storage, study_name=self.name, direction="maximize", load_if_exists=True
+            storage=storage, study_name=self.study_name, direction="maximize", load_if_exists=True
         )
         if study.directions != [StudyDirection.MAXIMIZE]:
             directions = ", ".join(direction.name.lower() for direction in study.directions)
             raise InputError(
-                f"--study {self.name}: the storage has a study of this name whose direction is "
-                f"{directions}; the mean PCC is maximised; choose another --study"
+                f"--study {self.study_name}: the storage has a study of this name whose direction "
+                f"is {directions}; the mean PCC is maximised; choose another --study"
             )
         return study
 

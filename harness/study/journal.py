@@ -1,7 +1,7 @@
-"""The study's log, of which Optuna keeps no checksum: a changed digit would be a changed score.
+"""The study's log with a checksum, which Optuna's journal lacks: a changed digit changes a score.
 
-Beside `study.log` lies `study.log.seal`: how many of its bytes were there, and their sha256, when
-the last trial ended. What was appended since is read as it is.
+`study.log.seal` beside `study.log` holds the number of its bytes, and their sha256, when the last
+trial ended. What was appended since is read without a check.
 """
 
 import hashlib
@@ -21,14 +21,14 @@ from harness.study.journal_lock import JournalLock
 
 _SCHEMA = "log 1"
 _BLOCK = 1 << 20
-# Where a last line is looked for that was not written whole; lines are shorter.
+# Bytes read at once to find the end of the last complete line.
 _TAIL = 1 << 12
 # Numbers in Optuna's journal: a study is made; a trial's state changes.
 _CREATE_STUDY, _SET_STATE = 0, 6
 
 
 class Journal:
-    """A log that is sealed by one process at a time."""
+    """A log whose checksum is written by one process at a time."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -37,12 +37,16 @@ class Journal:
         self._digest = hashlib.sha256()
 
     def open(self) -> JournalStorage:
-        """The log as a storage of Optuna, for a search. InputError if it was damaged."""
+        """The log as Optuna's storage, for a search. InputError if it is damaged."""
         self.check()
         return self.read()
 
     def read(self) -> JournalStorage:
-        """The same for those who only read, even while it is written. InputError: no log."""
+        """The log as Optuna's storage, for reading, also while it is written.
+
+        Raises:
+            InputError: it is no log.
+        """
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             return JournalStorage(_File(self.path))
@@ -50,19 +54,19 @@ class Journal:
             raise InputError(f"{self.path}: not readable: {error!r}") from error
 
     def check(self) -> None:
-        """Compares the log with its seal, and cuts off a last line that was not written whole.
+        """Compares the log with its checksum, and cuts off an incomplete last line.
 
-        For the one search that holds the study's folder, before it writes.
+        For the search that holds the study's folder, before it writes.
 
         Raises:
-            InputError: the log was damaged, edited, cut, or is gone.
+            InputError: the log is damaged, edited, truncated or missing.
         """
         lock = JournalLock(self.path)
         lock.break_own()
         if self._seal.exists():
             self._compare()
         if self.path.exists():
-            with uninterrupted(), lock, self.path.open("rb+", buffering=0) as file:
+            with uninterrupted(), lock.held(), self.path.open("rb+", buffering=0) as file:
                 _cut_half_line(file)
 
     def _compare(self) -> None:
@@ -78,7 +82,7 @@ class Journal:
             )
 
     def seal(self) -> None:
-        """Notes how far the log has come. Without a log there is nothing to note."""
+        """Stores the checksum of the log, if there is one."""
         if self.path.exists():
             self._advance(self.path.stat().st_size)
             values = {"bytes": self._read, "digest": self._digest.hexdigest()}
@@ -93,11 +97,11 @@ class Journal:
 
 
 class _File(JournalFileBackend):
-    """Optuna's file, which waits for the disk after every line, but only where a trial ends.
+    """Optuna's file, which is flushed to the disk only when a trial ends, not after every line.
 
-    A power loss can cost epochs and notes of trials that had not ended, which are trained again
-    anyway; a trial that has ended is on the disk with all that was said of it. Half a line, which
-    a power loss or a full disk leaves, is cut off before anything is appended.
+    A power loss can cost epochs and attributes of running trials, which are trained again anyway.
+    An ended trial is on the disk with all its attributes. An incomplete line, left by a power loss
+    or a full disk, is cut off before anything is appended.
     """
 
     def __init__(self, path: Path) -> None:
@@ -106,7 +110,7 @@ class _File(JournalFileBackend):
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
         lines = "".join(json.dumps(log, separators=(",", ":")) + "\n" for log in logs).encode()
-        with uninterrupted(), self.lock, self.path.open("ab+", buffering=0) as file:
+        with uninterrupted(), self.lock.held(), self.path.open("ab+", buffering=0) as file:
             end = _cut_half_line(file)
             try:
                 while lines:
@@ -119,13 +123,13 @@ class _File(JournalFileBackend):
 
 
 def _is_lasting(log: dict[str, Any]) -> bool:
-    """Whether a line is taken back by nothing; with it the lines before are on the disk."""
+    """Whether a line is final, so that it and the lines before it are flushed to the disk."""
     kind = log["op_code"]
     return kind == _CREATE_STUDY or (kind == _SET_STATE and TrialState(log["state"]).is_finished())
 
 
 def _cut_half_line(file: IO[bytes]) -> int:
-    """Cuts off a last line that has no end, under the lock; returns where the file ends now."""
+    """Cuts off an incomplete last line, under the lock; returns the new size."""
     size = end = file.seek(0, os.SEEK_END)
     while end:
         start = max(0, end - _TAIL)

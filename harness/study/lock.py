@@ -1,10 +1,8 @@
 """The lock under which a search takes a trial and ends one, so that searches keep one budget.
 
-It is held for milliseconds. A process that is killed frees it; how one that is stopped does is said
-at each kind.
+It is held for milliseconds. A killed process frees it; each class says what a stopped one does.
 """
 
-import fcntl
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
@@ -15,10 +13,11 @@ from sqlalchemy import Column, Connection, Integer, MetaData, Table, create_engi
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
+from harness.atomic import alone
 from harness.interrupts import Wait
 
 _log = logging.getLogger(__name__)
-#: Raises where the lock was lost since it was taken.
+#: Raises if the lock was lost since it was taken.
 StillOurs = Callable[[], object]
 _ROW = Table(
     "harness_lock",
@@ -26,11 +25,9 @@ _ROW = Table(
     Column("id", Integer, primary_key=True, autoincrement=False),
     mysql_engine="InnoDB",  # the engine of MySQL that locks single rows
 )
-# Seconds between two attempts to lock a file: the first, and at most.
-_POLL, _LONGEST_POLL = 0.001, 0.02
-# The server ends a wait for the row after a second, so that Ctrl-C is heard; and the connection of
-# a holder that says nothing for fifteen, such as one that was stopped. With five, a busy disk cost
-# a living one its lock again and again.
+# The server ends a wait for the row after one second, so that Ctrl-C works, and the connection of
+# a holder that is silent for 15 seconds, such as a stopped one. With 5 seconds, living searches on
+# a busy disk lost their lock repeatedly.
 _LIMITS = {
     "postgresql": "SELECT set_config('lock_timeout', '1s', true), "
     "set_config('idle_in_transaction_session_timeout', '15s', true)",
@@ -38,13 +35,13 @@ _LIMITS = {
 }
 # Between two uses the connection may idle; PostgreSQL's limits end with their transaction.
 _NO_LIMITS = {"mysql": "SET SESSION wait_timeout = DEFAULT"}
-# What a server answers when somebody else has the row: lock_not_available; lock wait timeout.
+# The codes of a server when another search has the row: lock_not_available; lock wait timeout.
 _IS_TAKEN = {"postgresql": "55P03", "mysql": 1205}
 _TRIES = 5
 
 
 class Lock(Protocol):
-    """One at a time, of all processes that work on a study. Not to be taken twice."""
+    """One holder at a time among all processes that work on a study. Not reentrant."""
 
     def held(self) -> AbstractContextManager[StillOurs]:
         """Waits for the lock, visibly and until Ctrl-C; leaving it never raises."""
@@ -52,7 +49,7 @@ class Lock(Protocol):
 
 
 class NoLock:
-    """Of a study that one search has for itself."""
+    """For a study that only one search can open."""
 
     @contextmanager
     def held(self) -> Iterator[StillOurs]:
@@ -60,30 +57,21 @@ class NoLock:
 
 
 class FileLock:
-    """A file beside that of an SQLite database. One who is stopped keeps it."""
+    """A file beside that of an SQLite database. A stopped process keeps it."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
     @contextmanager
     def held(self) -> Iterator[StillOurs]:
-        wait = Wait(f"another search, which holds {self._path} (is it stopped?)")
-        poll = _POLL
-        with self._path.open("w") as file:
-            while True:
-                try:
-                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    break
-                except BlockingIOError:
-                    wait.pause(poll)
-                    poll = min(2 * poll, _LONGEST_POLL)
+        with alone(self._path, "another search"):
             yield lambda: None
 
 
 class RowLock:
-    """A row of a table of ours in PostgreSQL or MySQL, on a connection of its own.
+    """A row of the table `harness_lock` in PostgreSQL or MySQL, on a connection of its own.
 
-    The server takes it from one who is stopped, and from everybody when it is started anew.
+    The server takes it from a stopped process, and from every process when the server restarts.
     """
 
     def __init__(self, url: URL) -> None:
@@ -123,7 +111,7 @@ class RowLock:
         return _IS_TAKEN[self._kind] in codes
 
     def _free(self, connection: Connection) -> None:
-        """A connection that is gone, or not usable any more, holds nothing."""
+        """Frees the row; a connection that is lost or unusable holds nothing."""
         try:
             connection.rollback()
             if self._kind in _NO_LIMITS:

@@ -1,5 +1,9 @@
 """Which trials of a study count, and the attributes that say so."""
 
+from collections import defaultdict
+from collections.abc import Collection, Iterable
+from typing import Any
+
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
@@ -11,6 +15,8 @@ RETRY_OF = "retry_of"
 VOID = "void"
 #: Of the study: the command lines that searched it.
 COMMANDS = "commands"
+#: Of a trial: its whole configuration but the seed.
+CONFIG = "config"
 
 
 def finished(study: optuna.Study) -> list[FrozenTrial]:
@@ -23,3 +29,21 @@ def finished(study: optuna.Study) -> list[FrozenTrial]:
 def complete(study: optuna.Study) -> list[FrozenTrial]:
     """The trials that have a score and the files that go with it."""
     return [trial for trial in finished(study) if trial.state == TrialState.COMPLETE]
+
+
+def changed_settings(trials: Iterable[FrozenTrial]) -> set[str]:
+    """Hyperparameters that were not searched in some trial but differ between trials, because the
+    search space was changed between two searches of the study."""
+    values: dict[str, set[Any]] = defaultdict(set)
+    fixed = set()
+    for trial in trials:
+        for name, value in trial.user_attrs.get(CONFIG, {}).items():
+            values[name].add(value)
+            fixed |= set() if name in trial.params else {name}
+    return {name for name in fixed if len(values[name]) > 1}
+
+
+def shown_settings(trial: FrozenTrial, changed: Collection[str]) -> dict[str, Any]:
+    """The searched hyperparameters of a trial, and those that `changed_settings` gives."""
+    config = trial.user_attrs.get(CONFIG, {})
+    return trial.params | {name: config[name] for name in changed if name in config}

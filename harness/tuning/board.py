@@ -1,8 +1,8 @@
-"""The live table of a search; one plain line a finished trial where no terminal is watching."""
+"""The live table of a search; in a pipe, one plain line for each finished trial."""
 
 import time
+from contextlib import ExitStack
 from dataclasses import dataclass, field
-from types import TracebackType
 from typing import Any
 
 import optuna
@@ -13,7 +13,7 @@ from rich.text import Text
 
 from harness.study.trials import complete
 
-_BARS = "▁▂▃▄▅▆▇█"
+_BARS, _ASCII_BARS = "▁▂▃▄▅▆▇█", "_.-=+*#@"
 _CURVE = 24
 _ROWS = 12
 _STYLES = {"RUNNING": "cyan", "COMPLETE": "green", "PRUNED": "dim", "FAIL": "red"}
@@ -30,14 +30,16 @@ class _Row:
     curve: list[float] = field(default_factory=list)
 
 
-class Board:
+class Board(ExitStack):
     """Shows a search; use as a context manager and give it to the ledger as the watcher."""
 
     def __init__(self, console: Console, total: int, done: int, study: optuna.Study) -> None:
-        """total, done: finished trials, in the end and now."""
+        """total, done: finished trials, at the end and now."""
+        super().__init__()
         self.console, self.total = console, total
         self.before = self.done = done
         self.best = max((t.value for t in complete(study) if t.value is not None), default=None)
+        self._bars = _ASCII_BARS if console.options.ascii_only else _BARS
         self.rows: dict[int, _Row] = {}
         self.counts = {"COMPLETE": 0, "PRUNED": 0, "FAIL": 0}
         self.begun = time.monotonic()
@@ -50,17 +52,8 @@ class Board:
 
     def __enter__(self) -> "Board":
         if self.live:
-            self.live.__enter__()
+            self.enter_context(self.live)
         return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if self.live:
-            self.live.__exit__(kind, error, trace)
 
     def started(self, number: int, params: dict[str, Any]) -> None:
         self.rows[number] = _Row(number, params)
@@ -78,6 +71,10 @@ class Board:
         if state == "COMPLETE" and score is not None:
             self.best = score if self.best is None else max(self.best, score)
         self.console.print(self._line(row, reason), highlight=False, soft_wrap=True)
+
+    def notice(self, text: str) -> None:
+        """Prints a line that concerns the whole search."""
+        self.console.print(text, style="yellow", highlight=False, soft_wrap=True)
 
     def summary(self) -> str:
         """Finished, pruned and failed trials of this run."""
@@ -109,13 +106,13 @@ class Board:
                 str(row.number),
                 str(len(row.curve)),
                 score,
-                sparkline(row.curve[-_CURVE:]),
+                sparkline(row.curve[-_CURVE:], self._bars),
                 settings(row.params),
             )
         return Group(head, table)
 
     def _left(self) -> str:
-        """Time left: mean time a finished trial of this run times the trials to come."""
+        """Remaining time: the mean time of a finished trial of this run times the trials left."""
         ran = self.done - self.before
         if not ran:
             return "time left unknown yet"
@@ -123,19 +120,23 @@ class Board:
         return f"about {seconds / 60:.1f} min left"
 
 
-def sparkline(values: list[float]) -> str:
-    """Values as a row of bars, the lowest to the highest."""
+def sparkline(values: list[float], bars: str = _BARS) -> str:
+    """Values as a row of bars.
+
+    Args:
+        bars: characters from the lowest bar to the highest.
+    """
     finite = [value for value in values if value == value]
     if not finite:
         return ""
     low, high = min(finite), max(finite)
     span = (high - low) or 1.0
-    top = len(_BARS) - 1
-    return "".join(_BARS[round((v - low) / span * top)] if v == v else " " for v in values)
+    top = len(bars) - 1
+    return "".join(bars[round((v - low) / span * top)] if v == v else " " for v in values)
 
 
 def settings(params: dict[str, Any]) -> str:
-    """Hyperparameters on one line, those that are compared first."""
+    """Hyperparameters on one line, the most compared ones first."""
     names = [n for n in _FIRST if n in params] + sorted(n for n in params if n not in _FIRST)
     return " ".join(f"{name}={_short(params[name])}" for name in names)
 

@@ -1,11 +1,11 @@
-"""What a search says at its end: the best trial, what was confirmed, and what to do next."""
+"""The last lines of a search: the best trial, repeated configurations, and the next commands."""
 
 import shlex
 
 from rich.table import Table
 
 from harness.names import STORAGE_VARIABLE
-from harness.study.trials import complete
+from harness.study.trials import changed_settings, complete, shown_settings
 from harness.tuning.board import settings
 from harness.tuning.confirmation import Confirmed
 from harness.tuning.session import Session, combining
@@ -14,10 +14,11 @@ from harness.tuning.session import Session, combining
 def closing_lines(session: Session) -> list[str]:
     """The last lines, each as it is printed."""
     lines = []
-    if trials := complete(session.study):
+    trials = complete(session.study)
+    if trials:
         best = max(trials, key=lambda trial: trial.value or -1.0)
         lines.append(f"Best single trial: {best.number}, mean PCC {best.value:.4f} on val")
-        lines.append(f"  {settings(best.params)}")
+        lines.append(f"  {settings(shown_settings(best, changed_settings(trials)))}")
     oracle = session.prepared.oracle_means()
     if "val" in oracle:
         lines.append(
@@ -26,15 +27,16 @@ def closing_lines(session: Session) -> list[str]:
     folder, backend = session.folder, session.backend
     # optuna-dashboard would look for another driver of MySQL than the extra `databases` brings.
     secret = f'"${{{STORAGE_VARIABLE}/#mysql:/mysql+pymysql:}}"'
-    storage = backend.journal.path if backend.journal else secret
+    storage = shlex.quote(str(backend.journal.path)) if backend.journal else secret
     if backend.url and "@" not in backend.url and "?" not in backend.url:
         storage = shlex.quote(backend.url)
     return [
         *lines,
         f"Study: {folder.path}",
         f"Log: {session.log}",
-        f"Next: {combining(folder)}",
-        f"Look: optuna-dashboard --host 127.0.0.1 --artifact-dir {folder.artifacts_path} {storage}",
+        f"Next: {combining(folder, len(trials))}",
+        "Look: optuna-dashboard --host 127.0.0.1 --artifact-dir "
+        f"{shlex.quote(str(folder.artifacts_path))} {storage}",
     ]
 
 

@@ -1,4 +1,4 @@
-"""What Optuna's dashboard shows of a study beside its trials, and the dashboard itself."""
+"""Optuna's dashboard, and what it shows of a study beside the trials."""
 
 import json
 import os
@@ -8,9 +8,8 @@ import socketserver
 import subprocess
 import sys
 import threading
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
-from types import TracebackType
 from typing import Any, BinaryIO, cast
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
@@ -23,12 +22,12 @@ from harness.errors import InputError
 from harness.study.backend import Backend
 
 HOST = "127.0.0.1"
-# Where optuna-dashboard listens by default; a free port if it is taken.
+# The default of optuna-dashboard; if it is taken, a free port.
 _PORT = 8080
 
 
 class Artifacts(FileSystemArtifactStore):
-    """Files of a study that the dashboard offers: second names of those that are there."""
+    """Files of a study that the dashboard offers, as hard links."""
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -51,7 +50,7 @@ def attach(trial: optuna.Trial, file: Path, artifacts: Artifacts) -> None:
 
 def describe(study: optuna.Study, text: str) -> None:
     """Puts a note (Markdown) on the study."""
-    # It takes a second to import, which trials need not wait for.
+    # Imported here, because it takes a second.
     from optuna_dashboard import get_note, save_note
 
     if get_note(study) != text:
@@ -59,21 +58,22 @@ def describe(study: optuna.Study, text: str) -> None:
 
 
 def show_figures(study: optuna.Study, figures: dict[str, Any]) -> None:
-    """Puts plotly figures on the dashboard's page of the study, in place of those of their name."""
+    """Puts plotly figures on the dashboard's page of the study; equal names are replaced."""
     from optuna_dashboard import save_plotly_graph_object
 
     for name, figure in figures.items():
         save_plotly_graph_object(study, figure, graph_object_id=name)
 
 
-class Dashboard:
+class Dashboard(ExitStack):
     """optuna-dashboard on the loopback interface, in a process of its own; a context manager.
 
-    address: where it is, once entered. It ends with this process, however that ends.
+    address: its URL, once entered. It ends with this process, however that ends.
     """
 
     def __init__(self, backend: Backend, artifacts: Path) -> None:
-        # By a pipe and not as arguments: every user of the machine sees those.
+        super().__init__()
+        # Through a pipe, because every user of the machine can see the arguments of a process.
         self._task = json.dumps(
             {
                 "url": backend.url,
@@ -85,7 +85,7 @@ class Dashboard:
         self.address = ""
 
     def __enter__(self) -> "Dashboard":
-        # With this process's path: -c alone would look for `harness` in the current folder first.
+        # With this process's path, because -c searches the current folder first.
         serve = "from harness.tuning import dashboard; dashboard.serve()"
         line = [sys.executable, "-c", f"import sys; sys.path[:] = {sys.path!r}; {serve}"]
         self._process = subprocess.Popen(
@@ -94,9 +94,10 @@ class Dashboard:
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             text=True,
-            # Ctrl-C is the search's; the dashboard ends when the search does.
+            # Ctrl-C ends the search, which ends the dashboard.
             start_new_session=True,
         )
+        self.callback(self._stop)
         assert self._process.stdin  # both are pipes
         assert self._process.stdout
         self._process.stdin.write(self._task + "\n")
@@ -106,17 +107,12 @@ class Dashboard:
             raise InputError("--dashboard: it did not start; try optuna-dashboard by hand")
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def _stop(self) -> None:
         self._process.terminate()
         self._process.wait()
 
     def wait(self) -> None:
-        """Until Ctrl-C, which is how it is meant to end."""
+        """Waits for Ctrl-C, which is the intended end."""
         with suppress(KeyboardInterrupt):
             self._process.wait()
 

@@ -1,29 +1,28 @@
-"""A search at work on a study: shows that it lives, and tells which others do not."""
+"""A running search of a study: its heartbeat, and which other searches are dead."""
 
-import fcntl
 import secrets
 import threading
 import time
 from collections.abc import Iterable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import IO, Any, Literal
+from typing import Any, Literal
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
+from harness.atomic import locked
 from harness.study.backend import Backend
 from harness.study.folder import StudyFolder
 
 #: Attributes of a trial: the search that ran it, and the results folder that holds its files.
 DRIVER, HOME = "driver", "home"
-#: Seconds between two signs of life of a search, and until one without is taken for dead.
+#: Seconds between two heartbeats of a search, and until a search without one is dead.
 HEARTBEAT, GRACE = 10, 60
-#: Of the study: a search's sign of life, which counts up; the name goes on with its token.
+#: Attributes of the study begin so, followed by a search's token: its heartbeat, a counter.
 SIGN = "search "
-# The last sign of one that has ended.
+# The last heartbeat of a search that ended.
 _ENDED = "ended"
 
 Fate = Literal["alive", "dead", "unknown"]
@@ -31,30 +30,32 @@ Fate = Literal["alive", "dead", "unknown"]
 
 @dataclass(frozen=True)
 class _Pulse:
-    """sign: the last that was seen of a search. since: when it was new, by our own clock."""
+    """sign: the last heartbeat that was seen. since: when it was new, by our own clock."""
 
     sign: Any
     since: float
     has_changed: bool = False
 
 
-class Driver:
+class Driver(ExitStack):
     """One search; use as a context manager, under the folder's lock.
 
-    A journal has one search at a time, so that every other one's trials are dead. Searches that
-    share a database each have an attribute of the study, and one that does not change for `GRACE`
-    seconds is dead; clocks are not compared. Those of one results folder hold lock files there,
-    too, so that a killed one need not be waited for.
+    A journal has one search at a time, so that the running trials of any other search are dead.
+    Searches that share a database each keep a heartbeat, an attribute of the study; a search is
+    dead if it does not change for `GRACE` seconds. Clocks are not compared. Searches of one results
+    folder also hold lock files there, so that nobody waits for a killed one.
     """
 
     def __init__(self, folder: StudyFolder, backend: Backend, study: optuna.Study) -> None:
+        super().__init__()
         self.backend, self._study = backend, study
         self.token = secrets.token_hex(8)
         self.home = folder.identity()
         #: Attributes of this search's trials.
         self.tags = {DRIVER: self.token, HOME: self.home}
         self._locks = folder.path / ".drivers"
-        self._file: IO[str] | None = None
+        # The journal in the folder is of this folder's trials alone, also in a copy of both.
+        self._owns_all = backend.journal is not None and backend.journal.path.parent == folder.path
         self._pulses: dict[str, _Pulse] = {}
         self._over = threading.Event()
         self._beating = threading.Thread(target=self._beat, daemon=True)
@@ -62,35 +63,29 @@ class Driver:
     def __enter__(self) -> "Driver":
         if self.backend.shared:
             self._locks.mkdir(exist_ok=True)
-            self._file = self._lock(self.token).open("w")
-            fcntl.flock(self._file, fcntl.LOCK_EX)
+            file = self.enter_context(self._lock(self.token).open("w"))
+            locked(file, self._lock(self.token))
             self._study.set_user_attr(SIGN + self.token, 0)
             self._beating.start()
+            self.callback(self._stop)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def _stop(self) -> None:
         self._over.set()
-        if self._file:
-            self._beating.join(HEARTBEAT)
-            # A database that is away takes no last sign: silence says the same, later.
-            with suppress(Exception):
-                self._study.set_user_attr(SIGN + self.token, _ENDED)
-            self._lock(self.token).unlink(missing_ok=True)
-            self._file.close()
+        self._beating.join(HEARTBEAT)
+        # If the database cannot be reached, the others notice later that the heartbeat stopped.
+        with suppress(Exception):
+            self._study.set_user_attr(SIGN + self.token, _ENDED)
+        self._lock(self.token).unlink(missing_ok=True)
 
     def owns_files_of(self, trial: FrozenTrial) -> bool:
-        """Whether the trial's files lie in this results folder."""
-        return bool(trial.user_attrs.get(HOME, self.home) == self.home)
+        """Whether the trial's files are in this results folder."""
+        return self._owns_all or bool(trial.user_attrs.get(HOME, self.home) == self.home)
 
     def fates(self, trials: Iterable[FrozenTrial], attributes: dict[str, Any]) -> dict[int, Fate]:
-        """What became of the searches of running trials, by the trial's number.
+        """Whether the searches of running trials are alive, by the number of the trial.
 
-        Left out are this search's, and those of no search, such as a notebook's own.
+        Trials of this search, and of no search, such as those of a notebook, are not included.
 
         Args:
             attributes: of the study.
@@ -120,12 +115,9 @@ class Driver:
     def _is_locked(self, token: str) -> bool:
         try:
             with self._lock(token).open() as file:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return not locked(file, self._lock(token))
         except FileNotFoundError:
             return False
-        except BlockingIOError:
-            return True
-        return False
 
     def _lock(self, token: str) -> Path:
         return self._locks / f"{token}.lock"
@@ -134,7 +126,6 @@ class Driver:
         sign = 0
         while not self._over.wait(HEARTBEAT):
             sign += 1
-            # A database that is away for a moment is no reason to end; the trial's own result
-            # will tell if it stays away.
+            # If the database stays unreachable, the result of the next trial reports it.
             with suppress(Exception):
                 self._study.set_user_attr(SIGN + self.token, sign)

@@ -1,4 +1,4 @@
-"""Ray Tune runs the trials, the ledger keeps the study: what goes to and fro between the two."""
+"""Ray Tune runs the trials, the ledger keeps the study; this file connects the two."""
 
 import logging
 import os
@@ -9,13 +9,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-# Both are read while ray.tune is imported: the terminal is ours, and the study keeps the results.
-os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
-os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
-# Ctrl-C is ours, too: Tune would end its run as if it were finished.
-os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")
-# The study is the state; Tune's snapshots of all its trials are read by nobody.
-os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "inf")
+# Ray Tune reads these when it is imported; a site may have set them otherwise. Tune's output and
+# loggers are off: the harness prints, and the study keeps the results.
+os.environ["RAY_AIR_NEW_OUTPUT"] = "0"
+os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
+# At Ctrl-C, Tune would end its run as if it were finished.
+os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
+# The study is the state; nobody reads Tune's snapshots of its trials.
+os.environ["TUNE_GLOBAL_CHECKPOINT_S"] = "inf"
+# With these, Tune refuses to run.
+os.environ.pop("TUNE_RESULT_DIR", None)
+os.environ.pop("RAY_AIR_LOCAL_CACHE_DIR", None)
 
 from optuna.exceptions import UpdateFinishedTrialError
 from ray import tune
@@ -25,11 +29,11 @@ from ray.tune.search import ConcurrencyLimiter, Searcher
 from harness import cluster
 from harness.dataset import Dataset
 from harness.errors import InputError
-from harness.interrupts import uninterrupted
-from harness.tuning.ledger import MAX_FAILURES_IN_A_ROW, Ledger
+from harness.interrupts import Wait, restore, unchanged, uninterrupted
+from harness.tuning.ledger import Ledger
 from harness.tuning.worker import HeadTrainable
 
-# Tune tells of its trials' errors in logs; the study and the last line tell of them here.
+# Tune logs the errors of its trials; here the study keeps them and the board prints them.
 logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
 _log = logging.getLogger(__name__)
 
@@ -46,7 +50,7 @@ class Resources:
 
 
 class Broken(tune.Stopper):
-    """Stops all trials once a result could not be written."""
+    """Stops all trials after a result could not be written."""
 
     def __init__(self, search_alg: "StudySearch") -> None:
         self._search = search_alg
@@ -59,10 +63,10 @@ class Broken(tune.Stopper):
 
 
 class StudySearch(Searcher):
-    """Takes trials from the ledger and brings back what became of them.
+    """Takes trials from the ledger and reports their ends to it.
 
-    Tune's own search class for Optuna reports trials that a scheduler stopped as complete, loses
-    each trial's last step, and leaves zombies where a search is killed.
+    Tune's own search class for Optuna marks trials that a scheduler stopped as complete, loses
+    each trial's last step, and leaves trials running in the study when a search is killed.
     """
 
     def __init__(self, ledger: Ledger, slots: int, deterministic: bool) -> None:
@@ -70,11 +74,16 @@ class StudySearch(Searcher):
         self._ledger, self._slots, self._deterministic = ledger, slots, deterministic
         self._numbers: dict[str, int] = {}
         self._batch_is_full = False
-        #: What kept a result from being written. Tune would log it and go on.
+        self._is_lowered = False
+        #: What kept a result from being written. Tune would log it and continue.
         self.broken: Exception | None = None
+        #: Ray's errors by Tune's id of the trial, until Tune reports the end of the trial.
+        self.errors: dict[str, object] = {}
 
     def suggest(self, trial_id: str) -> dict[str, Any] | None:
         idle = not self._ledger.open
+        if len(self._ledger.open) >= self._slots:
+            return None
         if self._deterministic and not idle and self._batch_is_full:
             return None
         asked = None
@@ -104,7 +113,7 @@ class StudySearch(Searcher):
             return
         with self._guarded(), self._held(trial_id) as number:
             if error or not result:
-                self._ledger.fail(number, "the worker process died")
+                self._lose(number, self.errors.pop(trial_id, None))
             elif "failure" in result:
                 _log.error("trial %s failed\n%s", number, result["traceback"])
                 self._ledger.fail(number, result["failure"], result["lasting"])
@@ -114,6 +123,17 @@ class StudySearch(Searcher):
             else:
                 self._ledger.prune(number)
         self._numbers.pop(trial_id, None)
+
+    def _lose(self, number: int, error: object) -> None:
+        """Ray lost the trial. Errors of the trial itself arrive as results of the worker."""
+        self._ledger.fail_by_machine(number, cluster.reason(error))
+        if cluster.is_out_of_memory(error) and not self._is_lowered and self._slots > 1:
+            self._is_lowered = True
+            self._slots = max(1, self._slots // 2)
+            self._ledger.watcher.notice(
+                "The machine ran out of memory; from now on, trials at the same time: "
+                f"{self._slots} (--concurrency sets this)"
+            )
 
     @contextmanager
     def _held(self, trial_id: str) -> Iterator[int]:
@@ -160,8 +180,51 @@ class StudyScheduler(FIFOScheduler):
         stop = self._search.report(trial.trial_id, result)
         return TrialScheduler.STOP if stop else TrialScheduler.CONTINUE
 
+    def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
+        # Tune tells the scheduler first, which alone sees the error.
+        self._search.errors[trial.trial_id] = cluster.error_of(trial)
+
     def __getstate__(self) -> dict[str, Any]:
         return {}  # as that of the search
+
+
+class Lookout(tune.Callback):
+    """Keeps the handlers of signals, and reports a long time in which no trial runs.
+
+    handlers: those of this process; Tune replaces that of SIGUSR1 when it starts.
+    """
+
+    def __init__(self, resources: Resources, handlers: dict[int, Any]) -> None:
+        self._resources, self._handlers = resources, handlers
+        self._wait: Wait | None = None
+
+    def setup(self, *_: Any, **__: Any) -> None:
+        restore(self._handlers)
+
+    def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        # The newest last: of thousands of trials, those at work are found at once.
+        states = (trial.status for trial in reversed(trials))
+        found = next((state for state in states if state in ("RUNNING", "PENDING")), "")
+        if found == "RUNNING":
+            self._wait = None
+        elif self._wait is None:
+            self._wait = Wait(
+                self._need if found else "other searches, which have the other trials"
+            )
+        else:
+            self._wait.report()
+
+    def _need(self) -> str:
+        needed = {"CPU": self._resources.cpus, "GPU": self._resources.gpus}
+        free = cluster.free()
+        return "a trial to start: it needs " + " and ".join(
+            f"{amount:g} {name} ({free.get(name, 0):g} of {cluster.resource(name):g} are free)"
+            for name, amount in needed.items()
+            if amount
+        )
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
 
 
 def run_trials(
@@ -175,13 +238,15 @@ def run_trials(
     """Runs trials until the ledger has no more of them.
 
     Args:
-        last_words: of a search whose Ray is killed. deterministic: trials are asked for in batches,
-            each when the one before has ended.
+        last_words: gives the line for a search whose Ray is killed. deterministic: trials are asked
+            for in batches, each when the one before has ended.
 
     Raises:
         InputError: trials failed one after another; the message gives the last reason.
         Exception: what kept a result from being written.
     """
+    if not resources.cpus and not resources.gpus:
+        raise InputError("--cpus-per-trial 0: a trial needs a part of a CPU or of a GPU")
     cluster.join(resources.address)
     slots = _slots(resources)
     search_alg = StudySearch(ledger, slots, deterministic)
@@ -189,15 +254,12 @@ def run_trials(
         with cluster.watched(last_words):
             _fit(search_alg, ledger, data, slots, resources)
     finally:
-        # Also after Ctrl-C: what was running is tried again by the next run.
+        # Also after Ctrl-C: the next run retries the running trials.
         ledger.close_open()
     if search_alg.broken:
         raise search_alg.broken
     if ledger.hopeless:
-        raise InputError(
-            f"study {ledger.study.study_name}: {MAX_FAILURES_IN_A_ROW} trials failed one after "
-            f"another, so the search stopped; the last: {ledger.last_reason}"
-        )
+        raise InputError(ledger.hopeless)
 
 
 def _fit(
@@ -208,13 +270,13 @@ def _fit(
         tune.with_parameters(HeadTrainable, data=data, decisions=decisions),
         {"cpu": resources.cpus, "gpu": resources.gpus},
     )
-    with tempfile.TemporaryDirectory(prefix="harness-tune-") as scratch:
+    with tempfile.TemporaryDirectory(prefix="harness-tune-") as scratch, unchanged() as handlers:
         tuner = tune.Tuner(
             trainable,
             tune_config=tune.TuneConfig(
                 search_alg=ConcurrencyLimiter(search_alg, max_concurrent=slots),
                 scheduler=StudyScheduler(search_alg),
-                num_samples=-1,  # the ledger says when it is over
+                num_samples=-1,  # the ledger decides when the search ends
                 reuse_actors=True,
             ),
             run_config=tune.RunConfig(
@@ -222,6 +284,7 @@ def _fit(
                 storage_path=scratch,
                 verbose=0,
                 stop=Broken(search_alg),
+                callbacks=[Lookout(resources, handlers)],
                 failure_config=tune.FailureConfig(max_failures=0),
                 checkpoint_config=tune.CheckpointConfig(
                     checkpoint_frequency=0, checkpoint_at_end=False

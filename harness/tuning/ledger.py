@@ -23,16 +23,16 @@ from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import DBAPIError
 
 from harness.interrupts import Wait
-from harness.space.search_space import CONFIG, Point, SearchSpace, suggest
-from harness.study.trials import FINISHED, RETRY_OF, VOID, finished
+from harness.space.search_space import Point, SearchSpace, suggest
+from harness.study.trials import CONFIG, FINISHED, RETRY_OF, VOID, finished
 from harness.trials.trial import TrialResult
 from harness.tuning.agenda import CONFIRMS, ITEM, Agenda, Item
 from harness.tuning.driver import DRIVER, Driver, Fate
 from harness.tuning.queue import REASON, close, queued
-from harness.tuning.repeats import CUT_OFF, LASTING, first_repeat
+from harness.tuning.repeats import CUT_OFF, LASTING, MACHINE, first_repeat
 
 _log = logging.getLogger(__name__)
-# A study in which so many points fail, and nothing else ends, is broken, not unlucky.
+# After so many failures in a row, of different points or of the machine, the search stops.
 MAX_FAILURES_IN_A_ROW = 5
 # An undefined score ranks below every defined one, which is at least -1.
 WORST = -1.0
@@ -57,6 +57,7 @@ class Watcher(Protocol):
     def started(self, number: int, params: Point) -> None: ...
     def epochs(self, number: int, scores: list[tuple[int, float]]) -> None: ...
     def ended(self, number: int, state: str, score: float | None, reason: str) -> None: ...
+    def notice(self, text: str) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -82,21 +83,36 @@ class Ledger:
         self.study, self.driver, self.rules, self.watcher = study, driver, rules, watcher
         study.pruner = rules.pruner
         # Thousands of trials take seconds to read; under the lock only what is new is.
-        study.get_trials(deepcopy=False)
+        trials = study.get_trials(deepcopy=False)
         #: Trials of this search that have not ended.
         self.open: dict[int, optuna.Trial] = {}
         #: Whether nothing is left that this search could still have to do, as `ask` saw it last;
         #: until then another search that has the rest may turn out to be dead.
         self.over = False
-        self.last_reason = ""
+        reasons = [t.user_attrs.get(REASON) for t in trials if t.state == TrialState.FAIL]
+        #: Why the last trial failed that did.
+        self.last_reason = str(next((why for why in reversed(reasons) if why), "unknown"))
         self._failed: set[int] = set()
+        self._machine_failures = 0
         self._last: dict[int, float] = {}
         self._rests_until = -math.inf
 
     @property
-    def hopeless(self) -> bool:
-        """Points failed one after another, and nothing else has ended."""
-        return len(self._failed) >= MAX_FAILURES_IN_A_ROW
+    def hopeless(self) -> str:
+        """Why the search stops: failures in a row, with no finished trial between; else empty."""
+        study = f"study {self.study.study_name}: "
+        if self._machine_failures >= MAX_FAILURES_IN_A_ROW:
+            return (
+                f"{study}{self._machine_failures} trials in a row were lost to the machine, so the "
+                f"search stopped; they are retried by the same command; the last: "
+                f"{self.last_reason}"
+            )
+        if len(self._failed) >= MAX_FAILURES_IN_A_ROW:
+            return (
+                f"{study}{len(self._failed)} trials failed one after another, so the search "
+                f"stopped; the last: {self.last_reason}"
+            )
+        return ""
 
     def ask(self) -> tuple[int, Point] | None:
         """The number and configuration of the next trial, or None: all that is left is in work."""
@@ -138,19 +154,32 @@ class Ledger:
         self._note(number, _facts(result, self.rules.targets))
         self._anew(partial(self.rules.keep, self.open[number], result))
         self._end(number, TrialState.COMPLETE, result.score)
-        self._failed.clear()
+        self._has_ended()
 
     def prune(self, number: int) -> None:
         """The trial was stopped, as `report` said."""
         self._end(number, TrialState.PRUNED, None)
-        self._failed.clear()
+        self._has_ended()
 
     def fail(self, number: int, reason: str, lasting: bool = False) -> None:
-        """The trial failed; it is tried again, but if it would fail again (`lasting`)."""
+        """The trial failed by itself; it is retried unless the failure is permanent (`lasting`)."""
         self._note(number, {REASON: reason, LASTING: lasting})
         self._failed.add(self._frozen(number).user_attrs.get(RETRY_OF, number))
         self.last_reason = reason
         self._end(number, TrialState.FAIL, None, reason)
+
+    def fail_by_machine(self, number: int, reason: str) -> None:
+        """The machine failed: a worker or a node was lost, say. It does not count against the
+        trial's point, which this search retries a few times, and later searches do, too."""
+        self._note(number, {REASON: reason, MACHINE: True})
+        self._machine_failures += 1
+        self.last_reason = reason
+        self._end(number, TrialState.FAIL, None, reason)
+
+    def _has_ended(self) -> None:
+        """A trial is finished: the study and the machine work."""
+        self._failed.clear()
+        self._machine_failures = 0
 
     def lost(self, number: int) -> None:
         """Another search took this one for dead and has closed the trial; so does this one."""
@@ -200,7 +229,7 @@ class Ledger:
             # What waits now was queued by a person, and Optuna takes it first.
             number = next((t.number for t in trials if t.state == TrialState.WAITING), len(trials))
             if number == len(trials):
-                item = first_repeat(mine, standing, self.rules.agenda.keys) or self._item(mine)
+                item = self._repeat(mine, standing) or self._item(mine)
                 if item is None:
                     return None
                 notes = {ITEM: item.key, **item.notes, **self.driver.tags}
@@ -217,6 +246,9 @@ class Ledger:
                 raise LostError(f"trial {trial.number} is another search's")
             self.open[trial.number] = trial
             return trial
+
+    def _repeat(self, trials: list[FrozenTrial], standing: set[int]) -> Item | None:
+        return first_repeat(trials, standing, self.rules.agenda.keys, self.driver.token)
 
     def _item(self, trials: list[FrozenTrial]) -> Item | None:
         taken = {trial.user_attrs.get(ITEM) for trial in trials}

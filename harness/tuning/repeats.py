@@ -1,4 +1,4 @@
-"""What is tried again: points that failed, but not too often, or whose files were lost."""
+"""Which points are retried: those that failed, but not too often, or whose files were lost."""
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable
@@ -7,28 +7,30 @@ from optuna.trial import FrozenTrial, TrialState
 
 from harness.study.trials import FINISHED, RETRY_OF
 from harness.tuning.agenda import CONFIRMS, ITEM, REPEAT, Item
+from harness.tuning.driver import DRIVER
 from harness.tuning.queue import REASON, queued
 
-#: A point that failed this often after its first try is the cause, not the victim.
+#: Retries of a point that fails by itself; and, in each search anew, of one that the machine fails.
 MAX_RETRIES = 2
-#: One that was at work so often when its search was cut off may be what cut it off.
+#: Retries of a point that was running whenever its search was cut off: it may be the cause.
 MAX_CUT_OFFS = 10
-#: Why a trial failed that is no fault of its own.
+#: The reason of a trial whose search ended before it.
 CUT_OFF = "the search was cut off"
-# The same, in studies of version 0.1: two searches had taken one.
+# In studies of version 0.1: two searches had taken one trial, and one of them closed it.
 _GIVEN_BACK = "another search was faster"
-#: Of a failed trial: whether it would fail again.
-LASTING = "lasting"
+#: Attributes of a failed trial: whether it would fail again; whether the machine failed.
+LASTING, MACHINE = "lasting", "machine"
 
 
 def first_repeat(
-    trials: Iterable[FrozenTrial], standing: Collection[int], keys: Collection[str]
+    trials: Iterable[FrozenTrial], standing: Collection[int], keys: Collection[str], search: str
 ) -> Item | None:
-    """The first point that is to be tried again.
+    """The first point to be retried.
 
     Args:
         trials: of the agenda. standing: numbers of those that are finished and have their files.
         keys: of the agenda's items, which are tried even if no trial says what they hold.
+        search: the token of the search that asks.
     """
     tries: dict[str, list[FrozenTrial]] = defaultdict(list)
     for trial in trials:
@@ -40,7 +42,7 @@ def first_repeat(
             continue
         first = attempts[0]
         point = queued(first) | first.params
-        if (point or key in keys) and not _is_abandoned(attempts):
+        if (point or key in keys) and not _is_abandoned(attempts, search):
             notes = {n: v for n, v in first.user_attrs.items() if n in (CONFIRMS, REPEAT)}
             root = first.user_attrs.get(RETRY_OF, first.number)
             return Item(key, point, notes | {RETRY_OF: root, "attempt": len(attempts)})
@@ -54,9 +56,15 @@ def _key(trial: FrozenTrial) -> str:
     return str(key or f"trial {trial.user_attrs.get(RETRY_OF, trial.number)}")
 
 
-def _is_abandoned(attempts: list[FrozenTrial]) -> bool:
-    ends = [trial for trial in attempts if trial.state == TrialState.FAIL]
-    # That a search was cut off is no fault of the trial's, unless it always is.
-    failed = [trial for trial in ends if trial.user_attrs.get(REASON) != CUT_OFF]
-    lasting = any(trial.user_attrs.get(LASTING) for trial in failed)
-    return lasting or len(failed) > MAX_RETRIES or len(ends) > MAX_CUT_OFFS
+def _is_abandoned(attempts: list[FrozenTrial], search: str) -> bool:
+    """Whether a point is retried no more: by no search, or not by this one."""
+    ends = [trial.user_attrs for trial in attempts if trial.state == TrialState.FAIL]
+    by_machine = [each for each in ends if each.get(MACHINE)]
+    cut_off = [each for each in ends if each.get(REASON) == CUT_OFF]
+    by_itself = [each for each in ends if each not in by_machine and each not in cut_off]
+    now = [each for each in by_machine if each.get(DRIVER) == search]
+    return (
+        any(each.get(LASTING) for each in by_itself)
+        or max(len(by_itself), len(now)) > MAX_RETRIES
+        or len(cut_off) > MAX_CUT_OFFS
+    )

@@ -13,6 +13,7 @@ from optuna.trial import FrozenTrial, TrialState
 from rich.console import Console
 
 from harness.console import invocation
+from harness.interrupts import mark_reported
 from harness.progress import Steps
 from harness.space.file import read_space
 from harness.space.pruners import decisions, make_pruner
@@ -40,6 +41,8 @@ from harness.tuning.results import save_trial
 from harness.tuning.sharing import fraction, measured_need
 
 _log = logging.getLogger(__name__)
+#: Members of the ensemble that a search suggests.
+TOP = 5
 
 
 @dataclass
@@ -57,6 +60,8 @@ class Session:
     log: Path
     #: What continues this search, without secrets.
     command: str
+    #: Why the search did not reach its budget; empty if it did.
+    problem: str = ""
     dashboard: Dashboard | None = None
 
     def search(self) -> None:
@@ -113,6 +118,7 @@ class Session:
                     last_words=kept,
                 )
             except KeyboardInterrupt:
+                mark_reported()
                 self.out.print(
                     f"Interrupted; {kept()}", markup=False, highlight=False, soft_wrap=True
                 )
@@ -120,11 +126,11 @@ class Session:
         self.out.print(f"This {what}: {board.summary()}")
         missing = agenda.total - done(self.study, agenda)
         if missing > 0 and not self._running(agenda):
-            self.out.print(
-                f"{missing} of {agenda.total} trials of the {what} are given up: they failed each "
-                "time; the study has their reasons",
-                style="yellow", highlight=False, soft_wrap=True,
-            )  # fmt: skip
+            self.problem = (
+                f"study {self.folder.name}: {missing} of {agenda.total} trials of the {what} are "
+                f"abandoned, because they failed each time; the last: {ledger.last_reason}; the "
+                "same command retries those that the machine failed"
+            )
 
     def _rules(self, agenda: Agenda) -> Rules:
         plan, space = self.plan, self.prepared.space
@@ -231,11 +237,12 @@ def opened(clips: Clips, plan: Plan, means: Means, out: Console, command: str) -
         backend.seal()
 
 
-def combining(folder: StudyFolder) -> str:
-    """The command that makes an ensemble of a study."""
+def combining(folder: StudyFolder, trials: int = TOP) -> str:
+    """The command that makes an ensemble of a study with so many complete trials."""
     results = folder.path.parent
     elsewhere = "" if results == Path("results") else f" --results {shlex.quote(str(results))}"
-    return f"{invocation('ensemble')} --top 5 --study {folder.name}{elsewhere}"
+    top = max(1, min(TOP, trials))
+    return f"{invocation('ensemble')} --top {top} --study {shlex.quote(folder.name)}{elsewhere}"
 
 
 def _space(clips: Clips, plan: Plan) -> SearchSpace:

@@ -1,7 +1,7 @@
-"""The start of a search: Ray starts while the rest is imported.
+"""The start of a search: Ray starts while the other modules are imported.
 
-Both take seconds. Ray mostly waits for its processes, in the main thread, which signals need;
-the imports run in another one.
+Both take seconds. Ray mostly waits for its processes, in the main thread, where signals are
+handled; the imports run in another thread.
 """
 
 import importlib
@@ -17,7 +17,7 @@ _SESSION = "harness.tuning.session"
 
 
 def start(clips: Clips, plan: Plan, means: Means) -> None:
-    """Imports what a search needs, and starts Ray meanwhile where trials will surely follow soon.
+    """Imports what a search needs, and starts Ray at the same time if trials will follow soon.
 
     Raises:
         InputError: Ray does not start, or the cluster does not answer.
@@ -36,15 +36,15 @@ def start(clips: Clips, plan: Plan, means: Means) -> None:
 
 
 def _import_session() -> None:
-    # An error comes again, in the main thread, where the module is imported for use.
+    # The main thread imports the module again, and raises the error.
     with suppress(Exception):
         importlib.import_module(_SESSION)
 
 
 def _trials_follow(clips: Clips, plan: Plan, means: Means) -> bool:
-    """Whether trials start without a long extraction before them, and are not all complete.
+    """Whether trials start soon: without a long extraction before, in a study that is not complete.
 
-    Where that takes more than a glance, Ray starts later.
+    If that is not quickly known, Ray starts later.
     """
     if means.storage is not None and "://" in means.storage:
         return False
@@ -53,32 +53,34 @@ def _trials_follow(clips: Clips, plan: Plan, means: Means) -> bool:
     folder = means.results / study_name(clips, means)
     if (folder / "study.json").is_file():
         journal = Path(means.storage) if means.storage else folder / "study.log"
-        return plan.sampler != "grid" and _finished(journal, folder.name) < _total(clips, plan)
-    # Without weights the clips bring their features.
+        return plan.sampler != "grid" and _finished(journal, folder) < _total(clips, plan)
+    # Without weights the clips have precomputed features.
     return clips.data is not None and clips.weights is None
 
 
 def _total(clips: Clips, plan: Plan) -> int:
-    """The search's budget; 0 where its space is not readable, of which the session will tell."""
+    """The search's budget; 0 if its space is not readable, which the session reports."""
     if plan.trials is not None:
         return plan.trials
     try:
         path = plan.space or find_space("paper" if clips.data else "demo")
-        return int(tomllib.loads(path.read_text())["budget"]["trials"])
+        return int(tomllib.loads(path.read_text(encoding="utf-8-sig"))["budget"]["trials"])
     except Exception:
         return 0
 
 
-def _finished(journal: Path, name: str) -> float:
-    """How many trials count against the budget, at most; infinite where the journal is not whole,
-    of which the session will tell."""
+def _finished(journal: Path, folder: Path) -> float:
+    """The number of trials that count against the budget, at most; infinite if the journal is
+    damaged, which the session reports."""
     if not journal.is_file():
         return 0
     from optuna.trial import TrialState
 
+    from harness.study.folder import StudyFolder
     from harness.study.journal import Journal
 
     try:
+        name = StudyFolder(folder.parent, folder.name).study_name
         storage = Journal(journal).read()
         study = storage.get_study_id_from_name(name)
         done = (TrialState.COMPLETE, TrialState.PRUNED)

@@ -1,0 +1,197 @@
+"""Signals that end a run: what runs is finished or kept, and the exit status names the signal."""
+
+import os
+import re
+import resource
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from optuna.trial import TrialState
+
+from harness.interrupts import ENDING
+from tests.commands import HANGS, Done, start
+from tests.faults.meter import family
+from tests.faults.whole import check_study
+from tests.searches import slow_space, trials_of
+from tests.trees import plain_tree
+
+NAMES = [signal.Signals(number).name for number in ENDING]
+# A command of one step, which prints "ready" when a signal may come.
+PROGRAM = """
+import os, signal, sys, time
+import typer
+from harness.console import run
+from harness.interrupts import uninterrupted
+app = typer.Typer()
+@app.command()
+def main() -> None:
+    with uninterrupted(), uninterrupted():
+        print("ready", flush=True)
+        time.sleep(0.5)
+        print("whole", flush=True)
+    time.sleep({seconds})
+    print("end")
+sys.argv = ["harness.search"]
+run(app)
+"""
+
+
+def signalled(name: str, seconds: float = 60, *before: str) -> Done:
+    """Runs `PROGRAM` and sends it a signal within `uninterrupted`."""
+    line = [*before, sys.executable, "-c", PROGRAM.format(seconds=seconds)]
+    pipe = subprocess.PIPE
+    process = subprocess.Popen(line, stdin=pipe, stdout=pipe, stderr=pipe, text=True)
+    assert process.stdout
+    assert process.stdout.readline() == "ready\n"
+    process.send_signal(signal.Signals[name])
+    out, err = process.communicate(timeout=HANGS)
+    return Done(process.returncode, out, err)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_signal_ends_a_command_after_what_must_be_whole(name: str) -> None:
+    done = signalled(name)
+    assert done.code == 128 + signal.Signals[name]
+    assert done.stdout == "whole\n"
+    line = f"interrupted by {name}; what was finished is kept: run the same command again\n"
+    assert done.stderr == line
+
+
+def test_nohup_leaves_sighup_ignored() -> None:
+    done = signalled("SIGHUP", 0.1, "nohup")
+    assert (done.code, done.stdout) == (0, "whole\nend\n")
+
+
+def test_a_forked_worker_is_ended_by_its_own_signal() -> None:
+    program = """
+import os, signal, time
+from harness import interrupts
+interrupts.listen()
+ready, begun = os.pipe()
+child = os.fork()
+if not child:
+    os.write(begun, b"1")
+    time.sleep(60)
+os.read(ready, 1)
+os.kill(child, signal.SIGTERM)
+raise SystemExit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) + 100)
+"""
+    done = subprocess.run([sys.executable, "-c", program], check=False, capture_output=True)
+    assert done.returncode == 100 - signal.SIGTERM, done.stderr
+    assert done.stderr == b""
+
+
+def to_process(pid: int, number: int) -> None:
+    os.kill(pid, number)
+
+
+def to_group(pid: int, number: int) -> None:
+    """As SLURM and a closed terminal do: Ray's processes get the signal, too."""
+    os.killpg(pid, number)
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        return ") Z " not in Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return False
+
+
+def interrupted(
+    folder: Path, number: int, send: Callable[[int, int], None], *arguments: object
+) -> Done:
+    """Starts a search, and sends a signal when it has finished two more trials."""
+    predictions = folder / "s" / "predictions"
+    before = len(list(predictions.glob("[0-9]*")))
+    running = start(folder / "said.txt", "search", *arguments)
+    deadline = time.monotonic() + HANGS
+    while len(list(predictions.glob("[0-9]*"))) < before + 2:
+        assert running.process.exitcode is None, running.wait()
+        assert time.monotonic() < deadline, "no trial is finished"
+        time.sleep(0.05)
+    processes = family(running.process.pid)
+    assert len(processes) > 3, "Ray runs"
+    send(running.process.pid, number)
+    # Not `wait`, which kills what is left.
+    running.process.join(HANGS)
+    deadline = time.monotonic() + 10
+    while left := [pid for pid in processes if is_alive(pid)]:
+        assert time.monotonic() < deadline, [Path(f"/proc/{p}/cmdline").read_text() for p in left]
+        time.sleep(0.1)
+    return running.wait()
+
+
+def line(folder: Path, trials: int) -> list[object]:
+    data = folder / "data"
+    if not data.exists():
+        data.mkdir()
+        plain_tree(data, "features")
+        slow_space(folder)
+    found = ["--data", data, "--space", folder / "slow.toml", "--trials", trials]
+    return [*found, "--scheduler", "none", "--results", folder, "--study", "s"]
+
+
+WAYS = [(number, to_process) for number in ENDING] + [
+    (signal.SIGTERM, to_group),
+    (signal.SIGUSR1, to_group),
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("number", "send"), WAYS, ids=[f"{signal.Signals(n).name}-{s.__name__}" for n, s in WAYS]
+)
+def test_a_signal_ends_a_search_without_a_loss(
+    tmp_path: Path, number: int, send: Callable[[int, int], None]
+) -> None:
+    limits = resource.getrlimit(resource.RLIMIT_CORE)
+    resource.setrlimit(resource.RLIMIT_CORE, (limits[1], limits[1]))
+    try:
+        done = interrupted(tmp_path, number, send, *line(tmp_path, 500))
+    finally:
+        resource.setrlimit(resource.RLIMIT_CORE, limits)
+    assert done.code == 128 + number, done
+    assert "of 500 trials of the search are kept. Continue: python -m harness.search" in done.stdout
+    assert done.stderr == ""
+    assert TrialState.RUNNING not in {trial.state for trial in trials_of(tmp_path, "s")}
+    assert not list(Path.cwd().glob("core*"))
+
+
+@pytest.mark.slow
+def test_the_slurm_script_of_the_documents_survives_preemption(tmp_path: Path) -> None:
+    document = (Path(__file__).parent.parent / "docs" / "search.md").read_text()
+    (script,) = (s for s in re.findall(r"```sh\n(.*?)```", document, re.DOTALL) if "requeue" in s)
+    begin = script.index("--data")
+    options = shlex.join(map(str, line(tmp_path, 500)))
+    job = script[:begin] + options + script[script.index(" &\n") :]
+    (tmp_path / "job.sh").write_text(job)
+    requeue = tmp_path / "bin" / "scontrol"
+    requeue.parent.mkdir()
+    requeue.write_text(f"#!/bin/sh\necho $* >> {tmp_path}/requeued\n")
+    requeue.chmod(0o755)
+    environment = os.environ | {
+        "PATH": f"{requeue.parent}:{os.environ['PATH']}", "SLURM_JOB_ID": "77",
+    }  # fmt: skip
+    predictions = tmp_path / "s" / "predictions"
+    for number in (signal.SIGUSR1, signal.SIGTERM):
+        before = len(list(predictions.glob("[0-9]*")))
+        process = subprocess.Popen(["bash", tmp_path / "job.sh"], env=environment)
+        deadline = time.monotonic() + HANGS
+        while len(list(predictions.glob("[0-9]*"))) < before + 2:
+            assert process.poll() is None
+            assert time.monotonic() < deadline, "no trial is finished"
+            time.sleep(0.05)
+        process.send_signal(number)
+        assert process.wait(HANGS) == 0
+    assert (tmp_path / "requeued").read_text() == "requeue 77\n" * 2
+    budget = len(list(predictions.glob("[0-9]*"))) + 2
+    (tmp_path / "job.sh").write_text(job.replace("--trials 500", f"--trials {budget}"))
+    assert subprocess.run(["bash", tmp_path / "job.sh"], env=environment, check=True)
+    assert (tmp_path / "requeued").read_text() == "requeue 77\n" * 2, "the study is complete"
+    check_study(tmp_path, "s", budget)
