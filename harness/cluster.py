@@ -117,7 +117,7 @@ def _connect(address: str) -> None:
             ray.init(address=address, **_options())
     except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
         if "ersion mismatch" in str(error):
-            raise InputError(f"--address {address}: {_one_line(error)}") from error
+            raise InputError(f"`address` {address}: {_one_line(error)}") from error
         raise InputError(
             f"--address {address}: no Ray cluster lets us in there; start one by ray start --head, "
             "with the same RAY_AUTH_MODE and token here and on its machines"
@@ -193,7 +193,7 @@ def _check_version(address: str, node: str, answer: Any) -> None:
         return
     if found != harness.__version__:
         raise InputError(
-            f"--address {address}: node {node} has harness {found}, here is "
+            f"`address` {address}: node {node} has harness {found}, here is "
             f"{harness.__version__}; install the same on all nodes, or submit the search with "
             "ray job submit --working-dir"
         )

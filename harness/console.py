@@ -5,10 +5,11 @@ import errno
 import io
 import logging
 import os
+import re
 import signal
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import typer
 
@@ -24,6 +25,8 @@ USAGE, INTERRUPTED = 2, 130
 # Characters that the commands print, for terminals that cannot show them.
 _ASCII = "harness-ascii"
 _REPLACEMENTS = {"·": "|", "×": "x", "±": "+-", "…": "...", "–": "-", "│": "|", "─": "-"}
+# Of the library, in its messages.
+_ARGUMENT = re.compile(r"`([a-z][a-z_]*)`")
 # The console script that the installation makes.
 _SCRIPT = "harness"
 
@@ -37,12 +40,26 @@ def _replaced(error: UnicodeError) -> tuple[str, int]:
 codecs.register_error(_ASCII, _replaced)
 
 
-def console(quiet: bool = False) -> "Console":
-    """Standard output; colours and live tables only where a terminal is watching."""
+def console(quiet: bool = False, *, options: bool = True) -> "Console":
+    """Standard output; colours and live tables only where a terminal is watching.
+
+    Args:
+        options: arguments in backticks are printed as the options of a command.
+    """
     from rich.console import Console  # wrong usage needs none
 
+    class Terminal(Console):
+        def print(self, *objects: Any, **how: Any) -> None:
+            shown = (as_options(text) if isinstance(text, str) else text for text in objects)
+            super().print(*shown, **how)
+
     # Names from files are shown as they are: ":smile:" is no picture.
-    return Console(quiet=quiet, emoji=False)
+    return (Terminal if options else Console)(quiet=quiet, emoji=False)
+
+
+def as_options(text: str) -> str:
+    """Text in which the library names its arguments, as a command says it: `top` is --top."""
+    return _ARGUMENT.sub(lambda found: "--" + found[1].replace("_", "-"), text)
 
 
 def invocation(command: str) -> str:
@@ -126,7 +143,7 @@ def _program() -> str:
 def _message(error: Exception) -> str | None:
     """The line for an error that a user can fix; None for one of the program's own."""
     if isinstance(error, InputError):
-        return str(error)
+        return as_options(str(error))
     if isinstance(error, MemoryError):
         return f"{error}; this machine has not enough memory for it".removeprefix("; ")
     return _surroundings(error)

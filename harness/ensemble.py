@@ -43,11 +43,11 @@ def main(
     Example: python -m harness.ensemble --top 5 --study demo
     """
     out = console(quiet or as_json)
-    names = {"--study": study or (), "--name": [name] if name is not None else (),
-             "--against": against.split("/", 1) if against is not None else ()}  # fmt: skip
-    for option, values in names.items():
+    names = {"study": study or (), "name": [name] if name is not None else (),
+             "against": against.split("/", 1) if against is not None else ()}  # fmt: skip
+    for argument, values in names.items():
         for value in values:
-            check_folder_name(option, value)
+            check_folder_name(argument, value)
     # Heavy imports are here, because help and wrong usage do not need them.
     from harness.ensembles.comparison import compare, other_ensemble
     from harness.ensembles.construction import construct

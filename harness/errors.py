@@ -1,19 +1,25 @@
 """The error that a user can mend, and how text of others is told."""
 
+import re
+
+_ARGUMENT = re.compile(r"`(\w+)`")
+
 
 class InputError(ValueError):
     """Bad input: the message names the file, row or field, what was expected and what to do.
 
-    argument: of the public interface, whose value is meant; `str` puts its name before the message,
-    and a command the option's. Commands print the line without a traceback and exit with 1.
+    Arguments of the public interface stand in backticks, as in "choose another `study`"; commands
+    print the options instead (`harness.console.as_options`), on one line without a traceback, and
+    exit with 1. argument: the one whose value is refused, if the message begins with it.
     """
 
     def __init__(self, message: str, argument: str | None = None) -> None:
-        super().__init__(message, argument)
-        self.message, self.argument = message, argument
+        super().__init__(f"`{argument}`: {message}" if argument else message)
 
-    def __str__(self) -> str:
-        return f"{self.argument}: {self.message}" if self.argument else self.message
+    @property
+    def argument(self) -> str | None:
+        found = _ARGUMENT.match(str(self))
+        return found[1] if found else None
 
 
 def printable(text: str) -> str:

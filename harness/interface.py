@@ -111,7 +111,7 @@ def run_search(
         gpus_per_trial=gpus_per_trial,
         address=address,
     )
-    folder = search(clips, plan, means, console(quiet), _call(given))
+    folder = search(clips, plan, means, console(quiet, options=False), _call(given))
     from harness.ensembles.notebook import load_study
 
     return load_study(folder)

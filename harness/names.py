@@ -8,7 +8,7 @@ from harness.errors import InputError
 STORAGE_VARIABLE = "HARNESS_STORAGE"
 
 
-def check_folder_name(option: str, name: str) -> None:
+def check_folder_name(argument: str, name: str) -> None:
     """InputError where a name is not that of one visible folder, without controlling characters."""
     if not name or name.startswith(".") or Path(name).name != name or not name.isprintable():
-        raise InputError(f"{option} {name!r}: expected a plain folder name")
+        raise InputError(f"{name!r}: expected a plain folder name", argument)

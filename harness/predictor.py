@@ -115,7 +115,7 @@ class Predictor:
         if clips.kind != "video" or clips.synthetic or self.synthetic or "none" not in crops:
             return []
         return [
-            "The ensemble takes whole frames for faces (--crop none): no face is looked for in "
+            "The ensemble takes whole frames for faces (`crop` none): no face is looked for in "
             "these videos"
         ]
 

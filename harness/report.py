@@ -33,7 +33,7 @@ def main(
     """
     out = console(quiet)
     if study is not None:
-        check_folder_name("--study", study)
+        check_folder_name("study", study)
     # Heavy imports are here, because help and wrong usage do not need them.
     from harness.ensembles.library import newest_study
     from harness.reports.evidence import gather

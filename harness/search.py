@@ -57,7 +57,7 @@ def main(
     Example: python -m harness.search --data DIR --weights FILE --space paper
     """
     if study is not None:
-        check_folder_name("--study", study)
+        check_folder_name("study", study)
     space_file = None if space is None else find_space(space)
     out = console(quiet)
     clips = Clips(

@@ -108,7 +108,7 @@ def check_groups(file: str | PathLike[str], clips: ClipTable, allow: bool = Fals
     message = f"{file}: {len(shared)} persons have clips in several splits: {some(shared)}"
     if not allow:
         raise InputError(
-            f"{message}; keep the clips of a person in one split, or give --allow-shared-groups"
+            f"{message}; keep the clips of a person in one split, or give `allow_shared_groups`"
         )
     note = f"{message}; scores on new persons may be lower"
     return replace(clips, notes=(*clips.notes, note))
@@ -117,7 +117,7 @@ def check_groups(file: str | PathLike[str], clips: ClipTable, allow: bool = Fals
 def refuse_notes(notes: Sequence[str], strict: bool) -> None:
     """InputError with the first of the notes, if `strict`."""
     if strict and notes:
-        raise InputError(f"{notes[0]} (--strict; without it this is a warning)")
+        raise InputError(f"{notes[0]} (`strict`; without it this is a warning)")
 
 
 def some(items: Sequence[str]) -> str:

@@ -184,14 +184,14 @@ def _chooser(library: Library, recipe: Recipe) -> tuple[Chooser, NDArray[np.intp
         raise InputError(f"{file}: val has {rows.sum()} rated clips; an ensemble needs at least 2")
     if recipe.groups and matrix.groups is None:
         raise InputError(
-            f"{file}: has no groups; --groups needs a column group in the data's clips.csv when "
+            f"{file}: has no groups; `groups` needs a column group in the data's clips.csv when "
             "the search starts"
         )
     groups = matrix.group_numbers(grouped=recipe.groups is not False)
     if recipe.method == "auto" and groups.max() + 1 < MIN_GROUPS:
         raise InputError(
-            f"{file}: val has {groups.max() + 1} persons or clips to hold out; --method auto needs "
-            f"at least {MIN_GROUPS}; choose another --method"
+            f"{file}: val has {groups.max() + 1} persons or clips to hold out; `method` auto needs "
+            f"at least {MIN_GROUPS}; choose another `method`"
         )
     moments = _moments(matrix, assign_folds(groups, recipe.seed))
     return Chooser(moments, recipe, [trial.family for trial in matrix.trials]), groups

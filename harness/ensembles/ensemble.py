@@ -132,7 +132,7 @@ class Ensemble:
 
 
 def default_name(recipe: Recipe, studies: Sequence[str]) -> str:
-    """The name of an ensemble without --name. The ensemble is stored with its first study. The
+    """The name of an ensemble without `name`. The ensemble is stored with its first study. The
     name contains the other studies, so that it does not replace an ensemble of the first alone."""
     name = "-with-".join([recipe.label, *studies[1:]])
     if len(name.encode()) <= _LONGEST:

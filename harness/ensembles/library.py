@@ -265,10 +265,10 @@ def _matrix(
 def _studies(folders: Sequence[Path]) -> tuple[Study, ...]:
     names = [folder.name for folder in folders]
     if len({folder.resolve() for folder in folders}) < len(folders):
-        raise InputError(f"--study {', '.join(names)}: a study is given twice; give each once")
+        raise InputError(f"`study` {', '.join(names)}: a study is given twice; give each once")
     if twice := [name for name in names if names.count(name) > 1]:
         raise InputError(
-            f"--study {twice[0]}: two studies have this name, and the ids of their trials need "
+            f"`study` {twice[0]}: two studies have this name, and the ids of their trials need "
             "different ones; rename one of the folders"
         )
     studies: list[Study] = []

@@ -36,10 +36,10 @@ class Recipe:
 
     def __post_init__(self) -> None:
         if self.method not in (*METHODS, "auto"):
-            raise InputError(f"--method {self.method}: choose {', '.join(METHODS)} or auto")
+            raise InputError(f"`method` {self.method}: choose {', '.join(METHODS)} or auto")
         if self._default_top is None and self.top is not None:
-            raise InputError(f"--top: {self.method} does not use it; remove --top")
-        for option, value in (("--top", self.top), ("--per-family", self.per_family)):
+            raise InputError(f"`top`: {self.method} does not use it; remove `top`")
+        for option, value in (("`top`", self.top), ("`per_family`", self.per_family)):
             if value is not None and value < 1:
                 raise InputError(f"{option} {value}: must be at least 1")
 

@@ -105,7 +105,7 @@ def read_annotated_faces(folder: Path, *, strict: bool = False) -> AnnotatedFace
             notes.append(note)
         splits.append(read)
     if strict and notes:
-        raise InputError(f"{notes[0]} (--strict; without it this is a warning)")
+        raise InputError(f"{notes[0]} (`strict`; without it this is a warning)")
     return AnnotatedFaces(splits[0], splits[1], tuple(notes))
 
 

@@ -42,7 +42,7 @@ def evaluate(
         outputs[places.to(device)] = out.float()
     found = processes.summed(outputs).cpu().numpy()
     if not np.isfinite(found).all():
-        raise InputError("the network's outputs are not finite; lower --learning-rate")
+        raise InputError("the network's outputs are not finite; lower `learning_rate`")
     return score(found, truth)
 
 

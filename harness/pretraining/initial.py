@@ -120,7 +120,7 @@ def _load_mtl_dan(key: str | None, file: Path, _: dict[str, Tensor], model: MTLD
     if found.num_heads != model.num_heads:
         raise InputError(
             f"{file}: an MTL-DAN of {found.num_heads} heads a branch, expected {model.num_heads}; "
-            f"give --heads {found.num_heads}"
+            f"give `heads` {found.num_heads}"
         )
     model.load_state_dict(found.state_dict())
     return ("everything",), ()
@@ -131,7 +131,7 @@ def _load_dan(file: Path, state: dict[str, Tensor], model: MTLDAN) -> _Parts:
     if count > model.num_heads:
         raise InputError(
             f"{file}: a DAN of {count} heads, expected at most {model.num_heads}; "
-            f"give --heads {count} or more"
+            f"give `heads` {count} or more"
         )
     target = model.DAN.state_dict()
     kept = {name for name in target if _part(name) in _dan_parts(count)}

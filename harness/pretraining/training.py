@@ -102,7 +102,7 @@ def pretrain(
     first = processes.rank() == 0
     with folder.locked(tell):
         if metadata := folder.result():
-            tell(f"{out} is complete; another --out trains again")
+            tell(f"{out} is complete; another `out` trains again")
             return Trained(int(metadata["epoch"]), Scores.from_dict(json.loads(metadata["scores"])))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
@@ -159,9 +159,9 @@ class _Training:
         rate = float(self.optimiser.param_groups[0]["lr"])
         terms = self._epoch(self.done + 1, on_step)
         if not torch.isfinite(terms).all():
-            lower = " or give --precision bf16" if self.config.precision == "fp16" else ""
+            lower = " or give `precision` bf16" if self.config.precision == "fp16" else ""
             raise InputError(
-                f"epoch {self.done + 1}: the loss is not finite; lower --learning-rate{lower}"
+                f"epoch {self.done + 1}: the loss is not finite; lower `learning_rate`{lower}"
             )
         processes.average_statistics(self.model)
         scores = evaluate(
@@ -230,7 +230,7 @@ class _Training:
         if set(begun) != {self.done}:
             raise InputError(
                 f"{folder.path}: the processes found different checkpoints ({begun} epochs done); "
-                "--out must be on a disk that all of them share"
+                "`out` must be on a disk that all of them share"
             )
 
 
@@ -303,12 +303,12 @@ def _check(config: PretrainConfig, faces: AnnotatedFaces) -> None:
     count = processes.count()
     if config.batch_size % count or config.batch_size < 2 * count:
         raise InputError(
-            f"--batch-size {config.batch_size}: expected a multiple of the {count} processes, "
+            f"`batch_size` {config.batch_size}: expected a multiple of the {count} processes, "
             "with two faces for each"
         )
     if len(faces.train) < config.batch_size:
         raise InputError(
-            f"--batch-size {config.batch_size}: train has {len(faces.train)} faces; "
+            f"`batch_size` {config.batch_size}: train has {len(faces.train)} faces; "
             "give a smaller one"
         )
 

@@ -114,7 +114,7 @@ class TrainingFolder:
         if other:
             raise InputError(
                 f"{file}: exists and belongs to another pretraining ({'; '.join(other[:3])}); "
-                "give another --out"
+                "give another `out`"
             )
 
 

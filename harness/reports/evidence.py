@@ -139,7 +139,7 @@ def _study(folder: Path, manifest: dict[str, Any], given: str | None) -> optuna.
     storage = read_storage(folder, name, given or os.environ.get(STORAGE_VARIABLE))
     if storage is None:
         if given:
-            raise InputError(f"--storage: the study is in another storage, {name}")
+            raise InputError(f"`storage`: the study is in another storage, {name}")
         return None
     try:
         return optuna.load_study(study_name=study, storage=storage)

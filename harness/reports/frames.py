@@ -99,7 +99,7 @@ def strips(evidence: Evidence, unfold: Unfold, data: Path | None = None) -> tupl
     missing = [clip for clip in matrix.clip_ids if clip not in place]
     if missing:
         raise InputError(
-            f"{data}: has no clip {missing[0]}; --data must be the folder of this study's clips"
+            f"{data}: has no clip {missing[0]}; `data` must be the folder of this study's clips"
         )
     predicted = evidence.built.predicted
     rated = np.flatnonzero(matrix.labelled)

@@ -230,7 +230,7 @@ def _check_drawn(
 
 def _known(path: Path, where: str, name: str) -> None:
     if name == "seed":
-        raise InputError(f"{path}, {where}: seeds follow from --seed and the trial's number")
+        raise InputError(f"{path}, {where}: seeds follow from `seed` and the trial's number")
     if name not in (known := accepted()):
         raise InputError(f"{path}, {where}: no such hyperparameter; choose of {', '.join(known)}")
 

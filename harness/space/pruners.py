@@ -27,7 +27,7 @@ FIRST = 5
 def make_pruner(name: str, budget: Budget) -> BasePruner:
     """The pruner of a scheduler's name. InputError: no such scheduler."""
     if name not in SCHEDULERS:
-        raise InputError(f"--scheduler {name}: choose of {', '.join(SCHEDULERS)}")
+        raise InputError(f"{name!r} is not one of {', '.join(SCHEDULERS)}", "scheduler")
     makers: dict[str, Callable[[], BasePruner]] = {
         "asha": lambda: _Halving(min_resource=budget.grace, reduction_factor=budget.reduction),
         "hyperband": lambda: HyperbandPruner(

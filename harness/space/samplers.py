@@ -48,4 +48,4 @@ def make_sampler(name: str, seed: int, trials: int, conditions: bool) -> BaseSam
 def check_sampler(name: str) -> None:
     """InputError where there is no such sampler."""
     if name not in SAMPLERS:
-        raise InputError(f"--sampler {name}: choose of {', '.join(SAMPLERS)}")
+        raise InputError(f"{name!r} is not one of {', '.join(SAMPLERS)}", "sampler")

@@ -150,7 +150,7 @@ class SearchSpace:
                 raise InputError(
                     f"{self.path}, stride: trial {trial.number} of study {study.study_name} was "
                     f"trained at {stride}, here are {', '.join(map(str, self.strides()))}; choose "
-                    "another --study"
+                    "another `study`"
                 )
             for name, known in trial.distributions.items():
                 mine = self.distributions.get(name)
@@ -158,7 +158,7 @@ class SearchSpace:
                     raise InputError(
                         f"{self.path}, parameters.{name}: trial {trial.number} of study "
                         f"{study.study_name} drew it from {_told(known)}, here are {_told(mine)}; "
-                        "choose another --study"
+                        "choose another `study`"
                     )
                 if mine is not None and mine != known:
                     moved.add(name)

@@ -85,4 +85,4 @@ class Gaps:
         """Raises InputError if a clip gave nothing or not all, as `--strict` asks."""
         problems = [f"{gap.clip_id}: {gap.problem}" for gap in self.clips if gap.problem]
         if problems:
-            raise InputError(f"{some(problems)} (--strict; leave it out to bear that)")
+            raise InputError(f"{some(problems)} (`strict`; without it this is a warning)")

@@ -82,7 +82,7 @@ def shares(machines: Sequence[cluster.Machine], count: int | None) -> tuple[int,
     gpus = sum(machine.gpus for machine in machines)
     if gpus:
         if (count or 0) > gpus:
-            raise InputError(f"--workers {count}: the cluster has {gpus} GPUs; one a worker")
+            raise InputError(f"`workers` {count}: the cluster has {gpus} GPUs; one a worker")
         of_gpus = min(machine.cpus // machine.gpus for machine in machines if machine.gpus)
         return 1, [of_gpus] * (count or gpus)
     # The largest first: a smaller one could take its place.
@@ -91,7 +91,7 @@ def shares(machines: Sequence[cluster.Machine], count: int | None) -> tuple[int,
         return 0, cores
     wanted = count or 1
     if sum(cores) < wanted:
-        raise InputError(f"--workers {wanted}: the cluster has {sum(cores)} CPUs; one a worker")
+        raise InputError(f"`workers` {wanted}: the cluster has {sum(cores)} CPUs; one a worker")
     most = max(n for n in range(1, max(cores) + 1) if sum(c // n for c in cores) >= wanted)
     return 0, [most] * wanted
 

@@ -81,7 +81,7 @@ def held_journal(given: str | None) -> Iterator[None]:
         if not locked(file, path):
             raise InputError(
                 f"{path}: another search works on this journal; wait for it, or share a database "
-                "(--storage sqlite:///FILE)"
+                "(`storage` sqlite:///FILE)"
             )
         yield
 
@@ -107,12 +107,12 @@ def open_backend(folder: Path, given: str | None = None) -> Backend:
         storage = _open(url)
     except ImportError as error:
         raise InputError(
-            f"--storage {name}: its driver is missing ({error.name}): "
+            f"`storage` {name}: its driver is missing ({error.name}): "
             "pip install 'reaction-harness[databases]'"
         ) from error
     except Exception as error:  # SQLAlchemy's and the drivers' own kinds
         raise InputError(
-            f"--storage {name}: cannot be opened ({type(error).__name__}); is it running, and "
+            f"`storage` {name}: cannot be opened ({type(error).__name__}); is it running, and "
             "does the database exist?"
         ) from error
     return Backend(storage, None, name, url.render_as_string(hide_password=False), _lock(url))
@@ -183,12 +183,12 @@ def _url(given: str) -> URL:
         url.get_dialect()
     except ImportError as error:
         raise InputError(
-            f"--storage: the driver of {given.partition(':')[0]} is missing ({error.name}): "
+            f"`storage`: the driver of {given.partition(':')[0]} is missing ({error.name}): "
             "pip install 'reaction-harness[databases]'"
         ) from error
     except (ArgumentError, ValueError) as error:
         raise InputError(
-            "--storage: expected the path of a journal file or the URL of a database: "
+            "`storage`: expected the path of a journal file or the URL of a database: "
             "sqlite:///FILE, postgresql://USER@HOST/NAME, mysql://USER@HOST/NAME"
         ) from error
     return url

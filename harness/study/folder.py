@@ -69,7 +69,7 @@ class StudyFolder:
     """Reads and writes one study's folder."""
 
     def __init__(self, results: Path, name: str) -> None:
-        check_folder_name("--study", name)
+        check_folder_name("study", name)
         self.path = results / name
         self.name = name
 
@@ -105,7 +105,7 @@ class StudyFolder:
             if not locked(file, self.path, shared=shared):
                 raise InputError(
                     f"{self.path}: another search works on this study; "
-                    "wait for it or choose another --study"
+                    "wait for it or choose another `study`"
                 )
             yield
 
@@ -126,13 +126,13 @@ class StudyFolder:
             raise InputError(
                 f"{file}: this folder is a copy of study {old['name']}, or was renamed; the trials "
                 f"are in {old['storage']} under that name; rename the folder to {old['name']}, or "
-                "choose another --study"
+                "choose another `study`"
             )
         for name in DECISIVE:
             if old[name] != new[name]:
                 raise InputError(
                     f"{file}, {name}: this study was begun with {_short(old[name])}, "
-                    f"now it is {_short(new[name])}; choose another --study"
+                    f"now it is {_short(new[name])}; choose another `study`"
                 )
 
     def manifest(self) -> dict[str, Any]:
@@ -151,8 +151,8 @@ class StudyFolder:
         if study.directions != [StudyDirection.MAXIMIZE]:
             directions = ", ".join(direction.name.lower() for direction in study.directions)
             raise InputError(
-                f"--study {self.study_name}: the storage has a study of this name whose direction "
-                f"is {directions}; the mean PCC is maximised; choose another --study"
+                f"`study` {self.study_name}: the storage has a study of this name whose direction "
+                f"is {directions}; the mean PCC is maximised; choose another `study`"
             )
         return study
 
@@ -176,15 +176,15 @@ class StudyFolder:
             if files:
                 raise InputError(
                     f"{self.path}: holds predictions of {files} trials, but the storage knows of "
-                    "no trial; put the storage back, or choose another --study"
+                    "no trial; put the storage back, or choose another `study`"
                 )
             study.set_user_attr(ABOUT, mine)
             return
         for name, value in mine.items():
             if known[name] != value:
                 raise InputError(
-                    f"--storage: its study {self.name}, {name}: was begun with "
-                    f"{_short(known[name])}, now it is {_short(value)}; choose another --study"
+                    f"`storage`: its study {self.name}, {name}: was begun with "
+                    f"{_short(known[name])}, now it is {_short(value)}; choose another `study`"
                 )
 
 

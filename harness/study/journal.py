@@ -77,7 +77,7 @@ class Journal:
         if size < sealed["bytes"] or self._digest.hexdigest() != sealed["digest"]:
             raise InputError(
                 f"{self.path}: its first {sealed['bytes']} bytes are not those that a search "
-                "wrote; put back a copy, or choose another --study; harness.ensemble still "
+                "wrote; put back a copy, or choose another `study`; harness.ensemble still "
                 "combines the trials' own files"
             )
 

@@ -36,7 +36,7 @@ def hold_out(
     if folds is None and fraction is None:
         return data, ()
     if folds is not None and fraction is not None:
-        raise InputError("--folds and --early-stop-fraction: folds stop their heads; choose one")
+        raise InputError("`folds` and `early_stop_fraction`: folds stop their heads; choose one")
     train = data.rated(data.rows("train"))
     own = [] if given is None else sorted(set(given[train].tolist()) - {0})
     notes: tuple[str, ...] = ()
@@ -52,7 +52,7 @@ def hold_out(
     else:
         parts = _parts(train, groups, [1 / (folds or 1)] * (folds or 1), seed)
         if own:
-            notes = (f"--folds {folds}: the data's own {len(own)} folds are not used",)
+            notes = (f"`folds` {folds}: the data's own {len(own)} folds are not used",)
     if min(len(part) for part in parts) < 2 or len(train) - max(len(part) for part in parts) < 2:
         kind = "clips" if groups is None else "persons"
         raise InputError(

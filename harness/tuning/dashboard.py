@@ -153,4 +153,4 @@ def _free_port() -> int:
             except OSError:
                 continue
             return int(probe.getsockname()[1])
-    raise InputError(f"--dashboard: no port is free on {HOST}")
+    raise InputError(f"`dashboard`: no port is free on {HOST}")

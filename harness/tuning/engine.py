@@ -132,7 +132,7 @@ class StudySearch(Searcher):
             self._slots = max(1, self._slots // 2)
             self._ledger.watcher.notice(
                 "The machine ran out of memory; from now on, trials at the same time: "
-                f"{self._slots} (--concurrency sets this)"
+                f"{self._slots} (`concurrency` sets this)"
             )
 
     @contextmanager
@@ -246,7 +246,7 @@ def run_trials(
         Exception: what kept a result from being written.
     """
     if not resources.cpus and not resources.gpus:
-        raise InputError("--cpus-per-trial 0: a trial needs a part of a CPU or of a GPU")
+        raise InputError("`cpus_per_trial` 0: a trial needs a part of a CPU or of a GPU")
     cluster.join(resources.address)
     slots = _slots(resources)
     search_alg = StudySearch(ledger, slots, deterministic)
@@ -303,6 +303,6 @@ def _slots(resources: Resources) -> int:
         raise InputError(
             f"a trial needs {resources.cpus:g} CPUs and {resources.gpus:g} GPUs, here are "
             f"{cpus:g} and {gpus:g}; "
-            "lower --cpus-per-trial or --gpus-per-trial"
+            "lower `cpus_per_trial` or `gpus_per_trial`"
         )
     return min(fit, resources.concurrency or fit)

@@ -70,7 +70,7 @@ class Session:
         agenda = SearchAgenda(space, self.plan.trials, self.plan.sampler == "grid")
         if done(self.study, agenda) >= agenda.total:
             self.out.print(
-                f"The study is complete: {agenda.total} trials; a larger --trials continues it."
+                f"The study is complete: {agenda.total} trials; a larger `trials` continues it."
             )
         else:
             self._run(agenda, "search")
@@ -177,7 +177,7 @@ class Session:
         if gpus := cluster.resource("GPU"):
             self.out.print(
                 f"{gpus:g} GPUs of the cluster are not used: what a trial needs of one is measured "
-                "on this machine, which has none; give --gpus-per-trial, such as 0.1",
+                "on this machine, which has none; give `gpus_per_trial`, such as 0.1",
                 style="yellow", highlight=False, soft_wrap=True,
             )  # fmt: skip
 
@@ -219,7 +219,7 @@ def opened(clips: Clips, plan: Plan, means: Means, out: Console, command: str) -
         if moved and plan.sampler in BY_EQUAL_BOUNDS:
             out.print(
                 f"Other bounds than before: {', '.join(moved)}; {plan.sampler} draws these apart "
-                "from the others, another --study would not",
+                "from the others, another `study` would not",
                 style="yellow", highlight=False, soft_wrap=True,
             )  # fmt: skip
         driver = stack.enter_context(Driver(folder, backend, study))

@@ -47,7 +47,7 @@ def measured_need(space: SearchSpace, data: Dataset) -> int:
     except torch.OutOfMemoryError as error:
         raise InputError(
             f"{space.path}: the largest trial of the space does not fit this GPU ({error}); make "
-            "the space smaller, or give --gpus-per-trial, where such trials then fail"
+            "the space smaller, or give `gpus_per_trial`, where such trials then fail"
         ) from error
 
 
@@ -69,7 +69,7 @@ def fraction(need: int, total: int) -> tuple[float, str]:
     told = (
         f"{trials} trials share a GPU: the largest of the space needs {need / 2**20:.0f} MiB, with "
         f"context and margin {with_margin / 2**20:.0f} of {total / 2**20:.0f}; "
-        "--gpus-per-trial changes it"
+        "`gpus_per_trial` changes it"
     )
     return 1 / trials, told
 

@@ -102,11 +102,11 @@ def _folder(root: str | PathLike[str]) -> Path:
 def _read(root: Path, name: str | None, features: str | None) -> ClipTable:
     layout = LAYOUTS.get(name) if name else _recognised(root)
     if layout is None:
-        raise InputError(f"--layout {name}: choose of {', '.join(LAYOUTS)}")
+        raise InputError(f"`layout` {name}: choose of {', '.join(LAYOUTS)}")
     if features is not None and not layout.has_feature_sets:
         able = [known.name for known in LAYOUTS.values() if known.has_feature_sets]
         raise InputError(
-            f"--features {features}: only the {' or '.join(able)} layout has feature sets (a "
+            f"`features` {features}: only the {' or '.join(able)} layout has feature sets (a "
             "network's features are outputs, shared or both: of extract, and of a search space)"
         )
     clips = layout.read(root, LayoutOptions(features))
@@ -124,7 +124,7 @@ def _recognised(root: Path) -> Layout:
         return found[0]
     if found:
         names = ", ".join(layout.name for layout in found)
-        raise InputError(f"{root}: has the signs of several layouts; choose --layout of {names}")
+        raise InputError(f"{root}: has the signs of several layouts; choose `layout` of {names}")
     raise InputError(f"{root}: no known layout; expected {_signs()}")
 
 

@@ -35,7 +35,7 @@ def _read(folder: Path, options: LayoutOptions) -> ClipTable:
     homes = _homes(folder)
     if len(homes) > 1:
         names = ", ".join(home.name for home in homes)
-        raise InputError(f"{folder}: holds {names}; give one of these folders as --data")
+        raise InputError(f"{folder}: holds {names}; give one of these folders as `data`")
     home = homes[0] if homes else folder
     chosen = _feature_set(folder, home, options.features)
     labels = _read_labels(home / "labels.csv", home / "partition.csv")
@@ -50,10 +50,10 @@ def _feature_set(folder: Path, home: Path, name: str | None) -> Path:
     if not sets:
         raise InputError(f"{base}: no feature sets; expected folders such as {base / 'FAUs'}")
     if name is None and len(sets) > 1:
-        raise InputError(f"{base}: several feature sets; choose --features of {', '.join(sets)}")
+        raise InputError(f"{base}: several feature sets; choose `features` of {', '.join(sets)}")
     chosen = name or sets[0]
     if chosen not in sets:
-        raise InputError(f"--features {chosen}: choose of {', '.join(sets)}")
+        raise InputError(f"`features` {chosen}: choose of {', '.join(sets)}")
     return base / chosen
 
 

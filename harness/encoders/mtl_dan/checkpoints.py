@@ -272,7 +272,7 @@ def some(items: Sequence[object]) -> str:
 def _read(path: Path) -> Any:
     if not path.is_file():
         raise InputError(
-            f"{path}: no such weight file; give a checkpoint or the --out of harness.pretrain"
+            f"{path}: no such weight file; give a checkpoint or the `out` of harness.pretrain"
         )
     if not _is_safetensors(path):
         return read_torch(path)

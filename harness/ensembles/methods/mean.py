@@ -44,7 +44,7 @@ def top_k(scores: Floats, k: int) -> NDArray[np.intp]:
     eligible = int(np.isfinite(scores).sum())
     if eligible < k:
         raise InputError(
-            f"--top {k}: only {eligible} eligible trials (duplicates and trials beyond "
-            f"--per-family do not count); choose --top up to {eligible}"
+            f"`top` {k}: only {eligible} eligible trials (duplicates and trials beyond "
+            f"`per_family` do not count); choose `top` up to {eligible}"
         )
     return np.argsort(-scores, kind="stable")[:k]

@@ -23,7 +23,7 @@ class Method(ABC):
     """Selects and weights members by the scores and the correlations of the trials.
 
     The fields of a method are its parameters and have defaults. The command sets a field `top`
-    from --top and a field `seed` from --seed. It refuses --top if a method has no field `top`.
+    from `top` and a field `seed` from `seed`. It refuses `top` if a method has no field `top`.
 
     standardised: the weights apply to standardised predictions; False: to raw predictions.
     reads_columns: the method reads correlations of trials. The estimate of the gain repeats such a
@@ -44,7 +44,7 @@ class Method(ABC):
         """
 
     def limited(self, trials: int) -> Self:
-        """The method for a library of few trials; used if --top is not given."""
+        """The method for a library of few trials; used if `top` is not given."""
         return self
 
 
