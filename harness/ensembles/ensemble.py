@@ -187,7 +187,9 @@ def _estimate(values: dict[str, Any]) -> Estimate:
 
 def _with_intervals(values: dict[str, Any]) -> dict[str, Any]:
     names = ("interval", "single_interval")
-    found: dict[str, Any] = {name: values[name] and Interval(**values[name]) for name in names}
+    found: dict[str, Any] = {
+        name: None if values[name] is None else Interval(**values[name]) for name in names
+    }
     if (gain := values["gain"]) is not None:
         found["gain"] = Gain(**(gain | {"interval": Interval(**gain["interval"])}))
     return values | found
