@@ -102,7 +102,7 @@ def test_missing_images_are_counted_and_named(tmp_path: Path) -> None:
     (note,) = faces.notes
     assert "2 of 48 images are missing: train/00005.jpg, train/00006.jpg" in note
     assert note in faces.summary()
-    with pytest.raises(InputError, match=r"missing.*--strict"):
+    with pytest.raises(InputError, match=r"missing.*`strict`"):
         read_annotated_faces(tmp_path, strict=True)
 
 

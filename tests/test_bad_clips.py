@@ -182,7 +182,7 @@ def test_strictly_the_first_problem_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     root = plain_tree(tmp_path / "data", "clips")
     (root / "clips" / "c3.mp4").unlink()
-    with pytest.raises(InputError, match=r"1 of 20 clips .* have no file: c3 \(--strict; "):
+    with pytest.raises(InputError, match=r"1 of 20 clips .* have no file: c3 \(`strict`; "):
         real_sources(root, save_tiny(tmp_path / "net.safetensors"), crop="none", strict=True)
 
 

@@ -118,7 +118,7 @@ BAD: list[tuple[Change, str]] = [
     (cell("Fear", ""), "line 3: some ratings are empty"),
     (unlabelled("Val"), "no clip of val is rated"),
     (unlabelled("Train"), "no clip of train is rated"),
-    (lambda root, table: (table * 1).pipe(two_layouts, root), "several layouts; choose --layout"),
+    (lambda root, table: (table * 1).pipe(two_layouts, root), "several layouts; choose `layout`"),
 ]
 
 
@@ -142,7 +142,7 @@ def test_a_missing_video_is_noted_and_strictly_an_error(tmp_path: Path) -> None:
     clips = read_clips(make_release(tmp_path, without_video))
     assert clips.paths[1] is None
     assert "1 of 4 clips of the labels have no file: [00001]" in clips.notes[0]
-    with pytest.raises(InputError, match=r"have no file: \[00001\] \(--strict"):
+    with pytest.raises(InputError, match=r"have no file: \[00001\] \(`strict`"):
         read_clips(tmp_path, strict=True)
 
 

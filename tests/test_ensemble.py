@@ -265,7 +265,7 @@ def test_too_few_clips_give_no_estimate(tmp_path: Path) -> None:
     make_study(tmp_path / "s", 3, make_index(val=3))
     library = load_library(tmp_path / "s")
     assert average_top(library, 2).estimate is None
-    with pytest.raises(InputError, match="choose another --method"):
+    with pytest.raises(InputError, match="choose another `method`"):
         construct(library, Recipe("auto"))
 
 

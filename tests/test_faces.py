@@ -226,7 +226,7 @@ def test_faces_are_looked_for_in_videos_alone(tmp_path: Path) -> None:
         assert (real_sources(root, weights)[1].crop != "none") is found
         assert real_sources(root, weights, crop="detect")[1].crop != "none"
         assert real_sources(root, weights, crop="none")[1].crop == "none"
-    with pytest.raises(InputError, match="--crop face: choose of detect, none"):
+    with pytest.raises(InputError, match="`crop`: 'face' is not one of detect, none"):
         real_sources(root, weights, crop="face")
 
 

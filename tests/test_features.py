@@ -281,9 +281,9 @@ def test_every_worker_finds_a_place(
 
 
 def test_more_workers_than_there_is_room_for_are_refused() -> None:
-    with pytest.raises(InputError, match="--workers 3: the cluster has 2 GPUs; one a worker"):
+    with pytest.raises(InputError, match="`workers` 3: the cluster has 2 GPUs; one a worker"):
         workers.shares([Machine(8, 2)], 3)
-    with pytest.raises(InputError, match="--workers 3: the cluster has 2 CPUs; one a worker"):
+    with pytest.raises(InputError, match="`workers` 3: the cluster has 2 CPUs; one a worker"):
         workers.shares([Machine(2, 0)], 3)
 
 

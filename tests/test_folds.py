@@ -45,7 +45,7 @@ def test_the_datas_own_folds_are_taken() -> None:
         assert (given[part] == fold).all()
     assert not notes
     _, (note,) = hold_out(data, None, given, folds=3, fraction=None, seed=0)
-    assert note == "--folds 3: the data's own 5 folds are not used"
+    assert note == "`folds` 3: the data's own 5 folds are not used"
 
 
 def test_clips_of_no_fold_leave_the_others_where_they_are() -> None:

@@ -99,7 +99,7 @@ def test_an_mtl_dan_is_taken_whole(tmp_path: Path, images: Tensor) -> None:
     assert torch.equal(initial.model.eval()(images), network(images))
     assert (initial.loaded, initial.random) == (("everything",), ())
     assert all(p.requires_grad for p in initial.model.parameters())
-    with pytest.raises(InputError, match="give --heads 2"):
+    with pytest.raises(InputError, match="give `heads` 2"):
         initial_network(file, 3, seed=0)
 
 
@@ -118,7 +118,7 @@ def test_a_file_of_none_of_the_kinds_is_refused(tmp_path: Path) -> None:
         initial_network(file, 2, seed=0)
     state = make_dan().state_dict()
     torch.save(state, file)
-    with pytest.raises(InputError, match=r"a DAN of 4 heads, .* give --heads 4 or more"):
+    with pytest.raises(InputError, match=r"a DAN of 4 heads, .* give `heads` 4 or more"):
         initial_network(file, 2, seed=0)
     del state["cat_head3.sa.conv1x1.0.weight"]
     torch.save(state, file)

@@ -28,8 +28,8 @@ high = 0.01
     [
         ({"crop": "face"}, "crop", "'face' is not one of detect, none"),
         ({"data": "nowhere"}, None, "nowhere: no such folder"),
-        ({"weights": "net.pth"}, "weights", "needs no weights"),
-        ({"space": "none.toml"}, None, "none.toml: no such search space"),
+        ({"weights": "net.pth"}, "weights", "need no weights"),
+        ({"space": "none.toml"}, "space", "none.toml: no such search space"),
         ({"study": "../up"}, "study", "../up"),
         ({"sampler": "oracle"}, "sampler", "'oracle' is not one of"),
         ({"scheduler": "oracle"}, "scheduler", "'oracle' is not one of"),
@@ -77,5 +77,5 @@ if __name__ == "__main__":
         [sys.executable, script], capture_output=True, text=True, check=False, timeout=300
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.splitlines()[-1].startswith("top: 99")
+    assert done.stdout.splitlines()[-1].startswith("`top` 99")
     assert "harness.run_search(" in done.stdout, "what continues it"

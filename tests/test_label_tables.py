@@ -222,7 +222,7 @@ def test_a_person_in_several_splits_is_refused(tmp_path: Path, row: int, split: 
     table.loc[row, "group"] = "person0" if split else "person5"
     table.to_csv(file, index=False)
     listed = rf"1 persons have clips in several splits: person\d \({split or 'val, test'}\)"
-    with pytest.raises(InputError, match=rf"{listed}; keep .* or give --allow-shared-groups"):
+    with pytest.raises(InputError, match=rf"{listed}; keep .* or give `allow_shared_groups`"):
         read_clips(tmp_path)
     (note,) = read_clips(tmp_path, allow_shared_groups=True, strict=True).notes
     assert "; scores on new persons may be lower" in note

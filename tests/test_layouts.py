@@ -47,7 +47,7 @@ def test_files_in_the_folds_that_are_no_training_clips_are_told(tmp_path: Path) 
     strangers = "fold1/00010.npy, MTL_features/5_fold_train/fold2/99999.npy"
     assert "2 files belong to no clip of the labels" in clips.notes[1]
     assert strangers in clips.notes[1]
-    with pytest.raises(InputError, match=r"have no file: \[00010\] \(--strict"):
+    with pytest.raises(InputError, match=r"have no file: \[00010\] \(`strict`"):
         read_clips(root, strict=True)
     np.save(folds / "fold3" / "00000.npy", np.ones((12, 22)))
     with pytest.raises(InputError, match=r"fold3/00000\.npy: the clip is in fold 1, too"):
@@ -66,13 +66,13 @@ def test_clips_that_name_no_person_count_as_one_each(tmp_path: Path) -> None:
     assert (
         "clips.csv, group: 2 clips name no person and count as one each: c2, c3" in clips.notes[0]
     )
-    with pytest.raises(InputError, match=r"name no person .* \(--strict"):
+    with pytest.raises(InputError, match=r"name no person .* \(`strict`"):
         read_clips(tmp_path, strict=True)
 
 
 def test_both_of_the_authors_need_a_choice(tmp_path: Path) -> None:
     authors_tree(authors_tree(tmp_path, "crops"), "features")
-    with pytest.raises(InputError, match="choose --layout of authors-crops, authors-features"):
+    with pytest.raises(InputError, match="choose `layout` of authors-crops, authors-features"):
         read_clips(tmp_path)
     assert read_clips(tmp_path, "authors-crops").kind == "images"
     assert read_clips(tmp_path, "authors-features").kind == "features"
@@ -90,9 +90,9 @@ def test_muse(tmp_path: Path) -> None:
 
 def test_muse_needs_a_feature_set(tmp_path: Path) -> None:
     muse_tree(tmp_path)
-    with pytest.raises(InputError, match="choose --features of FAUs, VGGFace2"):
+    with pytest.raises(InputError, match="choose `features` of FAUs, VGGFace2"):
         read_clips(tmp_path)
-    with pytest.raises(InputError, match="--features None-such: choose of FAUs, VGGFace2"):
+    with pytest.raises(InputError, match="`features` None-such: choose of FAUs, VGGFace2"):
         read_clips(tmp_path, features="None-such")
 
 
@@ -154,7 +154,7 @@ def test_what_a_folder_of_videos_holds_is_read_or_reported(
         assert message in note
         assert str(tmp_path) in note
     if messages:
-        with pytest.raises(InputError, match="--strict"):
+        with pytest.raises(InputError, match="`strict`"):
             read_new_clips(tmp_path, strict=True)
 
 
@@ -210,7 +210,7 @@ def test_unrated_clips_of_train_and_val_are_noted(tmp_path: Path) -> None:
     assert "2 of 10 clips of train are unrated and skipped: c3, c4" in notes[0]
     assert "1 of 6 clips of val are unrated and skipped: c12" in notes[1]
     assert len(notes) == 2, "test is rarely rated"
-    with pytest.raises(InputError, match="--strict"):
+    with pytest.raises(InputError, match="`strict`"):
         read_clips(tmp_path, strict=True)
 
 
@@ -280,7 +280,7 @@ def test_features_of_two_widths_are_an_error(tmp_path: Path) -> None:
 def test_layouts_that_are_not_there(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no known layout; expected data_info"):
         read_clips(tmp_path)
-    with pytest.raises(InputError, match="--layout cinema: choose of abaw5"):
+    with pytest.raises(InputError, match="`layout` cinema: choose of abaw5"):
         read_clips(tmp_path, "cinema")
     with pytest.raises(InputError, match=r"clips\.csv: missing"):
         read_clips(tmp_path, "plain")

@@ -166,9 +166,9 @@ def test_files_of_another_pretraining_are_not_touched(
 def test_settings_that_do_not_fit_the_data_are_refused(
     tmp_path: Path, faces: AnnotatedFaces
 ) -> None:
-    with pytest.raises(InputError, match="--batch-size 64: train has 48 faces"):
+    with pytest.raises(InputError, match="`batch_size` 64: train has 48 faces"):
         train(faces, tmp_path / "m.safetensors", replace(SMALL, batch_size=64))
-    with pytest.raises(InputError, match="epoch 1: the loss is not finite; lower --learning-rate"):
+    with pytest.raises(InputError, match="epoch 1: the loss is not finite; lower `learning_rate`"):
         train(faces, tmp_path / "m.safetensors", replace(SMALL, learning_rate=1e30))
 
 

@@ -347,7 +347,7 @@ def test_clips_that_give_nothing_are_all_listed_and_strictly_an_error(
     strictly = command("extract", *line, "--stride", 5, "--strict")
     assert strictly.returncode == 1
     assert strictly.stderr.startswith("error: c1: ")
-    assert strictly.stderr.rstrip().endswith("and 2 more (--strict; leave it out to bear that)")
+    assert strictly.stderr.rstrip().endswith("and 2 more (--strict; without it this is a warning)")
     for path in broken:
         shutil.copy(root / "clips" / "c0.mp4", path)
     mended = command("extract", *line, "--stride", 5, "--strict")

@@ -242,7 +242,7 @@ def test_a_new_method_is_one_class(monkeypatch: pytest.MonkeyPatch) -> None:
     }
     assert len(set(members.values())) > 1, "the seed of the recipe is used"
     assert Recipe("drawn", seed=2).label == "drawn-seed2"
-    with pytest.raises(InputError, match="remove --top"):
+    with pytest.raises(InputError, match="remove `top`"):
         Recipe("drawn", top=3)
     chooser = Chooser(moments, Recipe("drawn"), names)
     assert np.isfinite(chooser.out_of_fold("drawn")).all()
@@ -255,9 +255,9 @@ def test_a_new_method_is_one_class(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         ({"method": "median"}, "choose mean, zscore, greedy, bagged, ridge or auto"),
         ({"top": 0}, "must be at least 1"),
-        ({"per_family": 0}, "--per-family 0"),
-        ({"method": "ridge", "top": 3}, "remove --top"),
-        ({"method": "auto", "top": 3}, "remove --top"),
+        ({"per_family": 0}, "`per_family` 0"),
+        ({"method": "ridge", "top": 3}, "remove `top`"),
+        ({"method": "auto", "top": 3}, "remove `top`"),
     ],
 )
 def test_invalid_recipes_are_refused(arguments: dict, message: str) -> None:

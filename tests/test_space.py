@@ -42,7 +42,7 @@ BAD = [
     (BUDGET + "[parameters.lr]\ntype = 'float'\nlow = 0.1\nhihg = 0.2", "parameters.lr.float.h"),
     (BUDGET + "[parameters.stride]\ntype = 'int'\nlow = 0\nhigh = 3", "stride must be at least 1"),
     (BUDGET + "[parameters.stride]\ntype = 'float'\nlow = 1.0\nhigh = 3.0", "does not fit"),
-    (BUDGET + "[parameters.seed]\ntype = 'int'\nlow = 0\nhigh = 3", "--seed"),
+    (BUDGET + "[parameters.seed]\ntype = 'int'\nlow = 0\nhigh = 3", "`seed`"),
     (BUDGET + "[fixed]\nlayers = 'two'\n[parameters]", "layers must be of type int, got 'two'"),
     (BUDGET + "[fixed]\nepochs = 3\n[parameters]", "budget.epochs"),
     (BUDGET + "[[start]]\nlr = 0.1\n[parameters]", "lr is not searched"),

@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from harness.atomic import write_text
+from harness.clips.folder import entries
 from harness.dataset import Specification, Stream
 from harness.errors import InputError
 from harness.parquet import sealed_content, writing
@@ -253,7 +254,7 @@ def source_fingerprint(path: Path | None) -> str:
 
 def _fingerprint(path: Path) -> str:
     if path.is_dir():
-        states = ((p.name, p.stat().st_size, p.stat().st_mtime_ns) for p in sorted(path.iterdir()))
+        states = ((p.name, p.stat().st_size, p.stat().st_mtime_ns) for p in entries(path))
         return hashlib.blake2b(repr(list(states)).encode(), digest_size=16).hexdigest()
     if not path.is_file():
         return "not a file"  # a pipe would be waited for
