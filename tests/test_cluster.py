@@ -183,4 +183,4 @@ def test_a_node_is_lost_and_the_budget_kept(tmp_path: Path, cluster: Cluster) ->
     assert lost, "a trial was on the node"
     for trial in lost:
         assert trial.user_attrs["machine"]
-        assert "on node " in trial.user_attrs["reason"] or "lost" in trial.user_attrs["reason"]
+        assert trial.user_attrs["reason"].startswith(("ActorUnavailable", "ActorDied", "NodeDied"))
