@@ -109,8 +109,6 @@ def _start() -> None:
 
 
 def _connect(address: str) -> None:
-    # Ray's own lines on the connection say less than ours.
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     try:
         _knock(address)
         with unchanged(), _limited(f"the Ray cluster at {address}, which does not answer"):
@@ -161,9 +159,9 @@ def _check_versions(address: str) -> None:
 
     def version() -> str:  # pickled as code, so that it runs where the package is missing
         try:
-            return str(import_module("harness").__version__)
+            return f"harness {import_module('harness').__version__}"
         except ImportError as error:
-            return f"no package ({error})"
+            return f"no package harness ({error})"
 
     ask = ray.remote(num_cpus=0, max_retries=0)(version)
     nodes = {
@@ -191,9 +189,9 @@ def _check_version(address: str, node: str, answer: Any) -> None:
     except ray.exceptions.RayError as error:  # the node was lost, which trials survive
         _log.warning("node %s did not tell its version: %s", node, reason(error))
         return
-    if found != harness.__version__:
+    if found != f"harness {harness.__version__}":
         raise InputError(
-            f"`address` {address}: node {node} has harness {found}, here is "
+            f"`address` {address}: node {node} has {found}, here is harness "
             f"{harness.__version__}; install the same on all nodes, or submit the search with "
             "ray job submit --working-dir"
         )

@@ -15,7 +15,7 @@ import pytest
 from optuna.trial import TrialState
 
 from harness.interrupts import ENDING
-from tests.commands import HANGS, Done, start
+from tests.commands import HANGS, Done
 from tests.faults.meter import family
 from tests.faults.whole import check_study
 from tests.searches import slow_space, trials_of
@@ -103,28 +103,26 @@ def is_alive(pid: int) -> bool:
         return False
 
 
-def interrupted(
-    folder: Path, number: int, send: Callable[[int, int], None], *arguments: object
-) -> Done:
-    """Starts a search, and sends a signal when it has finished two more trials."""
+def interrupted(folder: Path, number: int, send: Callable[[int, int], None], trials: int) -> Done:
+    """Starts a search, and sends a signal when it has finished two trials."""
+    command = [sys.executable, "-m", "harness.search", *map(str, line(folder, trials))]
+    pipe = subprocess.PIPE
+    process = subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, start_new_session=True)
     predictions = folder / "s" / "predictions"
-    before = len(list(predictions.glob("[0-9]*")))
-    running = start(folder / "said.txt", "search", *arguments)
     deadline = time.monotonic() + HANGS
-    while len(list(predictions.glob("[0-9]*"))) < before + 2:
-        assert running.process.exitcode is None, running.wait()
+    while len(list(predictions.glob("[0-9]*"))) < 2:
+        assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline, "no trial is finished"
         time.sleep(0.05)
-    processes = family(running.process.pid)
+    processes = family(process.pid)
     assert len(processes) > 3, "Ray runs"
-    send(running.process.pid, number)
-    # Not `wait`, which kills what is left.
-    running.process.join(HANGS)
+    send(process.pid, number)
+    out, err = process.communicate(timeout=HANGS)
     deadline = time.monotonic() + 10
     while left := [pid for pid in processes if is_alive(pid)]:
         assert time.monotonic() < deadline, [Path(f"/proc/{p}/cmdline").read_text() for p in left]
         time.sleep(0.1)
-    return running.wait()
+    return Done(process.returncode, out, err)
 
 
 def line(folder: Path, trials: int) -> list[object]:
@@ -153,7 +151,7 @@ def test_a_signal_ends_a_search_without_a_loss(
     limits = resource.getrlimit(resource.RLIMIT_CORE)
     resource.setrlimit(resource.RLIMIT_CORE, (limits[1], limits[1]))
     try:
-        done = interrupted(tmp_path, number, send, *line(tmp_path, 500))
+        done = interrupted(tmp_path, number, send, 500)
     finally:
         resource.setrlimit(resource.RLIMIT_CORE, limits)
     assert done.code == 128 + number, done

@@ -1,4 +1,4 @@
-"""Do the files of complete trials hold what the study says of them?"""
+"""Compares the files of complete trials with the study."""
 
 from concurrent.futures import ThreadPoolExecutor
 
@@ -18,9 +18,9 @@ _READERS = 4
 def audit(study: optuna.Study, folder: StudyFolder, clips: Dataset, driver: Driver) -> list[str]:
     """Reads the predictions of every complete trial and compares their score with the study's.
 
-    A trial whose file is missing, damaged, or of another score no longer counts, so that its
-    configuration is trained again with its seed. Returns a line for each. Trials whose files lie
-    in the results folder of another search are left to that one.
+    A trial whose file is missing, damaged or has another score no longer counts, and its
+    configuration is trained again with its seed. Returns a line for each such trial. Trials whose
+    files are in another results folder are skipped.
     """
     trials = [trial for trial in complete(study) if driver.owns_files_of(trial)]
     with ThreadPoolExecutor(_READERS) as readers:

@@ -197,6 +197,7 @@ class Lookout(tune.Callback):
     def __init__(self, resources: Resources, handlers: dict[int, Any]) -> None:
         self._resources, self._handlers = resources, handlers
         self._wait: Wait | None = None
+        self._is_pending = False
 
     def setup(self, *_: Any, **__: Any) -> None:
         restore(self._handlers)
@@ -207,14 +208,14 @@ class Lookout(tune.Callback):
         found = next((state for state in states if state in ("RUNNING", "PENDING")), "")
         if found == "RUNNING":
             self._wait = None
-        elif self._wait is None:
-            self._wait = Wait(
-                self._need if found else "other searches, which have the other trials"
-            )
-        else:
-            self._wait.report()
+            return
+        self._is_pending = found == "PENDING"
+        self._wait = self._wait or Wait(self._awaited)
+        self._wait.report()
 
-    def _need(self) -> str:
+    def _awaited(self) -> str:
+        if not self._is_pending:
+            return "other searches, which have the remaining trials"
         needed = {"CPU": self._resources.cpus, "GPU": self._resources.gpus}
         free = cluster.free()
         return "a trial to start: it needs " + " and ".join(

@@ -1,8 +1,8 @@
-"""The ledger of a study: what is tried next, and what became of each trial.
+"""The ledger of a study: the next trial, and the end of each trial.
 
-Everything it goes by stands in the study. So a search that was killed goes on as if it had not
-been, and several searches of one study keep one budget: each takes a trial, and ends one, under the
-lock of the storage (`Backend.exclusive`).
+The study holds all of its state. A killed search therefore continues where it was, and several
+searches of one study share one budget: each takes a trial, and ends one, under the lock of the
+storage (`Backend.exclusive`).
 """
 
 import logging
@@ -36,23 +36,23 @@ _log = logging.getLogger(__name__)
 MAX_FAILURES_IN_A_ROW = 5
 # An undefined score ranks below every defined one, which is at least -1.
 WORST = -1.0
-# Seconds between two looks for work where other searches have all that is left.
+# Seconds between two attempts to take a trial while other searches have the remaining ones.
 _REST = 2.0
-# Seconds for which a database may be away, and between two attempts.
+# Seconds for which a database may be unreachable, and between two attempts.
 _PATIENCE, _PAUSE = 120.0, 0.5
 _T = TypeVar("_T")
 
 
 class LostError(Exception):
-    """The lock was in other hands while this search took a trial."""
+    """The lock was lost while this search took a trial."""
 
 
-# After these an operation on the study begins anew: a server that is started again, for one.
+# After these errors an operation on the study is repeated, because the server may be restarting.
 _PASSING = (StorageInternalError, DBAPIError, LostError)
 
 
 class Watcher(Protocol):
-    """What is told of a search while it runs."""
+    """Receives the events of a running search."""
 
     def started(self, number: int, params: Point) -> None: ...
     def epochs(self, number: int, scores: list[tuple[int, float]]) -> None: ...
@@ -62,9 +62,12 @@ class Watcher(Protocol):
 
 @dataclass(frozen=True)
 class Rules:
-    """How a study is searched. sampler: made for a study that holds so many trials. decisions:
-    epochs after which the pruner is asked. targets: names of the intensities. keep: writes a
-    complete trial's files, before the study is told that it is complete."""
+    """How a study is searched.
+
+    sampler: makes the sampler for a study with a number of trials. decisions: epochs after which
+    the pruner is asked. targets: names of the intensities. keep: writes the files of a complete
+    trial, before the study marks it as complete.
+    """
 
     space: SearchSpace
     agenda: Agenda
@@ -77,17 +80,17 @@ class Rules:
 
 
 class Ledger:
-    """Keeps one study, for one search of it."""
+    """The trials of one study, for one search of it."""
 
     def __init__(self, study: optuna.Study, driver: Driver, rules: Rules, watcher: Watcher) -> None:
         self.study, self.driver, self.rules, self.watcher = study, driver, rules, watcher
         study.pruner = rules.pruner
-        # Thousands of trials take seconds to read; under the lock only what is new is.
+        # Thousands of trials take seconds to read; later, under the lock, only new ones are read.
         trials = study.get_trials(deepcopy=False)
         #: Trials of this search that have not ended.
         self.open: dict[int, optuna.Trial] = {}
-        #: Whether nothing is left that this search could still have to do, as `ask` saw it last;
-        #: until then another search that has the rest may turn out to be dead.
+        #: Whether no work is left for this search, as `ask` saw it last. If another search has the
+        #: remaining trials, it may still turn out to be dead.
         self.over = False
         reasons = [t.user_attrs.get(REASON) for t in trials if t.state == TrialState.FAIL]
         #: Why the last trial failed that did.
@@ -115,18 +118,18 @@ class Ledger:
         return ""
 
     def ask(self) -> tuple[int, Point] | None:
-        """The number and configuration of the next trial, or None: all that is left is in work."""
+        """The number and configuration of the next trial; None: all remaining trials run."""
         if time.monotonic() < self._rests_until:
             return None
         while (trial := self._anew(self._take)) is not None:
             try:
                 point, config = self._anew(partial(self._draw, trial))
             except UpdateFinishedTrialError:
-                del self.open[trial.number]  # another search took this one for dead
+                del self.open[trial.number]  # another search considered this one dead
             except _MisfitError as error:
                 self._refuse(trial.number, str(error))
             except BaseException:
-                del self.open[trial.number]  # it is closed with what is nobody's
+                del self.open[trial.number]  # it is then closed as an orphaned trial
                 raise
             else:
                 _log.info("trial %d begins: %s, seed %d", trial.number, point, config["seed"])
@@ -137,7 +140,7 @@ class Ledger:
         return None
 
     def report(self, number: int, scores: list[tuple[int, float]]) -> bool:
-        """Notes (epoch, score) of a trial; True if it is to be stopped here."""
+        """Stores (epoch, score) of a trial; True if it is to be stopped here."""
         trial = self.open[number]
         stop = False
         for epoch, score in scores:
@@ -149,15 +152,15 @@ class Ledger:
         return stop
 
     def complete(self, number: int, result: TrialResult) -> None:
-        """Keeps a finished trial's files, then tells the study."""
-        # Attributes first: Optuna takes none after a trial has ended.
+        """Writes the files of a finished trial, then ends it in the study."""
+        # Attributes first: Optuna accepts none after the end of a trial.
         self._note(number, _facts(result, self.rules.targets))
         self._anew(partial(self.rules.keep, self.open[number], result))
         self._end(number, TrialState.COMPLETE, result.score)
         self._has_ended()
 
     def prune(self, number: int) -> None:
-        """The trial was stopped, as `report` said."""
+        """Ends a trial that `report` stopped."""
         self._end(number, TrialState.PRUNED, None)
         self._has_ended()
 
@@ -182,17 +185,17 @@ class Ledger:
         self._machine_failures = 0
 
     def lost(self, number: int) -> None:
-        """Another search took this one for dead and has closed the trial; so does this one."""
+        """Drops a trial that another search has closed, because it considered this one dead."""
         del self.open[number]
         self.watcher.ended(number, TrialState.FAIL.name, self._last.pop(number, None), CUT_OFF)
 
     def close_dead(self) -> None:
-        """Closes as failed what searches that died left; it is tried again."""
+        """Closes the trials of dead searches as failed; they are retried."""
         with self.driver.backend.exclusive():
             self._close_dead(self.study.user_attrs)
 
     def close_open(self) -> None:
-        """Closes what this search leaves running."""
+        """Closes the trials that this search leaves running; they are retried."""
         self.open.clear()
         try:
             self.close_dead()
@@ -201,7 +204,7 @@ class Ledger:
         self.driver.backend.seal()
 
     def _anew(self, act: Callable[[], _T]) -> _T:
-        """Does what may be done twice, again where the storage was away for a moment."""
+        """Calls `act`, again while the storage cannot be reached; `act` may run twice."""
         wait = Wait("the study's storage, which does not answer")
         until = time.monotonic() + _PATIENCE
         while True:
@@ -214,19 +217,19 @@ class Ledger:
             wait.pause(_PAUSE)
 
     def _take(self) -> optuna.Trial | None:
-        """The next trial, taken under the lock; None: all that is left is in work."""
+        """The next trial, taken under the lock; None: all remaining trials run."""
         with self.driver.backend.exclusive() as still_ours:
             attributes = self.study.user_attrs
             trials, fates = self._close_dead(attributes)
             mine = [trial for trial in trials if self.rules.agenda.counts(trial)]
             void = attributes.get(VOID, {})
             standing = {t.number for t in mine if t.state in FINISHED and str(t.number) not in void}
-            # A notebook's own running trials have no tag, and do not count.
+            # The running trials of a notebook have no tag, and do not count.
             running = [t for t in mine if t.state == TrialState.RUNNING and DRIVER in t.user_attrs]
             self.over = len(standing) >= self.rules.agenda.total or "unknown" not in fates.values()
             if len(standing) + len(running) >= self.rules.agenda.total:
                 return None
-            # What waits now was queued by a person, and Optuna takes it first.
+            # A waiting trial was queued by a user, and Optuna takes it first.
             number = next((t.number for t in trials if t.state == TrialState.WAITING), len(trials))
             if number == len(trials):
                 item = self._repeat(mine, standing) or self._item(mine)
@@ -257,7 +260,7 @@ class Ledger:
         return next(items, drawn)
 
     def _close_dead(self, attributes: dict[str, Any]) -> tuple[list[FrozenTrial], dict[int, Fate]]:
-        """All trials, after what is nobody's was closed, and what became of the running ones."""
+        """Closes orphaned trials; all trials, and the fates of the running ones."""
         trials = self.study.get_trials(deepcopy=False)
         fates = self.driver.fates(trials, attributes)
         dead = [trial.number for trial in trials if self._is_dead(trial, fates)]
@@ -267,7 +270,7 @@ class Ledger:
 
     def _is_dead(self, trial: FrozenTrial, fates: dict[int, Fate]) -> bool:
         if trial.state == TrialState.WAITING:
-            # Searches queue what they take within the same lock.
+            # Searches queue and take a trial under one lock, so that none of theirs waits.
             return ITEM in trial.user_attrs or DRIVER in trial.user_attrs
         is_mine = trial.user_attrs.get(DRIVER) == self.driver.token
         is_orphan = is_mine and trial.number not in self.open
@@ -275,8 +278,11 @@ class Ledger:
         return is_running and (is_orphan or fates.get(trial.number) == "dead")
 
     def _draw(self, trial: optuna.Trial) -> tuple[Point, Point]:
-        """What is searched of a trial, and all of its configuration: drawn from the space, or, of
-        one that repeats another, that one's, whatever the space has become since."""
+        """The searched hyperparameters and the whole configuration of a trial.
+
+        They are drawn from the space; a trial that repeats another has the configuration of that
+        one, also if the space has changed since.
+        """
         frozen = self._frozen(trial.number)
         seed = trial_seed(self.rules.seed, frozen.user_attrs.get(RETRY_OF, trial.number))
         trial.set_user_attr("seed", seed)
@@ -296,7 +302,7 @@ class Ledger:
         return point, config | {"seed": seed}
 
     def _refuse(self, number: int, reason: str) -> None:
-        """A point that a person queued is none of the space; that stops nothing else."""
+        """Fails a trial that a user queued with a point outside of the space."""
         self.watcher.started(number, {})
         self._note(number, {REASON: reason, LASTING: True})
         self._end(number, TrialState.FAIL, None, reason)
@@ -307,7 +313,7 @@ class Ledger:
 
     def _end(self, number: int, state: TrialState, score: float | None, reason: str = "") -> None:
         self._anew(partial(self._tell, number, state, score))
-        # A trial that has ended in the study is no longer in work, whatever comes next.
+        # A trial that has ended in the study is no longer open, also if the next lines fail.
         del self.open[number]
         self._rests_until = -math.inf
         self.driver.backend.seal()
@@ -321,7 +327,7 @@ class Ledger:
             if found == TrialState.RUNNING:
                 still_ours()
                 self.study.tell(number, score, state)
-            elif found != state:  # else an attempt of ours had arrived
+            elif found != state:  # equal: an earlier attempt of ours succeeded
                 raise UpdateFinishedTrialError(f"trial {number} was ended by another search")
 
     def _frozen(self, number: int) -> FrozenTrial:
@@ -329,7 +335,7 @@ class Ledger:
 
 
 class _MisfitError(Exception):
-    """A queued point is not of the space."""
+    """A queued point is outside of the space."""
 
 
 def done(study: optuna.Study, agenda: Agenda) -> int:
@@ -344,7 +350,7 @@ def trial_seed(study_seed: int, number: int) -> int:
 
 
 def _facts(result: TrialResult, targets: tuple[str, ...]) -> dict[str, Any]:
-    """What the dashboard and the report show of a complete trial."""
+    """Attributes of a complete trial for the dashboard and the report."""
     return {
         "pcc": {
             name: round(float(r), 6) for name, r in zip(targets, result.per_target, strict=True)

@@ -1,4 +1,4 @@
-"""The log of a search: what a person need not see, but may want to read afterwards."""
+"""The log file of a search."""
 
 import logging
 import os
@@ -11,16 +11,17 @@ from pathlib import Path
 
 import optuna
 
-#: Loggers that have handlers of their own, which write to the terminal.
+#: Loggers with handlers of their own, which write to the terminal.
 _LOUD = ("ray", "ray.tune", "ray.data", "optuna")
 _PACKAGES = ("torch", "optuna", "ray", "numpy", "pyarrow", "sqlalchemy")
 
 
 @contextmanager
 def logged(folder: Path, secrets: tuple[str, ...] = ()) -> Iterator[Path]:
-    """Sends what is logged in this process to a new file in `folder`, and to nowhere else.
+    """Sends the log records of this process to a new file in `folder` alone.
 
-    secrets: texts, such as the URL of a database, that are blotted out.
+    Args:
+        secrets: texts, such as the URL of a database, that are replaced by ***.
     """
     folder.mkdir(parents=True, exist_ok=True)
     now = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
@@ -52,8 +53,8 @@ def logged(folder: Path, secrets: tuple[str, ...] = ()) -> Iterator[Path]:
 
 class _File(logging.FileHandler):
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
-        """Leaves a line out that cannot be written: what refuses it refuses the results, too, and
-        those tell of it."""
+        """Skips a line that cannot be written: the results then fail in the same way, with an
+        error."""
 
 
 class _Blotting(logging.Formatter):

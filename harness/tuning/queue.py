@@ -1,4 +1,4 @@
-"""What Optuna has no call on a study for: closing a queued trial, and reading what it holds."""
+"""Operations that Optuna's study lacks: closing a queued trial, and reading its point."""
 
 import optuna
 from optuna.exceptions import UpdateFinishedTrialError
@@ -12,8 +12,8 @@ REASON = "reason"
 
 
 def queued(trial: FrozenTrial) -> Point:
-    """The values that a trial was queued with; empty for one that was not."""
-    # The attribute is public, its name is not documented: tests/test_optuna.py looks at it.
+    """The values that a trial was queued with; empty if it was not queued."""
+    # The attribute is public, but its name is not documented: tests/test_optuna.py checks it.
     point: Point = trial.system_attrs.get("fixed_params", {})
     return point
 
@@ -21,10 +21,10 @@ def queued(trial: FrozenTrial) -> Point:
 def close(study: optuna.Study, storage: BaseStorage, number: int, reason: str) -> None:
     """Closes a waiting or running trial as failed, unless it has ended.
 
-    `Study.tell` takes no waiting one, and has no way to say why.
+    `Study.tell` accepts no waiting trial and no reason.
 
     Args:
-        storage: that of the study, as we made it.
+        storage: of the study.
     """
     study_id = storage.get_study_id_from_name(study.study_name)
     trial = storage.get_trial_id_from_study_id_trial_number(study_id, number)
