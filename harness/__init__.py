@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from harness.interface import run_search
     from harness.metrics import mean_pcc
     from harness.models.config import TrialConfig
-    from harness.models.model import Model, read_model
+    from harness.models.model import Model
+    from harness.models.model_file import read_model
     from harness.predictor import Predictor
     from harness.predictor import load as load_ensemble
 
@@ -60,7 +61,7 @@ _HOMES = {
     "load_ensemble": ("harness.predictor", "load"),
     "load_study": ("harness.ensembles.notebook", "load_study"),
     "mean_pcc": ("harness.metrics", "mean_pcc"),
-    "read_model": ("harness.models.model", "read_model"),
+    "read_model": ("harness.models.model_file", "read_model"),
     "run_search": ("harness.interface", "run_search"),
 }
 

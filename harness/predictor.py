@@ -14,12 +14,13 @@ from harness.clips.faces import crop_recipe
 from harness.clips.layouts import read_new_clips
 from harness.clips.table import ClipTable
 from harness.dataset import Dataset, Specification, Stream
-from harness.encoders import encoder_of
 from harness.encoders.encoder import Encoder
+from harness.encoders.registry import encoder_of
 from harness.ensembles.ensemble import Ensemble
 from harness.ensembles.files import read_ensemble
 from harness.errors import InputError
-from harness.models.model import Model, read_model
+from harness.models.model import Model
+from harness.models.model_file import read_model
 from harness.progress import Progress, silent
 from harness.streams.clip_issues import Gaps
 from harness.streams.features import Machines, extract_features, features_of

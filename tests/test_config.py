@@ -18,7 +18,7 @@ from harness.models.config import TrialConfig, memory
 from harness.models.families import FAMILIES
 from harness.models.families.lstm import LSTM
 from harness.models.hyperparameters import Hyperparameters, Memory, Range
-from harness.models.model import read_model
+from harness.models.model_file import read_model
 from harness.models.training import exact_float32
 from harness.trials.trial import Trial
 from tests.datasets import CONFIG, make_data
@@ -124,7 +124,7 @@ def test_recurrent_layers_are_exact_while_a_head_works_and_as_before_afterwards(
     during: list[tuple[str, str]] = []
     for name, head in (("train", training.head), ("val", training.scored_head)):
         head.register_forward_hook(lambda *_, name=name: during.append((name, recurrent())))
-    training.head.out.register_full_backward_hook(
+    training.head.regressor.out.register_full_backward_hook(
         lambda *_: during.append(("backward", recurrent()))
     )
     training.epoch()

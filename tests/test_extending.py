@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 from safetensors.numpy import save_file
 
-from harness.models.model import read_model
+from harness.models.model_file import read_model
 from tests.documents import blocks
 from tests.trees import plain_tree
 
@@ -98,7 +98,7 @@ def test_a_hyperparameter_costs_two_files(copy: Path) -> None:
 
 
 def test_an_encoder_costs_one_file_and_one_entry(copy: Path) -> None:
-    add(copy, "harness/encoders/colour_grid.py", "harness/encoders/__init__.py")
+    add(copy, "harness/encoders/colour_grid.py", "harness/encoders/registry.py")
     grid = copy / "grid.safetensors"
     save_file({"none": np.zeros(1, np.float32)}, grid, {"kind": "colour-grid", "cells": "2"})
     data = plain_tree(copy / "data", "frames")

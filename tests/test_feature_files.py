@@ -220,14 +220,14 @@ def test_vectors_are_clips_of_one_step(tmp_path: Path) -> None:
 def test_columns_are_matched_by_name_across_clips(tmp_path: Path) -> None:
     clips = table_of(tmp_path, {"a": "AU01,AU06\n1,2\n", "b": "au06, AU01 \n4,3\n"})
     frames, _, columns = read_foreign(clips)
-    assert frames.features.tolist() == [[1, 2], [3, 4]]
+    assert frames.values.tolist() == [[1, 2], [3, 4]]
     assert columns.names == ("AU01", "AU06")
 
 
 def test_columns_are_brought_into_the_order_of_a_study(tmp_path: Path) -> None:
     clips = table_of(tmp_path, {"a": "AU01,AU06\n1,2\n", "b": "AU06,AU01\n4,3\n"})
     frames, _, columns = read_foreign(clips, ("AU06", "AU01"))
-    assert frames.features.tolist() == [[2, 1], [4, 3]]
+    assert frames.values.tolist() == [[2, 1], [4, 3]]
     assert columns.names == ("AU06", "AU01")
     with pytest.raises(InputError, match="not those of the study: a lacks AU12 and has AU06"):
         read_foreign(clips, ("AU01", "AU12"))
@@ -301,5 +301,5 @@ def test_noise_with_an_index_gives_the_same_features_as_without(tmp_path: Path) 
     parts = {f"c{n}": recording.iloc[10 * n : 10 * n + 10] for n in range(4)}
     with_index = {clip: part.to_csv() for clip, part in parts.items()}
     without = {clip: part.to_csv(index=False) for clip, part in parts.items()}
-    found = read_foreign(table_of(tmp_path / "x", with_index))[0].features
-    assert np.array_equal(found, read_foreign(table_of(tmp_path / "y", without))[0].features)
+    found = read_foreign(table_of(tmp_path / "x", with_index))[0].values
+    assert np.array_equal(found, read_foreign(table_of(tmp_path / "y", without))[0].values)

@@ -9,7 +9,8 @@ import pytest
 from harness.dataset import Dataset
 from harness.errors import InputError
 from harness.metrics import mean_pcc
-from harness.models.model import predicted, read_model, write_model
+from harness.models.model import predicted
+from harness.models.model_file import read_model, write_model
 from harness.trials.folds import check_scorable, fingerprint, hold_out
 from harness.trials.trial import run_trial
 from tests.datasets import CONFIG, make_data, with_stream

@@ -13,7 +13,7 @@ import pytest
 from harness.clips.demo import Demo
 from harness.clips.layouts import read_clips
 from harness.errors import InputError
-from harness.models.model import read_model
+from harness.models.model_file import read_model
 from harness.predictor import load
 from harness.spaces import SPACES
 from tests.commands import command

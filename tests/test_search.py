@@ -357,7 +357,7 @@ def test_clips_that_give_nothing_are_all_listed_and_strictly_an_error(
 
 BAD = [
     (["--data", "/nowhere", "--weights", "WEIGHTS"], "/nowhere: no such folder"),
-    (["--data", "DATA"], "--data needs --weights"),
+    (["--data", "DATA"], "holds video: give a published MTL-DAN checkpoint"),
     (["--data", "DATA", "--weights", "/none"], "/none: no such weight file"),
     (["--space", "/none.toml"], "/none.toml: no such search space"),
     (["--data", "DATA", "--weights", "BROKEN"], "broken.pth: damaged or no weight file"),

@@ -8,6 +8,7 @@ from optuna.trial import TrialState
 
 from harness.clips.demo import Demo
 from harness.models.config import TrialConfig
+from harness.models.families.lstm import LSTM
 from harness.space.file import read_space
 from harness.spaces import SPACES
 from harness.tuning.sharing import CONTEXT, MOST, fraction, largest, measured_need
@@ -19,7 +20,7 @@ __all__ = ["weights"]  # a fixture
 
 def test_the_largest_of_a_space_is_measured() -> None:
     config = largest(read_space(SPACES / "demo.toml"))
-    assert (config.layers, config.hidden, config.stride) == (3, 128, 5)
+    assert (config.own.layers, config.own.hidden, config.stride) == (3, 128, 5)
 
 
 def test_the_largest_counts_the_default_of_what_is_searched_under_a_condition(
@@ -36,8 +37,8 @@ def test_the_largest_counts_the_default_of_what_is_searched_under_a_condition(
         "only_if = { features = ['shared'] }\n"
     )
     config = largest(read_space(path))
-    assert (config.features, config.bidirectional, config.batch_size) == ("shared", True, 7)
-    assert (config.hidden, config.stride) == (TrialConfig.hidden, TrialConfig.stride)
+    assert (config.features, config.own.bidirectional, config.batch_size) == ("shared", True, 7)
+    assert (config.own.hidden, config.stride) == (LSTM.Options.hidden, TrialConfig.stride)
 
 
 @pytest.mark.parametrize(

@@ -42,7 +42,7 @@ class EncoderKind:
     """A kind of encoder, which is recognised by its weight file.
 
     reads: whether a weight file is of this kind; it looks at names alone. load: the encoder of such
-    a file; its arguments are those of `encoder_of`.
+    a file; its arguments are those of `harness.encoders.registry.encoder_of`.
     """
 
     name: str

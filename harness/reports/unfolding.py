@@ -14,7 +14,8 @@ from harness.clips.table import ClipTable
 from harness.dataset import Dataset, Specification, Stream
 from harness.ensembles.ensemble import Ensemble
 from harness.errors import InputError
-from harness.models.model import Model, read_model
+from harness.models.model import Model
+from harness.models.model_file import read_model
 from harness.streams.store import FeatureStore, is_there, source_fingerprint
 from harness.study.folder import StudyFolder
 

@@ -7,8 +7,8 @@ from harness.clips.demo import ensure_demo
 from harness.clips.faces import crop_recipe
 from harness.clips.layouts import read_clips
 from harness.clips.table import ClipTable
-from harness.encoders import encoder_of
 from harness.encoders.encoder import Encoder
+from harness.encoders.registry import encoder_of
 from harness.errors import InputError
 from harness.pretraining.demo_network import DemoNetwork
 from harness.progress import Progress
@@ -38,7 +38,7 @@ def real_sources(
     Args:
         features: the feature set, of layouts that have several.
         crop: one of CROPS; None: faces are looked for in videos, while images are taken for faces.
-        precision, outputs: of the network (`harness.encoders.encoder_of`).
+        precision, outputs: of the network (`harness.encoders.registry`).
         allow_shared_groups: note persons with clips in several splits instead of refusing them.
         weights_key: which network of the weight file, where it holds several.
 

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 import harness
 from harness.dataset import Dataset
-from harness.models.model import write_model
+from harness.models.model_file import write_model
 from harness.predictions import PredictionInfo, trial_name, write_predictions
 from harness.study.folder import StudyFolder
 from harness.trials.trial import TrialResult

@@ -37,9 +37,9 @@ from harness.clips.demo import ensure_demo
 from harness.clips.layouts import read_clips
 from harness.clips.table import ClipTable
 from harness.console import console
-from harness.encoders import encoder_of
 from harness.encoders.mtl_dan.checkpoints import load_mtl_dan, save_mtl_dan
 from harness.encoders.mtl_dan.fused import PRECISIONS
+from harness.encoders.registry import encoder_of
 from harness.metrics import mean_pcc
 from harness.models.config import TrialConfig
 from harness.pretraining.demo_network import DemoNetwork

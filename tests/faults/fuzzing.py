@@ -19,7 +19,7 @@ with atheris.instrument_imports(include=["harness", "tomllib"]):
     from harness.clips.labels import labels_of
     from harness.encoders.mtl_dan.checkpoints import read_state
     from harness.errors import InputError
-    from harness.models.model import read_model
+    from harness.models.model_file import read_model
     from harness.pictures import read_picture
     from harness.predictions import read_clips, read_predictions
     from harness.pretraining.annotations import read_annotations

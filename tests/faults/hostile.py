@@ -20,7 +20,7 @@ from PIL import Image
 from harness.clips.layouts import read_clips, read_new_clips
 from harness.encoders.mtl_dan.checkpoints import load_mtl_dan
 from harness.errors import InputError
-from harness.models.model import read_model
+from harness.models.model_file import read_model
 from harness.predictions import read_clips as read_study_clips
 from harness.space.file import read_space
 from harness.spaces import SPACES

@@ -6,7 +6,8 @@ from unittest.mock import patch
 
 from harness import predictions
 from harness.models import checkpoint as heads
-from harness.models.model import read_model, write_head
+from harness.models.model import write_head
+from harness.models.model_file import read_model
 from harness.predictions import read_clips, read_predictions, write_clips, write_predictions
 from harness.sealed import ENSEMBLE, read_sealed, write_sealed
 from tests.faults import models

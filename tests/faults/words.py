@@ -17,7 +17,7 @@ from safetensors.numpy import save_file
 from harness.clips.layouts import read_clips
 from harness.ensembles.library import load_library
 from harness.errors import InputError
-from harness.models.model import _seal, read_model
+from harness.models.model_file import _seal, read_model
 from harness.predictor import load
 from harness.sealed import ENSEMBLE, MANIFEST, read_sealed, write_sealed
 from tests.faults import models
