@@ -8,7 +8,6 @@ and no score on it is a result on real data.
 
 import hashlib
 import json
-import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -33,6 +32,7 @@ from harness.clips.stories import (
 from harness.clips.table import EMOTIONS, Oracles
 from harness.clips.video import FPS, write_video
 from harness.clips.voices import RATE, draw_sound, draw_voice
+from harness.cores import cores
 from harness.metrics import pcc
 from harness.progress import Progress, silent
 
@@ -92,7 +92,7 @@ def ensure_demo(
             that a network can be trained on them meanwhile.
     """
     plan = plan or Plan()
-    processes = processes or os.cpu_count() or 1
+    processes = processes or cores()
     annotations = ensure_faces(cache, plan.seed, plan.faces, processes, progress)
     on_faces(annotations)
     root = cache / plan.name()

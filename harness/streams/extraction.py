@@ -1,6 +1,5 @@
 """Clips -> feature store: decode in threads, run the frozen network on batches across clips."""
 
-import os
 import queue
 import threading
 import time
@@ -19,6 +18,7 @@ from harness.clips.faces import TRACKING_GRID, Detector, followed
 from harness.clips.images import sampled_images
 from harness.clips.table import ClipTable
 from harness.clips.video import sampled_frames
+from harness.cores import cores
 from harness.errors import InputError
 from harness.streams.store import ClipFrames, FeatureStore, source_fingerprint
 
@@ -103,7 +103,7 @@ class Extractor:
         def of_clip(item: Work) -> Iterator[_Chunk]:
             return _clip_chunks(clips, item, self.resize, self.detector)
 
-        chunks = _decoded(work, of_clip, self.decoders or len(os.sched_getaffinity(0)))
+        chunks = _decoded(work, of_clip, self.decoders or cores())
         yield from _through_model(chunks, model, self.device, self.batch_size)
 
 

@@ -1,12 +1,12 @@
 """What a study reads: its clips, and the encoder that looks at them."""
 
-import os
 from pathlib import Path
 
 from harness.clips.demo import ensure_demo
 from harness.clips.faces import crop_recipe
 from harness.clips.layouts import read_clips
 from harness.clips.table import ClipTable
+from harness.cores import cores
 from harness.encoders.encoder import Encoder
 from harness.encoders.registry import encoder_of
 from harness.errors import InputError
@@ -76,7 +76,7 @@ def demo_sources(cache: Path, outputs: str, progress: Progress) -> Sources:
     """Synthetic clips and a small network trained on synthetic faces, made at the first use."""
     with DemoNetwork(progress) as network:
         # One core trains while the others draw.
-        drawing = max(1, len(os.sched_getaffinity(0)) - 1)
+        drawing = max(1, cores() - 1)
         demo = ensure_demo(cache, processes=drawing, progress=progress, on_faces=network.start)
         weights = network.weights()
     # The synthetic faces fill their frames.
