@@ -136,7 +136,7 @@ CHANGES: list[dict[str, object]] = [
     {"pooling": "mean"},
     {"pooling": "attention"},
     {"head_width": 9},
-    {"optimiser": "adamw"},
+    {"optimiser": "adam"},
     {"lr": 0.02},
     {"weight_decay": 0.1},
     {"schedule": "cosine"},

@@ -30,7 +30,8 @@ _REMOVED = {"precision": "float32"}
 # not ask for all memory.
 @dataclass(frozen=True)
 class TrialConfig(Hyperparameters):
-    """The hyperparameters of one trial; the defaults are those of the authors' public code.
+    """The hyperparameters of one trial; the defaults are those of the authors' public code,
+    except the optimiser.
 
     Raises:
         ValueError: a value of another type, none of the choices, or out of range.
@@ -73,8 +74,10 @@ class TrialConfig(Hyperparameters):
     """What is learned in place of the ratings: nothing else, their square root, which spreads the
     many small ones, or their range in train stretched to [0, 1]. Predictions are ratings again."""
 
-    optimiser: Literal["adam", "adamw"] = "adam"
-    """Adam, or AdamW, which decays weights apart from the gradient (Loshchilov & Hutter, 2019)."""
+    optimiser: Literal["adamw", "adam"] = "adamw"
+    """AdamW, which decays weights apart from the gradient (Loshchilov & Hutter, 2019), or Adam, the
+    authors', which adds the decay to the gradient: that of a correlation loss is so small that
+    the decay can pull deep models to constant predictions."""
 
     lr: Annotated[float, Range(above=0)] = 0.01
     """Learning rate at the start, above 0."""
