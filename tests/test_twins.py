@@ -1,21 +1,23 @@
 """Two data folders that say the same in two ways give equal features."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from harness.streams.sequences import FrameFeatures
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
 from harness.clips.layouts import read_clips
+from harness.dataset import Specification, Stream
+from harness.encoders.mtl_dan.preprocessing import resized
 from harness.pretraining.annotations import read_annotated_faces
 from harness.pretraining.faces import Pictures
 from harness.streams.extraction import Extractor, extract, sources
-from harness.streams.store import FeatureStore, Recipe
+from harness.streams.store import FeatureStore
 from tests.commands import command
 from tests.faces import write_faces
 from tests.networks import save_tiny
@@ -120,7 +122,7 @@ class Pixelwise(nn.Module):
 
 
 @pytest.fixture(scope="module")
-def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, FrameFeatures]:
+def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Stream]:
     """The features of both kinds of clips, by kind."""
     home = tmp_path_factory.mktemp("twins")
     features = {}
@@ -132,8 +134,8 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, FrameFeatures]:
         rows = [f"{name},{'val' if k == 1 else 'train'},0.{k % 10}" for k, name in enumerate(names)]
         (home / kind / "clips.csv").write_text("\n".join(["clip_id,split,joy", *rows]) + "\n")
         clips = read_clips(home / kind)
-        store = FeatureStore(home / f"{kind}-store", Recipe("w", "p", 32))
-        extractor = Extractor(Pixelwise(), 32, torch.device("cpu"))
+        store = FeatureStore(home / f"{kind}-store", Specification("pixels", {}, (), 3 * 32 * 32))
+        extractor = Extractor(Pixelwise(), partial(resized, size=32), torch.device("cpu"))
         extract(clips, lambda extractor=extractor: extractor, store, [1])
         keys = list(zip(clips.clip_ids, sources(clips), strict=True))
         assert store.problems(keys) == {}
@@ -141,23 +143,19 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, FrameFeatures]:
     return features
 
 
-def rows_of(found: FrameFeatures, row: int) -> NDArray[np.float32]:
-    return found.features[found.offsets[row] : found.offsets[row + 1]]
+def rows_of(found: Stream, row: int) -> NDArray[np.float32]:
+    return found.values[found.offsets[row] : found.offsets[row + 1]]
 
 
 @pytest.mark.parametrize("name", list(IMAGES)[1:])
-def test_images_that_say_the_same_give_equal_features(
-    found: dict[str, FrameFeatures], name: str
-) -> None:
+def test_images_that_say_the_same_give_equal_features(found: dict[str, Stream], name: str) -> None:
     plain, other = (rows_of(found["images"], list(IMAGES).index(n)) for n in ("plain", name))
     assert len(plain) == FRAMES
     np.testing.assert_array_equal(other, plain)
 
 
 @pytest.mark.parametrize("name", list(MATRICES)[1:])
-def test_films_that_say_the_same_give_equal_features(
-    found: dict[str, FrameFeatures], name: str
-) -> None:
+def test_films_that_say_the_same_give_equal_features(found: dict[str, Stream], name: str) -> None:
     plain, other = (rows_of(found["video"], list(MATRICES).index(n)) for n in ("plain", name))
     assert len(plain) == FRAMES
     np.testing.assert_array_equal(other, plain)

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from harness.streams.clip_features import Machines, features_of
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -22,9 +21,11 @@ from harness.encoders.mtl_dan.checkpoints import (
     save_mtl_dan,
     weights_fingerprint,
 )
+from harness.encoders.registry import encoder_of
 from harness.errors import InputError
 from harness.pretraining.initial import initial_network
-from harness.streams.sources import Sources
+from harness.progress import silent
+from harness.streams.features import Machines, features_of
 from tests.networks import make_network
 from tests.trees import picture
 
@@ -205,11 +206,8 @@ def test_features_of_two_networks_of_a_file_are_kept_apart(
     targets = np.zeros((1, 1), np.float32)
     clips = ClipTable(("c",), ("train",), targets, ("joy",), (tmp_path / "c",), "images")
     found = [
-        features_of(
-            Sources(clips, file, weights_key=key), tmp_path / "cache", (1,), "outputs", CPU,
-            lambda *_: None,
-        )
+        features_of(clips, encoder_of(file, key=key), tmp_path / "cache", (1,), CPU, silent).stream
         for key in ("model", "ema")
     ]  # fmt: skip
-    assert found[0].fingerprint != found[1].fingerprint
-    assert not np.allclose(found[0].frames.features, found[1].frames.features)
+    assert found[0].specification.differences(found[1].specification)
+    assert not np.allclose(found[0].values, found[1].values)

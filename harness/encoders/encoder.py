@@ -20,6 +20,7 @@ class Encoder:
     (n, 3, size, size) uint8 -> (n, columns) float32, on the CPU and in eval. parts: names of groups
     of columns that a head may read alone. crop: how faces are found and cut out of the frames, or
     "none". wider: an encoder of the same network whose columns contain these, if there is one.
+    describe: what a user should know about the weight file, a line each.
     """
 
     name: str
@@ -30,6 +31,7 @@ class Encoder:
     parts: Mapping[str, slice] = field(default_factory=dict)
     crop: str = "none"
     wider: "Encoder | None" = None
+    describe: Callable[[], list[str]] = list
 
     def specification(self) -> Specification:
         """Of the stream that it gives."""

@@ -73,7 +73,8 @@ def features_of(
     gaps = Gaps.of(
         clips.clip_ids, stream.counts.tolist(), store.problems(keys), store.faceless(keys, strides)
     )
-    return Found(replace(stream, parts=encoder.parts), gaps, extraction)
+    stream = replace(stream, parts=encoder.parts)
+    return Found(stream, gaps, extraction, tuple(encoder.describe()))
 
 
 def extract_features(
@@ -98,7 +99,8 @@ def extract_features(
     done = _extract(clips, holder, store, tuple(sorted(set(strides))), machines, progress)
     counts = [len(store.known_frames(*key)) for key in keys]
     faceless = store.faceless(keys, strides)
-    return done, Gaps.of(clips.clip_ids, counts, store.problems(keys), faceless), ()
+    gaps = Gaps.of(clips.clip_ids, counts, store.problems(keys), faceless)
+    return done, gaps, tuple(encoder.describe())
 
 
 def feature_store(encoder: Encoder, cache: Path) -> FeatureStore:

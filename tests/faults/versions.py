@@ -5,9 +5,8 @@ from pathlib import Path
 from unittest.mock import patch
 
 from harness import predictions
-from harness.models import checkpoint as heads
-from harness.models.model import write_head
-from harness.models.model_file import read_model
+from harness.models import model_file
+from harness.models.model_file import read_model, write_model
 from harness.predictions import read_clips, read_predictions, write_clips, write_predictions
 from harness.sealed import ENSEMBLE, read_sealed, write_sealed
 from tests.faults import models
@@ -36,13 +35,13 @@ def _older_clips(results: Path) -> str:
     return file.name
 
 
-def _older_head(results: Path) -> str:
+def _older_model(results: Path) -> str:
     built = results / "s" / "ensembles" / "mean-top2"
     member = read_sealed(built / "ensemble.json", ENSEMBLE)["members"][0]
     file = results / "s" / "heads" / f"{member}.safetensors"
-    head = read_model(file)
-    with patch.object(heads, "_SCHEMA", "head 0"):
-        write_head(file, head)
+    model = read_model(file)
+    with patch.object(model_file, "_SCHEMA", "model 0"):
+        write_model(file, model)
     return file.name
 
 
@@ -56,7 +55,7 @@ def _older_ensemble(results: Path) -> str:
 OLDER = {
     "predictions": (_older_predictions, "ensemble"),
     "clips": (_older_clips, "ensemble"),
-    "head": (_older_head, "predict"),
+    "model": (_older_model, "predict"),
     "ensemble": (_older_ensemble, "predict"),
 }
 

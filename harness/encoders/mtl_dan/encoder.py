@@ -6,7 +6,12 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from harness.encoders.encoder import Encoder, EncoderKind
-from harness.encoders.mtl_dan.checkpoints import load_mtl_dan, read_metadata, weights_fingerprint
+from harness.encoders.mtl_dan.checkpoints import (
+    load_mtl_dan,
+    load_with_report,
+    read_metadata,
+    weights_fingerprint,
+)
 from harness.encoders.mtl_dan.fused import COLUMNS, PRECISIONS, fuse
 from harness.encoders.mtl_dan.network import ACTION_UNITS, EXPRESSIONS, SHARED
 from harness.encoders.mtl_dan.preprocessing import PREPROCESSING, resized, standardised
@@ -48,6 +53,7 @@ def _mtl_dan(weights: Path, outputs: str, precision: str, crop: str, key: str | 
         load=partial(_load, weights, outputs, precision, key),
         parts=COLUMNS if both else {},
         crop=crop,
+        describe=partial(_describe, weights, key),
         wider=None if both else _mtl_dan(weights, "both", precision, crop, key),
     )
 
@@ -62,6 +68,10 @@ class Standardised(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         features: Tensor = self.network(standardised(images))
         return features
+
+
+def _describe(weights: Path, key: str | None) -> list[str]:
+    return load_with_report(weights, key).lines()
 
 
 def _load(weights: Path, outputs: str, precision: str, key: str | None) -> nn.Module:
