@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.errors import printable
+
 Rows = NDArray[np.intp]
 
 
@@ -126,6 +128,19 @@ class Stream:
         return replace(
             self, specification=self.specification.only(columns), values=values, parts={}
         )
+
+    def __str__(self) -> str:
+        """What it holds, for a person."""
+        clips, names = self.counts, self.specification.columns
+        what = f"{self.width} columns"
+        if names:
+            what += f", {names[0]} to {names[-1]}" if len(names) > 1 else f", {names[0]}"
+        source = self.specification.source
+        of_set = (
+            f" {self.specification.details['set']}" if "set" in self.specification.details else ""
+        )
+        steps = f"{int((clips > 0).sum())} clips, {len(self.positions)} steps"
+        return printable(f"{source}: {steps}, {what}")
 
     def digest(self, clip_ids: Sequence[str]) -> str:
         """sha256 of the contents: ids, column names, shapes, offsets, positions and values."""

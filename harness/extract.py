@@ -50,13 +50,15 @@ def main(
             precision=precision, outputs=outputs or "outputs", strict=strict,
             allow_shared_groups=True, weights_key=weights_key,
         )  # fmt: skip
-        done, gaps, notes = extract_features(clips, encoder, cache, tuple(stride), machines, steps)
+        done, gaps, read = extract_features(clips, encoder, cache, tuple(stride), machines, steps)
     if strict:
         gaps.refuse()
     brought = f"{done.kept} clips bring their features; nothing is computed"
     out.print(str(done) if encoder else brought, highlight=False)
     lines = gaps.lines() + gaps.write(cache / f"{data.resolve().name}-gaps.csv")
-    for line in (*clips.notes, *notes, *lines):
+    for line in read:
+        out.print(line, markup=False, highlight=False, soft_wrap=True)
+    for line in (*clips.notes, *lines):
         out.print(line, style="yellow", markup=False, soft_wrap=True)
     if encoder:
         out.print(f"Store: {cache / 'features'}", markup=False, soft_wrap=True)

@@ -36,11 +36,13 @@ class Machines:
 @dataclass(frozen=True)
 class Found:
     """stream: of every clip. gaps: clips that did not give all. extraction: what was computed now;
-    None where the clips bring their features. notes: what was read, a line each."""
+    None where the clips bring their features. read: what was read, notes: what may be wrong with
+    it, a line each."""
 
     stream: Stream
     gaps: Gaps
     extraction: Extraction | None
+    read: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
 
@@ -62,7 +64,7 @@ def features_of(
     if encoder is None:
         stream, problems, columns = read_foreign(clips, names)
         gaps = Gaps.of(clips.clip_ids, stream.counts.tolist(), problems, {})
-        return Found(stream, gaps, None, tuple(columns.lines()))
+        return Found(stream, gaps, None, (str(stream), *columns.left_out_lines()), columns.notes)
     keys = _keys(clips)
     holder = _holder(encoder, cache, keys, strides)
     store = feature_store(holder, cache)
@@ -74,7 +76,7 @@ def features_of(
         clips.clip_ids, stream.counts.tolist(), store.problems(keys), store.faceless(keys, strides)
     )
     stream = replace(stream, parts=encoder.parts)
-    return Found(stream, gaps, extraction, tuple(encoder.describe()))
+    return Found(stream, gaps, extraction, (*encoder.describe(), str(stream)))
 
 
 def extract_features(
@@ -86,13 +88,13 @@ def extract_features(
     progress: Progress,
 ) -> tuple[Extraction, Gaps, tuple[str, ...]]:
     """Fills the store for some strides; gives what was done, what clips did not give, and what
-    else is to be said, a line each.
+    was read, a line each.
 
     Features that clips bring are read, so that their gaps are known; there is nothing to store.
     """
     if encoder is None:
         found = features_of(clips, None, cache, (1,), machines, progress)
-        return Extraction(0, 0, len(clips), 0.0), found.gaps, found.notes
+        return Extraction(0, 0, len(clips), 0.0), found.gaps, (*found.read, *found.notes)
     keys = _keys(clips)
     holder = _holder(encoder, cache, keys, strides)
     store = feature_store(holder, cache)

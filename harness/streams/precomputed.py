@@ -44,10 +44,12 @@ class FeatureColumns:
         """What is used and what is not, for the terminal."""
         names = f": {some(self.names)}" if self.names else ""
         lines = [f"{self.count} features of the set {printable(self.set_name)}{names}"]
-        if self.left_out:
-            left_out = ", ".join(map(printable, self.left_out))
-            lines.append(f"columns that are not used as features: {left_out}")
-        return lines + list(self.notes)
+        return [*lines, *self.left_out_lines(), *self.notes]
+
+    def left_out_lines(self) -> list[str]:
+        """The columns that are no features; no line if there are none."""
+        left_out = ", ".join(map(printable, self.left_out))
+        return [f"columns that are not used as features: {left_out}"] if left_out else []
 
 
 def read_foreign(

@@ -24,8 +24,8 @@ class Prepared:
 
     space: of the search, its stride fixed where the clips bring their features. contents: sha256 of
     ids, splits, ratings, persons and files. gaps: clips that did not give all. extraction: what was
-    computed now. oracle: `oracle[split][target]` of synthetic clips. notes: what was decided for
-    the user, a line each.
+    computed now. oracle: `oracle[split][target]` of synthetic clips. read: what was read;
+    notes: what was decided for the user, and what may be wrong; a line each.
     """
 
     data: Dataset
@@ -34,6 +34,7 @@ class Prepared:
     gaps: Gaps
     extraction: Extraction | None
     oracle: dict[str, dict[str, float]]
+    read: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
     def oracle_means(self) -> dict[str, float]:
@@ -109,6 +110,7 @@ def prepare(
         gaps=found.gaps,
         extraction=found.extraction,
         oracle=clips.oracles.get("picture", {}),
+        read=found.read,
         notes=(*found.notes, *notes),
     )
 

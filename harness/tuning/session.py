@@ -207,6 +207,8 @@ def opened(clips: Clips, plan: Plan, means: Means, out: Console, command: str) -
         folder.settle(prepared.manifest(folder.name, plan.seed, backend.name), prepared.data)
         if prepared.extraction:
             out.print(f"Features: {prepared.extraction}", highlight=False)
+        for line in prepared.read:
+            out.print(line, markup=False, highlight=False, soft_wrap=True)
         lines = prepared.gaps.lines(" and are predicted by train's mean")
         lines += prepared.gaps.write(folder.path / "clips-with-gaps.csv")
         for line in (*prepared.notes, *lines):
