@@ -88,7 +88,7 @@ def test_other_weights_are_refused(built: Path, tmp_path: Path, tiny_demo: Demo)
     save_mtl_dan(other, make_network(1, seed=1), {"input_size": "32"})
     with pytest.raises(InputError, match=r"trial \d+ reads other features: weights \w+\.\.\., exp"):
         load(built)(tiny_demo.root, other, cache=tmp_path)
-    with pytest.raises(InputError, match="weights: missing"):
+    with pytest.raises(InputError, match="`weights`: missing"):
         load(built)(tiny_demo.root, cache=tmp_path)
 
 
