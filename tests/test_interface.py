@@ -78,4 +78,5 @@ if __name__ == "__main__":
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.splitlines()[-1].startswith("`top` 99")
-    assert "harness.run_search(" in done.stdout, "what continues it"
+    page = (tmp_path / "s" / "report.html").read_text()
+    assert "harness.run_search(data=" in page, "what continues it"
