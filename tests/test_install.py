@@ -128,7 +128,7 @@ def test_it_works_beside_another_folder_of_its_name(installed: Installed, tmp_pa
     data = plain_tree(tmp_path / "own", "features")
     search = [script, "search", "--data", data, "--space", "smoke", "--scheduler", "none"]
     said = run([*search, "--study", "s", "--trials", 2, "--epochs", 3], tmp_path).stdout
-    assert "Next: harness ensemble --top 5 --study s" in said
+    assert "Next: harness ensemble --top 2 --study s" in said
     run([script, "ensemble", "--study", "s", "--top", 2], tmp_path)
     built = tmp_path / "results" / "s" / "ensembles" / "mean-top2"
     assert (built / "predictions.csv").is_file()

@@ -20,6 +20,7 @@ from av.error import FFmpegError
 from av.packet import Packet
 from av.stream import Disposition
 from av.video.frame import VideoFrame
+from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
@@ -83,9 +84,11 @@ def sampled_frames(
     try:
         with container:
             film = _Film(path, container)
+            # One for all frames: what it prepares takes longer than to convert a small frame.
+            converter = VideoReformatter()
             for index, frame in film.frames(wanted):
                 if wanted(index):
-                    yield index, _rgb(frame, film.stream)
+                    yield index, _rgb(frame, film.stream, converter)
     except FFmpegError as error:
         raise InputError(f"{path}: cannot be read after frame {index}: {error.strerror}") from error
     if problems := film.problems(index):
@@ -153,6 +156,7 @@ class _Film:
         # Seconds at which the data of all streams that are read ends, at which the last packet of
         # the film begins, and at which the last decoded frame begins.
         self._reached = self._last = self._shown = 0.0
+        self._unit = float(self.stream.time_base or 0)
         names = container.format.name.split(",")
         self._states_streams = any(name in names for name in _STATE_STREAMS)
         self._stated = self._stated_seconds()
@@ -207,14 +211,18 @@ class _Film:
     def _read(self) -> Iterator[_Packet]:
         """The packets of the stream. The last one is empty and flushes the decoder."""
         streams = (self.stream,) if self._states_streams else tuple(self._container.streams)
+        # Seconds of a tick, by stream; fractions for each packet would take a fifth of the time.
+        units: dict[int, float] = {}
         try:
             for packet in self._container.demux(*streams):
                 time = packet.dts if packet.pts is None else packet.pts
                 if time is not None:
-                    begin = float(time * packet.time_base)
-                    end = begin + float((packet.duration or 0) * packet.time_base)
-                    self._reached = max(self._reached, end)
-                if packet.stream.index == self.stream.index:
+                    unit = units.get(packet.stream_index)
+                    if unit is None:
+                        unit = units[packet.stream_index] = float(packet.time_base)
+                    begin = time * unit
+                    self._reached = max(self._reached, begin + (packet.duration or 0) * unit)
+                if packet.stream_index == self.stream.index:
                     self._packets += packet.size > 0
                     self._last = max(self._last, begin if time is not None else 0.0)
                     yield packet
@@ -236,8 +244,8 @@ class _Film:
             if packet.pts is not None:
                 insort(self._lost, packet.pts)
             return []
-        unit = self.stream.time_base or 0
-        self._shown = max([self._shown, *(float((f.pts or 0) * unit) for f in frames)])
+        for frame in frames:
+            self._shown = max(self._shown, (frame.pts or 0) * self._unit)
         return frames
 
     def _by_count(self, packets: Iterable[_Packet]) -> Iterator[tuple[int, VideoFrame]]:
@@ -320,7 +328,7 @@ def _places(packets: Sequence[_Packet]) -> dict[int, int]:
     return {time: place for place, time in enumerate(times)} if plain else {}
 
 
-def _rgb(frame: VideoFrame, stream: VideoStream) -> NDArray[np.uint8]:
+def _rgb(frame: VideoFrame, stream: VideoStream, converter: VideoReformatter) -> NDArray[np.uint8]:
     """The frame as a player shows it: with square pixels, turned and mirrored."""
     shape = float(stream.sample_aspect_ratio or 1)
     width, height = frame.width, frame.height
@@ -330,9 +338,8 @@ def _rgb(frame: VideoFrame, stream: VideoStream) -> NDArray[np.uint8]:
         height = round(height / shape)
     if width * height > MAX_PIXELS:
         width, height = frame.width, frame.height
-    picture = np.asarray(
-        frame.to_ndarray(format="rgb24", width=width, height=height), dtype=np.uint8
-    )
+    converted = converter.reformat(frame, width=width, height=height, format="rgb24")
+    picture = np.asarray(converted.to_ndarray(), dtype=np.uint8)
     matrix = frame.side_data.get("DISPLAYMATRIX")
     if matrix is None:
         return picture
