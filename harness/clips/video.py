@@ -217,12 +217,12 @@ class _Film:
             for packet in self._container.demux(*streams):
                 time = packet.dts if packet.pts is None else packet.pts
                 if time is not None:
-                    unit = units.get(packet.stream_index)
+                    unit = units.get(packet.stream.index)
                     if unit is None:
-                        unit = units[packet.stream_index] = float(packet.time_base)
+                        unit = units[packet.stream.index] = float(packet.time_base)
                     begin = time * unit
                     self._reached = max(self._reached, begin + (packet.duration or 0) * unit)
-                if packet.stream_index == self.stream.index:
+                if packet.stream.index == self.stream.index:
                     self._packets += packet.size > 0
                     self._last = max(self._last, begin if time is not None else 0.0)
                     yield packet
