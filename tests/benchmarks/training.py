@@ -35,7 +35,6 @@ import multiprocessing
 import os
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -166,9 +165,9 @@ def operations(data: Dataset, config: TrialConfig) -> float:
     """Multiply-adds x 2 of an epoch's matrix products over true steps: forward on train and val,
     and backward on train, which is as much for the weights and, but for the features, for what
     went in. A first step has no state to multiply."""
-    lengths = np.diff(data.frames.offsets)
-    clips = {split: len(data.rows[split]) for split in ("train", "val")}
-    steps = {split: float(lengths[data.rows[split]].sum()) for split in clips}
+    lengths = np.diff(data.features.offsets)
+    clips = {split: len(data.rows(split)) for split in ("train", "val")}
+    steps = {split: float(lengths[data.rows(split)].sum()) for split in clips}
     total, width, hidden = 0.0, FEATURES, 4 * config.own.hidden
     for layer in range(config.own.layers):
         total += hidden * width * ((3 if layer else 2) * steps["train"] + steps["val"])
@@ -300,7 +299,7 @@ def measure(quick: bool) -> dict[str, Any]:
     workers = Workers(data, 2)
     table = [
         measure_shape(
-            data, workers, replace(CONFIG, layers=layers, hidden=hidden), 2 if quick else 3
+            data, workers, CONFIG.changed(layers=layers, hidden=hidden), 2 if quick else 3
         )
         for layers, hidden in shapes
     ]
@@ -316,7 +315,7 @@ def on_gpu(data: Dataset, shapes: list[tuple[int, int]]) -> dict[str, Any]:
     if not torch.cuda.is_available():
         return {}
     workers = Workers(data, max(SHARING), "cuda")
-    configs = [replace(CONFIG, layers=layers, hidden=hidden) for layers, hidden in shapes]
+    configs = [CONFIG.changed(layers=layers, hidden=hidden) for layers, hidden in shapes]
     table = [measure_alone(data, workers, config, "cuda") for config in configs]
     workers.ask("build", CONFIG)
     workers.ask("epochs", CONFIG, 1)  # the libraries' first calls are not of a trial

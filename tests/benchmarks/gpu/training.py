@@ -3,7 +3,6 @@
 Both sides are those of tests/benchmarks/training.py, in float32: Hume-Reaction's size, generated.
 """
 
-from dataclasses import replace
 
 from tests.benchmarks import training
 from tests.benchmarks.gpu.parts import Figures, Note, Run
@@ -21,7 +20,7 @@ def measure(run: Run, note: Note) -> None:
     rows: list[Figures] = []
     note({"clips": {split: len(clips) for split, clips in data.rows.items()}})
     for layers, hidden in SHAPES[:2] if run.quick else SHAPES:
-        config = replace(training.CONFIG, layers=layers, hidden=hidden)
+        config = training.CONFIG.changed(layers=layers, hidden=hidden)
         rounds = 2 if run.quick else 4
         row = training.measure_alone(data, workers, config, run.device, rounds)
         workers.ask("end", config)
