@@ -18,7 +18,7 @@ def measure(run: Run, note: Note) -> None:
     data = training.make_data(SMALL if run.quick else 1.0)
     workers = training.Workers(data, 1, run.device, "spawn")
     rows: list[Figures] = []
-    note({"clips": {split: len(clips) for split, clips in data.rows.items()}})
+    note({"clips": {split: len(data.rows(split)) for split in data.split_names}})
     for layers, hidden in SHAPES[:2] if run.quick else SHAPES:
         config = training.CONFIG.changed(layers=layers, hidden=hidden)
         rounds = 2 if run.quick else 4
