@@ -3,7 +3,6 @@
 Both sides are those of tests/benchmarks/training.py, in float32: Hume-Reaction's size, generated.
 """
 
-
 from tests.benchmarks import training
 from tests.benchmarks.gpu.parts import Figures, Note, Run
 
