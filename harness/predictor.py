@@ -1,5 +1,6 @@
 """A stored ensemble with its models, which predicts new clips."""
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from os import PathLike
@@ -103,6 +104,9 @@ class Predictor:
             on_gaps(found.gaps)
             known[stream] = unrated(clips, self.ensemble.targets, found.stream)
         datasets = [known[model.stream.fingerprint()] for model in self.models]
+        for model, data in zip(self.models, datasets, strict=True):
+            if line := model.unlike(data):
+                warnings.warn(line, UserWarning, stacklevel=2)
         parts = [m.predict(data) for m, data in zip(self.models, datasets, strict=True)]
         seen = np.any([m.reads(data) for m, data in zip(self.models, datasets, strict=True)], 0)
         table = pd.DataFrame(self._combined(parts), columns=list(self.ensemble.targets))

@@ -169,3 +169,14 @@ def test_predicting_needs_no_ratings() -> None:
     model = run_trial(CONFIG, data).model
     unrated = dataclasses.replace(data, targets=None)
     np.testing.assert_array_equal(model.predict(unrated), model.predict(data))
+
+
+def test_features_without_names_that_lie_far_from_train_are_reported() -> None:
+    data = make_data()
+    stream = data.features
+    unnamed = dataclasses.replace(stream.specification, columns=())
+    plain = with_stream(data, dataclasses.replace(stream, specification=unnamed))
+    model = run_trial(CONFIG, plain).model
+    assert model.unlike(plain) == ""
+    grown = dataclasses.replace(plain.features, values=stream.values * 50)
+    assert "4 of 4 features lie far from those of train" in model.unlike(with_stream(data, grown))

@@ -14,6 +14,9 @@ from harness.models.head import Head
 from harness.models.sequences import tensors
 from harness.models.training import predict
 
+# In standard deviations of train: a mean this far off, or a deviation this much larger.
+_FAR = 4.0
+
 
 @dataclass(frozen=True, repr=False)
 class Model:
@@ -70,6 +73,24 @@ class Model:
             raise InputError(
                 f"model {self.name}: reads other features than these: {'; '.join(differences)}"
             )
+
+    def unlike(self, data: Dataset) -> str:
+        """A line if features without column names lie far from those of train; empty if not.
+
+        Nothing else tells such features of one tool from those of another.
+        """
+        values = data.features.values[:, data.features.part(self.config.features)]
+        if self.stream.columns or not self.config.normalise or not len(values):
+            return ""
+        mean, scale = (self.weights[0][f"scaler.{name}"] for name in ("mean", "scale"))
+        shift, spread = np.abs(values.mean(0) - mean) * scale, values.std(0) * scale
+        far = np.flatnonzero((shift > _FAR) | (spread > _FAR))
+        if not len(far):
+            return ""
+        return (
+            f"model {self.name}: {len(far)} of {len(mean)} features lie far from those of train, "
+            f"column {far[0] + 1} for one; do these files come from the same tool?"
+        )
 
     def _head(self, state: Mapping[str, NDArray[np.float32]]) -> Head:
         # Without memory of its own: a configuration cannot ask for more than the file holds.
