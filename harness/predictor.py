@@ -104,10 +104,11 @@ class Predictor:
             on_gaps(found.gaps)
             known[stream] = unrated(clips, self.ensemble.targets, found.stream)
         datasets = [known[model.stream.fingerprint()] for model in self.models]
+        parts = [m.predict(data) for m, data in zip(self.models, datasets, strict=True)]
+        # After predict, which refuses a model whose weights are invalid.
         for model, data in zip(self.models, datasets, strict=True):
             if line := model.unlike(data):
                 warnings.warn(line, UserWarning, stacklevel=2)
-        parts = [m.predict(data) for m, data in zip(self.models, datasets, strict=True)]
         seen = np.any([m.reads(data) for m, data in zip(self.models, datasets, strict=True)], 0)
         table = pd.DataFrame(self._combined(parts), columns=list(self.ensemble.targets))
         table.insert(0, "filled", ~seen)

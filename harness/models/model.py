@@ -40,7 +40,11 @@ class Model:
         return f"<Model {self.name}: {len(self.weights)} heads, {len(self.targets)} targets>"
 
     def heads(self, device: torch.device | None = None) -> list[Head]:
-        """The modules, in eval."""
+        """The modules, in eval.
+
+        Raises:
+            InputError: the weights are not those of this configuration.
+        """
         return [self._head(state).to(device or torch.device("cpu")) for state in self.weights]
 
     def predict(
@@ -93,10 +97,17 @@ class Model:
         )
 
     def _head(self, state: Mapping[str, NDArray[np.float32]]) -> Head:
-        # Without memory of its own: a configuration cannot ask for more than the file holds.
-        with torch.device("meta"):
-            head = Head(self.stream.width, len(self.targets), self.config)
-        head.load_state_dict({k: torch.from_numpy(v) for k, v in state.items()}, assign=True)
+        weights = {name: torch.from_numpy(array) for name, array in state.items()}
+        try:
+            # Without memory of its own: a configuration cannot ask for more than the file holds.
+            with torch.device("meta"):
+                head = Head(self.stream.width, len(self.targets), self.config)
+            head.load_state_dict(weights, assign=True)
+        except RuntimeError as error:
+            reason = " ".join(str(error).split())
+            raise InputError(
+                f"model {self.name}: its weights do not fit its configuration: {reason}"
+            ) from error
         return head.eval()
 
 
