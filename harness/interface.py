@@ -17,9 +17,7 @@ from harness.choices import (
 )
 from harness.console import console
 from harness.errors import InputError
-from harness.names import check_folder_name
-from harness.spaces import find_space
-from harness.tuning.options import Clips, Means, Plan
+from harness.tuning.options import Options
 from harness.tuning.start import start
 
 if TYPE_CHECKING:
@@ -76,51 +74,14 @@ def run_search(
             Its `argument` names the argument that is meant.
     """
     given = {name: value for name, value in locals().items() if value is not None}
-    if study is not None:
-        check_folder_name("study", study)
-    clips = Clips(
-        data=_path(data),
-        weights=_path(weights),
-        layout=layout,
-        features=features,
-        crop=crop,
-        precision=precision,
-        strict=strict,
-        folds=folds,
-        early_stop_fraction=early_stop_fraction,
-        allow_shared_groups=allow_shared_groups,
-        weights_key=weights_key,
-    )
-    plan = Plan(
-        space=None if space is None else find_space(str(space)),
-        trials=trials,
-        epochs=epochs,
-        sampler=sampler,
-        scheduler=scheduler,
-        confirm=confirm,
-        seeds=seeds,
-        deterministic=deterministic,
-        seed=seed,
-    )
-    means = Means(
-        results=Path(results),
-        study=study,
-        storage=storage,
-        concurrency=concurrency,
-        cpus_per_trial=cpus_per_trial,
-        gpus_per_trial=gpus_per_trial,
-        address=address,
-    )
-    folder = search(clips, plan, means, console(quiet, options=False), _call(given))
+    folder = search(Options.of(given), console(quiet, options=False), _call(given))
     from harness.ensembles.notebook import load_study
 
     return load_study(folder)
 
 
 def search(
-    clips: Clips,
-    plan: Plan,
-    means: Means,
+    options: Options,
     out: "Console",
     command: str,
     afterwards: Callable[["Session"], None] = lambda session: None,
@@ -134,11 +95,11 @@ def search(
     Returns:
         the study's folder.
     """
-    start(clips, plan, means)
+    start(*options)
     # Heavy imports follow; help and wrong usage need none of them.
     from harness.tuning.session import opened
 
-    with opened(clips, plan, means, out, command) as session:
+    with opened(*options, out, command) as session:
         session.search()
         # Imported when the trials are done: only the report needs them.
         from harness.reports.evidence import gather
@@ -161,10 +122,6 @@ def search(
             raise InputError(session.problem)
         afterwards(session)
         return session.folder.path
-
-
-def _path(name: Name | None) -> Path | None:
-    return None if name is None else Path(name)
 
 
 def _call(given: dict[str, object]) -> str:

@@ -10,9 +10,8 @@ from harness import options as o
 from harness.choices import DEFAULT_PRECISION, DEFAULT_SAMPLER, DEFAULT_SCHEDULER
 from harness.console import console, invocation, run
 from harness.interface import search
-from harness.names import STORAGE_VARIABLE, check_folder_name
-from harness.spaces import find_space
-from harness.tuning.options import Clips, Means, Plan
+from harness.names import STORAGE_VARIABLE
+from harness.tuning.options import Options
 
 if TYPE_CHECKING:
     from harness.tuning.session import Session
@@ -56,51 +55,15 @@ def main(
 
     Example: python -m harness.search --data DIR --weights FILE --space paper
     """
-    if study is not None:
-        check_folder_name("study", study)
-    space_file = None if space is None else find_space(space)
+    options = Options.of(locals())
     out = console(quiet)
-    clips = Clips(
-        data=data,
-        weights=weights,
-        layout=layout,
-        features=features,
-        crop=crop,
-        precision=precision,
-        strict=strict,
-        folds=folds,
-        early_stop_fraction=early_stop_fraction,
-        allow_shared_groups=allow_shared_groups,
-        weights_key=weights_key,
-    )
-    plan = Plan(
-        space=space_file,
-        trials=trials,
-        epochs=epochs,
-        sampler=sampler,
-        scheduler=scheduler,
-        confirm=confirm,
-        seeds=seeds,
-        deterministic=deterministic,
-        seed=seed,
-    )
-    means = Means(
-        results=results,
-        study=study,
-        storage=storage,
-        concurrency=concurrency,
-        cpus_per_trial=cpus_per_trial,
-        gpus_per_trial=gpus_per_trial,
-        address=address,
-        dashboard=dashboard,
-    )
 
     def wait(session: "Session") -> None:
         if session.dashboard:
             out.print(f"Dashboard: {session.dashboard.address} (Ctrl-C ends it)", highlight=False)
             session.dashboard.wait()
 
-    search(clips, plan, means, out, continuing(sys.argv[1:], storage), wait)
+    search(options, out, continuing(sys.argv[1:], storage), wait)
 
 
 def continuing(arguments: list[str], storage: str | None) -> str:

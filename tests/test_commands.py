@@ -15,11 +15,14 @@ from harness.clips.layouts import LAYOUTS
 from harness.encoders.mtl_dan.fused import COLUMNS, PRECISIONS
 from harness.encoders.mtl_dan.network import WIDTH
 from harness.ensembles.selection import Recipe
+from harness.interface import run_search
 from harness.pretrain import main as pretrain
 from harness.pretraining.config import PretrainConfig
+from harness.search import main as search
 from harness.space.pruners import make_pruner
 from harness.space.samplers import make_sampler
 from harness.space.search_space import Budget
+from harness.tuning.options import DataOptions, RunOptions, SearchOptions
 
 ROOT = Path(__file__).parent.parent
 COMMANDS = ("search", "ensemble", "extract", "pretrain", "predict", "report")
@@ -147,6 +150,21 @@ def test_defaults_of_pretrain_are_those_of_its_configuration() -> None:
     flat |= vars(flat.pop("augmentation"))
     assert flat.pop("width") == WIDTH, "the demo's own; the command trains networks as published"
     assert {name: told[name] for name in flat} == flat
+
+
+def test_search_from_the_terminal_and_from_python_take_the_same_options() -> None:
+    fields = {
+        f.name: f.default
+        for kind in (DataOptions, SearchOptions, RunOptions)
+        for f in dataclasses.fields(kind)
+    }
+    command, function = (
+        {name: p.default for name, p in inspect.signature(f).parameters.items()}
+        for f in (search, run_search)
+    )
+    assert command == fields | {"quiet": False}
+    fields.pop("dashboard")  # It waits for Ctrl-C.
+    assert function == fields | {"quiet": False, "results": "results"}
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1"])

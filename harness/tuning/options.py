@@ -1,17 +1,22 @@
-"""The options of a search, as its command takes them."""
+"""The options of a search, as `harness.search` and `harness.run_search` take them."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
 
 from harness.choices import DEFAULT_PRECISION, DEFAULT_SAMPLER, DEFAULT_SCHEDULER
+from harness.names import check_folder_name
+from harness.spaces import find_space
 
 
 @dataclass(frozen=True)
-class Clips:
-    """Which clips, and how features come out of them."""
+class DataOptions:
+    """Which clips, and how their features are computed."""
 
     data: Path | None = None
     weights: Path | None = None
+    weights_key: str | None = None
     layout: str | None = None
     features: str | None = None
     crop: str | None = None
@@ -20,11 +25,10 @@ class Clips:
     folds: int | None = None
     early_stop_fraction: float | None = None
     allow_shared_groups: bool = False
-    weights_key: str | None = None
 
 
 @dataclass(frozen=True)
-class Plan:
+class SearchOptions:
     """What is searched and how."""
 
     space: Path | None = None
@@ -39,8 +43,8 @@ class Plan:
 
 
 @dataclass(frozen=True)
-class Means:
-    """Where it runs and where it is kept."""
+class RunOptions:
+    """Where the search runs and where its study is kept."""
 
     results: Path = Path("results")
     study: str | None = None
@@ -52,6 +56,41 @@ class Means:
     dashboard: bool = False
 
 
-def study_name(clips: Clips, means: Means) -> str:
+_Kind = TypeVar("_Kind", DataOptions, SearchOptions, RunOptions)
+
+
+class Options(NamedTuple):
+    """All options of a search."""
+
+    clips: DataOptions
+    plan: SearchOptions
+    means: RunOptions
+
+    @classmethod
+    def of(cls, given: Mapping[str, Any]) -> "Options":
+        """Sorts arguments by name; None stands for the default.
+
+        Args:
+            given: names of fields and their values, and others, which are left to the caller.
+                Paths may be text; `space` may be the name of one that ships.
+
+        Raises:
+            InputError: `study` is no name of a folder, or `space` is not found.
+        """
+        values = {name: value for name, value in given.items() if value is not None}
+        if "study" in values:
+            check_folder_name("study", values["study"])
+        if "space" in values:
+            values["space"] = find_space(str(values["space"]))
+        for name in values.keys() & {"data", "weights", "results"}:
+            values[name] = Path(values[name])
+
+        def read(kind: type[_Kind]) -> _Kind:
+            return kind(**{f.name: values[f.name] for f in fields(kind) if f.name in values})
+
+        return cls(read(DataOptions), read(SearchOptions), read(RunOptions))
+
+
+def study_name(clips: DataOptions, means: RunOptions) -> str:
     """The study's name: as given, or the data folder's, or `demo`."""
     return means.study or (clips.data.resolve().name if clips.data else "demo")

@@ -35,7 +35,7 @@ from harness.tuning.dashboard import Artifacts, Dashboard, attach, describe
 from harness.tuning.driver import DRIVER, Driver
 from harness.tuning.ledger import Ledger, Rules, done
 from harness.tuning.log import logged
-from harness.tuning.options import Clips, Means, Plan, study_name
+from harness.tuning.options import DataOptions, RunOptions, SearchOptions, study_name
 from harness.tuning.preparation import Prepared, outputs_of, prepare
 from harness.tuning.results import save_trial
 from harness.tuning.sharing import fraction, measured_need
@@ -54,8 +54,8 @@ class Session:
     study: optuna.Study
     prepared: Prepared
     driver: Driver
-    plan: Plan
-    means: Means
+    plan: SearchOptions
+    means: RunOptions
     out: Console
     log: Path
     #: What continues this search, without secrets.
@@ -183,7 +183,9 @@ class Session:
 
 
 @contextmanager
-def opened(clips: Clips, plan: Plan, means: Means, out: Console, command: str) -> Iterator[Session]:
+def opened(
+    clips: DataOptions, plan: SearchOptions, means: RunOptions, out: Console, command: str
+) -> Iterator[Session]:
     """Prepares clips and study; the study is locked, and logged to its folder, until the end.
 
     Args:
@@ -247,14 +249,16 @@ def combining(folder: StudyFolder, trials: int = TOP) -> str:
     return f"{invocation('ensemble')} --top {top} --study {shlex.quote(folder.name)}{elsewhere}"
 
 
-def _space(clips: Clips, plan: Plan) -> SearchSpace:
+def _space(clips: DataOptions, plan: SearchOptions) -> SearchSpace:
     default = find_space("paper" if clips.data else "demo")
     space = read_space(plan.space or default, plan.epochs)
     make_pruner(plan.scheduler, space.budget)
     return space
 
 
-def _prepare(clips: Clips, plan: Plan, means: Means, space: SearchSpace, out: Console) -> Prepared:
+def _prepare(
+    clips: DataOptions, plan: SearchOptions, means: RunOptions, space: SearchSpace, out: Console
+) -> Prepared:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     cache = means.results / ".cache"
     with Steps(out) as steps:

@@ -11,12 +11,12 @@ from contextlib import suppress
 from pathlib import Path
 
 from harness.spaces import find_space
-from harness.tuning.options import Clips, Means, Plan, study_name
+from harness.tuning.options import DataOptions, RunOptions, SearchOptions, study_name
 
 _SESSION = "harness.tuning.session"
 
 
-def start(clips: Clips, plan: Plan, means: Means) -> None:
+def start(clips: DataOptions, plan: SearchOptions, means: RunOptions) -> None:
     """Imports what a search needs, and starts Ray at the same time if trials will follow soon.
 
     Raises:
@@ -41,7 +41,7 @@ def _import_session() -> None:
         importlib.import_module(_SESSION)
 
 
-def _trials_follow(clips: Clips, plan: Plan, means: Means) -> bool:
+def _trials_follow(clips: DataOptions, plan: SearchOptions, means: RunOptions) -> bool:
     """Whether trials start soon: without a long extraction before, in a study that is not complete.
 
     If that is not quickly known, Ray starts later.
@@ -58,7 +58,7 @@ def _trials_follow(clips: Clips, plan: Plan, means: Means) -> bool:
     return clips.data is not None and clips.weights is None
 
 
-def _total(clips: Clips, plan: Plan) -> int:
+def _total(clips: DataOptions, plan: SearchOptions) -> int:
     """The search's budget; 0 if its space is not readable, which the session reports."""
     if plan.trials is not None:
         return plan.trials
