@@ -1,4 +1,4 @@
-"""The names that options and calls accept, apart from what they stand for.
+"""The names that options and arguments accept, without the code that implements them.
 
 A command refuses a wrong name by these lists before it imports torch, ray or pandas. The module
 that implements a name is given beside it; a test compares the two.

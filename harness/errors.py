@@ -1,4 +1,4 @@
-"""The error that a user can mend, and how text of others is told."""
+"""The error that a user can fix, and the display of text from files."""
 
 import re
 
@@ -8,7 +8,7 @@ _ARGUMENT = re.compile(r"`(\w+)`")
 class InputError(ValueError):
     """Bad input: the message names the file, row or field, what was expected and what to do.
 
-    Arguments of the public interface stand in backticks, as in "choose another `study`"; commands
+    Arguments of the public interface are in backticks, as in "choose another `study`"; commands
     print the options instead (`harness.console.as_options`), on one line without a traceback, and
     exit with 1. argument: the one whose value is refused, if the message begins with it.
     """
@@ -23,7 +23,7 @@ class InputError(ValueError):
 
 
 def printable(text: str) -> str:
-    """Text on one line; what a terminal would obey, or would not show, stands as its escape.
+    """Text on one line; control characters and characters without a glyph become escapes.
 
     Names of files and keys are made by others: they may hold sequences that clear a screen, or
     marks that turn the direction of writing.

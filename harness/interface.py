@@ -1,4 +1,4 @@
-"""Searching from Python: `harness.run_search`, on which the command `harness.search` stands."""
+"""Searching from Python: `harness.run_search`. The command `harness.search` uses the same code."""
 
 from collections.abc import Callable
 from os import PathLike

@@ -18,7 +18,7 @@ from harness.atomic import replacing
 
 _KEY = b"harness.sha256"
 _BLANK = b"0" * 64
-# Between key and value stand the value's type and its length.
+# Between key and value are the value's type and its length.
 _GAP = 2
 
 
@@ -69,7 +69,7 @@ def _seal(path: Path) -> None:
 
 
 def _place(content: bytes) -> int:
-    """Where the checksum stands."""
+    """Offset of the checksum."""
     found = content.rfind(_KEY)
     if found < 0:
         raise ValueError("it holds no checksum of itself, so no harness wrote it")

@@ -155,7 +155,7 @@ def _notes(info: PredictionInfo) -> dict[str, Any]:
 
 
 def _metadata(notes: Mapping[str, Any]) -> dict[bytes, bytes]:
-    """What stands in the schema, each value as JSON."""
+    """The metadata of the schema, each value as JSON."""
     values = {"schema_version": SCHEMA_VERSION, **notes}
     return {
         (_PREFIX + name).encode(): json.dumps(value, sort_keys=True).encode()

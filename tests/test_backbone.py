@@ -110,13 +110,13 @@ def test_the_function_is_the_published_one(num_heads: int) -> None:
 @pytest.mark.parametrize(
     ("num_heads", "height", "width"), [(1, 64, 64), (2, 65, 49), (4, 96, 80), (9, 64, 64)]
 )
-def test_the_fused_twin_is_the_same_function(num_heads: int, height: int, width: int) -> None:
+def test_the_fused_model_is_the_same_function(num_heads: int, height: int, width: int) -> None:
     model, x = make_network(num_heads), images(4, height, width)
     plain, fused = model(x), fuse(model)(x)
     assert error(fused, plain) < 1e-5
 
 
-def test_the_fused_twin_is_as_near_as_the_model_is_to_itself_in_another_memory_format() -> None:
+def test_the_fused_model_is_as_near_as_the_model_is_to_itself_in_another_memory_format() -> None:
     """Over networks whose rounding counts for most: few heads, small pictures. How much it counts
     depends on the weights, so one network proves nothing."""
     twin, itself = [], []

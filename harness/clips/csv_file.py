@@ -168,14 +168,14 @@ def _with_decimal_points(file: Path, table: pd.DataFrame) -> pd.DataFrame:
             commas[place] = with_comma
     if not commas:
         return table
-    told = next(iter(commas.values())).iloc[0]
+    cell = next(iter(commas.values())).iloc[0]
     if pointed:
         raise InputError(
-            f"{file}: has decimal commas ({told}) and decimal points; {ADVICE} and decimal points"
+            f"{file}: has decimal commas ({cell}) and decimal points; {ADVICE} and decimal points"
         )
     if all(column.str.fullmatch(_THOUSANDS).all() for column in commas.values()):
         raise InputError(
-            f"{file}: {told} may be a thousand with a separator or a decimal comma; {ADVICE} and "
+            f"{file}: {cell} may be a thousand with a separator or a decimal comma; {ADVICE} and "
             "decimal points"
         )
     table = table.copy()

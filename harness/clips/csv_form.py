@@ -127,8 +127,8 @@ def _separator(file: Path, lines: Sequence[str]) -> str:
     # In a header, a separator may also be a part of a name, in quotes or not.
     fitting = [mark for mark in fitting if _widths(lines, mark) != {1}]
     if len(fitting) > 1:
-        told = " or ".join(_SEPARATORS[mark] for mark in fitting)
-        raise InputError(f"{file}: its cells may be separated by {told}; {ADVICE}")
+        marks = " or ".join(_SEPARATORS[mark] for mark in fitting)
+        raise InputError(f"{file}: its cells may be separated by {marks}; {ADVICE}")
     if fitting:
         return fitting[0]
     cells = {len(line.split()) for line in lines if line.strip()}

@@ -1,7 +1,7 @@
 """The regression head: scaler, sequence model, regressor and target transform.
 
-Shape in: (clips, time, columns) with true lengths; shape out: (clips, targets). What stands behind
-a sequence's end changes nothing.
+Shape in: (clips, time, columns) with true lengths; shape out: (clips, targets). Padding
+has no influence.
 """
 
 import torch

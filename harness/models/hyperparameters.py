@@ -34,8 +34,8 @@ class Range:
     def __str__(self) -> str:
         bounds = {"at least": self.least, "above": self.above}
         bounds |= {"at most": self.most, "below": self.below}
-        told = [f"{what} {bound}" for what, bound in bounds.items() if math.isfinite(bound)]
-        return " and ".join(told if len(told) > 1 else [*told, "finite"])
+        limits = [f"{what} {bound}" for what, bound in bounds.items() if math.isfinite(bound)]
+        return " and ".join(limits if len(limits) > 1 else [*limits, "finite"])
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,9 @@
-"""An LSTM layer over packed sequences, on a CPU as fast as its matrix products.
+"""An LSTM layer over packed sequences, on a CPU nearly as fast as its matrix products.
 
-Sequences of a batch lie step after step, the longest first, as in torch's packed sequences: no
-step stands behind an end. torch's own layers record every small operation of every step for the
-backward pass; here a layer is one operation. Both passes keep only the recurrence in a loop, work
-on a step while it is in the cache and in the memory that it lies in, and make the products of all
-steps, each weight's gradient among them, at once.
+The layout is that of torch's packed sequences: step after step, the longest sequence first, without
+padding. torch's own layers record every small operation of every step for the backward pass; here
+a layer is one operation. Only the recurrence is a loop, which works in place on one step while it
+is in the cache. The products of all steps, also for the gradients of the weights, are one product.
 (Hochreiter & Schmidhuber 1997, with the forget gate of Gers et al. 2000; gates in torch's order.)
 """
 

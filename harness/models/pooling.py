@@ -9,7 +9,7 @@ from harness.models.packed import Packing
 class Pooling(nn.Module):
     """The last step, the mean over the steps, or their mean weighted by learned attention.
 
-    Only true steps count, whatever stands behind a sequence's end.
+    Only true steps count; padding has no influence, whatever its values.
     """
 
     def __init__(self, kind: str, width: int, two_ways: bool = False) -> None:
@@ -30,7 +30,7 @@ class Pooling(nn.Module):
         else:
             score = self.attention(x).squeeze(-1).masked_fill(~valid, float("-inf"))
             weights = score.softmax(dim=1)
-        # Not a product alone: what stands behind the end may be anything, 0 x inf is NaN.
+        # Not a product alone: padding may hold any value, and 0 x inf is NaN.
         kept = torch.where(valid[..., None], x, torch.zeros_like(x))
         return torch.einsum("nt,nth->nh", weights.to(x.dtype), kept)
 

@@ -55,8 +55,8 @@ class Tensors:
         return self.lengths.cpu()
 
     def padded(self, rows: Tensor, time: int) -> tuple[Tensor, Tensor]:
-        """Features (clips, time, dim) and lengths of some clips; a last step stands on behind each
-        end. time: at least what these clips need."""
+        """Features (clips, time, dim) and lengths of some clips, padded with each clip's last
+        step. time: steps to pad to, at least those of the longest of these clips."""
         lengths = self.lengths[rows]
         step = torch.arange(time, device=lengths.device)
         places = self.starts[rows, None] + torch.minimum(step, lengths[:, None] - 1)
@@ -122,7 +122,7 @@ class Training:
         #: What is scored and kept: the head, or the average of its weights.
         self.scored_head = head
         if config.ema:
-            self.scored_head = _twin(head)
+            self.scored_head = _ema_copy(head)
         self.steps = 0
         self.curve: list[Epoch] = []
         self.best: Epoch | None = None
@@ -229,12 +229,12 @@ def predict(head: Head, split: Tensors) -> NDArray[np.float32]:
     return out.float().cpu().numpy()
 
 
-def _twin(head: Head) -> Head:
-    twin = copy.deepcopy(head)
-    for layer in twin.modules():
+def _ema_copy(head: Head) -> Head:
+    average = copy.deepcopy(head)
+    for layer in average.modules():
         if isinstance(layer, nn.LSTM):
             layer.flatten_parameters()  # cuDNN wants a layer's weights in one piece
-    return twin
+    return average
 
 
 def _scheduler(
@@ -252,7 +252,7 @@ def _score(truth: NDArray[np.float32], prediction: NDArray[np.float32]) -> float
     if not np.isfinite(prediction).all():
         return float("nan")
     with warnings.catch_warnings():
-        # An undefined score is returned as NaN and told as the trial's reason, not as a warning.
+        # An undefined score is returned as NaN and becomes the trial's reason, not a warning.
         warnings.simplefilter("ignore", UserWarning)
         return mean_pcc(truth, prediction)
 

@@ -55,11 +55,11 @@ class TrainingFolder:
         first = processes.rank() == 0
         self.path.mkdir(parents=True, exist_ok=True)
         with (self.path / ".lock").open("w") if first else nullcontext() as file:
-            told = False
+            reported = False
             while not processes.everyones(file is not None and _is_locked(file))[0]:
-                if first and not told:
+                if first and not reported:
                     tell(f"{self.path}: another run works here; waiting until it ends")
-                told = True
+                reported = True
                 time.sleep(_LOOK)
             yield
 

@@ -195,7 +195,7 @@ def _check_parameter(path: Path, name: str, parameter: _Float | _Int | _Categori
     if isinstance(parameter, _Categorical):
         values: list[Any] = list(parameter.choices)
         if len({(type(value), value) for value in values}) < len(values):
-            raise InputError(f"{path}, parameters.{name}: a choice stands there twice")
+            raise InputError(f"{path}, parameters.{name}: duplicate choice")
     else:
         values = [parameter.low, parameter.high]
         expected = kind(accepted()[name].hint)
@@ -212,7 +212,7 @@ def _check_parameter(path: Path, name: str, parameter: _Float | _Int | _Categori
 def _check_fixed(path: Path, name: str, value: Any, searched: dict[str, Any]) -> None:
     _known(path, f"fixed.{name}", name)
     if name in searched:
-        raise InputError(f"{path}, fixed.{name}: stands in [parameters] too; keep one of the two")
+        raise InputError(f"{path}, fixed.{name}: it is also in [parameters]; keep one of them")
     if name == "epochs":
         raise InputError(f"{path}, fixed.epochs: give it as budget.epochs")
     _check_value(path, f"fixed.{name}", name, value)

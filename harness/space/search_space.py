@@ -66,7 +66,7 @@ class SearchSpace:
         return point
 
     def misfit(self, point: Point) -> str:
-        """Why a point that somebody queued cannot be tried; empty if it can."""
+        """Why an enqueued point cannot be tried; empty if it can."""
         for name, value in point.items():
             if name not in self.distributions:
                 return f"{name} is not searched by {self.path.name}"

@@ -64,8 +64,8 @@ class Gaps:
             (broken, "have problems"),
         ):
             if gaps:
-                told = some([f"{gap.clip_id} ({gap.problem})" for gap in gaps])
-                lines.append(f"{len(gaps)} clips {what}: {told}")
+                shown = some([f"{gap.clip_id} ({gap.problem})" for gap in gaps])
+                lines.append(f"{len(gaps)} clips {what}: {shown}")
         return lines
 
     def write(self, file: Path) -> list[str]:

@@ -79,11 +79,11 @@ def _load(weights: Path, outputs: str, precision: str, key: str | None) -> nn.Mo
 
 
 def _input_size(weights: Path) -> int:
-    told = read_metadata(weights).get("input_size", str(INPUT_SIZE))
+    size = read_metadata(weights).get("input_size", str(INPUT_SIZE))
     # The trunk divides a side by 32, and no camera gives more.
-    if not (told.isascii() and told.isdecimal() and len(told) <= 4 and 32 <= int(told) <= 4096):
-        raise InputError(f"{weights}: input_size is {told!r}; expected pixels a side, 32 to 4096")
-    return int(told)
+    if not (size.isascii() and size.isdecimal() and len(size) <= 4 and 32 <= int(size) <= 4096):
+        raise InputError(f"{weights}: input_size is {size!r}; expected pixels a side, 32 to 4096")
+    return int(size)
 
 
 MTL_DAN = EncoderKind("mtl-dan", lambda weights: True, _mtl_dan)

@@ -3,9 +3,9 @@
 In `eval` a batch norm is an affine map and folds into its convolution. The three parallel
 convolutions of a spatial unit are linear in one input and sum to one 3x3. The first convolutions
 of all heads become one, all channel units two batched products, and a head's product with the
-feature map followed by pooling is an inner product over positions. What was measured and did not
-pay stands in tests/benchmarks/extraction.py; memory formats, batches, threads and compiling are
-measured by tests/benchmarks/variants.py.
+feature map followed by pooling is an inner product over positions. tests/benchmarks/extraction.py
+measures it and lists what was tried without a gain; tests/benchmarks/variants.py measures memory
+formats, batch sizes, threads and compilation.
 """
 
 import copy
@@ -20,7 +20,7 @@ from harness.encoders.mtl_dan.network import MTLDAN, OUTPUTS, SHARED, AttentionH
 
 #: What the convolutions may run in; everything behind the pooling stays in float32.
 PRECISIONS = {"float32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-#: For each choice of outputs, where in the columns of `both` they stand.
+#: For each choice of outputs, its columns within those of `both`.
 COLUMNS = {
     "outputs": slice(0, OUTPUTS),
     "shared": slice(OUTPUTS, OUTPUTS + SHARED),
@@ -119,7 +119,7 @@ class FusedMTLDAN(nn.Module):
 def fuse(
     model: MTLDAN, dtype: torch.dtype = torch.float32, outputs: str = "outputs"
 ) -> FusedMTLDAN:
-    """The fused twin of a frozen model; the model is left as it is.
+    """The fused copy of a frozen model; the model itself is not changed.
 
     Args:
         dtype: of the convolutions; one of PRECISIONS. In float32 the result is the model's but
