@@ -135,6 +135,8 @@ class Stream:
         what = f"{self.width} columns"
         if names:
             what += f", {names[0]} to {names[-1]}" if len(names) > 1 else f", {names[0]}"
+        else:
+            what += " without names"
         set_name = self.specification.details.get("set", "")
         source = f"{self.specification.source} {set_name}".rstrip()
         steps = f"{int((clips > 0).sum())} clips, {len(self.positions)} steps"
