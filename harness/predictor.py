@@ -226,6 +226,7 @@ def load(folder: str | PathLike[str]) -> Predictor:
     try:
         own = folder.parent.parent.name
         models = tuple(member(results, own, ensemble, name) for name in ensemble.members)
+        _check_told_apart(folder, [_home(results, own, ensemble, m) for m in ensemble.members])
     except InputError:
         raise
     # Seals are checksums, which anyone can make: what is said may be anything.
@@ -243,9 +244,7 @@ def member(results: Path, own: str, ensemble: Ensemble, name: str) -> Model:
     Raises:
         InputError: its file is missing or damaged, or belongs to something else.
     """
-    # A member's id has its study before it where there are several.
-    study, _, trial = name.rpartition("/")
-    home = StudyFolder(results, own if study in ("", ensemble.studies[0]) else study)
+    home, trial = _home(results, own, ensemble, name), name.rpartition("/")[2]
     file = home.model_file(int(trial))
     model = read_model(file)
     if model.name != trial:
@@ -265,6 +264,32 @@ def member(results: Path, own: str, ensemble: Ensemble, name: str) -> Model:
             f"{file}: was trained on other features than its study's: {'; '.join(differences)}"
         )
     return model
+
+
+def _home(results: Path, own: str, ensemble: Ensemble, member: str) -> StudyFolder:
+    """The study of a member, whose id has the study before it where there are several."""
+    study = member.rpartition("/")[0]
+    return StudyFolder(results, own if study in ("", ensemble.studies[0]) else study)
+
+
+def _check_told_apart(folder: Path, homes: Sequence[StudyFolder]) -> None:
+    """InputError if members read different features which nothing tells apart: of one set name and
+    width, without column names. One of them would be given the features of the other."""
+    contents: dict[str, dict[str, str]] = {}
+    for home in {home.name: home for home in homes}.values():
+        stream = Specification.from_dict(home.manifest()["stream"])
+        if stream.source != FILES or stream.columns:
+            continue
+        found, other = home.contents(), contents.setdefault(stream.fingerprint(), {})
+        different = [clip for clip in found if clip in other and other[clip] != found[clip]]
+        if different:
+            raise InputError(
+                f"{folder}: its studies read different features of the set "
+                f"{stream.details['set']}, without column names, such as those of "
+                f"{different[0]}; new features cannot be assigned to them: put each set into a "
+                "folder of its own name, or save csv files with names, and search again"
+            )
+        other.update(found)
 
 
 def unrated(clips: ClipTable, targets: tuple[str, ...], stream: Stream) -> Dataset:

@@ -146,8 +146,8 @@ def test_sets_in_several_folders_are_told_apart_by_their_columns(tmp_path: Path)
         for model, each in zip(models, data, strict=True)
     ]
     np.testing.assert_allclose(found.drop(columns="filled"), sum(own) / 2, atol=1e-6)
+    copy = Path(shutil.copytree(homes[0], tmp_path / "copy"))
     with pytest.raises(InputError, match="2 of 2 folders hold the features features that trial 0"):
-        copy = Path(shutil.copytree(homes[0], tmp_path / "copy"))
         ensemble_of(models[0])([homes[0], copy])
     (homes[1] / "clips.csv").write_text((homes[1] / "clips.csv").read_text().replace("c7,", "c70,"))
     with pytest.raises(InputError, match="different clips: 2 are in one alone, such as c7, c70"):

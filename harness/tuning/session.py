@@ -204,7 +204,8 @@ def opened(clips: Clips, plan: Plan, means: Means, out: Console, command: str) -
         _log.info("command: %s", command)
         prepared = _prepare(clips, plan, means, space, out)
         backend = open_backend(folder.path, means.storage)
-        folder.settle(prepared.manifest(folder.name, plan.seed, backend.name), prepared.data)
+        manifest = prepared.manifest(folder.name, plan.seed, backend.name)
+        folder.settle(manifest, prepared.data, prepared.files)
         if prepared.extraction:
             out.print(f"Features: {prepared.extraction}", highlight=False)
         for line in prepared.read:
