@@ -55,6 +55,13 @@ Strict = Annotated[
         help="Treat recoverable problems, such as missing files, as errors.",
     ),
 ]
+Check = Annotated[
+    bool,
+    _data(
+        "--check",
+        help="Read and compare the clips, print a data sheet, and compute nothing.",
+    ),
+]
 AllowSharedGroups = Annotated[
     bool,
     _data(

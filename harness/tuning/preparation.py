@@ -1,7 +1,7 @@
 """Clips, their encoder and a search space -> the data set that a study's trials read."""
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -95,15 +95,7 @@ def prepare(
     if strict:
         found.gaps.refuse()
     stream = found.stream
-    data = Dataset(
-        clip_ids=clips.clip_ids,
-        splits=clips.splits,
-        targets=clips.targets,
-        target_names=clips.target_names,
-        groups=clips.groups,
-        synthetic=clips.synthetic,
-        streams={stream.specification.source: stream},
-    )
+    data = replace(bare_dataset(clips), streams={stream.specification.source: stream})
     # Precomputed features are compared by their contents, which files of other names may hold.
     if encoder:
         files = each = sources(clips, cache / "features")
@@ -119,6 +111,18 @@ def prepare(
         oracle=clips.oracles.get("picture", {}),
         read=found.read,
         notes=(*found.notes, *notes),
+    )
+
+
+def bare_dataset(clips: ClipTable) -> Dataset:
+    """The clips without features."""
+    return Dataset(
+        clip_ids=clips.clip_ids,
+        splits=clips.splits,
+        targets=clips.targets,
+        target_names=clips.target_names,
+        groups=clips.groups,
+        synthetic=clips.synthetic,
     )
 
 
