@@ -5,6 +5,7 @@ data set without streams.
 """
 
 import hashlib
+import itertools
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -17,6 +18,8 @@ from numpy.typing import NDArray
 from harness.errors import printable
 
 Rows = NDArray[np.intp]
+#: The fingerprint of the contents of a clip without a file, or without a step.
+NOTHING = "nothing"
 
 
 @dataclass(frozen=True)
@@ -135,6 +138,8 @@ class Stream:
         what = f"{self.width} columns"
         if names:
             what += f", {names[0]} to {names[-1]}" if len(names) > 1 else f", {names[0]}"
+        else:
+            what += " without names"
         set_name = self.specification.details.get("set", "")
         source = f"{self.specification.source} {set_name}".rstrip()
         steps = f"{int((clips > 0).sum())} clips, {len(self.positions)} steps"
@@ -147,6 +152,15 @@ class Stream:
         for array in (self.offsets, self.positions, self.values):
             digest.update(np.ascontiguousarray(array).tobytes())
         return digest.hexdigest()
+
+    def digests(self) -> list[str]:
+        """Of the values and positions of each clip; NOTHING of a clip without steps."""
+        found = []
+        for first, end in itertools.pairwise(self.offsets.tolist()):
+            digest = hashlib.blake2b(self.positions[first:end].tobytes(), digest_size=16)
+            digest.update(np.ascontiguousarray(self.values[first:end]).tobytes())
+            found.append(digest.hexdigest() if end > first else NOTHING)
+        return found
 
 
 @dataclass(frozen=True, repr=False)

@@ -1,10 +1,16 @@
 """`python -m harness.extract`: computes the features of clips ahead of a search."""
 
+from pathlib import Path
+from typing import TYPE_CHECKING
+
 import typer
 
 from harness import options as o
 from harness.choices import DEFAULT_PRECISION, OUTPUTS
 from harness.console import console, run
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 app = typer.Typer(add_completion=False, rich_markup_mode="rich")
 
@@ -23,14 +29,21 @@ def main(
     address: o.Address = None,
     strict: o.Strict = False,
     results: o.Results = o.RESULTS,
+    check: o.Check = False,
+    json: o.Json = False,
     quiet: o.Quiet = False,
 ) -> None:
     """Run the frozen network over sampled frames; what is stored is not computed again.
 
     Features that clips bring are read and checked. Example: python -m harness.extract --data DIR
     --weights FILE --stride 30 --stride 10
+
+    --check prints a data sheet instead, which --json prints as JSON.
     """
-    out = console(quiet)
+    out = console(quiet or json)
+    if check or json:
+        print_sheet(data, layout, features, strict, results / ".cache", out, json)
+        return
     # Heavy imports follow; help and wrong usage need none of them.
     import torch
 
@@ -62,6 +75,37 @@ def main(
         out.print(line, style="yellow", markup=False, soft_wrap=True)
     if encoder:
         out.print(f"Store: {cache / 'features'}", markup=False, soft_wrap=True)
+
+
+def print_sheet(
+    data: Path,
+    layout: str | None,
+    features: str | None,
+    strict: bool,
+    cache: Path,
+    out: "Console",
+    as_json: bool,
+) -> None:
+    """Prints what the clips of a folder are, and what looks wrong with them."""
+    import json
+
+    from harness.clips.layouts import read_clips
+    from harness.clips.table import refuse_notes
+    from harness.progress import Steps
+    from harness.streams.data_sheet import data_sheet
+
+    clips = read_clips(data, layout, features=features, strict=strict, allow_shared_groups=True)
+    with Steps(out) as steps:
+        sheet = data_sheet(clips, cache, steps)
+    if as_json:
+        print(json.dumps({"data": str(data), **sheet.to_dict(), "notes": clips.notes}, indent=2))
+    for line in sheet.lines():
+        out.print(line, markup=False, highlight=False, soft_wrap=True)
+    # The sheet names shared persons itself.
+    warnings = [note for note in clips.notes if "in several splits" not in note] + sheet.warnings()
+    for line in warnings:
+        out.print(line, style="yellow", markup=False, soft_wrap=True)
+    refuse_notes(warnings, strict)
 
 
 if __name__ == "__main__":

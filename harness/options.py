@@ -26,6 +26,13 @@ _output = partial(typer.Option, rich_help_panel="Output")
 # --- Data
 
 Data = Annotated[Path, _data("--data", help="Folder of clips.")]
+NewData = Annotated[
+    list[Path],
+    _data(
+        "--data",
+        help="Folder of clips. May be repeated for members that read features of several folders.",
+    ),
+]
 DemoData = Annotated[
     Path | None, _data("--data", help="Folder of clips. Default: synthetic demo clips.")
 ]
@@ -46,6 +53,13 @@ Strict = Annotated[
     _data(
         "--strict",
         help="Treat recoverable problems, such as missing files, as errors.",
+    ),
+]
+Check = Annotated[
+    bool,
+    _data(
+        "--check",
+        help="Read and compare the clips, print a data sheet, and compute nothing.",
     ),
 ]
 AllowSharedGroups = Annotated[
@@ -79,6 +93,14 @@ FeatureSet = Annotated[
     _streams(
         "--features",
         help="Feature set of the muse layout, such as FAUs. Default: the only one.",
+    ),
+]
+FeatureSets = Annotated[
+    list[str] | None,
+    _streams(
+        "--features",
+        help="Feature set of the muse layout, such as FAUs. May be repeated. Default: those that "
+        "the members read.",
     ),
 ]
 ExtractedFeatures = Annotated[

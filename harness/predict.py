@@ -9,7 +9,7 @@ from harness import options as o
 from harness.console import console, run
 
 if TYPE_CHECKING:
-    from harness.streams.clip_issues import Gap
+    from harness.streams.features import Found
 
 app = typer.Typer(add_completion=False, rich_markup_mode="rich")
 
@@ -17,11 +17,11 @@ app = typer.Typer(add_completion=False, rich_markup_mode="rich")
 @app.command()
 def main(
     ensemble: o.EnsembleFolder,
-    data: o.Data,
+    data: o.NewData,
     weights: o.Weights = None,
     weights_key: o.WeightsKey = None,
     layout: o.Layout = None,
-    features: o.FeatureSet = None,
+    features: o.FeatureSets = None,
     out: o.PredictionsFile = Path("predictions.csv"),
     strict: o.Strict = False,
     results: o.Results = o.RESULTS,
@@ -35,29 +35,33 @@ def main(
     printer = console(quiet)
     # Heavy imports follow; help and wrong usage need none of them.
     from harness.atomic import write_text
-    from harness.clips.layouts import read_new_clips
     from harness.ensembles.files import submission
     from harness.predictor import load
     from harness.progress import Steps
     from harness.streams.clip_issues import Gaps
 
     predictor = load(ensemble)
-    clips = read_new_clips(data, layout, features=features, strict=strict)
-    gaps: dict[str, Gap] = {}
+    tables = predictor.read(data, layout, features, strict=strict)
+    streams: list[Found] = []
     with Steps(printer) as steps:
         table = predictor.predict(
-            clips, weights, weights_key=weights_key, strict=strict, cache=results / ".cache",
-            progress=steps,
-            on_gaps=lambda found: gaps.update((gap.clip_id, gap) for gap in found.clips),
+            tables, weights, weights_key=weights_key, strict=strict, cache=results / ".cache",
+            progress=steps, on_found=streams.append,
         )  # fmt: skip
     del table["filled"]
     write_text(out, submission(list(table.index), list(table.columns), table.to_numpy()))
+    for line in dict.fromkeys(line for found in streams for line in found.read):
+        printer.print(line, markup=False, highlight=False, soft_wrap=True)
     members = len(predictor.models)
     printer.print(f"{len(table)} clips predicted by {members} trials", highlight=False)
-    found = Gaps(tuple(gaps.values()))
-    lines = found.lines(" and are predicted by train's mean")
-    lines += found.write(out.with_suffix(".gaps.csv"))
-    for line in (*clips.notes, *predictor.doubts(clips), *lines):
+    gaps = Gaps.joined([found.gaps for found in streams])
+    lines = [line for clips in tables for line in clips.notes]
+    lines += [line for found in streams for line in found.notes]
+    lines += predictor.doubts(tables)
+    whose = "" if len(streams) == 1 else " by the members that read them"
+    lines += gaps.lines(f" and are predicted by train's mean{whose}")
+    lines += gaps.write(out.with_suffix(".gaps.csv"))
+    for line in dict.fromkeys(lines):
         printer.print(line, style="yellow", markup=False, soft_wrap=True)
     if predictor.synthetic:
         printer.print("The ensemble was trained on SYNTHETIC demo clips.", style="yellow")

@@ -1,7 +1,7 @@
 """A stored ensemble with its models, which predicts new clips."""
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -12,8 +12,8 @@ import torch
 from numpy.typing import NDArray
 
 from harness.clips.faces import crop_recipe
-from harness.clips.layouts import read_new_clips
-from harness.clips.table import ClipTable
+from harness.clips.layouts import feature_sets, read_new_clips
+from harness.clips.table import ClipTable, some
 from harness.dataset import Dataset, Specification, Stream
 from harness.encoders.encoder import Encoder
 from harness.encoders.registry import encoder_of
@@ -23,9 +23,12 @@ from harness.errors import InputError
 from harness.models.model import Model
 from harness.models.model_file import read_model
 from harness.progress import Progress, silent
-from harness.streams.clip_issues import Gaps
-from harness.streams.features import Machines, extract_features, features_of
+from harness.streams.features import Found, Machines, extract_features, features_of
+from harness.streams.precomputed import FILES, first_file, set_name_of
 from harness.study.folder import StudyFolder
+
+#: Clips, and the encoder of their frames; None where the clips bring their features.
+Source = tuple[ClipTable, Encoder | None]
 
 
 @dataclass(frozen=True)
@@ -42,11 +45,11 @@ class Predictor:
 
     def __call__(
         self,
-        data: str | PathLike[str],
+        data: str | PathLike[str] | Sequence[str | PathLike[str]],
         weights: str | PathLike[str] | None = None,
         *,
         layout: str | None = None,
-        features: str | None = None,
+        features: str | Sequence[str] | None = None,
         weights_key: str | None = None,
         strict: bool = False,
         cache: str | PathLike[str] = Path("results/.cache"),
@@ -55,8 +58,10 @@ class Predictor:
         """Predicts clips.
 
         Args:
-            data: a folder of one of the layouts, labelled or not, or of videos alone.
+            data: a folder of one of the layouts, labelled or not, or of videos alone. Several, if
+                the members read features that are in different folders.
             weights: of the network that the ensemble was built on; None where clips bring features.
+            features: the feature sets to read; None: those that the members read.
             weights_key: which network of the weight file, where it holds several.
             cache: holds the features, each frame of which is computed once.
             progress: called with (what is going on, done, total).
@@ -68,57 +73,98 @@ class Predictor:
         Raises:
             InputError: bad clips; or weights or features other than the ensemble's.
         """
-        clips = read_new_clips(Path(data), layout, features=features, strict=strict)
+        folders = [data] if isinstance(data, str | PathLike) else data
+        sets = [features] if isinstance(features, str) else features
+        tables = self.read([Path(folder) for folder in folders], layout, sets, strict=strict)
         file = None if weights is None else Path(weights)
         return self.predict(
-            clips, file, weights_key=weights_key, strict=strict, cache=Path(cache),
+            tables, file, weights_key=weights_key, strict=strict, cache=Path(cache),
             progress=progress,
         )  # fmt: skip
 
+    def read(
+        self,
+        folders: Sequence[Path],
+        layout: str | None = None,
+        sets: Sequence[str] | None = None,
+        *,
+        strict: bool = False,
+    ) -> list[ClipTable]:
+        """The clips of some folders: one table of each folder, or of each feature set in it.
+
+        Args:
+            sets: the feature sets to read; None: those that the members read.
+
+        Raises:
+            InputError: bad clips, or no folder has one of `sets`.
+        """
+        members = [model for model in self.models if model.stream.source == FILES]
+        needed = dict.fromkeys(str(model.stream.details["set"]) for model in members)
+        there = {folder: feature_sets(folder, layout) for folder in folders}
+        for name in sets or ():
+            if not any(name in found for found in there.values()):
+                known = ", ".join(dict.fromkeys(name for found in there.values() for name in found))
+                raise InputError(
+                    f"{name}: no such feature set; found {known or 'none'}", "features"
+                )
+        chosen: list[tuple[Path, str | None]] = []
+        for folder, found in there.items():
+            names = [name for name in sets or needed if name in found]
+            # Without a choice the layout reads its only set, or says what there is.
+            chosen += [(folder, name) for name in names] or [(folder, None)]
+        return [
+            read_new_clips(folder, layout, features=name, strict=strict) for folder, name in chosen
+        ]
+
     def predict(
         self,
-        clips: ClipTable,
+        tables: Sequence[ClipTable],
         weights: Path | None = None,
         *,
         weights_key: str | None = None,
         strict: bool = False,
         cache: Path = Path("results/.cache"),
         progress: Progress = silent,
-        on_gaps: Callable[[Gaps], None] = lambda gaps: None,
+        on_found: Callable[[Found], None] = lambda found: None,
     ) -> pd.DataFrame:
-        """The same of a table of clips; `on_gaps` is told which did not give all, for each stream
-        that the models read."""
-        encoders = self._encoders(clips, weights, weights_key)
+        """The same of tables of the same clips; `on_found` gets each stream that the models read,
+        with what is to be said about it."""
+        sources = self._sources(tables, weights, weights_key)
         known: dict[str, Dataset] = {}
         strides = tuple(sorted({model.config.stride for model in self.models}))
         machines = Machines(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+        encoders = [(clips, encoder) for clips, encoder in sources.values() if encoder]
         if len(encoders) > 1:  # several outputs of a network: each frame is computed once
-            for wider in {e.wider.specification().fingerprint(): e.wider
-                          for e in encoders.values() if e and e.wider}.values():  # fmt: skip
+            for clips, wider in {e.wider.specification().fingerprint(): (clips, e.wider)
+                                 for clips, e in encoders if e.wider}.values():  # fmt: skip
                 extract_features(clips, wider, cache, strides, machines, progress)
         columns = {m.stream.fingerprint(): m.stream.columns or None for m in self.models}
-        for stream, encoder in encoders.items():
+        for stream, (clips, encoder) in sources.items():
             found = features_of(clips, encoder, cache, strides, machines, progress, columns[stream])
             if strict:
                 found.gaps.refuse()
-            on_gaps(found.gaps)
+            on_found(found)
             known[stream] = unrated(clips, self.ensemble.targets, found.stream)
         datasets = [known[model.stream.fingerprint()] for model in self.models]
-        parts = [m.predict(data) for m, data in zip(self.models, datasets, strict=True)]
+        # Tables may have the clips in different orders.
+        orders = [np.argsort(np.array(data.clip_ids)) for data in datasets]
+        pairs = list(zip(self.models, datasets, orders, strict=True))
+        parts = [model.predict(data)[order] for model, data, order in pairs]
         # After predict, which refuses a model whose weights are invalid.
-        for model, data in zip(self.models, datasets, strict=True):
+        for model, data, _ in pairs:
             if line := model.unlike(data):
                 warnings.warn(line, UserWarning, stacklevel=2)
-        seen = np.any([m.reads(data) for m, data in zip(self.models, datasets, strict=True)], 0)
+        seen = np.any([model.reads(data)[order] for model, data, order in pairs], axis=0)
         table = pd.DataFrame(self._combined(parts), columns=list(self.ensemble.targets))
         table.insert(0, "filled", ~seen)
-        table.index = pd.Index(clips.clip_ids, name="File_ID")
-        return table.sort_index()
+        table.index = pd.Index(sorted(datasets[0].clip_ids), name="File_ID")
+        return table
 
-    def doubts(self, clips: ClipTable) -> list[str]:
+    def doubts(self, tables: Sequence[ClipTable]) -> list[str]:
         """What may be wrong with clips that are predicted all the same, a line each."""
         crops = {model.stream.details.get("crop") for model in self.models}
-        if clips.kind != "video" or clips.synthetic or self.synthetic or "none" not in crops:
+        films = any(clips.kind == "video" and not clips.synthetic for clips in tables)
+        if not films or self.synthetic or "none" not in crops:
             return []
         return [
             "The ensemble takes whole frames for faces (`crop` none): no face is looked for in "
@@ -128,34 +174,44 @@ class Predictor:
     def _combined(self, parts: list[NDArray[np.float32]]) -> NDArray[np.float64]:
         return self.ensemble.combine(np.stack(parts).transpose(2, 0, 1))
 
-    def _encoders(
-        self, clips: ClipTable, weights: Path | None, key: str | None
-    ) -> dict[str, Encoder | None]:
-        """What gives each stream that the models read, by its fingerprint; None where clips bring
-        it."""
+    def _sources(
+        self, tables: Sequence[ClipTable], weights: Path | None, key: str | None
+    ) -> dict[str, Source]:
+        """What gives each stream that the models read, by its fingerprint.
+
+        Raises:
+            InputError: no table or weights for one of them, or a table that no model reads.
+        """
         streams = {model.stream.fingerprint(): model for model in self.models}
-        if clips.kind == "features":
-            if any(model.stream.source != "files" for model in self.models):
+        brought = [clips for clips in tables if clips.kind == "features"]
+        framed = [clips for clips in tables if clips.kind != "features"]
+        sources: dict[str, Source] = {}
+        for stream, model in streams.items():
+            if model.stream.source == FILES:
+                sources[stream] = _table_of(model, brought), None
+            elif not framed:
                 raise InputError(
                     f"ensemble {self.ensemble.name} reads a network's features, these clips bring "
                     "their own; give clips with frames, and the network's weights",
                     "data",
                 )
-            if weights is not None:
-                raise InputError(
-                    "these clips bring precomputed features, which need none", "weights"
-                )
-            return dict.fromkeys(streams)
-        if any(model.stream.source == "files" for model in self.models):
-            raise InputError(
-                f"ensemble {self.ensemble.name} reads precomputed features; give clips with such",
-                "data",
-            )
-        if weights is None:
-            raise InputError("missing: give the file that the ensemble was built on", "weights")
-        if not weights.is_file():
-            raise InputError(f"{weights}: no such weight file", "weights")
-        return {stream: _encoder(weights, key, model) for stream, model in streams.items()}
+            elif len(framed) > 1:
+                raise InputError("expected one folder of videos or images", "data")
+            elif weights is None:
+                raise InputError("missing: give the file that the ensemble was built on", "weights")
+            elif not weights.is_file():
+                raise InputError(f"{weights}: no such weight file", "weights")
+            else:
+                sources[stream] = framed[0], _encoder(weights, key, model)
+        if weights is not None and all(encoder is None for _, encoder in sources.values()):
+            raise InputError("the members read precomputed features, which need none", "weights")
+        used = [clips for clips, _ in sources.values()]
+        for clips in tables:
+            if not any(clips is other for other in used):
+                what = f"set {set_name_of(clips.paths)}" if clips.kind == "features" else clips.kind
+                raise InputError(f"no member reads the {what} of this folder", "data")
+            _check_same_clips(used[0], clips)
+        return sources
 
 
 def load(folder: str | PathLike[str]) -> Predictor:
@@ -170,6 +226,7 @@ def load(folder: str | PathLike[str]) -> Predictor:
     try:
         own = folder.parent.parent.name
         models = tuple(member(results, own, ensemble, name) for name in ensemble.members)
+        _check_told_apart(folder, [_home(results, own, ensemble, m) for m in ensemble.members])
     except InputError:
         raise
     # Seals are checksums, which anyone can make: what is said may be anything.
@@ -187,9 +244,7 @@ def member(results: Path, own: str, ensemble: Ensemble, name: str) -> Model:
     Raises:
         InputError: its file is missing or damaged, or belongs to something else.
     """
-    # A member's id has its study before it where there are several.
-    study, _, trial = name.rpartition("/")
-    home = StudyFolder(results, own if study in ("", ensemble.studies[0]) else study)
+    home, trial = _home(results, own, ensemble, name), name.rpartition("/")[2]
     file = home.model_file(int(trial))
     model = read_model(file)
     if model.name != trial:
@@ -211,10 +266,77 @@ def member(results: Path, own: str, ensemble: Ensemble, name: str) -> Model:
     return model
 
 
+def _home(results: Path, own: str, ensemble: Ensemble, member: str) -> StudyFolder:
+    """The study of a member, whose id has the study before it where there are several."""
+    study = member.rpartition("/")[0]
+    return StudyFolder(results, own if study in ("", ensemble.studies[0]) else study)
+
+
+def _check_told_apart(folder: Path, homes: Sequence[StudyFolder]) -> None:
+    """InputError if members read different features which nothing tells apart: of one set name and
+    width, without column names. One of them would be given the features of the other."""
+    contents: dict[str, dict[str, str]] = {}
+    for home in {home.name: home for home in homes}.values():
+        stream = Specification.from_dict(home.manifest()["stream"])
+        if stream.source != FILES or stream.columns:
+            continue
+        found, other = home.contents(), contents.setdefault(stream.fingerprint(), {})
+        different = [clip for clip in found if clip in other and other[clip] != found[clip]]
+        if different:
+            raise InputError(
+                f"{folder}: its studies read different features of the set "
+                f"{stream.details['set']}, without column names, such as those of "
+                f"{different[0]}; new features cannot be assigned to them: put each set into a "
+                "folder of its own name, or save csv files with names, and search again"
+            )
+        other.update(found)
+
+
 def unrated(clips: ClipTable, targets: tuple[str, ...], stream: Stream) -> Dataset:
     """A data set of clips that are to be predicted."""
     streams = {stream.specification.source: stream}
     return Dataset(clips.clip_ids, clips.splits, None, targets, streams=streams)
+
+
+def _table_of(model: Model, tables: Sequence[ClipTable]) -> ClipTable:
+    """The table of precomputed features that a model reads.
+
+    Raises:
+        InputError: there is none, or several that cannot be told apart.
+    """
+    wanted = str(model.stream.details["set"])
+    found = [clips for clips in tables if set_name_of(clips.paths) == wanted]
+    if not found:
+        names = ", ".join(set_name_of(clips.paths) for clips in tables)
+        raise InputError(
+            f"trial {model.name} reads the precomputed features {wanted}, found {names or 'none'}; "
+            "give a folder that holds them as `data`"
+        )
+    if len(found) > 1:
+        columns = set(map(str.casefold, model.stream.columns))
+        files = [(clips, first_file(clips)) for clips in found]
+        found = [
+            clips
+            for clips, file in files
+            if file.values.shape[1] == model.stream.width
+            and set(map(str.casefold, file.names or ())) == columns
+        ]
+        if len(found) != 1:
+            raise InputError(
+                f"{len(found)} of {len(files)} folders hold the features {wanted} that trial "
+                f"{model.name} reads; give each set of features a folder of its own name"
+            )
+    return found[0]
+
+
+def _check_same_clips(one: ClipTable, other: ClipTable) -> None:
+    """InputError if two tables have different clips."""
+    if different := sorted(set(one.clip_ids) ^ set(other.clip_ids)):
+        raise InputError(
+            f"the folders hold different clips: {len(different)} are in one alone, such as "
+            f"{some(different)}; expected the same clips in each",
+            "data",
+        )
 
 
 def _encoder(weights: Path, key: str | None, model: Model) -> Encoder:

@@ -8,9 +8,10 @@ from typing import Any
 from harness.atomic import write_text
 from harness.errors import InputError
 
-#: The schemas of study.json and of ensemble.json.
+#: The schemas of study.json, of ensemble.json, and of contents.json.
 MANIFEST = "study 2"
 ENSEMBLE = "ensemble 1"
+CONTENTS = "contents 1"
 _SCHEMA, _SEAL = "schema", "sha256"
 
 

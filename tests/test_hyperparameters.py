@@ -6,11 +6,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from harness.models.config import TrialConfig
 from harness.models.head import Head
 from harness.models.losses import reduced_loss
-from harness.models.training import Training, predict
+from harness.models.training import Training, batch_sizes, predict
 from harness.trials.trial import Dataset, Trial, run_trial
 from tests.datasets import CONFIG, make_data
 
@@ -143,7 +145,31 @@ def test_a_batch_holds_so_many_clips(monkeypatch: pytest.MonkeyPatch) -> None:
     loss = each.loss
     monkeypatch.setattr(each, "loss", lambda p, y: (sizes.append(len(p)), loss(p, y))[1])
     each.epoch()
-    assert sizes == [7, 7, 7, 7, 2]
+    assert sizes == [7, 7, 7, 9]
+
+
+@given(clips=st.integers(1, 2000), size=st.integers(1, 300))
+def test_no_batch_is_much_smaller_than_the_others(clips: int, size: int) -> None:
+    sizes = batch_sizes(clips, size)
+    assert sum(sizes) == clips
+    assert set(sizes[:-1]) <= {size}
+    assert min(size, 2 * clips) <= 2 * sizes[-1] < 3 * max(size, 1)
+
+
+@pytest.mark.parametrize("loss", ["ccc", "pcc"])
+@pytest.mark.parametrize("rest", [0, 1, 2, 3])
+def test_no_step_follows_the_correlation_of_few_clips(loss: str, rest: int) -> None:
+    data = make_data(2 * (32 + rest))  # half of them train
+    each, norms = training(data, loss=loss, batch_size=16, clip_norm=0.0), []
+
+    def note(*_: object) -> None:
+        gradients = [p.grad for p in each.head.parameters() if p.grad is not None]
+        norms.append(float(torch.cat([g.flatten() for g in gradients]).norm()))
+
+    each.optimiser.register_step_pre_hook(note)
+    each.epoch()
+    assert len(norms) == 2
+    assert max(norms) < 3 * min(norms)
 
 
 @pytest.mark.parametrize("transform", ["none", "sqrt", "range"])

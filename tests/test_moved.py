@@ -1,11 +1,14 @@
 """Studies that move: copied, renamed, without hidden files."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from optuna.trial import TrialState
 
+from harness.dataset import NOTHING, Dataset, Specification
 from harness.errors import InputError
 from harness.reports.evidence import gather
 from harness.study.backend import open_backend, read_storage
@@ -103,3 +106,68 @@ def test_a_relative_sqlite_file_is_the_same_from_every_folder(
     assert read_storage(tmp_path, name, None) is not None
     assert read_storage(tmp_path, "sqlite:///studies.db", None) is None
     assert not list((tmp_path / "b").iterdir()), "nothing is created by reading"
+
+
+CLIPS = tuple(f"c{number}" for number in range(6))
+
+
+def clips_of(
+    ids: tuple[str, ...] = CLIPS,
+    *,
+    splits: dict[str, str] | None = None,
+    ratings: dict[str, float] | None = None,
+    persons: dict[str, str] | None = None,
+) -> Dataset:
+    """Clips whose ratings, splits and persons follow from their numbers, apart from some."""
+    number = {clip: int(clip[1:]) for clip in ids}
+    return Dataset(
+        clip_ids=ids,
+        splits=tuple((splits or {}).get(c, ("train", "val")[number[c] % 2]) for c in ids),
+        targets=np.array([[(ratings or {}).get(c, number[c] / 10)] for c in ids], np.float32),
+        target_names=("joy",),
+        groups=tuple((persons or {}).get(c, f"p{number[c]}") for c in ids),
+    )
+
+
+CHANGES = {
+    "contents": (clips_of(), {"c1": "new", "c4": "new"}, "2 clips with other contents: c1, c4"),
+    "all": (clips_of(), dict.fromkeys(CLIPS, "new"), "6 clips with other contents: c0, c1, c2 and"),
+    "added": (clips_of((*CLIPS, "c9")), {}, "1 clip added: c9"),
+    "removed": (clips_of(CLIPS[1:]), {}, "1 clip removed: c0"),
+    "renamed": (clips_of((*CLIPS[:5], "c7")), {"c7": "of-c5"}, "1 clip renamed: c5 is now c7"),
+    "gone": (clips_of(), {"c2": NOTHING}, "1 clip without a file now: c2"),
+    "came": (clips_of(), {"c0": "of-c0"}, "1 clip with a file now: c0"),
+    "ratings": (clips_of(ratings={"c3": 0.9}), {}, "1 clip with other ratings: c3"),
+    "unrated": (clips_of(ratings={"c3": np.nan}), {}, "1 clip with other ratings: c3"),
+    "split": (clips_of(splits={"c3": "test"}), {}, "1 clip in another split: c3"),
+    "person": (clips_of(persons={"c3": "p0"}), {}, "1 clip of another person: c3"),
+    "order": (clips_of(CLIPS[::-1]), {}, "the clips are in another order"),
+}
+
+
+@pytest.mark.parametrize("kind", CHANGES)
+def test_what_has_changed_is_named(tmp_path: Path, kind: str) -> None:
+    new, contents, message = CHANGES[kind]
+    before = {clip: f"of-{clip}" for clip in CLIPS}
+    if kind == "came":
+        before["c0"] = NOTHING
+    folder = StudyFolder(tmp_path, "s")
+    folder.settle(manifest("s"), clips_of(), before)
+    other = replace(manifest("s"), data="other")
+    now = {clip: before.get(clip, f"of-{clip}") for clip in new.clip_ids} | contents
+    with pytest.raises(InputError, match=rf"data: .*{message}.*; choose another `study`"):
+        folder.settle(other, new, now)
+    assert folder.contents() == before, "nothing is written"
+
+
+def test_other_features_are_named(tmp_path: Path) -> None:
+    def of(name: str, columns: tuple[str, ...]) -> Manifest:
+        stream = Specification("files", {"set": name}, columns, len(columns))
+        return replace(manifest("s"), features=stream.fingerprint(), stream=stream.to_dict())
+
+    folder = StudyFolder(tmp_path, "s")
+    folder.settle(of("A", ("x", "y")), clips_of())
+    with pytest.raises(InputError, match="features: this study reads other features: set B, expec"):
+        folder.settle(of("B", ("x", "y")), clips_of())
+    with pytest.raises(InputError, match="column 1 is y, expected x"):
+        folder.settle(of("A", ("y", "x")), clips_of())

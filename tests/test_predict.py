@@ -75,9 +75,9 @@ def test_whole_frames_are_not_taken_for_faces_unsaid(built: Path, tmp_path: Path
     """An ensemble built on pictures of faces looks for no face in videos."""
     real = dataclasses.replace(load(built).ensemble, synthetic=False)
     predictor = dataclasses.replace(load(built), ensemble=real)
-    (doubt,) = predictor.doubts(read_clips(plain_tree(tmp_path, "clips")))
+    (doubt,) = predictor.doubts([read_clips(plain_tree(tmp_path, "clips"))])
     assert "no face is looked for" in doubt
-    assert not load(built).doubts(read_clips(tmp_path)), "drawn faces fill their frames"
+    assert not load(built).doubts([read_clips(tmp_path)]), "drawn faces fill their frames"
 
 
 @pytest.mark.slow

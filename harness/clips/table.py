@@ -95,14 +95,7 @@ def check_groups(file: str | PathLike[str], clips: ClipTable, allow: bool = Fals
     Raises:
         InputError: some persons are in several splits; the message names some of them.
     """
-    splits: dict[str, set[str]] = {}
-    for person, split in zip(clips.groups or (), clips.splits if clips.groups else (), strict=True):
-        splits.setdefault(person, set()).add(split)
-    shared = [
-        f"{person} ({', '.join(name for name in SPLITS if name in found)})"
-        for person, found in splits.items()
-        if len(found) > 1
-    ]
+    shared = shared_groups(clips)
     if not shared:
         return clips
     message = f"{file}: {len(shared)} persons have clips in several splits: {some(shared)}"
@@ -112,6 +105,18 @@ def check_groups(file: str | PathLike[str], clips: ClipTable, allow: bool = Fals
         )
     note = f"{message}; scores on new persons may be lower"
     return replace(clips, notes=(*clips.notes, note))
+
+
+def shared_groups(clips: ClipTable) -> list[str]:
+    """The persons with clips in several splits, each with these splits."""
+    splits: dict[str, set[str]] = {}
+    for person, split in zip(clips.groups or (), clips.splits if clips.groups else (), strict=True):
+        splits.setdefault(person, set()).add(split)
+    return [
+        f"{person} ({', '.join(name for name in SPLITS if name in found)})"
+        for person, found in splits.items()
+        if len(found) > 1
+    ]
 
 
 def refuse_notes(notes: Sequence[str], strict: bool) -> None:

@@ -66,20 +66,11 @@ def sampled_frames(
             that the caller can tell a whole clip from a part of one: packets cannot be decoded, the
             file ends long before the time that it states, or it holds several video streams.
     """
-    if not path.is_file():
-        raise InputError(f"{path}: no such video file")
 
     def wanted(index: int) -> bool:
         return index not in skip and any(index % stride == 0 for stride in strides)
 
-    try:
-        # Not `options`, with which PyAV before 18 crashes where streams appear late (mpg).
-        container = av.open(str(path), container_options=_OPENING)
-    except (FFmpegError, OSError) as error:
-        raise InputError(
-            f"{path}: cannot be opened as mp4, mov, mkv, webm, avi, wmv, mpeg, mts, flv, ogv, dv "
-            f"or mxf: {error.strerror}"
-        ) from error
+    container = _opened(path)
     index = -1
     try:
         with container:
@@ -93,6 +84,23 @@ def sampled_frames(
         raise InputError(f"{path}: cannot be read after frame {index}: {error.strerror}") from error
     if problems := film.problems(index):
         raise InputError(f"{path}: {'; '.join(problems)}")
+
+
+def stated_frames(path: Path) -> int:
+    """How many frames the header of a film states, or its duration and frame rate; 0 if neither is
+    stated.
+
+    Raises:
+        InputError: the file is missing, cannot be opened, or has no video.
+    """
+    with _opened(path) as container:
+        stream, _ = _video_stream(path, container)
+        if stream.frames:
+            return int(stream.frames)
+        seconds = (container.duration or 0) / av.time_base
+        if stream.duration is not None and stream.time_base is not None:
+            seconds = float(stream.duration * stream.time_base)
+        return round(seconds * float(stream.average_rate or 0))
 
 
 def write_video(
@@ -290,6 +298,19 @@ class _Film:
         if stream.duration is None or stream.time_base is None:
             return 0.0
         return float(((stream.start_time or 0) + stream.duration) * stream.time_base)
+
+
+def _opened(path: Path) -> InputContainer:
+    if not path.is_file():
+        raise InputError(f"{path}: no such video file")
+    try:
+        # Not `options`, with which PyAV before 18 crashes where streams appear late (mpg).
+        return av.open(str(path), container_options=_OPENING)
+    except (FFmpegError, OSError) as error:
+        raise InputError(
+            f"{path}: cannot be opened as mp4, mov, mkv, webm, avi, wmv, mpeg, mts, flv, ogv, dv "
+            f"or mxf: {error.strerror}"
+        ) from error
 
 
 def _video_stream(path: Path, container: InputContainer) -> tuple[VideoStream, str]:

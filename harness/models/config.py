@@ -97,7 +97,8 @@ class TrialConfig(Hyperparameters):
     what is scored and kept; 0 scores and keeps the weights themselves."""
 
     batch_size: Annotated[int, Range(1, 1_000_000), Memory()] = 128
-    """Clips per step of the optimiser, at least 1."""
+    """Clips per step of the optimiser, at least 1. A remainder of less than half of it joins the
+    batch before it."""
 
     epochs: Annotated[int, Range(1, 1_000_000)] = 50
     """Largest number of passes over the training clips, at least 1."""

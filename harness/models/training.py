@@ -186,11 +186,12 @@ class Training:
     def _batches(self) -> Iterator[tuple[Tensor, int]]:
         """The clips of each batch, on the device, and the steps that its longest has."""
         order = torch.randperm(len(self.train))
+        sizes = batch_sizes(len(self.train), self.config.batch_size)
         lengths = self.train.lengths_on_host[order]
-        times = [int(part.max()) for part in torch.split(lengths, self.config.batch_size)]
+        times = [int(part.max()) for part in torch.split(lengths, sizes)]
         if self.train.features.is_cuda:
             order = order.pin_memory().to(self.train.features.device, non_blocking=True)
-        return zip(torch.split(order, self.config.batch_size), times, strict=True)
+        return zip(torch.split(order, sizes), times, strict=True)
 
     @torch.no_grad()
     def _average(self) -> None:
@@ -207,6 +208,18 @@ class Training:
             self.scheduler.step(float(np.fmax(score, 0.0)))
         elif self.scheduler is not None:
             self.scheduler.step()
+
+
+def batch_sizes(clips: int, size: int) -> list[int]:
+    """How many clips each batch of an epoch has.
+
+    A remainder of less than half a batch joins the batch before it. A step of its own would follow
+    the correlation of few clips, which for two is always -1 or 1.
+    """
+    full, rest = divmod(clips, size)
+    if full and 2 * rest < size:
+        return [size] * (full - 1) + [size + rest]
+    return [size] * full + [rest] * bool(rest)
 
 
 @exact_float32()

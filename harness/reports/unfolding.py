@@ -16,7 +16,8 @@ from harness.ensembles.ensemble import Ensemble
 from harness.errors import InputError
 from harness.models.model import Model
 from harness.models.model_file import read_model
-from harness.streams.store import FeatureStore, is_there, source_fingerprint
+from harness.streams.contents import source_fingerprint
+from harness.streams.store import FeatureStore, is_there
 from harness.study.folder import StudyFolder
 
 # Moments of a clip at which a curve is drawn.

@@ -48,6 +48,11 @@ class Gaps:
         )
         return cls(tuple(gap for gap in found if gap.problem or gap.faceless))
 
+    @classmethod
+    def joined(cls, several: Sequence["Gaps"]) -> "Gaps":
+        """Those of several streams; equal ones once."""
+        return cls(tuple(dict.fromkeys(gap for gaps in several for gap in gaps.clips)))
+
     def lines(self, fate: str = "") -> list[str]:
         """What a person should know, a line each kind. fate: of the clips that gave nothing."""
         unseen = [gap for gap in self.clips if gap.faceless]

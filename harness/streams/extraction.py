@@ -20,7 +20,8 @@ from harness.clips.table import ClipTable
 from harness.clips.video import sampled_frames
 from harness.cores import cores
 from harness.errors import InputError
-from harness.streams.store import ClipFrames, FeatureStore, source_fingerprint
+from harness.streams.contents import source_fingerprint, sources
+from harness.streams.store import ClipFrames, FeatureStore
 
 # Images that a decoder hands over at once; small, so that memory stays bounded for any clip.
 CHUNK = 16
@@ -68,12 +69,6 @@ class _Chunk:
     last: bool
     faceless: tuple[int, ...] = ()
     problem: str = ""
-
-
-def sources(clips: ClipTable) -> list[str]:
-    """The state of each clip's file, in the table's order."""
-    with ThreadPoolExecutor(8) as pool:
-        return list(pool.map(source_fingerprint, clips.paths))
 
 
 @dataclass(frozen=True)
@@ -161,7 +156,9 @@ def _as_found(result: ClipFrames, paths: Mapping[str, Path | None]) -> ClipFrame
 
 def _missing(clips: ClipTable, store: FeatureStore, strides: Sequence[int]) -> list[Work]:
     work = []
-    for row, (clip_id, source) in enumerate(zip(clips.clip_ids, sources(clips), strict=True)):
+    for row, (clip_id, source) in enumerate(
+        zip(clips.clip_ids, sources(clips, store.root), strict=True)
+    ):
         missing = store.missing_strides(clip_id, source, strides)
         if missing:
             skip = store.known_frames(clip_id, source)

@@ -13,7 +13,8 @@ from harness.dataset import Stream
 from harness.encoders.encoder import Encoder
 from harness.progress import Progress
 from harness.streams.clip_issues import Gaps
-from harness.streams.extraction import Compute, Extraction, Extractor, extract, sources
+from harness.streams.contents import sources
+from harness.streams.extraction import Compute, Extraction, Extractor, extract
 from harness.streams.precomputed import read_foreign
 from harness.streams.store import FeatureStore, is_there
 
@@ -65,7 +66,7 @@ def features_of(
         stream, problems, columns = read_foreign(clips, names)
         gaps = Gaps.of(clips.clip_ids, stream.counts.tolist(), problems, {})
         return Found(stream, gaps, None, (str(stream), *columns.left_out_lines()), columns.notes)
-    keys = _keys(clips)
+    keys = _keys(clips, cache)
     holder = _holder(encoder, cache, keys, strides)
     store = feature_store(holder, cache)
     extraction = _extract(clips, holder, store, strides, machines, progress)
@@ -95,7 +96,7 @@ def extract_features(
     if encoder is None:
         found = features_of(clips, None, cache, (1,), machines, progress)
         return Extraction(0, 0, len(clips), 0.0), found.gaps, (*found.read, *found.notes)
-    keys = _keys(clips)
+    keys = _keys(clips, cache)
     holder = _holder(encoder, cache, keys, strides)
     store = feature_store(holder, cache)
     done = _extract(clips, holder, store, tuple(sorted(set(strides))), machines, progress)
@@ -110,9 +111,9 @@ def feature_store(encoder: Encoder, cache: Path) -> FeatureStore:
     return FeatureStore(cache / "features", encoder.specification())
 
 
-def _keys(clips: ClipTable) -> list[tuple[str, str]]:
-    """(clip id, state of its file) of all clips."""
-    return list(zip(clips.clip_ids, sources(clips), strict=True))
+def _keys(clips: ClipTable, cache: Path) -> list[tuple[str, str]]:
+    """(clip id, fingerprint of its file) of all clips."""
+    return list(zip(clips.clip_ids, sources(clips, cache / "features"), strict=True))
 
 
 def _holder(

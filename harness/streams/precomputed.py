@@ -14,6 +14,8 @@ from harness.dataset import Specification, Stream
 from harness.errors import InputError, printable
 from harness.streams.feature_file import FeatureFile, read_feature_file
 
+#: The source of a stream of precomputed features.
+FILES = "files"
 # Reading waits for the file system, most of all for a remote one. More threads wait for Python.
 _THREADS = 4
 # Files per task; a task of its own for each file costs as much as reading it.
@@ -80,9 +82,9 @@ def read_foreign(
     empty = np.empty((0, width), np.float32)
     arrays = [_in_order(files[i], order) if i in files else empty for i in clips.clip_ids]
     counts = [len(array) for array in arrays]
-    set_name = _set_name([path for path in clips.paths if path])
+    set_name = set_name_of(clips.paths)
     stream = Stream(
-        specification=Specification("files", {"set": set_name}, order or (), width),
+        specification=Specification(FILES, {"set": set_name}, order or (), width),
         values=np.concatenate(arrays),
         positions=np.concatenate([np.arange(n, dtype=np.int32) for n in counts]),
         offsets=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
@@ -97,6 +99,21 @@ def read_foreign(
         notes=(*_face_notes(files), *_value_notes(arrays, listed)),
     )
     return stream, problems, columns
+
+
+def first_file(clips: ClipTable) -> FeatureFile:
+    """The features of the first clip whose file can be read.
+
+    Raises:
+        InputError: there is none.
+    """
+    reasons = []
+    for path in filter(None, clips.paths):
+        found = _read_or_reason(path)
+        if isinstance(found, FeatureFile):
+            return found
+        reasons.append(found)
+    raise InputError(f"no feature file could be read: {some(reasons)}")
 
 
 def _read_all(clips: ClipTable) -> tuple[dict[str, FeatureFile], dict[str, str]]:
@@ -216,9 +233,9 @@ def _is_rising(values: NDArray[np.float32]) -> NDArray[np.bool_]:
     return rising
 
 
-def _set_name(paths: Sequence[Path]) -> str:
+def set_name_of(paths: Sequence[Path | None]) -> str:
     """The deepest folder that holds all files; folders of splits and folds do not count."""
-    folders = {path.parent.absolute() for path in paths}
+    folders = {path.parent.absolute() for path in paths if path}
     common = folders.pop()
     for folder in folders:
         while common != folder and common not in folder.parents:

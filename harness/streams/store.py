@@ -4,7 +4,6 @@ A folder for each specification of a stream, named by its fingerprint, of Parque
 written whole and never changed: what was computed before an interruption stays.
 """
 
-import hashlib
 import itertools
 import json
 import secrets
@@ -18,15 +17,12 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from harness.atomic import write_text
-from harness.clips.folder import entries
 from harness.dataset import Specification, Stream
 from harness.errors import InputError
 from harness.parquet import sealed_content, writing
 
 _SCHEMA_VERSION = "5"
 _METADATA_KEY = b"harness.clips"
-# Enough of a file to tell it from any other: a video's index lies at its begin or end.
-_SAMPLE = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -62,6 +58,7 @@ class FeatureStore:
 
     def __init__(self, root: Path, specification: Specification) -> None:
         self.specification = specification
+        self.root = root
         self.folder = _folder(root, specification)
         self._clips: dict[str, _Stored] = {}
         self._shards = 0
@@ -238,30 +235,3 @@ def is_there(root: Path, specification: Specification) -> bool:
 
 def _folder(root: Path, specification: Specification) -> Path:
     return root / f"{specification.fingerprint()[:16]}-{_SCHEMA_VERSION}"
-
-
-def source_fingerprint(path: Path | None) -> str:
-    """Tells one state of what lies behind a clip from another.
-
-    Of a file its size and its first and last 64 KiB; of a folder each file's name, size and time
-    of change; of nothing, or of a file that cannot be read, that.
-    """
-    try:
-        return _fingerprint(path) if path else "nothing"
-    except OSError as error:
-        return f"unreadable: {error.strerror}"
-
-
-def _fingerprint(path: Path) -> str:
-    if path.is_dir():
-        states = ((p.name, p.stat().st_size, p.stat().st_mtime_ns) for p in entries(path))
-        return hashlib.blake2b(repr(list(states)).encode(), digest_size=16).hexdigest()
-    if not path.is_file():
-        return "not a file"  # a pipe would be waited for
-    size = path.stat().st_size
-    digest = hashlib.blake2b(str(size).encode(), digest_size=16)
-    with path.open("rb") as file:
-        digest.update(file.read(_SAMPLE))
-        file.seek(max(0, size - _SAMPLE))
-        digest.update(file.read(_SAMPLE))
-    return digest.hexdigest()

@@ -7,7 +7,7 @@ search writes here. Neither torch nor ray is needed to read it.
 
 import json
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -19,16 +19,18 @@ from optuna.study import StudyDirection
 
 import harness
 from harness.atomic import locked, write_text
-from harness.dataset import Dataset
+from harness.dataset import Dataset, Specification
 from harness.errors import InputError
 from harness.names import check_folder_name
-from harness.predictions import trial_name, write_clips
-from harness.sealed import MANIFEST, read_sealed, write_sealed
+from harness.predictions import read_clips, trial_name, write_clips
+from harness.sealed import CONTENTS, MANIFEST, read_sealed, write_sealed
+from harness.study.changes import changes
 
 #: Of the study: what it is about, as in its manifest.
 ABOUT = "about"
 #: Of a manifest: what makes another study of it.
-DECISIVE = ("data", "features", "targets", "seed", "early_stop_split", "held_out", "storage")
+DECISIVE = ("features", "targets", "data", "seed", "early_stop_split", "held_out", "storage")
+_CONTENTS = "contents.json"
 
 
 @dataclass(frozen=True)
@@ -109,8 +111,13 @@ class StudyFolder:
                 )
             yield
 
-    def settle(self, manifest: Manifest, clips: Dataset) -> None:
+    def settle(
+        self, manifest: Manifest, clips: Dataset, contents: Mapping[str, str] | None = None
+    ) -> None:
         """Writes the manifest and the clips of a new study, or checks that an old one agrees.
+
+        Args:
+            contents: the fingerprint of each clip's contents, with which changes are named.
 
         Raises:
             InputError: the study was made from other data or features; it is left untouched.
@@ -118,6 +125,7 @@ class StudyFolder:
         file = self.path / "study.json"
         if not file.exists():
             write_clips(self.path / "clips.parquet", clips)
+            write_sealed(self.path / _CONTENTS, CONTENTS, {"clips": dict(contents or {})})
             # Last, so that a study with a manifest is whole.
             write_sealed(file, MANIFEST, asdict(manifest))
             return
@@ -131,9 +139,32 @@ class StudyFolder:
         for name in DECISIVE:
             if old[name] != new[name]:
                 raise InputError(
-                    f"{file}, {name}: this study was begun with {_short(old[name])}, "
-                    f"now it is {_short(new[name])}; choose another `study`"
+                    f"{file}, {name}: {self._change(name, old, new, clips, contents or {})}; "
+                    "choose another `study`"
                 )
+
+    def contents(self) -> dict[str, str]:
+        """The fingerprint of each clip's contents; empty for a study of an earlier version."""
+        file = self.path / _CONTENTS
+        return dict(read_sealed(file, CONTENTS)["clips"]) if file.exists() else {}
+
+    def _change(
+        self,
+        name: str,
+        old: Mapping[str, Any],
+        new: Mapping[str, Any],
+        clips: Dataset,
+        contents: Mapping[str, str],
+    ) -> str:
+        """What differs in an entry of the manifest."""
+        if name == "features" and old["stream"] and new["stream"]:
+            begun, now = (Specification.from_dict(each["stream"]) for each in (old, new))
+            return f"this study reads other features: {'; '.join(begun.differences(now))}"
+        if name == "data":
+            known = read_clips(self.path / "clips.parquet")
+            if found := changes(known, clips, self.contents(), contents):
+                return f"the clips of this study have changed: {'; '.join(found)}"
+        return f"this study was begun with {_short(old[name])}, now it is {_short(new[name])}"
 
     def manifest(self) -> dict[str, Any]:
         """The manifest as plain values."""

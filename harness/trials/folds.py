@@ -62,8 +62,11 @@ def hold_out(
     return replace(data, held_out=tuple(parts)), notes
 
 
-def check_scorable(data: Dataset, strides: Sequence[int], targets: Sequence[str]) -> None:
+def check_scorable(data: Dataset, strides: Sequence[int] = ()) -> None:
     """Checks that what scores and stops heads can: val, and what is held out of train.
+
+    Args:
+        strides: at which each part has a frame; without any, the ratings alone are checked.
 
     Raises:
         InputError: fewer than two rated clips, none with a frame, or equal ratings of a target.
@@ -82,8 +85,8 @@ def check_scorable(data: Dataset, strides: Sequence[int], targets: Sequence[str]
         constant = np.ptp(data.ratings[rows], axis=0) == 0
         if constant.any():
             raise InputError(
-                f"{what}: all ratings of {targets[int(np.argmax(constant))]} are equal, so that "
-                "nothing correlates with them"
+                f"{what}: all ratings of {data.target_names[int(np.argmax(constant))]} are equal, "
+                "so that nothing correlates with them"
             )
 
 

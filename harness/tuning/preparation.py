@@ -1,7 +1,7 @@
 """Clips, their encoder and a search space -> the data set that a study's trials read."""
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,8 @@ from harness.encoders.encoder import Encoder
 from harness.progress import Progress
 from harness.space.search_space import SearchSpace
 from harness.streams.clip_issues import Gaps
-from harness.streams.extraction import Extraction, sources
+from harness.streams.contents import sources
+from harness.streams.extraction import Extraction
 from harness.streams.features import Machines, features_of
 from harness.study.folder import Manifest
 from harness.trials.folds import fingerprint
@@ -23,7 +24,8 @@ class Prepared:
     """A data set, and what is to be said about it.
 
     space: of the search, its stride fixed where the clips bring their features. contents: sha256 of
-    ids, splits, ratings, persons and files. gaps: clips that did not give all. extraction: what was
+    ids, splits, ratings, persons and files. files: of each clip the fingerprint of its file, or of
+    its precomputed features. gaps: clips that did not give all. extraction: what was
     computed now. oracle: `oracle[split][target]` of synthetic clips. read: what was read;
     notes: what was decided for the user, and what may be wrong; a line each.
     """
@@ -31,6 +33,7 @@ class Prepared:
     data: Dataset
     space: SearchSpace
     contents: str
+    files: dict[str, str]
     gaps: Gaps
     extraction: Extraction | None
     oracle: dict[str, dict[str, float]]
@@ -92,26 +95,34 @@ def prepare(
     if strict:
         found.gaps.refuse()
     stream = found.stream
-    data = Dataset(
+    data = replace(bare_dataset(clips), streams={stream.specification.source: stream})
+    # Precomputed features are compared by their contents, which files of other names may hold.
+    if encoder:
+        files = each = sources(clips, cache / "features")
+    else:
+        files, each = [stream.digest(clips.clip_ids)], stream.digests()
+    return Prepared(
+        data=data,
+        space=space,
+        contents=_fingerprint(data, files),
+        files=dict(zip(clips.clip_ids, each, strict=True)),
+        gaps=found.gaps,
+        extraction=found.extraction,
+        oracle=clips.oracles.get("picture", {}),
+        read=found.read,
+        notes=(*found.notes, *notes),
+    )
+
+
+def bare_dataset(clips: ClipTable) -> Dataset:
+    """The clips without features."""
+    return Dataset(
         clip_ids=clips.clip_ids,
         splits=clips.splits,
         targets=clips.targets,
         target_names=clips.target_names,
         groups=clips.groups,
         synthetic=clips.synthetic,
-        streams={stream.specification.source: stream},
-    )
-    # Precomputed features are compared by their contents, which files of other names may hold.
-    files = sources(clips) if encoder else [stream.digest(clips.clip_ids)]
-    return Prepared(
-        data=data,
-        space=space,
-        contents=_fingerprint(data, files),
-        gaps=found.gaps,
-        extraction=found.extraction,
-        oracle=clips.oracles.get("picture", {}),
-        read=found.read,
-        notes=(*found.notes, *notes),
     )
 
 

@@ -20,6 +20,7 @@ from harness.space.pruners import decisions, make_pruner
 from harness.space.samplers import BY_EQUAL_BOUNDS, check_sampler, make_sampler
 from harness.space.search_space import SearchSpace
 from harness.spaces import find_space
+from harness.streams.data_sheet import check_headers
 from harness.streams.features import Machines
 from harness.streams.sources import demo_sources, real_sources
 from harness.study.backend import Backend, held_journal, open_backend, quiet_optuna
@@ -36,7 +37,7 @@ from harness.tuning.driver import DRIVER, Driver
 from harness.tuning.ledger import Ledger, Rules, done
 from harness.tuning.log import logged
 from harness.tuning.options import DataOptions, RunOptions, SearchOptions, study_name
-from harness.tuning.preparation import Prepared, outputs_of, prepare
+from harness.tuning.preparation import Prepared, bare_dataset, outputs_of, prepare
 from harness.tuning.results import save_trial
 from harness.tuning.sharing import fraction, measured_need
 
@@ -206,7 +207,8 @@ def opened(
         _log.info("command: %s", command)
         prepared = _prepare(clips, plan, means, space, out)
         backend = open_backend(folder.path, means.storage)
-        folder.settle(prepared.manifest(folder.name, plan.seed, backend.name), prepared.data)
+        manifest = prepared.manifest(folder.name, plan.seed, backend.name)
+        folder.settle(manifest, prepared.data, prepared.files)
         if prepared.extraction:
             out.print(f"Features: {prepared.extraction}", highlight=False)
         for line in prepared.read:
@@ -277,20 +279,25 @@ def _prepare(
             )
         else:
             table, encoder = demo_sources(cache, outputs_of(space), steps)
+        # Before features are computed, which may take hours.
+        held, notes = hold_out(
+            bare_dataset(table),
+            table.groups,
+            table.folds,
+            folds=clips.folds,
+            fraction=clips.early_stop_fraction,
+            seed=plan.seed,
+        )
+        check_scorable(held)
+        for line in check_headers(table):
+            out.print(line, style="yellow", markup=False, soft_wrap=True)
         machines = Machines(device, means.address)
         prepared = prepare(table, encoder, cache, space, machines, steps, clips.strict)
     if plan.sampler == "grid":
         prepared.space.grid()  # complains where it is infinite
-    held, notes = hold_out(
-        prepared.data,
-        table.groups,
-        table.folds,
-        folds=clips.folds,
-        fraction=clips.early_stop_fraction,
-        seed=plan.seed,
-    )
-    check_scorable(held, space.strides(), prepared.data.target_names)
-    return replace(prepared, data=held, notes=(*table.notes, *prepared.notes, *notes))
+    data = replace(prepared.data, held_out=held.held_out)
+    check_scorable(data, space.strides())
+    return replace(prepared, data=data, notes=(*table.notes, *prepared.notes, *notes))
 
 
 def _note(session: Session) -> str:

@@ -26,6 +26,7 @@ __all__ = [
     "SYNTHETIC_MARK",
     "Layout",
     "LayoutOptions",
+    "feature_sets",
     "read_clips",
     "read_new_clips",
 ]
@@ -93,6 +94,14 @@ def read_new_clips(
     return clips
 
 
+def feature_sets(root: str | PathLike[str], layout: str | None = None) -> tuple[str, ...]:
+    """The feature sets of a data folder; none if its layout has no such sets, or is not known."""
+    root = _folder(root)
+    known = [LAYOUTS[layout]] if layout in LAYOUTS else LAYOUTS.values()
+    found = [each for each in known if each.feature_sets and each.recognise(root)]
+    return tuple(found[0].feature_sets(root)) if len(found) == 1 and found[0].feature_sets else ()
+
+
 def _folder(root: str | PathLike[str]) -> Path:
     if not Path(root).is_dir():
         raise InputError(f"{root}: no such folder")
@@ -103,8 +112,8 @@ def _read(root: Path, name: str | None, features: str | None) -> ClipTable:
     layout = LAYOUTS.get(name) if name else _recognised(root)
     if layout is None:
         raise InputError(f"`layout` {name}: choose of {', '.join(LAYOUTS)}")
-    if features is not None and not layout.has_feature_sets:
-        able = [known.name for known in LAYOUTS.values() if known.has_feature_sets]
+    if features is not None and layout.feature_sets is None:
+        able = [known.name for known in LAYOUTS.values() if known.feature_sets]
         raise InputError(
             f"`features` {features}: only the {' or '.join(able)} layout has feature sets (a "
             "network's features are outputs, shared or both: of extract, and of a search space)"

@@ -1,6 +1,6 @@
 """The record of a layout: how its folder is recognised, and how it is read."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from harness.clips.table import ClipTable
 class LayoutOptions:
     """What a user chooses within a folder."""
 
-    #: The feature set, for layouts with `has_feature_sets`; None: the only one.
+    #: The feature set, for layouts that have some; None: the only one.
     features: str | None = None
 
 
@@ -33,5 +33,5 @@ class Layout:
     recognise: Callable[[Path], bool]
     #: Reads the folder. Raises InputError, naming file, line and column, where it cannot.
     read: Callable[[Path, LayoutOptions], ClipTable]
-    #: Whether a folder may hold several feature sets, of which `--features` chooses one.
-    has_feature_sets: bool = False
+    #: Lists the feature sets of a folder, of which `--features` chooses; None: it has no such sets.
+    feature_sets: Callable[[Path], Sequence[str]] | None = None

@@ -32,21 +32,24 @@ def _recognise(folder: Path) -> bool:
 
 
 def _read(folder: Path, options: LayoutOptions) -> ClipTable:
-    homes = _homes(folder)
-    if len(homes) > 1:
-        names = ", ".join(home.name for home in homes)
-        raise InputError(f"{folder}: holds {names}; give one of these folders as `data`")
-    home = homes[0] if homes else folder
-    chosen = _feature_set(folder, home, options.features)
+    home = _home(folder)
+    chosen = _feature_set(folder, options.features)
     labels = _read_labels(home / "labels.csv", home / "partition.csv")
     return join_files(folder, labels, dict.fromkeys(SPLITS, chosen), "features", (".csv", ".npy"))
 
 
-def _feature_set(folder: Path, home: Path, name: str | None) -> Path:
+def _home(folder: Path) -> Path:
+    """The folder of the challenge, which may be the data folder itself."""
+    homes = _homes(folder)
+    if len(homes) > 1:
+        names = ", ".join(home.name for home in homes)
+        raise InputError(f"{folder}: holds {names}; give one of these folders as `data`")
+    return homes[0] if homes else folder
+
+
+def _feature_set(folder: Path, name: str | None) -> Path:
     """The folder of the chosen feature set, or of the only one."""
-    base = next((p for p in (home / "feats", folder / "feats") if p.is_dir()), home / "feats")
-    found = [path.name for path in base.iterdir() if path.is_dir()] if base.is_dir() else []
-    sets = sorted(name for name in found if not name.startswith("."))
+    base, sets = _base(folder), _feature_sets(folder)
     if not sets:
         raise InputError(f"{base}: no feature sets; expected folders such as {base / 'FAUs'}")
     if name is None and len(sets) > 1:
@@ -55,6 +58,18 @@ def _feature_set(folder: Path, home: Path, name: str | None) -> Path:
     if chosen not in sets:
         raise InputError(f"`features` {chosen}: choose of {', '.join(sets)}")
     return base / chosen
+
+
+def _base(folder: Path) -> Path:
+    """The folder of all feature sets."""
+    home = _home(folder)
+    return next((p for p in (home / "feats", folder / "feats") if p.is_dir()), home / "feats")
+
+
+def _feature_sets(folder: Path) -> list[str]:
+    base = _base(folder)
+    found = [path.name for path in base.iterdir() if path.is_dir()] if base.is_dir() else []
+    return sorted(name for name in found if not name.startswith("."))
 
 
 def _read_labels(file: Path, partition: Path) -> Labels:
@@ -129,5 +144,5 @@ MUSE = Layout(
     origin="MuSe",
     recognise=_recognise,
     read=_read,
-    has_feature_sets=True,
+    feature_sets=_feature_sets,
 )
