@@ -4,12 +4,10 @@ Names of Ray that are private or undocumented are used in this file alone. tests
 that they exist.
 """
 
-import atexit
 import logging
 import os
 import re
 import secrets
-import signal
 import socket
 import sys
 import threading
@@ -31,7 +29,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 import harness
 from harness.cores import cores
 from harness.errors import InputError
-from harness.interrupts import Wait, heard, is_reported, received, unchanged, uninterrupted
+from harness.interrupts import Wait, end_now, heard, received, unchanged, uninterrupted
 
 # Otherwise Ray reports usage to its maker and warns about future settings.
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -73,20 +71,6 @@ def join(address: str | None) -> None:
         else:
             _connect(address)
             _check_versions(address)
-
-
-def _limit_shutdown() -> None:
-    """After a signal, ends the process when Ray's own shutdown does not.
-
-    It waits for a minute where the signal went to the whole process group, and ended Ray first.
-    """
-    begun = time.monotonic()
-
-    def look() -> str:
-        return "Ray's shutdown was cut short" if time.monotonic() - begun > _ENDING else ""
-
-    if received() is not None:
-        _watch(look, threading.Event())
 
 
 def _start() -> None:
@@ -215,7 +199,7 @@ def _limited(what: str) -> Iterator[None]:
             if (number := signalled()) is not None:
                 asked.append(now)
                 if now - asked[0] > _ENDING:
-                    _end("Ray did not answer; run the same command again", number)
+                    end_now("Ray did not answer; run the same command again", number)
             return f"waited {_JOINING:.0f} s for {what}" if now - begun > _JOINING else ""
 
         with _watching(look):
@@ -246,50 +230,27 @@ def watched(last_words: Callable[[], str]) -> Iterator[None]:
             return ""
         return f"Ray's {gone[0]} was killed; {last_words()}"
 
-    try:
-        with _watching(look):
-            yield
-    finally:
-        # Exit handlers run in reverse order: this one before those of Ray and of Ray Tune.
-        atexit.register(_limit_shutdown)
+    with _watching(look):
+        yield
 
 
 @contextmanager
 def _watching(look: Callable[[], str]) -> Iterator[None]:
     """Ends this process with the line that `look` returns; it is called twice a second."""
     over = threading.Event()
-    watcher = _watch(look, over)
+
+    def watch() -> None:
+        while not over.wait(_LOOK):
+            if line := look():
+                end_now(line, received())
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
     try:
         yield
     finally:
         over.set()
         watcher.join()
-
-
-def _watch(look: Callable[[], str], over: threading.Event) -> threading.Thread:
-    def watch() -> None:
-        while not over.wait(_LOOK):
-            if line := look():
-                _end(line, received())
-
-    watcher = threading.Thread(target=watch, daemon=True)
-    watcher.start()
-    return watcher
-
-
-def _end(line: str, number: int | None) -> None:
-    """Ends this process and Ray's with a line, which a command may have printed after a signal.
-
-    number: of the signal; None: there was none.
-    """
-    if number is None or not is_reported():
-        begin = "error" if number is None else f"interrupted by {signal.Signals(number).name}"
-        print(f"{begin}: {line}", file=sys.stderr, flush=True)
-    node: Any = ray_worker._global_node
-    if node:
-        node.kill_all_processes(check_alive=False, allow_graceful=False)
-    # The threads of Ray's client never end.
-    os._exit(1 if number is None else 128 + number)
 
 
 def error_of(trial: Any) -> object:

@@ -10,13 +10,17 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
+from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
 
 _log = logging.getLogger(__name__)
 #: Signals that end a run: Ctrl-C; kill, scancel and docker stop; SLURM's --signal; a closed
 #: terminal.
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP)
+# Seconds that a command has to end after a signal; then it is ended, as by kill -9. And between two
+# looks at a call that does not return.
+_LONGEST_END, _LOOK = 9.0, 1.0
 
 
 class Interrupted(KeyboardInterrupt):
@@ -32,28 +36,77 @@ class _State:
 
     depth: of nested `uninterrupted` blocks. pending: the signal that they hold back, and where it
     came. received: the first signal that ended this command. is_reported: whether the command has
-    told the user.
+    told the user. is_limited: whether a thread limits the time to end. call: that of a library
+    which runs. has_reporter: whether a thread reports it.
     """
 
     depth = 0
     pending: tuple[int, FrameType | None] | None = None
     received: int | None = None
     is_reported = False
+    is_limited = False
+    call: "Wait | None" = None
+    has_reporter = False
 
 
 def listen() -> None:
     """Makes every signal of `ENDING` raise `Interrupted` in the main thread; once a command.
 
     A signal that is ignored stays ignored: nohup asks for that with SIGHUP, and a shell with Ctrl-C
-    for its background jobs.
+    for its background jobs. A command that does not end within `_LONGEST_END` seconds is ended,
+    whatever it waits for.
     """
     _State.received, _State.is_reported = None, False
     for number, handler in handlers().items():
         if handler != signal.SIG_IGN:
-            signal.signal(number, partial(_end, os.getpid()))
+            signal.signal(number, partial(_interrupt, os.getpid()))
+    if not _State.is_limited:
+        _State.is_limited = True
+        # The interpreter writes signals to it also while a library's call does not return.
+        hears, tells = socket.socketpair()
+        tells.setblocking(False)
+        signal.set_wakeup_fd(tells.detach(), warn_on_full_buffer=False)
+        # Forked children would write theirs to the same one.
+        os.register_at_fork(after_in_child=partial(signal.set_wakeup_fd, -1))
+        threading.Thread(target=_limit_end, args=(hears,), daemon=True).start()
 
 
-def _end(owner: int, number: int, frame: FrameType | None) -> None:
+def _limit_end(hears: socket.socket) -> None:
+    while (number := hears.recv(1)[0]) not in ENDING:
+        pass
+    time.sleep(_LONGEST_END)
+    end_now(f"it did not end within {_LONGEST_END:g} s; run the same command again", number)
+
+
+def end_now(line: str, number: int | None) -> NoReturn:
+    """Ends this process and all that descend from it, from any thread.
+
+    Args:
+        line: printed, unless the command has told the user of the signal.
+        number: of the signal that ends it; None: an error does.
+    """
+    if number is None or not _State.is_reported:
+        begin = "error" if number is None else f"interrupted by {signal.Signals(number).name}"
+        print(f"{begin}: {line}", file=sys.stderr, flush=True)
+    for pid in _descendants():
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    # The threads of other libraries may never end.
+    os._exit(1 if number is None else 128 + number)
+
+
+def _descendants() -> set[int]:
+    parents = {}
+    for file in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):  # it has ended
+            parents[int(file.parent.name)] = int(file.read_text().rpartition(")")[2].split()[1])
+    found = {os.getpid()}
+    while more := {pid for pid, parent in parents.items() if parent in found} - found:
+        found |= more
+    return found - {os.getpid()}
+
+
+def _interrupt(owner: int, number: int, frame: FrameType | None) -> None:
     if os.getpid() == owner:
         _State.received = _State.received or number
         _hold(number, frame)
@@ -130,15 +183,20 @@ def heard() -> Iterator[Callable[[], int | None]]:
     tells.setblocking(False)
     found: list[int] = []
 
+    before = signal.set_wakeup_fd(tells.fileno(), warn_on_full_buffer=False)
+
     def look() -> int | None:
         with suppress(BlockingIOError):
-            found.extend(number for number in hears.recv(64) if number in ENDING)
+            numbers = hears.recv(64)
+            found.extend(number for number in numbers if number in ENDING)
+            if before >= 0:
+                os.write(before, numbers)
         return next(iter(found), received())
 
-    before = signal.set_wakeup_fd(tells.fileno(), warn_on_full_buffer=False)
     try:
         with hears, tells:
             yield look
+            look()
     finally:
         signal.set_wakeup_fd(before)
 
@@ -179,7 +237,7 @@ class Wait:
 
     def __init__(self, what: str | Callable[[], str], after: float = 30.0) -> None:
         self._what, self._after = what, after
-        self._begun = self._reported = time.monotonic()
+        self.start()
 
     def pause(self, seconds: float) -> None:
         """Waits a moment.
@@ -190,8 +248,14 @@ class Wait:
         is_main = threading.current_thread() is threading.main_thread()
         if is_main and _State.pending:
             raise Interrupted(_State.pending[0])
+        if is_main and _State.call:
+            _State.call.start()  # this wait is reported, not the call that it is a part of
         self.report()
         time.sleep(seconds)
+
+    def start(self) -> None:
+        """The wait begins now."""
+        self._begun = self._reported = time.monotonic()
 
     def report(self) -> None:
         """Prints and logs what is waited for, if that is due."""
@@ -202,3 +266,31 @@ class Wait:
             text = f"waiting for {what} ({now - self._begun:.0f} s so far); Ctrl-C ends this"
             _log.info(text)
             print(text, file=sys.stderr, flush=True)
+
+
+@contextmanager
+def attended(what: str, after: float = 30.0) -> Iterator[None]:
+    """Reports a call of the main thread that does not return, such as that of a database.
+
+    what, after: as in `Wait`. Ctrl-C ends the command: at once, or after `_LONGEST_END` seconds.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    if not _State.has_reporter:  # one thread for all calls, since there are many short ones
+        _State.has_reporter = True
+        threading.Thread(target=_report_calls, daemon=True).start()
+    before, _State.call = _State.call, Wait(what, after)
+    try:
+        yield
+    finally:
+        _State.call = before
+        if before:
+            before.start()
+
+
+def _report_calls() -> None:
+    while True:
+        time.sleep(_LOOK)
+        if call := _State.call:
+            call.report()

@@ -51,11 +51,14 @@ def mysql() -> Iterator[str]:
 @cache
 def _at_first(server: Callable[[], AbstractContextManager[str]]) -> str:
     """The URL of a server, which is started by the first call and ended with the process."""
-    return _servers.enter_context(server())
+    running = ExitStack()
+    url = running.enter_context(server())
+    # Registered late, because what is registered last is called first: before the end of the
+    # server its temporary folder must not be removed.
+    atexit.register(running.close)
+    return url
 
 
-_servers = ExitStack()
-atexit.register(_servers.close)
 _numbers = count()
 
 

@@ -1,39 +1,14 @@
 """File systems without locks, links or flushes of folders, played by a preloaded library."""
 
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-SHIM = """
-#define _GNU_SOURCE
-#include <dlfcn.h>
-#include <errno.h>
-#include <stdlib.h>
-#include <sys/stat.h>
-static int lacks(const char *what, int error) {
-    if (!getenv(what)) return 0;
-    errno = error;
-    return 1;
-}
-int flock(int fd, int operation) {
-    if (lacks("NO_FLOCK", ENOSYS)) return -1;
-    return ((int (*)(int, int))dlsym(RTLD_NEXT, "flock"))(fd, operation);
-}
-int symlink(const char *target, const char *path) {
-    if (lacks("NO_SYMLINK", EPERM)) return -1;
-    return ((int (*)(const char *, const char *))dlsym(RTLD_NEXT, "symlink"))(target, path);
-}
-int fsync(int fd) {
-    struct stat found;
-    if (!fstat(fd, &found) && S_ISDIR(found.st_mode) && lacks("NO_FOLDER_FSYNC", EINVAL)) return -1;
-    if (!fstat(fd, &found) && S_ISREG(found.st_mode) && lacks("NO_FSYNC", EIO)) return -1;
-    return ((int (*)(int))dlsym(RTLD_NEXT, "fsync"))(fd);
-}
-"""
+from tests.file_systems import compiled
+
 SEARCH = """
 import sys
 from pathlib import Path
@@ -48,14 +23,10 @@ with StudyFolder(Path(sys.argv[1]), "s").locked():
 
 @pytest.fixture(scope="module")
 def shim(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    compiler = shutil.which("cc") or shutil.which("gcc")
-    if compiler is None:
+    found = compiled(tmp_path_factory.mktemp("shim"))
+    if found is None:
         pytest.skip("there is no C compiler")
-    folder = tmp_path_factory.mktemp("shim")
-    (folder / "shim.c").write_text(SHIM)
-    line = [compiler, "-shared", "-fPIC", "-o", folder / "shim.so", folder / "shim.c", "-ldl"]
-    subprocess.run(list(map(str, line)), check=True)
-    return folder / "shim.so"
+    return found
 
 
 def searched(

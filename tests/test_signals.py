@@ -87,6 +87,34 @@ raise SystemExit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) + 100)
     assert done.stderr == b""
 
 
+STUCK = """
+import ctypes, signal, subprocess, time
+from harness import interrupts
+interrupts._LONGEST_END = 0.5
+interrupts.listen()
+child = subprocess.Popen(["sleep", "1000"])
+print(child.pid, flush=True)
+# The main thread hears no signal, as in a library's call that does not return.
+signal.pthread_sigmask(signal.SIG_BLOCK, interrupts.ENDING)
+with interrupts.attended("a database", after=0.1):
+    ctypes.CDLL(None).sleep(1000)
+"""
+
+
+def test_a_call_that_does_not_return_is_reported_and_ended_by_a_signal() -> None:
+    pipe = subprocess.PIPE
+    process = subprocess.Popen([sys.executable, "-c", STUCK], stdout=pipe, stderr=pipe, text=True)
+    assert process.stdout
+    assert process.stderr
+    child = int(process.stdout.readline())
+    assert process.stderr.readline().startswith("waiting for a database (")
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(HANGS) == 128 + signal.SIGTERM
+    last = process.stderr.read().splitlines()[-1]
+    assert last.startswith("interrupted by SIGTERM: it did not end within 0.5 s; run the same")
+    assert not is_alive(child)
+
+
 def to_process(pid: int, number: int) -> None:
     os.kill(pid, number)
 

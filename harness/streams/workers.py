@@ -8,6 +8,7 @@ a path goes one way and 88 bytes an image the other. tests/benchmarks/sharing.py
 import dataclasses
 import itertools
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import ray
 import torch
@@ -15,6 +16,7 @@ import torch
 from harness import cluster
 from harness.clips.table import ClipTable
 from harness.errors import InputError
+from harness.interrupts import Wait
 from harness.streams.extraction import Extractor, Work
 from harness.streams.store import ClipFrames
 
@@ -59,7 +61,7 @@ class Workers:
                 running[actor.compute.remote(piece)] = actor
         try:
             while running:
-                (ready, *_), _ = ray.wait(list(running))
+                ready = _first(list(running))
                 actor = running.pop(ready)
                 for piece in itertools.islice(pieces, 1):
                     running[actor.compute.remote(piece)] = actor
@@ -67,6 +69,18 @@ class Workers:
         finally:
             for actor in actors:
                 ray.kill(actor)
+
+
+def _first(running: list[Any]) -> Any:
+    """The first piece of work that is ready, or failed."""
+    wait = Wait(
+        "a worker of the extraction: it computes, or waits for a core or a GPU (see `ray status`)"
+    )
+    while True:
+        ready, _ = ray.wait(running, timeout=1)
+        if ready:
+            return ready[0]
+        wait.report()
 
 
 def shares(machines: Sequence[cluster.Machine], count: int | None) -> tuple[int, list[int]]:

@@ -17,7 +17,7 @@ from sqlalchemy.exc import ArgumentError, IntegrityError, OperationalError, Prog
 
 from harness.atomic import locked
 from harness.errors import InputError
-from harness.interrupts import uninterrupted
+from harness.interrupts import attended, uninterrupted
 from harness.study.journal import Journal
 from harness.study.lock import FileLock, Lock, NoLock, RowLock, StillOurs
 
@@ -104,7 +104,8 @@ def open_backend(folder: Path, given: str | None = None) -> Backend:
     url = _absolute(_url(given))
     name = f"{url.get_backend_name()}://{_place(url)}/{url.database or ''}"
     try:
-        storage = _open(url)
+        with attended(f"the database {name}, which does not answer"):
+            storage = _open(url)
     except ImportError as error:
         raise InputError(
             f"`storage` {name}: its driver is missing ({error.name}): "

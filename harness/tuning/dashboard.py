@@ -19,6 +19,7 @@ from optuna.storages import JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
 
 from harness.errors import InputError
+from harness.interrupts import attended
 from harness.study.backend import Backend
 
 HOST = "127.0.0.1"
@@ -102,7 +103,8 @@ class Dashboard(ExitStack):
         assert self._process.stdout
         self._process.stdin.write(self._task + "\n")
         self._process.stdin.flush()
-        self.address = self._process.stdout.readline().strip()
+        with attended("the dashboard, which starts"):
+            self.address = self._process.stdout.readline().strip()
         if not self.address:
             raise InputError("--dashboard: it did not start; try optuna-dashboard by hand")
         return self

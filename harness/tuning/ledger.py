@@ -22,7 +22,7 @@ from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import DBAPIError
 
-from harness.interrupts import Wait
+from harness.interrupts import Wait, attended
 from harness.space.search_space import Point, SearchSpace, suggest
 from harness.study.trials import CONFIG, FINISHED, RETRY_OF, VOID, finished
 from harness.trials.trial import TrialResult
@@ -40,6 +40,8 @@ WORST = -1.0
 _REST = 2.0
 # Seconds for which a database may be unreachable, and between two attempts.
 _PATIENCE, _PAUSE = 120.0, 0.5
+#: What a call of the study's storage waits for, if it takes long.
+AWAITED = "the study's storage, which does not answer (is its database or disk available?)"
 _T = TypeVar("_T")
 
 
@@ -191,7 +193,7 @@ class Ledger:
 
     def close_dead(self) -> None:
         """Closes the trials of dead searches as failed; they are retried."""
-        with self.driver.backend.exclusive():
+        with attended(AWAITED), self.driver.backend.exclusive():
             self._close_dead(self.study.user_attrs)
 
     def close_open(self) -> None:
@@ -205,11 +207,12 @@ class Ledger:
 
     def _anew(self, act: Callable[[], _T]) -> _T:
         """Calls `act`, again while the storage cannot be reached; `act` may run twice."""
-        wait = Wait("the study's storage, which does not answer")
+        wait = Wait(AWAITED)
         until = time.monotonic() + _PATIENCE
         while True:
             try:
-                return act()
+                with attended(AWAITED):
+                    return act()
             except _PASSING as error:
                 _log.info("the storage was away: %r", error)
                 if time.monotonic() > until:

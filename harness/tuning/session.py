@@ -13,7 +13,7 @@ from optuna.trial import FrozenTrial, TrialState
 from rich.console import Console
 
 from harness.console import invocation
-from harness.interrupts import mark_reported
+from harness.interrupts import attended, mark_reported
 from harness.progress import Steps
 from harness.space.file import read_space
 from harness.space.pruners import decisions, make_pruner
@@ -34,7 +34,7 @@ from harness.tuning.audit import audit
 from harness.tuning.board import Board
 from harness.tuning.dashboard import Artifacts, Dashboard, attach, describe
 from harness.tuning.driver import DRIVER, Driver
-from harness.tuning.ledger import Ledger, Rules, done
+from harness.tuning.ledger import AWAITED, Ledger, Rules, done
 from harness.tuning.log import logged
 from harness.tuning.options import DataOptions, RunOptions, SearchOptions, study_name
 from harness.tuning.preparation import Prepared, bare_dataset, outputs_of, prepare
@@ -219,23 +219,26 @@ def opened(
             out.print(line, style="yellow", markup=False, soft_wrap=True)
         if prepared.data.synthetic:
             out.print("[yellow]SYNTHETIC demo clips: no score here is a result on Hume-Reaction.")
-        study = folder.study(backend.storage)
-        folder.agree(study)
-        moved = prepared.space.agree(study)
+        with attended(AWAITED):
+            study = folder.study(backend.storage)
+            folder.agree(study)
+            moved = prepared.space.agree(study)
         if moved and plan.sampler in BY_EQUAL_BOUNDS:
             out.print(
                 f"Other bounds than before: {', '.join(moved)}; {plan.sampler} draws these apart "
                 "from the others, another `study` would not",
                 style="yellow", highlight=False, soft_wrap=True,
             )  # fmt: skip
-        driver = stack.enter_context(Driver(folder, backend, study))
-        for line in audit(study, folder, prepared.data, driver):
-            out.print(line, style="red", markup=False, soft_wrap=True)
-        if command not in (known := study.user_attrs.get(COMMANDS, [])):
-            study.set_user_attr(COMMANDS, [*known, command])
+        driver = Driver(folder, backend, study)
         session = Session(folder, backend, study, prepared, driver, plan, means, out, log, command)
-        describe(study, _note(session))
-        backend.seal()
+        with attended(AWAITED):
+            stack.enter_context(driver)
+            for line in audit(study, folder, prepared.data, driver):
+                out.print(line, style="red", markup=False, soft_wrap=True)
+            if command not in (known := study.user_attrs.get(COMMANDS, [])):
+                study.set_user_attr(COMMANDS, [*known, command])
+            describe(study, _note(session))
+            backend.seal()
         if means.dashboard:
             session.dashboard = stack.enter_context(Dashboard(backend, folder.artifacts_path))
             out.print(f"Dashboard: {session.dashboard.address}", highlight=False)

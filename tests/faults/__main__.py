@@ -33,9 +33,10 @@ def main() -> int:
     options = parser.parse_args()
     outcomes = []
     for fault in FAULTS:
-        if options.kind in (None, fault.kind) and (options.only or "") in fault.name:
+        times = fault.few if options.few else fault.times
+        if times and options.kind in (None, fault.kind) and (options.only or "") in fault.name:
             print(f"{fault.kind}: {fault.name} ...", file=sys.stderr, flush=True)
-            outcomes.append(tried(fault, fault.few if options.few else fault.times))
+            outcomes.append(tried(fault, times))
             for lost in outcomes[-1].lost:
                 print(lost, file=sys.stderr)
     tries, survived = sum(o.tried for o in outcomes), sum(o.survived for o in outcomes)

@@ -24,7 +24,8 @@ class CannotTryError(Exception):
 @dataclass(frozen=True)
 class Fault:
     """kind: one of KINDS. name: what goes wrong. times: how often the program tries it. few: how
-    often pytest does. ending: what must hold after the last try; raises AssertionError."""
+    often pytest does; 0: another test tries a short form. ending: what must hold after the last
+    try; raises AssertionError."""
 
     kind: str
     name: str
@@ -65,7 +66,7 @@ def fault(
     assert few is None or few <= times
 
     def register(attempt: Attempt) -> Attempt:
-        FAULTS.append(Fault(kind, name, attempt, times, few or times, ending))
+        FAULTS.append(Fault(kind, name, attempt, times, times if few is None else few, ending))
         return attempt
 
     return register

@@ -14,8 +14,9 @@ from pathlib import Path
 
 from ray.cluster_utils import Cluster
 
+from harness.study.journal_lock import JournalLock
 from tests.faults import models
-from tests.faults.commands import Running, command, start
+from tests.faults.commands import Done, Running, command, start
 from tests.faults.fault import fault
 from tests.faults.meter import family
 from tests.faults.whole import check_study, check_whole, contents
@@ -26,10 +27,12 @@ KILLS, FEW = 20, 5
 ENDLESS = 100_000
 
 
-def searching(results: Path, trials: int, *more: object) -> list[object]:
+def searching(results: Path | None, trials: int, *more: object) -> list[object]:
+    """The arguments of a search; results None: the default, a folder relative to the current."""
     line = ["--data", models.given_features(), "--space", _space(), "--trials", trials]
     line += ["--scheduler", "none"]  # so that every finished trial has files
-    return [*line, "--results", results, "--study", "s", *more]
+    line += [] if results is None else ["--results", results]
+    return [*line, "--study", "s", *more]
 
 
 @cache
@@ -116,19 +119,65 @@ class Hunted:
         check_study(self.results, "s", budget)
 
 
-_driver, _workers, _nodes = Hunted("driver"), Hunted("workers"), Hunted("nodes")
+_driver, _writers = Hunted("driver"), Hunted("writers")
+_workers, _nodes = Hunted("workers"), Hunted("nodes")
 
 
 @fault(
     "crash", "search: its driver is killed at a random moment", KILLS, few=FEW, ending=_driver.end
 )
 def _(folder: Path, rng: random.Random) -> None:
-    running = start(_driver.folder / "said.txt", "search", *searching(_driver.results, ENDLESS))
+    running = start(
+        _driver.folder / "said.txt", "search", *searching(None, ENDLESS),
+        before=os.chdir, given=(_driver.folder,),
+    )  # fmt: skip
     time.sleep(rng.uniform(0, 9))
     assert running.process.exitcode is None, running.wait()
     os.kill(running.process.pid, signal.SIGKILL)
-    running.wait()
+    check_not_waited(running.wait())
     _driver.check()
+
+
+def die_within_a_write(folder: Path, number: int, half: bool) -> None:
+    """Makes this process die when it holds the journal's lock for the so-manieth time (from 0).
+
+    half: it has written half a line then.
+    """
+    os.chdir(folder)
+    acquire, left = JournalLock.acquire, iter(range(number, -1, -1))
+
+    def acquire_and_die(self: JournalLock) -> bool:
+        found = acquire(self)
+        if next(left) == 0:
+            if half:
+                with Path("results/s/study.log").open("ab") as file:
+                    file.write(b'{"op_code":8,"worker_id":"a')
+            os.kill(os.getpid(), signal.SIGKILL)
+        return found
+
+    JournalLock.acquire = acquire_and_die  # type: ignore[method-assign]
+
+
+@fault(
+    "crash", "search: its driver is killed within a write of the journal", 50, few=FEW,
+    ending=_writers.end,
+)  # fmt: skip
+def _(folder: Path, rng: random.Random) -> None:
+    # The first hundreds of writes: those of a study that is opened, and of its first trials.
+    given = (_writers.folder, rng.randrange(rng.choice([20, 200])), rng.random() < 0.5)
+    line = searching(None, ENDLESS)
+    said = _writers.folder / "said.txt"
+    running = start(said, "search", *line, before=die_within_a_write, given=given)
+    done = running.wait()
+    assert done.code == -signal.SIGKILL, done
+    assert (_writers.results / "s" / "study.log.lock").is_symlink(), "the lock is held"
+    check_not_waited(done)
+    _writers.check()
+
+
+def check_not_waited(done: Done) -> None:
+    """What the killed one before has left was not waited for."""
+    assert "waiting for" not in done.stderr, done
 
 
 @fault(

@@ -1,0 +1,1 @@
+"""The tests of other projects, on the objects that the harness makes."""
