@@ -1,5 +1,6 @@
 """The ledger of a study: one budget, whatever dies, fails or works beside it."""
 
+import math
 import random
 from collections import Counter
 from collections.abc import Callable
@@ -8,18 +9,19 @@ from pathlib import Path
 
 import pytest
 from optuna.exceptions import UpdateFinishedTrialError
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from harness.reports.evidence import gather
 from harness.reports.tables import leaderboard
 from harness.space.pruners import FIRST
+from harness.study.deaths import shared_settings
 from harness.study.folder import StudyFolder
-from harness.study.trials import changed_settings, shown_settings
+from harness.study.trials import CONFIG, REASON, changed_settings, shown_settings
 from harness.tuning import driver
 from harness.tuning.agenda import CONFIRMS
 from harness.tuning.audit import audit
 from harness.tuning.confirmation import agenda, confirmed
-from harness.tuning.ledger import Ledger, done
+from harness.tuning.ledger import MAX_FAILURES_IN_A_ROW, Ledger, done
 from harness.tuning.repeats import CUT_OFF, MAX_CUT_OFFS, MAX_RETRIES
 from tests import rivals
 from tests.searches import INDEX, SPACE, finish, make_result, make_space, opened
@@ -291,11 +293,66 @@ def test_halving_stops_the_worse_half(tmp_path: Path) -> None:
             number, _ = ledger.ask() or (0, {})
             stopped.append(ledger.report(number, [(1, score)]))
             if stopped[-1]:
-                ledger.prune(number)
+                ledger.prune(number, 1.0)
         assert stopped == [False, True, True, False]
     with opened(tmp_path, space=space, scheduler="asha") as again:
         number, _ = again.ask() or (0, {})
         assert again.report(number, [(1, 0.25)]), "it knows the trials of the search before"
+
+
+def test_dead_trials_are_pruned_with_a_reason_and_what_they_share_is_said(tmp_path: Path) -> None:
+    """They are no failures: the sampler learns from them, and they are not retried."""
+    space = make_space(tmp_path, SPACE.replace("trials = 8", "trials = 40"))
+    why = "predicts a constant since epoch 1"
+    with opened(tmp_path, space=space) as ledger:
+        said: list[str] = []
+        ledger.watcher.notice = said.append  # type: ignore[method-assign]
+        while len(said) < 2 and (asked := ledger.ask()):
+            number, config = asked
+            if config["layers"] == 3:
+                ledger.report(number, [(1, math.nan), (2, math.nan)])
+                ledger.prune(number, 0.5, why)
+            else:
+                ledger.complete(number, make_result(config))
+        dead = [trial for trial in trials(ledger) if trial.state == TrialState.PRUNED]
+        assert [trial.user_attrs[REASON] for trial in dead] == [why] * 8
+        assert dead[0].intermediate_values == {1: -1.0, 2: -1.0}
+        assert not ledger.hopeless
+    assert f"4 of {dead[3].number + 1} finished trials ended early" in said[0]
+    assert "because each predicts a constant: 0, " in said[0], "the start point has 3 layers"
+    assert "They share layers=3 (0 of " in said[0]
+
+
+def test_a_search_whose_trials_all_die_stops(tmp_path: Path) -> None:
+    with opened(tmp_path) as ledger:
+        while not ledger.hopeless and (asked := ledger.ask()):
+            ledger.prune(asked[0], 0.5, "predicts a constant since epoch 1")
+        assert len(trials(ledger)) == MAX_FAILURES_IN_A_ROW
+        assert "the last: predicts a constant since epoch 1" in ledger.hopeless
+
+
+SHARED: list[tuple[list[dict[str, object]], list[dict[str, object]], list[str]]] = [
+    ([{"layers": 4, "lr": 0.1}], [{"layers": 4, "lr": 0.1}], []),  # one shares all with itself
+    ([{"layers": 4}, {"layers": 4}], [{"layers": 4}, {"layers": 1}], ["layers=4 (1 of 2 others)"]),
+    ([{"layers": 4}, {"layers": 3}], [{"layers": 2}], ["layers of at least 3 (0 of 1 others)"]),
+    ([{"lr": 0.1}, {"lr": 0.2}], [{"lr": 0.15}, {"lr": 0.05}], []),  # 1 of 2 others has it, too
+    ([{"loss": "ccc"}, {"loss": "pcc"}], [{"loss": "mse"}], []),
+    (
+        [{"a": 1, "b": 2}, {"a": 1, "b": 2}],
+        [{"a": 1, "b": 0}, {"b": 0}],
+        ["b=2 (0 of 2 others)", "a=1 (1 of 2 others)"],
+    ),
+]
+
+
+@pytest.mark.parametrize(("dead", "alive", "expected"), SHARED)
+def test_what_dead_trials_share(
+    dead: list[dict[str, object]], alive: list[dict[str, object]], expected: list[str]
+) -> None:
+    def made(settings: dict[str, object]) -> FrozenTrial:
+        return create_trial(value=0.0, user_attrs={CONFIG: settings})
+
+    assert shared_settings(list(map(made, dead)), list(map(made, alive))) == expected
 
 
 GRID = SPACE + "[grid]\nrepeats = 2\n"
@@ -402,7 +459,7 @@ def test_a_living_search_is_not_taken_for_dead(tmp_path: Path) -> None:
 
 ENDS: dict[str, Callable[[Ledger, int], None]] = {
     "complete": lambda ledger, number: ledger.complete(number, make_result({"seed": 1})),
-    "prune": lambda ledger, number: ledger.prune(number),
+    "prune": lambda ledger, number: ledger.prune(number, 1.0),
     "fail": lambda ledger, number: ledger.fail(number, "late"),
 }
 

@@ -13,7 +13,8 @@ from optuna.trial import TrialState
 
 import harness
 from harness.study import journal
-from harness.tuning.queue import REASON, close, queued
+from harness.study.trials import REASON
+from harness.tuning.queue import close, queued
 from tests.searches import opened
 
 FILES = sorted(Path(harness.__file__).parent.rglob("*.py"))

@@ -40,8 +40,11 @@ from tests.conftest import Searched
 from tests.studies import make_index, make_study, write_manifest
 
 
-def log(folder: Path, *states: TrialState) -> None:
-    """Writes a storage with one trial of each state; values follow the trial numbers."""
+def log(
+    folder: Path, *states: TrialState, notes: dict[int, dict[str, object]] | None = None
+) -> None:
+    """Writes a storage with one trial of each state; values follow the trial numbers. notes: more
+    attributes of some trials."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     storage = JournalStorage(JournalFileBackend(str(folder / "study.log")))
     study = optuna.create_study(storage=storage, study_name=folder.name, direction="maximize")
@@ -58,7 +61,7 @@ def log(folder: Path, *states: TrialState) -> None:
                 params={"loss": ("ccc", "pcc")[number % 2], "layers": number % 3 + 1},
                 distributions={"loss": choices, "layers": depth},
                 intermediate_values={1: 0.01, 2: 0.05} if score is not None else {},
-                user_attrs={"seconds": 1.5},
+                user_attrs={"seconds": 1.5} | (notes or {}).get(number, {}),
             )
         )
 
@@ -147,6 +150,17 @@ def test_a_study_without_complete_trials_has_a_report(tmp_path: Path) -> None:
     assert "2 pruned" in text
     assert "Learning curves" in text
     assert "No trial has finished with predictions yet" in text
+
+
+def test_dead_trials_are_listed_with_their_reason(tmp_path: Path) -> None:
+    folder = tmp_path / "s"
+    make_study(folder, 1, make_index())
+    why = {"reason": "predicts a constant for Fear since epoch 2"}
+    log(folder, TrialState.COMPLETE, *[TrialState.PRUNED] * 3, notes={1: why, 3: why})
+    text = page(folder)
+    assert text.count("<td>predicts a constant for Fear since epoch 2</td>") == 2
+    assert "2 of 4 finished trials ended early" in text
+    assert "predicts a constant for Fear: 1, 3. They share loss=pcc (0 of 2 others)." in text
 
 
 def test_an_outdated_ensemble_gives_a_warning(tmp_path: Path) -> None:

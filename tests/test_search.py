@@ -55,6 +55,18 @@ stride = 5
 type = "categorical"
 choices = [1e30, 1e31]
 """
+# A decay of 1e6 at this learning rate sets every weight to zero in each step.
+DECAYED = """
+[budget]
+trials = 2
+epochs = 6
+[fixed]
+stride = 1
+lr = 1e-6
+[parameters.weight_decay]
+type = "categorical"
+choices = [0.001, 1e6]
+"""
 
 
 @pytest.fixture(scope="module")
@@ -201,10 +213,11 @@ def test_a_hopeless_study_stops_and_says_why(
         "--trials", budget, "--results", tmp_path, "--study", "s", "--scheduler", "none",
     )  # fmt: skip
     assert done.returncode == 1
-    assert "trials failed one after another" in done.stderr
-    assert "no epoch of 2 had a defined score" in done.stderr
+    expected = "no trial is complete; 2 of 2" if budget == 2 else "trials failed one after another"
+    assert expected in done.stderr
+    assert " since epoch 1" in done.stdout
     found = trials(tmp_path, "s")
-    assert {trial.state for trial in found} == {TrialState.FAIL}
+    assert {trial.state for trial in found} == {TrialState.PRUNED}
     assert len(found) < 12, "the budget is not burnt"
 
 
@@ -244,8 +257,29 @@ def test_points_that_are_abandoned_are_an_error(
             "--sampler", "grid", "--results", tmp_path, "--study", "s", "--scheduler", "none",
         )  # fmt: skip
         assert done.returncode == 1, done.stdout
-        assert "2 of 2 trials of the search are abandoned" in done.stderr
-        assert "no epoch of 2 had a defined score" in done.stderr
+        assert "no trial is complete; 2 of 2 finished trials ended early" in done.stderr
+
+
+@pytest.mark.slow
+def test_a_dead_trial_ends_after_two_epochs_with_its_reason(tmp_path: Path) -> None:
+    space = tmp_path / "decayed.toml"
+    space.write_text(DECAYED)
+    place = ["--results", tmp_path, "--study", "s"]
+    done = command("search", "--data", plain_tree(tmp_path, "features"), "--space", space,
+                   "--sampler", "grid", "--scheduler", "none", *place)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "1 complete, 1 pruned (1 dead), 0 failed" in done.stdout
+    alive, dead = sorted(trials(tmp_path, "s"), key=lambda trial: trial.params["weight_decay"])
+    assert (alive.state, dead.state) == (TrialState.COMPLETE, TrialState.PRUNED)
+    assert dead.user_attrs["reason"] == "predicts a constant since epoch 1"
+    assert dead.intermediate_values == {1: -1.0, 2: -1.0}
+    assert dead.user_attrs["seconds"] > 0
+    assert [file.stem for file in (tmp_path / "s" / "predictions").glob("*.parquet")] == [
+        f"{alive.number:05d}"
+    ]
+    said = f"1 of 2 finished trials ended early, because each predicts a constant: {dead.number}"
+    assert said in done.stdout
+    assert "predicts a constant since epoch 1" in (tmp_path / "s" / "report.html").read_text()
 
 
 @pytest.mark.slow

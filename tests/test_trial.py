@@ -9,7 +9,7 @@ import torch
 from harness.metrics import mean_pcc
 from harness.models.config import TrialConfig, accepted
 from harness.models.training import Epoch
-from harness.trials.trial import run_trial
+from harness.trials.trial import Trial, run_trial
 from tests.datasets import CONFIG, make_data, make_dataset, make_stream, with_stream
 
 
@@ -140,6 +140,8 @@ CHANGES: list[dict[str, object]] = [
     {"lr": 0.02},
     {"weight_decay": 0.1},
     {"schedule": "cosine"},
+    {"last_batch": "drop"},
+    {"shuffle": False},
     {"clip_norm": 0.01},
     {"ema": 0.9},
     {"label_transform": "sqrt"},
@@ -168,6 +170,34 @@ def test_an_undefined_score_is_a_reason() -> None:
     data.ratings[data.rows("val"), 1] = 0.5
     with pytest.raises(ValueError, match="no epoch of 6 had a defined score"):
         run_trial(CONFIG, data)
+
+
+@pytest.mark.parametrize("bias", [200.0, float("nan")])
+def test_a_head_that_predicts_a_constant_is_dead_after_two_epochs(bias: float) -> None:
+    trial = Trial(CONFIG, make_data())
+    trial.step()
+    (training,) = trial.trainings
+    with torch.no_grad():
+        training.head.regressor.out.bias[1] = bias
+    for number in (2, 3):
+        assert trial.dead == ""
+        assert not trial.finished
+        assert np.isnan(trial.step().score), "a correlation of roundings is no score"
+        assert trial.curve[-1].number == number
+    what = "a constant for B" if np.isfinite(bias) else "values that are not finite"
+    assert trial.dead == f"predicts {what} since epoch 2"
+    assert trial.finished
+
+
+def test_a_head_that_recovers_is_not_dead() -> None:
+    trial = Trial(CONFIG, make_data())
+    (training,) = trial.trainings
+    bias = training.head.regressor.out.bias
+    for value in (200.0, 0.0, 200.0, 0.0):
+        with torch.no_grad():
+            bias[1] = value
+        trial.step()
+    assert trial.dead == ""
 
 
 def test_configuration_round_trip() -> None:

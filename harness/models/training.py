@@ -1,11 +1,11 @@
 """Trains one head, an epoch at a time: pure PyTorch, no files and no search."""
 
 import copy
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Literal
 
 import numpy as np
 import torch
@@ -21,6 +21,11 @@ from harness.models.losses import reduced_loss
 # many steps; on a CPU what a step touches should stay in the cache.
 EVALUATION_BATCH, EVALUATION_STEPS = 256, 65536
 OPTIMISERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
+#: Predictions of a target are constant if their standard deviation is below this share of that of
+#: the ratings: some ten roundings of float32.
+CONSTANT = 1e-6
+#: So many consecutive epochs of constant or non-finite predictions end a training.
+DEAD_EPOCHS = 2
 
 
 class UndefinedScoreError(ValueError):
@@ -65,11 +70,25 @@ class Tensors:
 
 @dataclass(frozen=True)
 class Epoch:
-    """One epoch's end: its number from 1, the mean training loss and the mean PCC on val."""
+    """One epoch's end: its number from 1, the mean training loss and the mean PCC on val, which is
+    NaN if the predictions of a target are constant or not finite."""
 
     number: int
     loss: float
     score: float
+
+
+@dataclass(frozen=True)
+class Death:
+    """Why a training cannot recover.
+
+    kind: "a constant" or "values that are not finite", which it predicts. targets: columns of the
+    predictions. since: the first epoch of them.
+    """
+
+    kind: str
+    targets: tuple[int, ...]
+    since: int
 
 
 @contextmanager
@@ -124,16 +143,31 @@ class Training:
         if config.ema:
             self.scored_head = _ema_copy(head)
         self.steps = 0
+        self._spread = CONSTANT * val.targets.double().std(0, unbiased=False).cpu().numpy()
+        #: By target and kind of its fault, the first of the consecutive epochs that have it.
+        self._faulty_since: dict[tuple[int, str], int] = {}
         self.curve: list[Epoch] = []
         self.best: Epoch | None = None
         self.best_weights: dict[str, Tensor] = {}
 
     @property
     def finished(self) -> bool:
-        """No epoch is left, or `patience` epochs have passed since the best one."""
+        """No epoch is left, `patience` epochs have passed since the best one, or it is dead."""
         done = len(self.curve)
         since_best = done - (self.best.number if self.best else 0)
-        return done >= self.config.epochs or since_best >= self.config.patience
+        over = done >= self.config.epochs or since_best >= self.config.patience
+        return over or self.death is not None
+
+    @property
+    def death(self) -> Death | None:
+        """Set once a target has been predicted as a constant, or as values that are not finite, in
+        `DEAD_EPOCHS` consecutive epochs."""
+        latest = len(self.curve) - DEAD_EPOCHS + 1
+        long = {fault: since for fault, since in self._faulty_since.items() if since <= latest}
+        if not long:
+            return None
+        (_, kind), since = min(long.items(), key=lambda item: item[1])
+        return Death(kind, tuple(sorted(target for target, of in long if of == kind)), since)
 
     def epoch(self) -> Epoch:
         """Trains on every clip once and scores val."""
@@ -141,11 +175,14 @@ class Training:
         devices = [self.train.features.device] if self.train.features.is_cuda else []
         with torch.random.fork_rng(devices=devices):
             torch.manual_seed(_epoch_seed(self.seed, number))
-            loss = float(self.pass_over_train()) / len(self.train)
-        score = _score(self.truth, self.scored())
+            loss = float(self.pass_over_train())
+        predicted = predict(self.scored_head, self.val)
+        faults = self._faults(predicted)
+        self._faulty_since = {f: self._faulty_since.get(f, number) for f in faults}
+        score = float("nan") if faults else mean_pcc(self.truth, self._with_unseen(predicted))
         result = Epoch(number, loss, score)
         self.curve.append(result)
-        self._advance(score)
+        self._advance(result, predicted)
         if np.isfinite(score) and (self.best is None or score > self.best.score):
             self.best = result
             # A copy: the state dict itself holds the live weights.
@@ -161,16 +198,25 @@ class Training:
             )
         self.head.load_state_dict(self.best_weights)
 
-    def scored(self) -> NDArray[np.float32]:
+    def _with_unseen(self, predicted: NDArray[np.float32]) -> NDArray[np.float32]:
         """The predictions that `truth` is compared with, row for row."""
-        return np.concatenate([predict(self.scored_head, self.val), self._filled])
+        return np.concatenate([predicted, self._filled])
+
+    def _faults(self, predicted: NDArray[np.float32]) -> list[tuple[int, str]]:
+        """Targets whose predictions (clips, targets) have no correlation, each with the kind of its
+        fault. Clips without a frame do not count, because no head predicts them."""
+        finite = np.isfinite(predicted).all(axis=0)
+        with np.errstate(invalid="ignore", over="ignore"):
+            constant = predicted.std(axis=0, dtype=np.float64) <= self._spread
+        kinds = np.where(finite, "a constant", "values that are not finite")
+        return [(int(k), str(kinds[k])) for k in np.flatnonzero(constant | ~finite)]
 
     @exact_float32()
     def pass_over_train(self) -> Tensor:
-        """A step for each batch of an epoch; the sum of the clips' losses, left on the device: on a
+        """A step for each batch of an epoch; the mean loss of its clips, left on the device: on a
         GPU nothing here waits for it."""
         self.head.train()
-        total = torch.zeros((), device=self.train.features.device)
+        total, clips = torch.zeros((), device=self.train.features.device), 0
         for rows, time in self._batches():
             loss = self.loss(self.head(*self.train.padded(rows, time)), self.learnt[rows])
             self.optimiser.zero_grad()
@@ -181,12 +227,15 @@ class Training:
             if self.config.ema:
                 self._average()
             total += loss.detach() * len(rows)
-        return total
+            clips += len(rows)
+        return total / clips
 
     def _batches(self) -> Iterator[tuple[Tensor, int]]:
         """The clips of each batch, on the device, and the steps that its longest has."""
-        order = torch.randperm(len(self.train))
-        sizes = batch_sizes(len(self.train), self.config.batch_size)
+        clips = len(self.train)
+        order = torch.randperm(clips) if self.config.shuffle else torch.arange(clips)
+        sizes = batch_sizes(clips, self.config.batch_size, self.config.last_batch)
+        order = order[: sum(sizes)]
         lengths = self.train.lengths_on_host[order]
         times = [int(part.max()) for part in torch.split(lengths, sizes)]
         if self.train.features.is_cuda:
@@ -201,25 +250,35 @@ class Training:
         share = 1 - self.config.ema if self.steps > 1 else 1.0
         torch._foreach_lerp_(averages, weights, share)
 
-    def _advance(self, score: float) -> None:
+    def _advance(self, epoch: Epoch, predicted: NDArray[np.float32]) -> None:
+        """Steps the learning rate. predicted: (clips, targets) of val."""
         if isinstance(self.scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau):
             # An undefined score is no progress, nor is one below zero: torch asks for a share more
             # than the best one, and a share more than a negative number is less.
-            self.scheduler.step(float(np.fmax(score, 0.0)))
+            measure = float(np.fmax(epoch.score, 0.0))
+            if self.config.schedule == "plateau-loss":
+                pair = torch.from_numpy(predicted).to(self.val.targets), self.val.targets
+                measure = float(self.loss(*map(self.head.transform, pair)))
+            self.scheduler.step(measure)
         elif self.scheduler is not None:
             self.scheduler.step()
 
 
-def batch_sizes(clips: int, size: int) -> list[int]:
-    """How many clips each batch of an epoch has.
+def batch_sizes(clips: int, size: int, last: str) -> list[int]:
+    """How many clips each batch of an epoch has; their sum is the number of clips that are used.
 
-    A remainder of less than half a batch joins the batch before it. A step of its own would follow
-    the correlation of few clips, which for two is always -1 or 1.
+    Args:
+        last: `merge` or `drop`, see `TrialConfig.last_batch`. A remainder of few clips never is a
+            batch of its own: the correlation of two clips is always -1 or 1.
     """
     full, rest = divmod(clips, size)
-    if full and 2 * rest < size:
+    if not full:
+        return [clips]
+    if last == "drop":
+        return [size] * full
+    if 2 * rest < size:
         return [size] * (full - 1) + [size + rest]
-    return [size] * full + [rest] * bool(rest)
+    return [size] * full + [rest]
 
 
 @exact_float32()
@@ -253,21 +312,13 @@ def _ema_copy(head: Head) -> Head:
 def _scheduler(
     optimiser: torch.optim.Optimizer, config: TrialConfig
 ) -> torch.optim.lr_scheduler.LRScheduler | None:
-    if config.schedule == "plateau":
+    if config.schedule.startswith("plateau"):
+        mode: Literal["max", "min"] = "max" if config.schedule == "plateau" else "min"
         # The patience of the authors' public code.
-        return torch.optim.lr_scheduler.ReduceLROnPlateau(optimiser, mode="max", patience=5)
+        return torch.optim.lr_scheduler.ReduceLROnPlateau(optimiser, mode=mode, patience=5)
     if config.schedule == "cosine":
         return torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, T_max=config.epochs)
     return None
-
-
-def _score(truth: NDArray[np.float32], prediction: NDArray[np.float32]) -> float:
-    if not np.isfinite(prediction).all():
-        return float("nan")
-    with warnings.catch_warnings():
-        # An undefined score is returned as NaN and becomes the trial's reason, not a warning.
-        warnings.simplefilter("ignore", UserWarning)
-        return mean_pcc(truth, prediction)
 
 
 def _epoch_seed(seed: int, number: int) -> int:

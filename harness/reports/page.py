@@ -23,6 +23,7 @@ from harness.reports.ensemble_figures import ensemble_drawings
 from harness.reports.evidence import Evidence
 from harness.reports.frames import Strip, Unfold, strips
 from harness.reports.search_figures import search_drawings
+from harness.study.deaths import death_lines
 
 #: Name of the file in the folder of the study.
 REPORT = "report.html"
@@ -43,7 +44,7 @@ def page(evidence: Evidence, shown: Sequence[Strip] = ()) -> str:
     of_clips = {s.clip_id: clip_drawing(evidence, n, s) for n, s in enumerate(shown)}
     sections = {
         "Leaderboard": _leaders(evidence, tables.leaderboard(evidence)),
-        "The search": _drawings(of_search) or _p("No finished trials yet."),
+        "The search": _search(evidence, of_search),
         "The ensemble": _ensemble(evidence, of_ensemble),
         "A few clips": _strips(evidence, shown, of_clips),
         "What was run": _run(evidence),
@@ -115,6 +116,15 @@ def _leaders(evidence: Evidence, leaders: pd.DataFrame) -> str:
         "correct for the selection."
     )
     return _p(note) + _table(leaders, "The best trials")
+
+
+def _search(evidence: Evidence, drawings: Sequence[Drawing]) -> str:
+    parts = [_drawings(drawings) or _p("No complete trials yet.")]
+    dead = tables.dead(evidence)
+    if evidence.study is not None and not dead.empty:
+        parts.append(_table(dead, "Trials that ended early because they could not recover"))
+        parts += [_p(f"{line}.") for line in death_lines(evidence.study)]
+    return "".join(parts)
 
 
 def _ensemble(evidence: Evidence, drawings: Sequence[Drawing]) -> str:

@@ -8,7 +8,8 @@ from optuna.trial import TrialState
 from harness.ensembles.table import formatted, gain_cells, member_row
 from harness.predictions import trial_name
 from harness.reports.evidence import Evidence
-from harness.study.trials import changed_settings, shown_settings
+from harness.study.deaths import is_dead
+from harness.study.trials import REASON, SECONDS, changed_settings, shown_settings
 
 #: Rows of the leaderboard; the dashboard has all trials.
 LEADERS = 20
@@ -50,6 +51,24 @@ def leaderboard(evidence: Evidence, rows: int = LEADERS) -> pd.DataFrame:
         shown = (own and params.get(info.trial_id)) or info.config
         table.append(row | {name: _short(value) for name, value in shown.items()})
     return pd.DataFrame(table).fillna("")
+
+
+def dead(evidence: Evidence) -> pd.DataFrame:
+    """The trials that were ended because they could not recover: reason, epochs, time,
+    hyperparameters."""
+    trials = [trial for trial in evidence.trials(TrialState.PRUNED) if is_dead(trial)]
+    changed = changed_settings(evidence.trials())
+    rows = [
+        {
+            "trial": trial_name(trial.number),
+            "reason": trial.user_attrs[REASON],
+            "epochs": str(len(trial.intermediate_values)),
+            "time": f"{trial.user_attrs[SECONDS]:.1f} s",
+            **{name: _short(value) for name, value in shown_settings(trial, changed).items()},
+        }
+        for trial in trials
+    ]
+    return pd.DataFrame(rows).fillna("")
 
 
 def members(evidence: Evidence) -> pd.DataFrame:

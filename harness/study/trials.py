@@ -17,6 +17,10 @@ VOID = "void"
 COMMANDS = "commands"
 #: Of a trial: its whole configuration but the seed.
 CONFIG = "config"
+#: Of a trial: why it failed or, of a pruned one, why it could not recover.
+REASON = "reason"
+#: Of a finished trial: the seconds that it took in its worker.
+SECONDS = "seconds"
 
 
 def finished(study: optuna.Study) -> list[FrozenTrial]:

@@ -79,7 +79,22 @@ class Trial:
 
     @property
     def finished(self) -> bool:
-        return all(training.finished for training in self.trainings)
+        return bool(self.dead) or all(training.finished for training in self.trainings)
+
+    @property
+    def seconds(self) -> float:
+        """Time since the trial began."""
+        return time.perf_counter() - self._begun
+
+    @property
+    def dead(self) -> str:
+        """Why the trial cannot recover, such as "predicts a constant since epoch 2"; else empty."""
+        death = next((t.death for t in self.trainings if t.death), None)
+        if death is None:
+            return ""
+        names = [self.data.target_names[target] for target in death.targets]
+        which = "" if len(names) == len(self.data.target_names) else f" for {', '.join(names)}"
+        return f"predicts {death.kind}{which} since epoch {death.since}"
 
     def result(self) -> TrialResult:
         """The best epochs' weights and predictions. UndefinedScoreError if a head had no score, or
@@ -105,7 +120,7 @@ class Trial:
             curve=tuple(self.curve),
             per_target=per_target,
             predictions=predictions,
-            seconds=time.perf_counter() - self._begun,
+            seconds=self.seconds,
             steps=self.steps,
             filled={k: int((~self.with_frames[self.data.rows(k)]).sum()) for k in predictions},
         )
@@ -176,10 +191,16 @@ def run_trial(
     report: Callable[[Epoch], None] = lambda _: None,
     device: torch.device | None = None,
 ) -> TrialResult:
-    """Trains one configuration to its end; `report` is called after every epoch."""
+    """Trains one configuration to its end; `report` is called after every epoch.
+
+    Raises:
+        UndefinedScoreError: the predictions of a target are constant or not finite.
+    """
     trial = Trial(config, data, device or torch.device("cpu"))
     while not trial.finished:
         report(trial.step())
+    if trial.dead:
+        raise UndefinedScoreError(trial.dead)
     return trial.result()
 
 

@@ -42,6 +42,7 @@ class Board(ExitStack):
         self._bars = _ASCII_BARS if console.options.ascii_only else _BARS
         self.rows: dict[int, _Row] = {}
         self.counts = {"COMPLETE": 0, "PRUNED": 0, "FAIL": 0}
+        self.dead = 0
         self.begun = time.monotonic()
         live = console.is_terminal and not console.quiet
         self.live = (
@@ -67,6 +68,7 @@ class Board(ExitStack):
         row = self.rows[number]
         row.state, row.score = state, score
         self.counts[state] += 1
+        self.dead += state == "PRUNED" and bool(reason)
         self.done += state != "FAIL"
         if state == "COMPLETE" and score is not None:
             self.best = score if self.best is None else max(self.best, score)
@@ -77,9 +79,10 @@ class Board(ExitStack):
         self.console.print(text, style="yellow", highlight=False, soft_wrap=True)
 
     def summary(self) -> str:
-        """Finished, pruned and failed trials of this run."""
+        """Complete, pruned and failed trials of this run; dead ones are among the pruned."""
         c = self.counts
-        return f"{c['COMPLETE']} complete, {c['PRUNED']} pruned, {c['FAIL']} failed"
+        dead = f" ({self.dead} dead)" if self.dead else ""
+        return f"{c['COMPLETE']} complete, {c['PRUNED']} pruned{dead}, {c['FAIL']} failed"
 
     def _line(self, row: _Row, reason: str) -> Text:
         style = _STYLES[row.state]

@@ -5,6 +5,7 @@ import shlex
 from rich.table import Table
 
 from harness.names import STORAGE_VARIABLE
+from harness.study.deaths import death_lines
 from harness.study.trials import changed_settings, complete, shown_settings
 from harness.tuning.board import settings
 from harness.tuning.confirmation import Confirmed
@@ -19,6 +20,7 @@ def closing_lines(session: Session) -> list[str]:
         best = max(trials, key=lambda trial: trial.value or -1.0)
         lines.append(f"Best single trial: {best.number}, mean PCC {best.value:.4f} on val")
         lines.append(f"  {settings(shown_settings(best, changed_settings(trials)))}")
+    lines += [f"{line}." for line in death_lines(session.study)]
     oracle = session.prepared.oracle_means()
     if "val" in oracle:
         lines.append(

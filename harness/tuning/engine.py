@@ -121,7 +121,9 @@ class StudySearch(Searcher):
                 self._ledger.report(number, result["epochs"])
                 self._ledger.complete(number, result["outcome"].take())
             else:
-                self._ledger.prune(number)
+                if "dead" in result:  # Tune skips the last report of a trial that ends itself
+                    self._ledger.report(number, result["epochs"])
+                self._ledger.prune(number, result["seconds"], result.get("dead", ""))
         self._numbers.pop(trial_id, None)
 
     def _lose(self, number: int, error: object) -> None:

@@ -24,11 +24,21 @@ from sqlalchemy.exc import DBAPIError
 
 from harness.interrupts import Wait, attended
 from harness.space.search_space import Point, SearchSpace, suggest
-from harness.study.trials import CONFIG, FINISHED, RETRY_OF, VOID, finished
+from harness.study.deaths import death_lines, is_dead
+from harness.study.trials import (
+    CONFIG,
+    FINISHED,
+    REASON,
+    RETRY_OF,
+    SECONDS,
+    VOID,
+    complete,
+    finished,
+)
 from harness.trials.trial import TrialResult
 from harness.tuning.agenda import CONFIRMS, ITEM, Agenda, Item
 from harness.tuning.driver import DRIVER, Driver, Fate
-from harness.tuning.queue import REASON, close, queued
+from harness.tuning.queue import close, queued
 from harness.tuning.repeats import CUT_OFF, LASTING, MACHINE, first_repeat
 
 _log = logging.getLogger(__name__)
@@ -36,6 +46,8 @@ _log = logging.getLogger(__name__)
 MAX_FAILURES_IN_A_ROW = 5
 # An undefined score ranks below every defined one, which is at least -1.
 WORST = -1.0
+# From so many dead trials on, whenever their number has doubled, a line says what they share.
+_TELLING = 4
 # Seconds between two attempts to take a trial while other searches have the remaining ones.
 _REST = 2.0
 # Seconds for which a database may be unreachable, and between two attempts.
@@ -161,10 +173,22 @@ class Ledger:
         self._end(number, TrialState.COMPLETE, result.score)
         self._has_ended()
 
-    def prune(self, number: int) -> None:
-        """Ends a trial that `report` stopped."""
-        self._end(number, TrialState.PRUNED, None)
-        self._has_ended()
+    def prune(self, number: int, seconds: float, reason: str = "") -> None:
+        """Ends a trial that `report` stopped or, with a reason, one that cannot recover."""
+        notes = {SECONDS: round(seconds, 3)} | ({REASON: reason} if reason else {})
+        self._note(number, notes)
+        self._end(number, TrialState.PRUNED, None, reason)
+        if not reason:
+            self._has_ended()
+            return
+        deaths = sum(map(is_dead, finished(self.study)))
+        if deaths >= _TELLING and deaths & (deaths - 1) == 0:
+            for line in death_lines(self.study):
+                self.watcher.notice(line)
+        if not complete(self.study):
+            # Later ones may be better, but not where the data or the space lets none live.
+            self._failed.add(number)
+            self.last_reason = reason
 
     def fail(self, number: int, reason: str, lasting: bool = False) -> None:
         """The trial failed by itself; it is retried unless the failure is permanent (`lasting`)."""
@@ -322,7 +346,9 @@ class Ledger:
         self.driver.backend.seal()
         last = self._last.pop(number, None)
         _log.info("trial %d is %s, score %s %s", number, state.name, score or last, reason)
-        self.watcher.ended(number, state.name, last if score is None else score, reason)
+        known = last if score is None else score
+        defined = None if known is None or math.isnan(known) else known
+        self.watcher.ended(number, state.name, defined, reason)
 
     def _tell(self, number: int, state: TrialState, score: float | None) -> None:
         with self.driver.backend.exclusive() as still_ours:
@@ -360,7 +386,7 @@ def _facts(result: TrialResult, targets: tuple[str, ...]) -> dict[str, Any]:
         },
         "best_epoch": result.best.number,
         "epochs": len(result.curve),
-        "seconds": round(result.seconds, 3),
+        SECONDS: round(result.seconds, 3),
         "steps": result.steps,
         "filled": result.filled,
     }

@@ -24,8 +24,9 @@ from harness.streams.data_sheet import check_headers
 from harness.streams.features import Machines
 from harness.streams.sources import demo_sources, real_sources
 from harness.study.backend import Backend, held_journal, open_backend, quiet_optuna
+from harness.study.deaths import death_lines
 from harness.study.folder import StudyFolder
-from harness.study.trials import COMMANDS
+from harness.study.trials import COMMANDS, complete, finished
 from harness.trials.folds import check_scorable, hold_out
 from harness.trials.trial import TrialResult
 from harness.tuning import confirmation
@@ -75,10 +76,17 @@ class Session:
             )
         else:
             self._run(agenda, "search")
-        if self.plan.confirm and self._is_over(agenda):
+        if self.plan.confirm and self._is_over(agenda) and complete(self.study):
             again = confirmation.agenda(self.study, self.plan.confirm, self.plan.seeds)
             if done(self.study, again) < again.total:
                 self._run(again, "confirmation")
+        if self.problem or complete(self.study) or self._running(agenda):
+            return
+        if finished(self.study):
+            self.problem = (
+                f"study {self.folder.name}: no trial is complete; "
+                f"{'; '.join(death_lines(self.study)) or 'all were pruned'}"
+            )
 
     def _is_over(self, agenda: Agenda) -> bool:
         """Whether no other search is at work on what the best are chosen from."""

@@ -38,7 +38,8 @@ class HeadTrainable(tune.Trainable):
     """One worker, reused for trial after trial.
 
     A step trains epochs until one after which the trial may be stopped, and for no longer than
-    `REPORT_SECONDS` begins anew. It reports `epochs`, and at the end `outcome` or `failure`.
+    `REPORT_SECONDS` begins anew. It reports `epochs` and `seconds` since the trial began, and at
+    the end `outcome`, `dead` (why the trial cannot recover) or `failure`.
     """
 
     def setup(
@@ -77,8 +78,10 @@ class HeadTrainable(tune.Trainable):
             return self.trial
         try:
             report: dict[str, Any] = {"epochs": _epochs(self.trial, self.decisions)}
-            report["done"] = self.trial.finished
-            if self.trial.finished:
+            report |= {"done": self.trial.finished, "seconds": self.trial.seconds}
+            if self.trial.dead:
+                report["dead"] = self.trial.dead
+            elif self.trial.finished:
                 report["outcome"] = Outcome(self.trial.result())
         except Exception as error:  # a trial's failure is a result: FAIL with its reason
             return _failure(error)

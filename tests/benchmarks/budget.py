@@ -1,0 +1,217 @@
+"""Which optimiser and decay leave trials dead: a grid over what the paper compares.
+
+    python -m tests.benchmarks.budget [--quick] [--json] [--demo-cache DIR] [--clips N] [--epochs N]
+        [--points N]
+
+Each setting of optimiser, weight decay and initialisation trains the same grid of loss, reduction,
+layers and learning rate, each configuration for a few epochs without early stopping. The score is
+the mean PCC on val after the last epoch. A configuration is dead if it ends as `Trial.dead` says;
+its score counts as 0.
+
+Data: generated clips with pooled and with ordered information (`tests/benchmarks/generated.py`),
+and the demo's features. The setting `adam` with a decay of .001 is the authors'. Scaling a loss by
+a constant c is the same to Adam as dividing its coupled decay by c, so that the setting with a
+decay of .00001 also shows a loss that is scaled by 100.
+
+dead_share: by setting. mean_gain: mean score of the defaults of `TrialConfig` minus that of the
+authors' setting, over the same configurations. by_choice: mean score by setting and value.
+
+Synthetic data: no score here is a result on Hume-Reaction.
+"""
+
+import argparse
+import itertools
+import json
+import multiprocessing
+import random
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import nn
+
+from harness.dataset import Dataset
+from harness.models.config import TrialConfig
+from harness.models.head import Head
+from harness.trials.trial import Trial
+from tests.benchmarks.generated import generated
+from tests.benchmarks.samplers import prepared
+
+WORKERS = 2
+GRID: dict[str, list[Any]] = {
+    "loss": ["ccc", "pcc"],
+    "reduction": ["per_target", "flat", "both"],
+    "layers": [1, 2, 3, 4],
+    "lr": [0.0006, 0.003, 0.01],
+}
+QUICK = {"loss": ["ccc", "pcc"], "reduction": ["both"], "layers": [1, 4], "lr": [0.003]}
+#: Of the generated clips, and of the demo, whose clips are few.
+SHAPE = {"stride": 1, "sequence": "fixed-12", "hidden": 128, "batch_size": 128}
+DEMO_SHAPE = {"stride": 10, "sequence": "full", "hidden": 64, "head_width": 64, "batch_size": 32}
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What is compared: values of hyperparameters, and how the recurrent weights begin."""
+
+    name: str
+    values: dict[str, Any]
+    orthogonal: bool = False
+
+
+AUTHORS = Setting("adam, decay .001", {"optimiser": "adam", "weight_decay": 0.001})
+DEFAULT = Setting("defaults", {})
+SETTINGS = (
+    DEFAULT,
+    AUTHORS,
+    Setting("adam, decay .00001", {"optimiser": "adam", "weight_decay": 0.00001}),
+    Setting("adam, no decay", {"optimiser": "adam", "weight_decay": 0.0}),
+    Setting("adamw, decay .05", {"optimiser": "adamw", "weight_decay": 0.05}),
+    Setting("adam, decay .001, orthogonal", AUTHORS.values, orthogonal=True),
+)
+_QUICK_SETTINGS = (DEFAULT, AUTHORS)
+
+
+def orthogonal(head: Head) -> None:
+    """Orthogonal recurrent weights, and a bias of 1 of the forget gates (Jozefowicz et al.,
+    2015)."""
+    for name, parameter in head.named_parameters():
+        width = parameter.shape[0] // 4
+        if "weight_hh" in name:
+            for gate in parameter.data.split(width):
+                nn.init.orthogonal_(gate)
+        elif "bias_ih" in name:
+            parameter.data[width : 2 * width] = 1.0
+
+
+def scored(data: Dataset, config: TrialConfig, setting: Setting) -> tuple[float, str]:
+    """Mean PCC on val after the last epoch, 0 for a dead trial; why it is dead, if it is."""
+    trial = Trial(config, data)
+    if setting.orthogonal:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(config.seed)
+            for training in trial.trainings:
+                orthogonal(training.head)
+    while not trial.finished:
+        trial.step()
+    score = trial.curve[-1].score
+    return (0.0 if np.isnan(score) else score), trial.dead
+
+
+_data: dict[str, Dataset] = {}
+
+
+def _begin(data: dict[str, Dataset]) -> None:
+    torch.set_num_threads(1)
+    _data.update(data)
+
+
+def _row(job: tuple[str, Setting, dict[str, Any], int]) -> dict[str, Any]:
+    name, setting, point, epochs = job
+    shape = DEMO_SHAPE if name == "demo" else SHAPE
+    # So many epochs, whatever the score: the settings are compared at equal cost.
+    config = TrialConfig.of(**shape, epochs=epochs, patience=epochs).changed(
+        **setting.values, **point
+    )
+    score, dead = scored(_data[name], config, setting)
+    return {"data": name, "setting": setting.name, **point, "score": score, "dead": dead}
+
+
+def measure(
+    data: dict[str, Dataset],
+    settings: tuple[Setting, ...],
+    points: list[dict[str, Any]],
+    epochs: int,
+    show: Callable[[str], None],
+) -> pd.DataFrame:
+    """A row for each configuration of each setting on each data set."""
+    # The settings are the inner loop, so that an interrupted run has compared all of them.
+    jobs = [(name, s, point, epochs) for point in points for name in data for s in settings]
+    context = multiprocessing.get_context("fork")
+    rows = []
+    with context.Pool(WORKERS, _begin, (data,)) as pool:
+        for row in pool.imap_unordered(_row, jobs):
+            rows.append(row)
+            show(json.dumps(row))
+    return pd.DataFrame(rows)
+
+
+def figures(table: pd.DataFrame, grid: dict[str, list[Any]]) -> dict[str, Any]:
+    """See the module's docstring."""
+    table = table.assign(is_dead=table["dead"] != "")
+    found: dict[str, Any] = {}
+    for name, part in table.groupby("data", sort=False):
+        by_setting = part.groupby("setting", sort=False)
+        means = by_setting["score"].mean()
+        found[str(name)] = {
+            "dead_share": by_setting["is_dead"].mean().round(4).to_dict(),
+            "mean": means.round(4).to_dict(),
+            "mean_gain": round(float(means[DEFAULT.name] - means[AUTHORS.name]), 4),
+            "by_choice": {
+                choice: {
+                    str(setting): {str(k): round(float(v), 4) for k, v in row.items()}
+                    for setting, row in part.pivot_table(
+                        values="score", index="setting", columns=choice, sort=False
+                    ).iterrows()
+                }
+                for choice in grid
+            },
+        }
+    shares = table.groupby("setting", sort=False)["is_dead"].mean()
+    gains = [each["mean_gain"] for each in found.values()]
+    return {
+        "dead_share": float(shares[DEFAULT.name]),
+        "dead_share_authors": float(shares[AUTHORS.name]),
+        "mean_gain": float(np.mean(gains)),
+        "data": found,
+    }
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--quick", action="store_true", help="Eight trials on few clips.")
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--clips", type=int, default=5_000, help="Training clips, generated.")
+    parser.add_argument("--epochs", type=int, default=8)
+    parser.add_argument("--points", type=int, help="Points of the grid, at random. Default: all.")
+    parser.add_argument("--data", nargs="+", choices=("pooled", "ordered", "mixed", "demo"),
+                        default=["pooled", "ordered", "demo"])  # fmt: skip
+    parser.add_argument("--demo-cache", type=Path, default=Path("results/.cache"))
+    options = parser.parse_args()
+    grid, settings = (QUICK, _QUICK_SETTINGS) if options.quick else (GRID, SETTINGS)
+    clips, epochs = (1_000, 4) if options.quick else (options.clips, options.epochs)
+    kinds = ["mixed"] if options.quick else options.data
+    sizes = {"train": clips, "val": clips * 3 // 10}
+    data = {
+        kind: prepared(options.demo_cache).data if kind == "demo" else generated(sizes, kind)
+        for kind in kinds
+    }
+    points = [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
+    random.Random(0).shuffle(points)
+
+    def show(row: str) -> None:
+        print(row, file=sys.stderr, flush=True)
+
+    table = measure(data, settings, points[: options.points], epochs, show)
+    result = figures(table, grid)
+    if options.json:
+        print(json.dumps(result))
+        return 0
+    for name, part in result["data"].items():
+        print(f"\n{name}: {len(table) // len(result['data']) // len(settings)} trials a setting")
+        shown = pd.DataFrame({"dead": part["dead_share"], "mean PCC": part["mean"]})
+        print(shown.to_string())
+        for choice, rows in part["by_choice"].items():
+            print(f"\nmean PCC by {choice}")
+            print(pd.DataFrame(rows).T.to_string())
+    print(f"\nmean gain of the defaults over the authors' setting: {result['mean_gain']:+.4f}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
