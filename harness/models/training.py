@@ -16,10 +16,13 @@ from harness.metrics import mean_pcc
 from harness.models.config import TrialConfig
 from harness.models.head import Head
 from harness.models.losses import reduced_loss
+from harness.models.stopping import Stopping
 
 # Evaluation holds no gradients, so that a GPU can take far larger batches than in training, of so
 # many steps; on a CPU what a step touches should stay in the cache.
 EVALUATION_BATCH, EVALUATION_STEPS = 256, 65536
+#: A held-out part of fewer clips determines no scale; the clips that the head learned from do.
+LEAST_CALIBRATING = 20
 OPTIMISERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
 
 
@@ -100,10 +103,19 @@ class Training:
         config: TrialConfig,
         seed: int,
         unseen: NDArray[np.float32] | None = None,
+        groups: NDArray[np.intp] | None = None,
+        held_out: bool = False,
     ) -> None:
-        """seed: of shuffling and dropout; the configuration's is that of a trial, which may train
-        several heads. unseen: ratings (clips, targets) of val clips without a frame; they are
-        scored, too, each predicted by the mean rating of train."""
+        """
+        Args:
+            val: the clips that choose the epoch.
+            seed: of shuffling and dropout. It differs from that of the configuration if a trial
+                trains several heads.
+            unseen: ratings (clips, targets) of further clips like `val`, but without a frame. They
+                are scored as well, with the mean rating of train as prediction.
+            groups: (clips of val, then unseen) person numbers from 0; None: each clip by itself.
+            held_out: `val` is a part of train, so that it may also calibrate the head.
+        """
         if not len(train):
             raise ValueError("no labelled training clip")
         self.head, self.train, self.val = head, train, val
@@ -114,6 +126,10 @@ class Training:
         unseen = targets[:0] if unseen is None else unseen
         self.truth = np.concatenate([targets, unseen])
         self._filled = np.broadcast_to(self.fill, unseen.shape)
+        self._stopping = Stopping(
+            self.truth, np.arange(len(self.truth)) if groups is None else groups
+        )
+        self._calibrating = val if held_out and len(val) >= LEAST_CALIBRATING else train
         self.optimiser = OPTIMISERS[config.optimiser](
             head.parameters(), lr=config.lr, weight_decay=config.weight_decay, fused=True
         )
@@ -142,7 +158,13 @@ class Training:
         with torch.random.fork_rng(devices=devices):
             torch.manual_seed(_epoch_seed(self.seed, number))
             loss = float(self.pass_over_train()) / len(self.train)
-        score = _score(self.truth, self.scored())
+        if len(self._filled):
+            # Filled clips are intensities, so the others must be on the same scale.
+            calibrate(self.scored_head, self._calibrating)
+        predictions = self.scored()
+        score = _score(self.truth, predictions)
+        if np.isfinite(score):
+            self._stopping.add(predictions)
         result = Epoch(number, loss, score)
         self.curve.append(result)
         self._advance(score)
@@ -152,14 +174,21 @@ class Training:
             self.best_weights = copy.deepcopy(self.scored_head.state_dict())
         return result
 
+    @property
+    def optimism(self) -> float:
+        """The expected optimism of the best score, because its clips chose the epoch."""
+        return self._stopping.optimism(self.seed)
+
     def restore_best(self) -> None:
-        """Puts the best epoch's weights back. UndefinedScoreError if no epoch had a score."""
+        """Restores and calibrates the weights of the best epoch. UndefinedScoreError if no epoch
+        had a score."""
         if self.best is None:
             raise UndefinedScoreError(
                 f"no epoch of {len(self.curve)} had a defined score: "
                 "a predicted intensity was constant or not finite"
             )
         self.head.load_state_dict(self.best_weights)
+        calibrate(self.head, self._calibrating)
 
     def scored(self) -> NDArray[np.float32]:
         """The predictions that `truth` is compared with, row for row."""
@@ -227,6 +256,13 @@ def predict(head: Head, split: Tensors) -> NDArray[np.float32]:
     out = torch.empty_like(rated)
     out[order] = rated
     return out.float().cpu().numpy()
+
+
+def calibrate(head: Head, clips: Tensors) -> None:
+    """Gives a head's predictions of some clips the mean and standard deviation of their ratings."""
+    head.calibration.reset()
+    raw = torch.from_numpy(predict(head, clips)).to(clips.targets.device)
+    head.calibration.fit(raw, clips.targets)
 
 
 def _twin(head: Head) -> Head:

@@ -17,6 +17,9 @@ VOID = "void"
 COMMANDS = "commands"
 #: Of a trial: its whole configuration but the seed.
 CONFIG = "config"
+#: Of a complete trial: mean PCC on val without the expected optimism of choosing its epoch on val,
+#: and the standard error of the mean PCC over clips or persons.
+CORRECTED, ERROR = "mean_pcc_corrected", "standard_error"
 
 
 def finished(study: optuna.Study) -> list[FrozenTrial]:

@@ -24,7 +24,7 @@ from sqlalchemy.exc import DBAPIError
 
 from harness.interrupts import Wait
 from harness.space.search_space import Point, SearchSpace, suggest
-from harness.study.trials import CONFIG, FINISHED, RETRY_OF, VOID, finished
+from harness.study.trials import CONFIG, CORRECTED, ERROR, FINISHED, RETRY_OF, VOID, finished
 from harness.trials.trial import TrialResult
 from harness.tuning.agenda import CONFIRMS, ITEM, Agenda, Item
 from harness.tuning.driver import DRIVER, Driver, Fate
@@ -351,7 +351,10 @@ def trial_seed(study_seed: int, number: int) -> int:
 
 def _facts(result: TrialResult, targets: tuple[str, ...]) -> dict[str, Any]:
     """Attributes of a complete trial for the dashboard and the report."""
+    corrected = result.score - result.optimism["val"]
     return {
+        CORRECTED: round(corrected, 6),
+        **({ERROR: round(result.error, 6)} if math.isfinite(result.error) else {}),
         "pcc": {
             name: round(float(r), 6) for name, r in zip(targets, result.per_target, strict=True)
         },
