@@ -232,6 +232,14 @@ class Dataset:
         """Those of some clips that have ratings."""
         return rows[~np.isnan(self.ratings[rows]).any(axis=1)]
 
+    def group_numbers(self, rows: Rows) -> NDArray[np.intp]:
+        """(rows,) numbers from 0 of the persons of some clips, or of the clips if persons are not
+        known."""
+        if self.groups is None:
+            return np.arange(len(rows))
+        names = [self.groups[row] for row in rows]
+        return np.unique(names, return_inverse=True)[1].astype(np.intp)
+
     # Kept, since every prediction file of a study is checked against them.
     @cached_property
     def _rows(self) -> dict[str, Rows]:

@@ -9,6 +9,12 @@ import warnings
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+Floats = NDArray[np.float64]
+# A smaller variance of standardised values is rounding.
+_NO_VARIANCE = 1e-12
+# A relative range up to this is rounding, of float64 and of types with fewer bits.
+_ROUNDING, _ROUNDING_OF_FLOAT32 = 1e-12, 1e-6
+
 
 def pcc(y_true: ArrayLike, y_pred: ArrayLike) -> NDArray[np.float64]:
     """Pearson correlation coefficient per target.
@@ -27,7 +33,9 @@ def pcc(y_true: ArrayLike, y_pred: ArrayLike) -> NDArray[np.float64]:
     """
     a, b = _checked(y_true, y_pred)
     # Scaling to the unit range first avoids underflow and overflow.
-    (a, constant_a), (b, constant_b) = _unit_range(a), _unit_range(b)
+    (a, constant_a), (b, constant_b) = (
+        _unit_range(values, _rounding(given)) for values, given in ((a, y_true), (b, y_pred))
+    )
     undefined = constant_a | constant_b
     a, b = a - a.mean(axis=0), b - b.mean(axis=0)
     norm = np.sqrt((a * a).sum(axis=0) * (b * b).sum(axis=0))
@@ -61,6 +69,57 @@ def ccc(y_true: ArrayLike, y_pred: ArrayLike) -> NDArray[np.float64]:
         return np.where(spread > 0, 2 * covariance / spread, np.nan)
 
 
+def standardised(values: Floats, rows: NDArray[np.bool_] | slice = slice(None)) -> Floats:
+    """Standardises values (..., clips) by the mean and standard deviation of some clips."""
+    some = values[..., rows]
+    deviation = some.std(axis=-1, keepdims=True)
+    centred = values - some.mean(axis=-1, keepdims=True)
+    return np.asarray(centred / np.where(deviation > 0, deviation, 1.0))
+
+
+def group_sums(truth: Floats, predictions: Floats, groups: NDArray[np.intp]) -> Floats:
+    """Sums over the clips of each group, from which the PCC on any resample of groups follows.
+
+    Args:
+        truth: (targets, clips).
+        predictions: (models, targets, clips).
+        groups: (clips,) group numbers from 0.
+
+    Returns:
+        (groups, 1 + targets x (2 + 3 models)) sums of 1, y, y^2 and of each model's p, p^2, py, of
+        standardised values.
+    """
+    # Standardised values keep the sums of squares accurate.
+    y, p = standardised(truth), standardised(predictions)
+    parts = [np.ones((1, len(groups))), y, y * y]
+    for model in p:
+        parts += [model, model * model, model * y]
+    size = int(groups.max()) + 1
+    return np.stack([np.bincount(groups, row, minlength=size) for row in np.concatenate(parts)], 1)
+
+
+def pcc_of_sums(sums: Floats, targets: int) -> Floats:
+    """(resamples, models, targets) PCC from sums such as those of `group_sums`; NaN where it is
+    undefined."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        means = (sums[:, 1:] / sums[:, :1]).reshape(len(sums), -1, targets)
+        y, yy = means[:, None, 0], means[:, None, 1]
+        p, pp, py = means[:, 2::3], means[:, 3::3], means[:, 4::3]
+        variance = (yy - y * y) * (pp - p * p)
+        return np.where(variance > _NO_VARIANCE, (py - p * y) / np.sqrt(variance), np.nan)
+
+
+def jackknife_error(values: Floats) -> float:
+    """The standard error of a statistic by the delete-one-group jackknife (Efron & Tibshirani,
+    1993, section 11.2); NaN if a value is NaN.
+
+    Args:
+        values: (groups,) the statistic without each of the groups.
+    """
+    groups = len(values)
+    return float(np.sqrt((groups - 1) / groups * ((values - values.mean()) ** 2).sum()))
+
+
 def _checked(
     y_true: ArrayLike, y_pred: ArrayLike
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -78,10 +137,17 @@ def _checked(
     return a, b
 
 
-def _unit_range(x: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+def _rounding(given: ArrayLike) -> float:
+    is_short = np.asarray(given).dtype in (np.float32, np.float16)
+    return _ROUNDING_OF_FLOAT32 if is_short else _ROUNDING
+
+
+def _unit_range(
+    x: NDArray[np.float64], rounding: float
+) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     low, high = x.min(axis=0), x.max(axis=0)
     # A range of rounding size has no correlation.
-    constant = (high - low) <= 1e-12 * np.maximum(np.abs(low), np.abs(high))
+    constant = (high - low) <= rounding * np.maximum(np.abs(low), np.abs(high))
     return (x - low) / np.where(constant, 1.0, high - low), constant
 
 

@@ -7,7 +7,7 @@ than average rows that belong to other clips.
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +35,15 @@ _MOST_BYTES = 4096
 
 @dataclass(frozen=True)
 class PredictionInfo:
-    """What a prediction file says about itself. created: UTC, ISO 8601."""
+    """What a prediction file says about itself.
+
+    created: UTC, ISO 8601.
+    slope, offset: (targets) each; a prediction is slope x raw output + offset (of several heads,
+        as `Model.calibration` says). Empty in files of earlier versions, whose predictions are raw.
+    optimism: split -> by how much the score on it is expected to be optimistic, because the split
+        chose the epoch. Empty if it was not estimated.
+    error: standard error of `val_pcc` over clips or persons; None if it is not known.
+    """
 
     trial_id: str
     config: dict[str, Any]
@@ -48,6 +56,15 @@ class PredictionInfo:
     best_epoch: int
     val_pcc: float
     created: str
+    slope: tuple[float, ...] = ()
+    offset: tuple[float, ...] = ()
+    optimism: Mapping[str, float] = field(default_factory=dict)
+    error: float | None = None
+
+    @property
+    def corrected(self) -> float | None:
+        """`val_pcc` without its expected optimism; None if that was not estimated."""
+        return self.val_pcc - self.optimism["val"] if "val" in self.optimism else None
 
 
 def trial_name(number: int) -> str:
@@ -125,10 +142,14 @@ def read_predictions(
     table, notes = _opened(path, split)
     try:
         digest = notes["clips"].get(split)
-        names = {field.name for field in fields(PredictionInfo)}
-        info = PredictionInfo(**{k: v for k, v in notes.items() if k in names})
-        info = PredictionInfo(**{**vars(info), "targets": tuple(info.targets)})
-    except (TypeError, AttributeError, KeyError) as error:
+        names = {each.name for each in fields(PredictionInfo)}
+        known: dict[str, Any] = {k: v for k, v in notes.items() if k in names}
+        for name in {"targets", "slope", "offset"} & set(known):
+            known[name] = tuple(known[name])
+        info = PredictionInfo(**known)
+        if any(len(info.targets) != len(part) for part in (info.slope, info.offset) if part):
+            raise ValueError("a calibration of other targets")
+    except (TypeError, AttributeError, KeyError, ValueError) as error:
         raise InputError(f"{path}: incomplete metadata ({error})") from error
     if info.targets != clips.target_names:
         raise InputError(

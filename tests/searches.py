@@ -111,6 +111,8 @@ def make_result(config: dict[str, Any]) -> TrialResult:
         seconds=0.1,
         steps=3,
         filled={},
+        optimism={"val": 0.001},
+        error=0.1,
     )
 
 

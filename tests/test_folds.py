@@ -104,6 +104,17 @@ def test_every_training_clip_is_predicted_by_the_head_that_did_not_see_it() -> N
     assert mean_pcc(data.ratings[val], result.predictions["val"]) == pytest.approx(result.score)
 
 
+@pytest.mark.parametrize("loss", ["pcc", "ccc"])
+def test_out_of_fold_predictions_may_be_pooled(loss: str) -> None:
+    data = held(make_data(600), folds=5)
+    found = run_trial(CONFIG.changed(loss=loss), data).predictions["train"]
+    train = data.rows("train")
+    within = [
+        mean_pcc(data.ratings[part], found[np.searchsorted(train, part)]) for part in data.held_out
+    ]
+    assert mean_pcc(data.ratings[train], found) == pytest.approx(np.mean(within), abs=0.01)
+
+
 def test_what_is_held_out_never_reaches_a_loss() -> None:
     data = held(make_data(), fraction=0.3)
     assert data.early_stop_split == "held-out"

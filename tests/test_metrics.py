@@ -54,6 +54,15 @@ def test_a_constant_column_gives_nan_and_a_warning() -> None:
         assert np.isnan(mean_pcc(y, p)), "no target is skipped"
 
 
+def test_float32_values_that_differ_by_rounding_are_constant() -> None:
+    y = np.random.default_rng(0).random((9, 1))
+    p = np.full((9, 1), 0.7, np.float32)
+    p[4] = np.nextafter(p[4], np.float32(1))
+    with pytest.warns(UserWarning, match="y_pred constant in target 0"):
+        assert np.isnan(pcc(y, p)).all()
+    assert np.isfinite(pcc(y, p.astype(np.float64))).all()
+
+
 def test_the_score_is_not_a_mean_over_batches() -> None:
     rng = np.random.default_rng(0)
     y = rng.random((8, 1)) + np.repeat([[0.0], [5.0]], 4, axis=0)

@@ -1,14 +1,17 @@
 """One trial: repeatable by its seed, honest about its best epoch, failing with a reason."""
 
 import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
 import torch
 
-from harness.metrics import mean_pcc
+from harness.dataset import Dataset
+from harness.metrics import mean_pcc, pcc
 from harness.models.config import TrialConfig, accepted
-from harness.models.training import Epoch
+from harness.models.sequences import tensors
+from harness.models.training import Epoch, predict
 from harness.trials.trial import Trial, run_trial
 from tests.datasets import CONFIG, make_data, make_dataset, make_stream, with_stream
 
@@ -89,13 +92,7 @@ def test_the_score_is_the_best_epochs_and_its_predictions() -> None:
 
 def test_clips_without_frames_are_predicted_by_trains_mean_and_scored() -> None:
     data = make_data()
-    stream = data.features
-    keep, counts = np.ones(len(stream.positions), bool), stream.counts.copy()
-    for clip in (2, 31, 46):  # one of each split
-        keep[stream.offsets[clip] : stream.offsets[clip + 1]] = False
-        counts[clip] = 0
-    offsets = np.concatenate([[0], np.cumsum(counts)])
-    holey = with_stream(data, make_stream(stream.values[keep], stream.positions[keep], offsets))
+    holey = without_frames(data, (2, 31, 46))  # one of each split
     result = run_trial(CONFIG, holey)
     train = np.delete(data.ratings[:30], 2, axis=0)
     np.testing.assert_allclose(result.predictions["val"][1], train.mean(0), rtol=1e-5)
@@ -103,6 +100,50 @@ def test_clips_without_frames_are_predicted_by_trains_mean_and_scored() -> None:
     assert result.filled == {"val": 1, "test": 1}
     truth = data.ratings[data.rows("val")]
     assert mean_pcc(truth, result.predictions["val"]) == pytest.approx(result.score, abs=1e-9)
+
+
+def without_frames(data: Dataset, clips: Sequence[int]) -> Dataset:
+    """The same data in which some clips have no step."""
+    stream = data.features
+    keep, counts = np.ones(len(stream.positions), bool), stream.counts.copy()
+    for clip in clips:
+        keep[stream.offsets[clip] : stream.offsets[clip + 1]] = False
+        counts[clip] = 0
+    offsets = np.concatenate([[0], np.cumsum(counts)])
+    return with_stream(data, make_stream(stream.values[keep], stream.positions[keep], offsets))
+
+
+@pytest.mark.parametrize("loss", ["ccc", "pcc", "mse"])
+def test_calibration_gives_predictions_the_level_and_scale_of_the_ratings(loss: str) -> None:
+    data = make_data(120)
+    result = run_trial(CONFIG.changed(loss=loss), data)
+    train = data.rows("train")
+    predicted = result.model.predict(data, train)
+    np.testing.assert_allclose(predicted.mean(0), data.ratings[train].mean(0), atol=1e-5)
+    np.testing.assert_allclose(predicted.std(0), data.ratings[train].std(0), rtol=1e-4)
+    slope, offset = result.model.calibration
+    assert (slope > 0).all()
+    head = result.model.heads()[0]
+    head.calibration.reset()
+    raw = predict(head, tensors(data, data.rows("val"), CONFIG, torch.device("cpu")))
+    np.testing.assert_allclose(slope * raw + offset, result.predictions["val"], atol=1e-5)
+    truth = data.ratings[data.rows("val")]
+    np.testing.assert_allclose(pcc(truth, raw), result.per_target, atol=1e-5)
+
+
+def test_clips_without_frames_cost_a_pcc_head_no_more_than_a_ccc_head() -> None:
+    data = make_data(400)
+    empty = data.rows("val")[::20]
+    lost = {}
+    for loss in ("pcc", "ccc"):
+        model = run_trial(CONFIG.changed(loss=loss), data).model
+        val = data.rows("val")
+        full, filled = (
+            mean_pcc(data.ratings[val], model.predict(each, val))
+            for each in (data, without_frames(data, empty.tolist()))
+        )
+        lost[loss] = full - filled
+    assert lost["pcc"] < lost["ccc"] + 0.01
 
 
 def test_unrated_clips_are_predicted() -> None:

@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from harness.ensembles.gain import Gain, Selections
 from harness.ensembles.intervals import REPLICATES, Interval, resample
 from harness.ensembles.methods import METHODS, Stepwise
-from harness.ensembles.moments import Evidence, Moments, standardised
+from harness.ensembles.moments import Evidence, Moments
 from harness.ensembles.selection import Choice, Recipe, best_single, cap_families, choose
 from harness.grouping import divided
-from harness.metrics import pcc
+from harness.metrics import pcc, standardised
 
 Floats = NDArray[np.float64]
 FOLDS = 10

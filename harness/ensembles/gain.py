@@ -13,10 +13,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.ensembles.intervals import Interval, group_sums, pcc_of_sums, student_interval
+from harness.ensembles.intervals import Interval, student_interval
 from harness.ensembles.methods import METHODS
 from harness.ensembles.moments import GRAM_TRIALS, Moments
 from harness.ensembles.selection import Recipe, best_single, choose
+from harness.metrics import group_sums, pcc_of_sums
 
 Floats = NDArray[np.float64]
 #: Number of blocks of clips or persons. More blocks need more replicates.

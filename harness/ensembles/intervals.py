@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.ensembles.moments import standardised
+from harness.metrics import group_sums, jackknife_error, pcc_of_sums
 
 Floats = NDArray[np.float64]
 #: Replicates of a bootstrap.
@@ -24,7 +24,6 @@ MIN_GROUPS = 4
 _LEVEL = 0.95
 # Replicates computed at once: the counts of 250 x 4,657 clips take 9 MiB.
 _CHUNK = 250
-_NO_VARIANCE = 1e-12
 
 
 @dataclass(frozen=True)
@@ -89,8 +88,8 @@ class Resamples:
             return None
         if self.jackknife:
             groups = len(defined)
-            own = (groups - 1) / groups * ((defined - defined.mean()) ** 2).sum()
-            return student_interval(estimate, np.sqrt(own + variance), groups, bound)
+            error = float(np.hypot(jackknife_error(defined), np.sqrt(variance)))
+            return student_interval(estimate, error, groups, bound)
         low, high = np.quantile(defined, [(1 - _LEVEL) / 2, (1 + _LEVEL) / 2])
         return Interval(float(low), float(high))
 
@@ -150,28 +149,7 @@ def student_interval(estimate: float, error: float, groups: int, bound: float) -
     return Interval(float(max(estimate - half, -bound)), float(min(estimate + half, bound)))
 
 
-def group_sums(truth: Floats, predictions: Floats, groups: NDArray[np.intp]) -> Floats:
-    """(groups, 1 + targets x (2 + 3 models)) sums of 1, y, y^2 and of each model's p, p^2, py."""
-    # Standardised values keep the sums of squares accurate.
-    y, p = standardised(truth), standardised(predictions)
-    parts = [np.ones((1, len(groups))), y, y * y]
-    for model in p:
-        parts += [model, model * model, model * y]
-    size = int(groups.max()) + 1
-    return np.stack([np.bincount(groups, row, minlength=size) for row in np.concatenate(parts)], 1)
-
-
 def _counts(rng: np.random.Generator, count: int, size: int) -> Floats:
     """(count, size) the number of times that each replicate drew each of `size` groups."""
     drawn = rng.integers(0, size, (count, size)) + np.arange(count)[:, None] * size
     return np.bincount(drawn.ravel(), minlength=count * size).reshape(count, size).astype(float)
-
-
-def pcc_of_sums(sums: Floats, targets: int) -> Floats:
-    """(resamples, models, targets) PCC from sums such as those of `group_sums`."""
-    with np.errstate(invalid="ignore", divide="ignore"):
-        means = (sums[:, 1:] / sums[:, :1]).reshape(len(sums), -1, targets)
-        y, yy = means[:, None, 0], means[:, None, 1]
-        p, pp, py = means[:, 2::3], means[:, 3::3], means[:, 4::3]
-        variance = (yy - y * y) * (pp - p * p)
-        return np.where(variance > _NO_VARIANCE, (py - p * y) / np.sqrt(variance), np.nan)

@@ -12,6 +12,8 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.metrics import standardised
+
 Floats = NDArray[np.float64]
 #: Up to this number of trials, whole Gram matrices are kept: folds x targets x trials^2 float32,
 #: 1.1 GiB for 2,000 trials, 7 targets and 10 folds. Above it, columns are computed on demand.
@@ -207,13 +209,6 @@ class Moments:
             del self._columns[old]
         # Copies, so that a dropped column frees its memory.
         self._columns |= {j: made[place].copy() for place, j in enumerate(wanted)}
-
-
-def standardised(values: Floats, rows: NDArray[np.bool_] | slice = slice(None)) -> Floats:
-    """Standardises values (..., clips) by the mean and standard deviation of some clips."""
-    some = values[..., rows]
-    centred = values - some.mean(axis=-1, keepdims=True)
-    return np.asarray(centred / _safe(some.std(axis=-1, keepdims=True)))
 
 
 def _deviation(variance: Floats) -> Floats:

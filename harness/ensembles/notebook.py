@@ -34,13 +34,18 @@ class StudyResults:
         return self.library.matrix
 
     def trials(self) -> pd.DataFrame:
-        """One row per trial, index `trial`, the best first: mean PCC on val, best epoch, family,
-        and a column for each hyperparameter. The scores are optimistic, because they selected the
-        epoch."""
+        """One row per trial, index `trial`, the best first.
+
+        Columns: `mean_pcc` on val, which is optimistic if val chose the epoch;
+        `mean_pcc_corrected`, without this optimism; `standard_error` of the mean PCC over clips or
+        persons; best epoch, family, and each hyperparameter. None: not known.
+        """
         rows = [
             {
                 "trial": trial.id,
                 "mean_pcc": trial.info.val_pcc,
+                "mean_pcc_corrected": trial.info.corrected,
+                "standard_error": trial.info.error,
                 "best_epoch": trial.info.best_epoch,
                 "family": trial.family,
                 **trial.info.config,

@@ -1,4 +1,4 @@
-"""The regression head: scaler, sequence model, regressor and target transform.
+"""The regression head: scaler, sequence model, regressor, target transform and calibration.
 
 Shape in: (clips, time, columns) with true lengths; shape out: (clips, targets). Padding
 has no influence.
@@ -9,6 +9,9 @@ from torch import Tensor, nn
 
 from harness.models.config import TrialConfig
 from harness.models.families import FAMILIES
+
+# A smaller relative deviation of raw outputs is rounding of float32.
+_ROUNDING = 1e-6
 
 
 class Scaler(nn.Module):
@@ -78,6 +81,44 @@ class TargetTransform(nn.Module):
         return (learnt.square() if self.kind == "sqrt" else learnt) * self.span + self.lowest
 
 
+class Calibration(nn.Module):
+    """(raw - centre) * slope + level for each target, with slope > 0: raw outputs -> intensities.
+
+    A head that is trained by a correlation learns neither the level nor the scale of the ratings.
+    The map gives its outputs the mean and the standard deviation of the ratings. It changes no PCC.
+    """
+
+    centre: Tensor
+    slope: Tensor
+    level: Tensor
+
+    def __init__(self, targets: int) -> None:
+        super().__init__()
+        self.register_buffer("centre", torch.zeros(targets))
+        self.register_buffer("slope", torch.ones(targets))
+        self.register_buffer("level", torch.zeros(targets))
+
+    def fit(self, raw: Tensor, ratings: Tensor) -> None:
+        """Fits the map to raw outputs and ratings, (clips, targets) each."""
+        raw, ratings = raw.double(), ratings.double()
+        scale, wanted = (values.std(0, unbiased=False) for values in (raw, ratings))
+        centre = raw.mean(0)
+        # A constant column has no scale.
+        varies = (scale > _ROUNDING * centre.abs()) & (wanted > 0)
+        self.slope.copy_(torch.where(varies, wanted / torch.where(varies, scale, 1.0), 1.0))
+        self.centre.copy_(centre)
+        self.level.copy_(ratings.mean(0))
+
+    def reset(self) -> None:
+        """Returns to the identity."""
+        self.centre.zero_()
+        self.slope.fill_(1.0)
+        self.level.zero_()
+
+    def forward(self, raw: Tensor) -> Tensor:
+        return (raw - self.centre) * self.slope + self.level
+
+
 class Head(nn.Module):
     """The modules that a configuration asks for, one after the other."""
 
@@ -88,6 +129,7 @@ class Head(nn.Module):
         self.sequence = FAMILIES[config.family](columns, config)
         self.regressor = Regressor(self.sequence.width, targets, config)
         self.transform = TargetTransform(targets, config.label_transform)
+        self.calibration = Calibration(targets)
         self._normalise = config.normalise
 
     def fit(self, steps: Tensor, ratings: Tensor) -> None:
@@ -108,5 +150,6 @@ class Head(nn.Module):
         return learnt
 
     def ratings(self, features: Tensor, lengths: Tensor) -> Tensor:
-        """`forward` with the transform undone: intensities."""
-        return self.transform.inverse(self(features, lengths))
+        """`forward` with the transform undone and calibrated: intensities."""
+        calibrated: Tensor = self.calibration(self.transform.inverse(self(features, lengths)))
+        return calibrated

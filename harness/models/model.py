@@ -96,8 +96,22 @@ class Model:
             f"column {far[0] + 1} for one; do these files come from the same tool?"
         )
 
+    @property
+    def calibration(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """(targets,) slope and offset: an intensity is slope x raw output + offset. With several
+        heads, the map whose inverse is the mean of the heads' inverses."""
+        parts = [
+            [_calibration(state, name, len(self.targets)) for name in ("slope", "centre", "level")]
+            for state in self.weights
+        ]
+        slopes, centres, levels = np.array(parts).transpose(1, 0, 2)
+        slope = 1 / (1 / slopes).mean(axis=0)
+        return slope, -slope * (centres - levels / slopes).mean(axis=0)
+
     def _head(self, state: Mapping[str, NDArray[np.float32]]) -> Head:
-        weights = {name: torch.from_numpy(array) for name, array in state.items()}
+        parts = {f"calibration.{name}": _calibration(state, name, len(self.targets))
+                 for name in ("centre", "slope", "level")}  # fmt: skip
+        weights = {name: torch.from_numpy(array) for name, array in {**parts, **state}.items()}
         try:
             # Without memory of its own: a configuration cannot ask for more than the file holds.
             with torch.device("meta"):
@@ -109,6 +123,14 @@ class Model:
                 f"model {self.name}: its weights do not fit its configuration: {reason}"
             ) from error
         return head.eval()
+
+
+def _calibration(
+    state: Mapping[str, NDArray[np.float32]], name: str, targets: int
+) -> NDArray[np.float32]:
+    """A part of a head's calibration: that of the identity for heads of earlier versions."""
+    identity = np.full(targets, float(name == "slope"), np.float32)
+    return state.get(f"calibration.{name}", identity)
 
 
 def predicted(

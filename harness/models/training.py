@@ -16,10 +16,13 @@ from harness.metrics import mean_pcc
 from harness.models.config import TrialConfig
 from harness.models.head import Head
 from harness.models.losses import reduced_loss
+from harness.models.stopping import Stopping
 
 # Evaluation holds no gradients, so that a GPU can take far larger batches than in training, of so
 # many steps; on a CPU what a step touches should stay in the cache.
 EVALUATION_BATCH, EVALUATION_STEPS = 256, 65536
+#: A held-out part of fewer clips determines no scale; the clips that the head learned from do.
+LEAST_CALIBRATING = 20
 OPTIMISERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
 #: Predictions of a target are constant if their standard deviation is below this share of that of
 #: the ratings: some ten roundings of float32.
@@ -119,10 +122,19 @@ class Training:
         config: TrialConfig,
         seed: int,
         unseen: NDArray[np.float32] | None = None,
+        groups: NDArray[np.intp] | None = None,
+        held_out: bool = False,
     ) -> None:
-        """seed: of shuffling and dropout; the configuration's is that of a trial, which may train
-        several heads. unseen: ratings (clips, targets) of val clips without a frame; they are
-        scored, too, each predicted by the mean rating of train."""
+        """
+        Args:
+            val: the clips that choose the epoch.
+            seed: of shuffling and dropout. It differs from that of the configuration if a trial
+                trains several heads.
+            unseen: ratings (clips, targets) of further clips like `val`, but without a frame. They
+                are scored as well, with the mean rating of train as prediction.
+            groups: (clips of val, then unseen) person numbers from 0; None: each clip by itself.
+            held_out: `val` is a part of train, so that it may also calibrate the head.
+        """
         if not len(train):
             raise ValueError("no labelled training clip")
         self.head, self.train, self.val = head, train, val
@@ -133,6 +145,10 @@ class Training:
         unseen = targets[:0] if unseen is None else unseen
         self.truth = np.concatenate([targets, unseen])
         self._filled = np.broadcast_to(self.fill, unseen.shape)
+        self._stopping = Stopping(
+            self.truth, np.arange(len(self.truth)) if groups is None else groups
+        )
+        self._calibrating = val if held_out and len(val) >= LEAST_CALIBRATING else train
         self.optimiser = OPTIMISERS[config.optimiser](
             head.parameters(), lr=config.lr, weight_decay=config.weight_decay, fused=True
         )
@@ -176,31 +192,49 @@ class Training:
         with torch.random.fork_rng(devices=devices):
             torch.manual_seed(_epoch_seed(self.seed, number))
             loss = float(self.pass_over_train())
-        predicted = predict(self.scored_head, self.val)
-        faults = self._faults(predicted)
+        self.scored_head.calibration.reset()
+        raw = predict(self.scored_head, self.val)
+        faults = self._faults(raw)
         self._faulty_since = {f: self._faulty_since.get(f, number) for f in faults}
-        score = float("nan") if faults else mean_pcc(self.truth, self._with_unseen(predicted))
+        score = float("nan")
+        if not faults:
+            predictions = self._scored(raw)
+            score = mean_pcc(self.truth, predictions)
+            self._stopping.add(predictions)
         result = Epoch(number, loss, score)
         self.curve.append(result)
-        self._advance(result, predicted)
+        self._advance(result, raw)
         if np.isfinite(score) and (self.best is None or score > self.best.score):
             self.best = result
             # A copy: the state dict itself holds the live weights.
             self.best_weights = copy.deepcopy(self.scored_head.state_dict())
         return result
 
+    @property
+    def optimism(self) -> float:
+        """The expected optimism of the best score, because its clips chose the epoch."""
+        return self._stopping.optimism(self.seed)
+
     def restore_best(self) -> None:
-        """Puts the best epoch's weights back. UndefinedScoreError if no epoch had a score."""
+        """Restores and calibrates the weights of the best epoch. UndefinedScoreError if no epoch
+        had a score."""
         if self.best is None:
             raise UndefinedScoreError(
                 f"no epoch of {len(self.curve)} had a defined score: "
                 "a predicted intensity was constant or not finite"
             )
         self.head.load_state_dict(self.best_weights)
+        calibrate(self.head, self._calibrating)
 
-    def _with_unseen(self, predicted: NDArray[np.float32]) -> NDArray[np.float32]:
-        """The predictions that `truth` is compared with, row for row."""
-        return np.concatenate([predicted, self._filled])
+    def _scored(self, raw: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The predictions that `truth` is compared with, row for row. raw: those of val, before
+        calibration."""
+        if not len(self._filled):
+            return raw
+        # Filled clips are intensities, so the others must be on the same scale.
+        calibrate(self.scored_head, self._calibrating)
+        mapped = self.scored_head.calibration(torch.from_numpy(raw).to(self.val.targets))
+        return np.concatenate([mapped.cpu().numpy(), self._filled])
 
     def _faults(self, predicted: NDArray[np.float32]) -> list[tuple[int, str]]:
         """Targets whose predictions (clips, targets) have no correlation, each with the kind of its
@@ -299,6 +333,13 @@ def predict(head: Head, split: Tensors) -> NDArray[np.float32]:
     out = torch.empty_like(rated)
     out[order] = rated
     return out.float().cpu().numpy()
+
+
+def calibrate(head: Head, clips: Tensors) -> None:
+    """Gives a head's predictions of some clips the mean and standard deviation of their ratings."""
+    head.calibration.reset()
+    raw = torch.from_numpy(predict(head, clips)).to(clips.targets.device)
+    head.calibration.fit(raw, clips.targets)
 
 
 def _ema_copy(head: Head) -> Head:

@@ -112,8 +112,9 @@ def _leaders(evidence: Evidence, leaders: pd.DataFrame) -> str:
     clips = int(evidence.library.matrix.labelled.sum())
     note = (
         f"Scores on the {clips} rated clips of val are optimistic, because val selected trials and "
-        "epochs. The intervals resample persons, or clips if persons are not known. They do not "
-        "correct for the selection."
+        "epochs. The corrected score is without the expected optimism of the choice of the epoch. "
+        "The intervals resample persons, or clips if persons are not known. They do not correct "
+        "for the selection of the trial."
     )
     return _p(note) + _table(leaders, "The best trials")
 

@@ -42,6 +42,7 @@ def leaderboard(evidence: Evidence, rows: int = LEADERS) -> pd.DataFrame:
         row = {
             "trial": matrix.trials[slot].id,
             "mean PCC": f"{info.val_pcc:.4f}",
+            "corrected": "" if info.corrected is None else f"{info.corrected:.4f}",
             "95 % interval": formatted(resamples.score(place), ".3f"),
             "best epoch": str(info.best_epoch),
         }

@@ -21,6 +21,9 @@ CONFIG = "config"
 REASON = "reason"
 #: Of a finished trial: the seconds that it took in its worker.
 SECONDS = "seconds"
+#: Of a complete trial: mean PCC on val without the expected optimism of choosing its epoch on val,
+#: and the standard error of the mean PCC over clips or persons.
+CORRECTED, ERROR = "mean_pcc_corrected", "standard_error"
 
 
 def finished(study: optuna.Study) -> list[FrozenTrial]:

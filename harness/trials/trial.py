@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from harness.dataset import Dataset, Rows
-from harness.metrics import pcc
+from harness.metrics import group_sums, jackknife_error, pcc, pcc_of_sums
 from harness.models.config import TrialConfig
 from harness.models.head import Head
 from harness.models.model import Model, predicted
@@ -30,6 +30,10 @@ class TrialResult:
     `Dataset.rows`; train only where there are folds, each clip by the head that did not learn from
     it. Clips without a step hold the mean rating of train; filled: how many those are in a split.
     seconds: of training. steps: of the longest sequence of val.
+    optimism: split -> expected optimism of the score, because the split chose the epochs: of val,
+    0 if it did not; of train, if the heads were stopped by folds of it.
+    error: standard error of `score` over clips (or persons, if known), by the jackknife; NaN if it
+    is undefined.
     """
 
     model: Model
@@ -41,6 +45,8 @@ class TrialResult:
     seconds: float
     steps: int
     filled: dict[str, int]
+    optimism: dict[str, float]
+    error: float
 
 
 @dataclass
@@ -62,10 +68,10 @@ class Trial:
         self.steps = int(self._tensors(self._seen(val)).lengths.max())
         parts = self.data.held_out
         self.trainings = (
-            [self._training(np.setdiff1d(train, part), self.data.rated(part), seed)
+            [self._training(np.setdiff1d(train, part), self.data.rated(part), seed, held_out=True)
              for seed, part in enumerate(parts)]
             if parts
-            else [self._training(train, val, 0)]
+            else [self._training(train, val, 0, held_out=False)]
         )  # fmt: skip
 
     def step(self) -> Epoch:
@@ -112,6 +118,8 @@ class Trial:
             raise UndefinedScoreError(
                 "the score on val is undefined: a predicted intensity is constant"
             )
+        optimism = float(np.mean([training.optimism for training in self.trainings]))
+        stopped = "train" if self.data.held_out else "val"
         scored = [epoch for epoch in self.curve if np.isfinite(epoch.score)]
         return TrialResult(
             model=self._model(),
@@ -123,17 +131,28 @@ class Trial:
             seconds=self.seconds,
             steps=self.steps,
             filled={k: int((~self.with_frames[self.data.rows(k)]).sum()) for k in predictions},
+            optimism={"val": 0.0, stopped: optimism},
+            error=self._error(val[rated], predictions["val"][rated]),
         )
 
-    def _training(self, train: Rows, stop: Rows, number: int) -> Training:
+    def _error(self, rows: Rows, predictions: NDArray[np.float32]) -> float:
+        truth, model = (v.T.astype(np.float64) for v in (self.data.ratings[rows], predictions))
+        sums = group_sums(truth, model[None], self.data.group_numbers(rows))
+        without = pcc_of_sums(sums.sum(axis=0) - sums, len(truth)).mean(axis=(1, 2))
+        return jackknife_error(without)
+
+    def _training(self, train: Rows, stop: Rows, number: int, *, held_out: bool) -> Training:
         tensors, stop_tensors = self._tensors(self._seen(train)), self._tensors(self._seen(stop))
+        unseen = stop[~self.with_frames[stop]]
         return Training(
             self._head(tensors, number),
             tensors,
             stop_tensors,
             self.config,
             _seed(self.config, number),
-            unseen=self.data.ratings[stop[~self.with_frames[stop]]],
+            unseen=self.data.ratings[unseen],
+            groups=self.data.group_numbers(np.concatenate([self._seen(stop), unseen])),
+            held_out=held_out,
         )
 
     def _model(self) -> Model:

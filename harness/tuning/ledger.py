@@ -27,6 +27,8 @@ from harness.space.search_space import Point, SearchSpace, suggest
 from harness.study.deaths import death_lines, is_dead
 from harness.study.trials import (
     CONFIG,
+    CORRECTED,
+    ERROR,
     FINISHED,
     REASON,
     RETRY_OF,
@@ -380,7 +382,10 @@ def trial_seed(study_seed: int, number: int) -> int:
 
 def _facts(result: TrialResult, targets: tuple[str, ...]) -> dict[str, Any]:
     """Attributes of a complete trial for the dashboard and the report."""
+    corrected = result.score - result.optimism["val"]
     return {
+        CORRECTED: round(corrected, 6),
+        **({ERROR: round(result.error, 6)} if math.isfinite(result.error) else {}),
         "pcc": {
             name: round(float(r), 6) for name, r in zip(targets, result.per_target, strict=True)
         },

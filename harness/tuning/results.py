@@ -3,6 +3,8 @@
 from dataclasses import replace
 from datetime import UTC, datetime
 
+import numpy as np
+
 import harness
 from harness.dataset import Dataset
 from harness.models.model_file import write_model
@@ -16,6 +18,7 @@ def save_trial(folder: StudyFolder, number: int, result: TrialResult, clips: Dat
     manifest = folder.manifest()
     model = replace(result.model, name=trial_name(number))
     write_model(folder.model_file(number), model)
+    slope, offset = model.calibration
     info = PredictionInfo(
         trial_id=trial_name(number),
         config=model.config.to_dict(),
@@ -28,5 +31,9 @@ def save_trial(folder: StudyFolder, number: int, result: TrialResult, clips: Dat
         best_epoch=result.best.number,
         val_pcc=result.score,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
+        slope=tuple(slope.tolist()),
+        offset=tuple(offset.tolist()),
+        optimism=result.optimism,
+        error=result.error if np.isfinite(result.error) else None,
     )
     write_predictions(folder.prediction_file(number), info, clips, result.predictions)
