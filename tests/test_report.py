@@ -10,11 +10,8 @@ from itertools import combinations
 from pathlib import Path
 
 import numpy as np
-import optuna
 import pytest
-from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend
-from optuna.trial import TrialState, create_trial
+from optuna.trial import TrialState
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.keys import Keys
 from skimage.color import rgb2lab
@@ -33,34 +30,11 @@ from harness.reports.evidence import gather
 from harness.reports.frames import strips
 from harness.reports.page import write_report
 from harness.reports.tables import leaderboard
-from harness.reports.unfolding import unfoldings
+from harness.unfolding import unfoldings
 from tests.browser import Browser
 from tests.commands import command
 from tests.conftest import Searched
-from tests.studies import make_index, make_study, write_manifest
-
-
-def log(folder: Path, *states: TrialState) -> None:
-    """Writes a storage with one trial of each state; values follow the trial numbers."""
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    storage = JournalStorage(JournalFileBackend(str(folder / "study.log")))
-    study = optuna.create_study(storage=storage, study_name=folder.name, direction="maximize")
-    choices = optuna.distributions.CategoricalDistribution(("ccc", "pcc"))
-    depth = optuna.distributions.IntDistribution(1, 3)
-    for number, state in enumerate(states):
-        score = number / 10 if state == TrialState.COMPLETE else None
-        if state == TrialState.PRUNED:
-            score = 0.05
-        study.add_trial(
-            create_trial(
-                state=state,
-                value=score,
-                params={"loss": ("ccc", "pcc")[number % 2], "layers": number % 3 + 1},
-                distributions={"loss": choices, "layers": depth},
-                intermediate_values={1: 0.01, 2: 0.05} if score is not None else {},
-                user_attrs={"seconds": 1.5},
-            )
-        )
+from tests.studies import make_index, make_study, write_log, write_manifest
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +42,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Six complete trials, two pruned ones, an ensemble; test is unrated."""
     folder = tmp_path_factory.mktemp("results") / "s"
     make_study(folder, 6, make_index(40, 10, labelled_test=False))
-    log(folder, *[TrialState.COMPLETE] * 6, *[TrialState.PRUNED] * 2)
+    write_log(folder, *[TrialState.COMPLETE] * 6, *[TrialState.PRUNED] * 2)
     library = load_library(folder)
     write_ensemble(construct(library, Recipe("mean", 3)).ensemble, library)
     return folder
@@ -142,7 +116,7 @@ def test_a_study_without_complete_trials_has_a_report(tmp_path: Path) -> None:
     folder.mkdir()
     write_clips(folder / "clips.parquet", make_index())
     write_manifest(folder)
-    log(folder, TrialState.PRUNED, TrialState.PRUNED, TrialState.FAIL)
+    write_log(folder, TrialState.PRUNED, TrialState.PRUNED, TrialState.FAIL)
     text = page(folder)
     assert "2 pruned" in text
     assert "Learning curves" in text
@@ -162,7 +136,7 @@ def test_a_trial_of_another_study_has_its_own_hyperparameters(tmp_path: Path) ->
     """The storage of the first study does not contain the trials of the second."""
     for name, trials in (("a", 6), ("b", 3)):  # duplicates are read once
         make_study(tmp_path / name, trials, make_index(40, 10))
-    log(tmp_path / "a", *[TrialState.COMPLETE] * 6)
+    write_log(tmp_path / "a", *[TrialState.COMPLETE] * 6)
     library = load_library(tmp_path / "b", tmp_path / "a")
     built = construct(library, Recipe("mean", 2))
     table = leaderboard(gather(tmp_path / "a", built=built))

@@ -24,11 +24,11 @@ from sqlalchemy.exc import DBAPIError
 
 from harness.interrupts import Wait
 from harness.space.search_space import Point, SearchSpace, suggest
-from harness.study.trials import CONFIG, FINISHED, RETRY_OF, VOID, finished
+from harness.study.trials import CONFIG, FINISHED, REASON, RETRY_OF, VOID, finished
 from harness.trials.trial import TrialResult
 from harness.tuning.agenda import CONFIRMS, ITEM, Agenda, Item
 from harness.tuning.driver import DRIVER, Driver, Fate
-from harness.tuning.queue import REASON, close, queued
+from harness.tuning.queue import close, queued
 from harness.tuning.repeats import CUT_OFF, LASTING, MACHINE, first_repeat
 
 _log = logging.getLogger(__name__)

@@ -6,9 +6,7 @@ from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from harness.space.search_space import Point
-
-#: Of a trial: why it failed.
-REASON = "reason"
+from harness.study.trials import REASON
 
 
 def queued(trial: FrozenTrial) -> Point:

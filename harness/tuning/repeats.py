@@ -5,10 +5,10 @@ from collections.abc import Collection, Iterable
 
 from optuna.trial import FrozenTrial, TrialState
 
-from harness.study.trials import FINISHED, RETRY_OF
+from harness.study.trials import FINISHED, REASON, RETRY_OF
 from harness.tuning.agenda import CONFIRMS, ITEM, REPEAT, Item
 from harness.tuning.driver import DRIVER
-from harness.tuning.queue import REASON, queued
+from harness.tuning.queue import queued
 
 #: Retries of a point that fails by itself; and, in each search anew, of one that the machine fails.
 MAX_RETRIES = 2
