@@ -119,6 +119,7 @@ def write_log(folder: Path, *states: TrialState, reason: str = "no reason") -> N
     choices = optuna.distributions.CategoricalDistribution(("ccc", "pcc"))
     depth = optuna.distributions.IntDistribution(1, 3)
     for number, state in enumerate(states):
+        failed = state == TrialState.FAIL
         score = number / 10 if state == TrialState.COMPLETE else None
         if state == TrialState.PRUNED:
             score = 0.05
@@ -129,7 +130,6 @@ def write_log(folder: Path, *states: TrialState, reason: str = "no reason") -> N
                 params={"loss": ("ccc", "pcc")[number % 2], "layers": number % 3 + 1},
                 distributions={"loss": choices, "layers": depth},
                 intermediate_values={1: 0.01, 2: 0.05} if score is not None else {},
-                user_attrs={"seconds": 1.5}
-                | ({REASON: reason} if state == TrialState.FAIL else {}),
+                user_attrs={"seconds": 1.5, **({REASON: reason} if failed else {})},
             )
         )
