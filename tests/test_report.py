@@ -11,7 +11,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from optuna.trial import TrialState
+from optuna.distributions import CategoricalDistribution, IntDistribution
+from optuna.trial import TrialState, create_trial
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.keys import Keys
 from skimage.color import rgb2lab
@@ -19,16 +20,20 @@ from skimage.color import rgb2lab
 from harness.clips.table import EMOTIONS
 from harness.dataset import Dataset
 from harness.ensembles.construction import construct
-from harness.ensembles.files import write_ensemble
+from harness.ensembles.files import read_ensemble, write_ensemble
 from harness.ensembles.library import load_library
 from harness.ensembles.selection import Recipe
 from harness.errors import InputError
 from harness.predictions import write_clips
-from harness.reports.drawing import COLOURS, DASHES, SYMBOLS
+from harness.reports.drawing import COLOURS, DASHES, SYMBOLS, styles
 from harness.reports.ensemble_figures import ensemble_drawings
 from harness.reports.evidence import gather
+from harness.reports.figures import drawings
 from harness.reports.frames import strips
+from harness.reports.markup import anchor
 from harness.reports.page import write_report
+from harness.reports.search_figures import _slices, search_drawings
+from harness.reports.summary import SECTIONS
 from harness.reports.tables import leaderboard
 from harness.unfolding import unfoldings
 from tests.browser import Browser
@@ -59,6 +64,117 @@ def test_the_report_has_all_sections(study: Path) -> None:
     for part in ("Leaderboard", "Best score", "Learning curves", "nested", "Joy", "Correlations"):
         assert part in text
     assert "SYNTHETIC" in text
+
+
+def headings(text: str) -> list[str]:
+    return re.findall(r"<h2[^>]*>(.*?)</h2>", text)
+
+
+def test_the_sections_answer_in_order(study: Path) -> None:
+    assert headings(page(study)) == ["Summary", *SECTIONS]
+    first = page(study).split("<nav")[0]
+    assert re.findall(r"<h3>(.*?)</h3>", first) == list(SECTIONS)
+    assert re.findall(r'class="card".*?href="#(.*?)"', first) == [anchor(s) for s in SECTIONS]
+
+
+def test_every_figure_of_the_study_is_in_the_page(study: Path) -> None:
+    text = page(study)
+    for drawing in drawings(gather(study)):
+        assert f'id="plot-{drawing.key}"' in text
+
+
+def test_the_summary_has_the_scores_of_the_ensemble(study: Path) -> None:
+    first = html.unescape(page(study).split("<nav")[0])
+    ensemble = read_ensemble(study / "ensembles" / "mean-top3")
+    assert ensemble.estimate is not None
+    for value, what in (
+        (ensemble.estimate.nested, "Expected on new clips"),
+        (ensemble.naive, "Ensemble mean-top3 on val, naive"),
+        (ensemble.best_single_naive, "Best single trial on val"),
+    ):
+        assert f"<strong>{value:.4f}</strong> {what}" in first
+    assert f"{ensemble.estimate.interval:.4f}; 40 clips" in first
+
+
+def test_failures_are_shown_with_their_reasons(tmp_path: Path) -> None:
+    folder = tmp_path / "s"
+    folder.mkdir()
+    write_clips(folder / "clips.parquet", make_index())
+    write_manifest(folder)
+    write_log(folder, *[TrialState.FAIL] * 6, reason="no space left on <device>")
+    text = page(folder)
+    assert text.count("no space left on &lt;device&gt;") >= 6
+    assert "6 failed" in text
+    assert "correct the reasons above" in text
+
+
+def test_a_copied_study_has_a_report_under_its_new_name(tmp_path: Path) -> None:
+    """The log has the study under its first name, which old manifests do not contain."""
+    make_study(tmp_path / "first", 4, make_index(40, 10))
+    write_log(tmp_path / "first", *[TrialState.COMPLETE] * 4)
+    shutil.copytree(tmp_path / "first", tmp_path / "renamed")
+    done = command("ensemble", "--study", "renamed", "--results", tmp_path, "--top", 3)
+    assert done.returncode == 0, done.stderr
+    assert "4 complete" in page(tmp_path / "renamed")
+    both = load_library(tmp_path / "first", tmp_path / "renamed")
+    assert len(both.duplicates) == 4
+
+
+def test_scores_are_printed_before_the_report_fails(tmp_path: Path) -> None:
+    make_study(tmp_path / "s", 4, make_index(40, 10))
+    (tmp_path / "s" / "study.log").write_text("no journal\n")
+    done = command("ensemble", "--study", "s", "--results", tmp_path, "--top", 3)
+    assert done.returncode == 1
+    assert "Expected on new clips" in done.stdout
+    assert done.stdout.count("Written: ") == 3
+    assert "study.log" in done.stderr
+
+
+def test_a_value_has_one_colour_in_all_figures() -> None:
+    losses = CategoricalDistribution(("a", "b", "c"))
+    depths = IntDistribution(1, 2)
+    trials = [
+        create_trial(
+            params={"loss": loss, "layers": depth},
+            distributions={"loss": losses, "layers": depths},
+            value=0.5,
+        )
+        for loss, depth in (("b", 1), ("c", 1), ("a", 2), ("c", 2))
+    ]
+    found: dict[str, set[tuple[str, str]]] = {}
+    for drawing in _slices(trials):
+        for trace in drawing.figure.data:
+            found.setdefault(trace.name, set()).add((trace.marker.color, trace.marker.symbol))
+    assert {loss: len(seen) for loss, seen in found.items()} == {"a": 1, "b": 1, "c": 1}
+    assert len(set.union(*found.values())) == 3
+
+
+def test_many_targets_have_a_style_each() -> None:
+    names = [f"t{number}" for number in range(35)]
+    assert len(set(styles(names).values())) == 35
+
+
+def test_figures_of_the_dashboard_have_titles(study: Path) -> None:
+    for drawing in search_drawings(gather(study)):
+        assert drawing.titled().layout.title.text == drawing.title
+
+
+@pytest.mark.parametrize(
+    "name", ["<b>", '<a href="x">y</a>', "&lt;", "2020-01-01", "1e3", "n" * 76]
+)
+def test_names_on_axes_are_shown_as_text_and_short(tmp_path: Path, name: str) -> None:
+    folder = tmp_path / "s"
+    make_study(folder, 3, dataclasses.replace(make_index(20, 5), target_names=(name, "b", "c")))
+    library = load_library(folder)
+    built = construct(library, Recipe("mean", 2))
+    found = {d.key: d.figure for d in ensemble_drawings(gather(folder, built=built))}
+    axis = found["targets"].layout.xaxis
+    assert (axis.type, list(axis.tickvals)) == ("category", [name, "b", "c"])
+    full, shown = found["targets"].data[0].customdata[0], axis.ticktext[0]
+    assert html.unescape(full) == name
+    assert len(html.unescape(shown)) <= 24
+    for text in (full, shown, found["calibration"].data[1].name):
+        assert "<" not in text
 
 
 def test_the_report_loads_nothing_from_a_network(study: Path) -> None:

@@ -14,7 +14,7 @@ COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#7
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot", "5px,2px")
 SYMBOLS = ("circle", "square", "diamond", "cross", "x", "triangle-up", "star")
 #: The colour of each model and kind of score, the same in every figure.
-ENSEMBLE, SINGLE, OTHER = COLOURS[0], COLOURS[1], COLOURS[6]
+ENSEMBLE, SINGLE, BEST, OTHER = COLOURS[0], COLOURS[1], COLOURS[5], COLOURS[6]
 # Characters of a name on an axis or in a legend; the full name is shown on hovering.
 _LONGEST = 24
 

@@ -100,7 +100,7 @@ def _scores(evidence: Evidence, ours: Ensemble) -> Drawing:
         is_ours = source == study
         figure.add_bar(
             x=part["val"], y=part["what"], orientation="h", name=str(source),
-            marker_color=ENSEMBLE if is_ours else OTHER,
+            marker_color=[_colour(what) if is_ours else OTHER for what in part["what"]],
             error_x=_error_bars(part["val"], part["95 % from"], part["to"]) if is_ours else None,
             text=part["val"].map(" {:.3f} ".format), textangle=0, insidetextanchor="start",
             textposition="inside" if is_ours else "outside", cliponaxis=False,
@@ -120,6 +120,10 @@ def _scores(evidence: Evidence, ours: Ensemble) -> Drawing:
     figure = styled(figure, "mean PCC on val", "", 130 + 28 * len(drawn))
     title = "Mean PCC and published scores" if with_published else "Mean PCC"
     return Drawing("published", title, alt, figure, table.astype(object).fillna(""))
+
+
+def _colour(what: str) -> str:
+    return ENSEMBLE if what.startswith("ensemble") else SINGLE
 
 
 def is_hume_reaction(evidence: Evidence) -> bool:

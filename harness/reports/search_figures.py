@@ -13,7 +13,7 @@ from optuna.visualization import (
     plot_param_importances,
 )
 
-from harness.reports.drawing import ENSEMBLE, OTHER, SINGLE, Drawing, styled, styles
+from harness.reports.drawing import BEST, OTHER, SINGLE, Drawing, styled, styles
 from harness.reports.evidence import Evidence
 
 _SCORE = "mean PCC on val"
@@ -71,7 +71,7 @@ def _as_history(figure: go.Figure) -> None:
     )  # fmt: skip
     figure.update_traces(
         selector={"mode": "lines"}, name="best so far",
-        line={"shape": "hv", "color": ENSEMBLE, "width": 2},
+        line={"shape": "hv", "color": BEST, "width": 2},
     )  # fmt: skip
 
 

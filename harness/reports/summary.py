@@ -7,7 +7,6 @@ from optuna.trial import TrialState
 
 from harness.ensembles.table import formatted
 from harness.reports import tables
-from harness.reports.commands import combining, continuing, predicting
 from harness.reports.drawing import Drawing
 from harness.reports.evidence import Evidence
 from harness.reports.markup import anchor, card
@@ -49,8 +48,8 @@ def _data(evidence: Evidence) -> Lines:
     counts = ", ".join(f"{len(index.rows(s))} {s}" for s in ("train", "val", "test"))
     rated = int((~np.isnan(index.ratings).any(axis=1)).sum())
     lines = [(f"{len(index):,} {kind}", f"({counts})"), (f"{rated:,} rated", "clips")]
-    persons = str(len(set(index.groups))) if index.groups else "Persons not known"
-    lines.append((persons, "persons" if index.groups else ": clips count as independent"))
+    persons = f"{len(set(index.groups))} persons" if index.groups else "Persons not known;"
+    lines.append((persons, "" if index.groups else "clips count as independent"))
     empty = len(manifest.get("empty") or ())
     lines.append((f"{empty} without features", "are predicted as the mean rating of train"))
     lines.append((f"{len(index.target_names)} targets", ""))
@@ -90,8 +89,8 @@ def _mattered(evidence: Evidence, drawings: list[Drawing]) -> Lines:
     families = tables.families(evidence)
     if len(families):
         best = families.iloc[0]
-        lines.append((str(best["family"]), f"best family, {best['best']} with {best['trials']} "
-                                           "trials"))  # fmt: skip
+        lines.append((str(best["family"]), f"best family, {best['best']}; trials: "
+                                           f"{best['trials']}"))  # fmt: skip
     stream = evidence.manifest.get("stream") or {}
     if stream:
         lines.append((str(stream.get("source")), f"features, {stream.get('width')} columns"))
@@ -103,7 +102,11 @@ def _trials(evidence: Evidence) -> Lines:
         storage = evidence.manifest.get("storage")
         return [("Not known", f"the study is in {storage}; set --storage to show its trials")]
     states = {state: len(evidence.trials(state)) for state in TrialState}
-    lines = [(f"{n} {state.name.lower()}", "trials") for state, n in states.items() if n]
+    lines = [
+        (f"{n} {'failed' if state == TrialState.FAIL else state.name.lower()}", "trials")
+        for state, n in states.items()
+        if n
+    ]
     seconds = [t.user_attrs.get("seconds") for t in evidence.trials(TrialState.COMPLETE)]
     total = math.fsum(float(value) for value in seconds if value is not None)
     if total:
@@ -111,7 +114,7 @@ def _trials(evidence: Evidence) -> Lines:
     failed = evidence.failures()
     if failed:
         last = list(failed)[-1]
-        lines.append((f"Trial {last} failed", f": {failed[last]}"))
+        lines.append((f"Trial {last} failed:", failed[last]))
     return lines or [("None yet", "")]
 
 
@@ -134,9 +137,11 @@ def _errors(evidence: Evidence) -> Lines:
 
 
 def _next(evidence: Evidence) -> Lines:
-    lines = [("Continue", continuing(evidence)[-1]), ("Combine", combining(evidence))]
-    predict = predicting(evidence)
-    return [*lines, ("Predict", predict)] if predict else lines
+    lines = [("Continue", "the search: the same command with more trials")]
+    lines.append(("Combine", "the best trials: harness.ensemble"))
+    if found := evidence.shown:
+        lines.append(("Predict", f"clips with {found.name}: harness.predict"))
+    return lines
 
 
 def duration(seconds: float) -> str:

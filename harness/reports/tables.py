@@ -93,10 +93,9 @@ def provenance(evidence: Evidence) -> pd.DataFrame:
     """Data, weights, settings and versions of the study."""
     manifest = evidence.manifest
     rows = {k: v for k, v in manifest.items() if k not in _ELSEWHERE and v not in (None, "", [])}
-    recipe = manifest.get("stream") or {}
-    rows |= {f"features: {name}": value for name, value in recipe.items()}
-    if "weights" in recipe:
-        rows["features: weights"] = f"sha256 {recipe['weights']}"
+    stream = dict(manifest.get("stream") or {})
+    stream |= stream.pop("details", {})
+    rows |= {f"features: {k}": v for k, v in stream.items() if v not in (None, "", [])}
     counts = {split: len(evidence.index.rows(split)) for split in ("train", "val", "test")}
     rows["clips"] = ", ".join(f"{count} {split}" for split, count in counts.items())
     rows["clips without features"] = len(manifest.get("empty") or ())
