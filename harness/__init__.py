@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from harness.encoders.mtl_dan.network import MTLDAN
     from harness.ensembles.ensemble import Ensemble
     from harness.ensembles.library import PredictionMatrix
-    from harness.ensembles.notebook import StudyResults, load_study
     from harness.errors import InputError
     from harness.interface import run_search
     from harness.metrics import mean_pcc
@@ -30,6 +29,7 @@ if TYPE_CHECKING:
     from harness.models.model_file import read_model
     from harness.predictor import Predictor
     from harness.predictor import load as load_ensemble
+    from harness.results import StudyResults, load_study
 
 __version__ = "0.1.0"
 __all__ = [
@@ -56,10 +56,10 @@ _HOMES = {
     "Model": ("harness.models.model", "Model"),
     "PredictionMatrix": ("harness.ensembles.library", "PredictionMatrix"),
     "Predictor": ("harness.predictor", "Predictor"),
-    "StudyResults": ("harness.ensembles.notebook", "StudyResults"),
+    "StudyResults": ("harness.results", "StudyResults"),
     "TrialConfig": ("harness.models.config", "TrialConfig"),
     "load_ensemble": ("harness.predictor", "load"),
-    "load_study": ("harness.ensembles.notebook", "load_study"),
+    "load_study": ("harness.results", "load_study"),
     "mean_pcc": ("harness.metrics", "mean_pcc"),
     "read_model": ("harness.models.model_file", "read_model"),
     "run_search": ("harness.interface", "run_search"),

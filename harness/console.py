@@ -57,6 +57,12 @@ def console(quiet: bool = False, *, options: bool = True) -> "Console":
     return (Terminal if options else Console)(quiet=quiet, emoji=False)
 
 
+def tell(out: "Console", *lines: str) -> None:
+    """Prints lines as they are, without markup and without breaks."""
+    for line in lines:
+        out.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
 def as_options(text: str) -> str:
     """Text in which the library names its arguments, as a command says it: `top` is --top."""
     return _ARGUMENT.sub(lambda found: "--" + found[1].replace("_", "-"), text)

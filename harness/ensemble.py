@@ -1,22 +1,14 @@
 """`python -m harness.ensemble`: combines the best trials and estimates the score."""
 
 import json
-from collections.abc import Sequence
 from dataclasses import asdict
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 import typer
 
 from harness import options as o
 from harness.choices import DEFAULT_METHOD
-from harness.console import console, run
+from harness.console import console, run, tell
 from harness.names import check_folder_name
-
-if TYPE_CHECKING:
-    from harness.clips.table import ClipTable
-    from harness.ensembles.ensemble import Ensemble
-    from harness.reports.unfolding import Unfolding
 
 app = typer.Typer(add_completion=False, rich_markup_mode="rich")
 
@@ -67,33 +59,30 @@ def main(
     paths = write_ensemble(built.ensemble, library)
     paths += compared.write(paths[0].parent) if compared else []
     written = [str(path) for path in paths]
-    if report:
-        # Imported only here, because plotly is slow to import.
-        from harness.reports.evidence import gather
-        from harness.reports.page import write_report
+    if not as_json:
+        show(out, library, built.ensemble)
+        if explain:
+            show_details(out, built)
+        if compared:
+            show_comparison(out, compared)
+        tell(out, *(f"Written: {path}" for path in written))
+    # Last, so that scores and files are known even if the report fails.
+    # Imported only here, because optuna and plotly are slow to import.
+    from harness.reports.commands import predicting
+    from harness.reports.evidence import gather
 
-        evidence = gather(library.home, ensemble=built.ensemble.name, built=built)
-        written.append(str(write_report(evidence, _unfold)))
+    evidence = gather(library.home, ensemble=built.ensemble.name, built=built)
+    if report:
+        from harness.reports.page import write_report
+        from harness.unfolding import unfoldings
+
+        written.append(str(write_report(evidence, unfoldings)))
+        tell(out, f"Written: {written[-1]}")
     if as_json:
         content = built.to_dict(explain) | {"written": written}
         print(json.dumps(content | ({"comparison": asdict(compared)} if compared else {})))
         return
-    show(out, library, built.ensemble)
-    if explain:
-        show_details(out, built)
-    if compared:
-        show_comparison(out, compared)
-    for path in written:
-        out.print(f"Written: {path}", highlight=False, markup=False, soft_wrap=True)
-
-
-def _unfold(
-    home: Path, ensemble: "Ensemble", clips: "ClipTable", rows: Sequence[int]
-) -> "list[Unfolding | None]":
-    # Imported only if clips are shown, because it imports torch.
-    from harness.reports.unfolding import unfoldings
-
-    return unfoldings(home, ensemble, clips, rows)
+    tell(out, f"Next: {predicting(evidence)}")
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from harness.tuning.start import start
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from harness.ensembles.notebook import StudyResults
+    from harness.results import StudyResults
     from harness.tuning.session import Session
 
 Name = str | PathLike[str]
@@ -75,7 +75,7 @@ def run_search(
     """
     given = {name: value for name, value in locals().items() if value is not None}
     folder = search(Options.of(given), console(quiet, options=False), _call(given))
-    from harness.ensembles.notebook import load_study
+    from harness.results import load_study
 
     return load_study(folder)
 
@@ -105,14 +105,14 @@ def search(
         from harness.reports.evidence import gather
         from harness.reports.page import write_report
         from harness.reports.search_figures import search_drawings
-        from harness.reports.unfolding import unfoldings
         from harness.tuning.closing import closing_lines, confirmed_table
         from harness.tuning.confirmation import confirmed
         from harness.tuning.dashboard import show_figures
+        from harness.unfolding import unfoldings
 
         evidence = gather(session.folder.path, study=session.study)
         report = write_report(evidence, unfoldings)
-        show_figures(session.study, {d.key: d.figure for d in search_drawings(evidence)})
+        show_figures(session.study, {d.key: d.titled() for d in search_drawings(evidence)})
         session.backend.seal()
         if rows := confirmed(session.study):
             out.print(confirmed_table(rows))

@@ -5,6 +5,7 @@ over batches and not over the flattened matrix.
 """
 
 import warnings
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -21,15 +22,16 @@ def pcc(y_true: ArrayLike, y_pred: ArrayLike) -> NDArray[np.float64]:
 
     Args:
         y_true: ratings, shape (clips, targets).
-        y_pred: predictions, shape (clips, targets).
+        y_pred: predictions, shape (clips, targets). Two pandas frames are aligned by index and
+            columns; the order of arrays is taken as it is.
 
     Returns:
         shape (targets,), each in [-1, 1]; NaN where a column is constant. The correlation is then
         undefined, and a `UserWarning` lists the columns.
 
     Raises:
-        ValueError: the shapes differ or are not 2-D, there are fewer than two clips, or a value is
-            not finite.
+        ValueError: the shapes differ or are not 2-D, two frames have different clips or targets,
+            there are fewer than two clips, or a value is not finite.
     """
     a, b = _checked(y_true, y_pred)
     # Scaling to the unit range first avoids underflow and overflow.
@@ -123,6 +125,8 @@ def jackknife_error(values: Floats) -> float:
 def _checked(
     y_true: ArrayLike, y_pred: ArrayLike
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    if _is_frame(y_true) and _is_frame(y_pred):
+        y_pred = _aligned(y_true, y_pred)
     a, b = np.asarray(y_true, dtype=np.float64), np.asarray(y_pred, dtype=np.float64)
     if a.shape != b.shape or a.ndim != 2:
         raise ValueError(
@@ -135,6 +139,34 @@ def _checked(
             row, column = np.argwhere(~np.isfinite(values))[0]
             raise ValueError(f"{name} is {values[row, column]} at clip {row}, target {column}")
     return a, b
+
+
+def _is_frame(values: object) -> bool:
+    # By its attributes: models use these scores and must not import pandas.
+    return hasattr(values, "index") and hasattr(values, "columns") and hasattr(values, "loc")
+
+
+def _aligned(y_true: Any, y_pred: Any) -> Any:
+    """The predictions in the order of the ratings, both pandas frames."""
+    for axis, ours, theirs in (
+        ("clip", y_true.index, y_pred.index),
+        ("target", y_true.columns, y_pred.columns),
+    ):
+        for name, labels in (("y_true", ours), ("y_pred", theirs)):
+            if not labels.is_unique:
+                twice = labels[labels.duplicated()][0]
+                raise ValueError(f"{name} has {axis} {twice!r} twice; expected each once")
+        for name, other, missing in (
+            ("y_true", "y_pred", theirs.difference(ours, sort=False)),
+            ("y_pred", "y_true", ours.difference(theirs, sort=False)),
+        ):
+            if len(missing):
+                ids = ". Ids are text: read a csv with dtype=str for their column"
+                raise ValueError(
+                    f"{name} has no {axis} {missing[0]!r}, which {other} has ({len(missing)} such "
+                    f"{axis}s); select the same {axis}s in both frames{ids * (axis == 'clip')}"
+                )
+    return y_pred.loc[y_true.index, y_true.columns]
 
 
 def _rounding(given: ArrayLike) -> float:

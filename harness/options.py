@@ -328,6 +328,15 @@ CombinedStudies = Annotated[
         "newest.",
     ),
 ]
+FiguresFolder = Annotated[
+    Path | None,
+    _output(
+        "--figures",
+        metavar="DIR",
+        help="Write the main figures as PDF and SVG and the tables as csv and LaTeX to this "
+        "folder, instead of the report. Needs the extra `paper`. Default: the report.",
+    ),
+]
 ReportedEnsemble = Annotated[
     str | None, _output("--ensemble", help="Name of the ensemble to show. Default: the newest.")
 ]

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from harness.clips.faces import crop_recipe
 from harness.clips.layouts import feature_sets, read_new_clips
 from harness.clips.table import ClipTable, some
+from harness.console import console
 from harness.dataset import Dataset, Specification, Stream
 from harness.encoders.encoder import Encoder
 from harness.encoders.registry import encoder_of
@@ -22,7 +23,7 @@ from harness.ensembles.files import read_ensemble
 from harness.errors import InputError
 from harness.models.model import Model
 from harness.models.model_file import read_model
-from harness.progress import Progress, silent
+from harness.progress import Progress, Steps, silent
 from harness.streams.features import Found, Machines, extract_features, features_of
 from harness.streams.precomputed import FILES, first_file, set_name_of
 from harness.study.folder import StudyFolder
@@ -53,7 +54,7 @@ class Predictor:
         weights_key: str | None = None,
         strict: bool = False,
         cache: str | PathLike[str] = Path("results/.cache"),
-        progress: Progress = silent,
+        progress: Progress | None = None,
     ) -> pd.DataFrame:
         """Predicts clips.
 
@@ -64,11 +65,13 @@ class Predictor:
             features: the feature sets to read; None: those that the members read.
             weights_key: which network of the weight file, where it holds several.
             cache: holds the features, each frame of which is computed once.
-            progress: called with (what is going on, done, total).
+            progress: called with (name of the step, done, total). None: progress is printed;
+                `harness.progress.silent` prints nothing.
 
         Returns:
-            a row a clip, index `File_ID` in order of ids, a column a target; the column `filled` is
-            True for clips without any frame, which are predicted by the mean rating of train.
+            one row per clip, index `clip_id` in order of ids, one column per target; the column
+            `filled` is True for clips without any frame, which are predicted by the mean rating of
+            train.
 
         Raises:
             InputError: bad clips; or weights or features other than the ensemble's.
@@ -77,10 +80,11 @@ class Predictor:
         sets = [features] if isinstance(features, str) else features
         tables = self.read([Path(folder) for folder in folders], layout, sets, strict=strict)
         file = None if weights is None else Path(weights)
-        return self.predict(
-            tables, file, weights_key=weights_key, strict=strict, cache=Path(cache),
-            progress=progress,
-        )  # fmt: skip
+        with Steps(console()) as steps:
+            return self.predict(
+                tables, file, weights_key=weights_key, strict=strict, cache=Path(cache),
+                progress=progress or steps,
+            )  # fmt: skip
 
     def read(
         self,
@@ -157,7 +161,7 @@ class Predictor:
         seen = np.any([model.reads(data)[order] for model, data, order in pairs], axis=0)
         table = pd.DataFrame(self._combined(parts), columns=list(self.ensemble.targets))
         table.insert(0, "filled", ~seen)
-        table.index = pd.Index(sorted(datasets[0].clip_ids), name="File_ID")
+        table.index = pd.Index(sorted(datasets[0].clip_ids), name="clip_id")
         return table
 
     def doubts(self, tables: Sequence[ClipTable]) -> list[str]:

@@ -1,19 +1,10 @@
 """`python -m harness.report`: writes the report of a study, one HTML file."""
 
-from collections.abc import Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING
-
 import typer
 
 from harness import options as o
-from harness.console import console, run
+from harness.console import console, run, tell
 from harness.names import check_folder_name
-
-if TYPE_CHECKING:
-    from harness.clips.table import ClipTable
-    from harness.ensembles.ensemble import Ensemble
-    from harness.reports.unfolding import Unfolding
 
 app = typer.Typer(add_completion=False, rich_markup_mode="rich")
 
@@ -24,10 +15,11 @@ def main(
     ensemble: o.ReportedEnsemble = None,
     data: o.ShownData = None,
     storage: o.Storage = None,
+    figures: o.FiguresFolder = None,
     results: o.Results = o.RESULTS,
     quiet: o.Quiet = False,
 ) -> None:
-    """Write results/<study>/report.html with leaderboard, figures and ensemble.
+    """Write results/<study>/report.html, or the figures and tables of a paper.
 
     Example: python -m harness.report --study demo
     """
@@ -36,21 +28,22 @@ def main(
         check_folder_name("study", study)
     # Heavy imports are here, because help and wrong usage do not need them.
     from harness.ensembles.library import newest_study
+    from harness.reports.commands import location
     from harness.reports.evidence import gather
     from harness.reports.page import write_report
+    from harness.unfolding import unfoldings
 
     folder = results / study if study else newest_study(results)
-    path = write_report(gather(folder, ensemble=ensemble, storage=storage), _unfold, data)
-    out.print(f"Written: {path}", highlight=False, markup=False, soft_wrap=True)
+    evidence = gather(folder, ensemble=ensemble, storage=storage)
+    if figures is not None:
+        from harness.reports.paper import write_figures
 
-
-def _unfold(
-    home: Path, ensemble: "Ensemble", clips: "ClipTable", rows: Sequence[int]
-) -> "list[Unfolding | None]":
-    # Imported only if clips are shown, because it imports torch.
-    from harness.reports.unfolding import unfoldings
-
-    return unfoldings(home, ensemble, clips, rows)
+        written = write_figures(evidence, figures)
+    else:
+        written = [write_report(evidence, unfoldings, data)]
+    tell(out, *(f"Written: {path}" for path in written))
+    if figures is None:
+        tell(out, f"Look: {location(written[0])}")
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from harness.predictions import read_clips
 from harness.reports import tables
 from harness.reports.evidence import Evidence, gather
 from harness.reports.page import write_report
-from harness.reports.unfolding import unfoldings
+from harness.unfolding import unfoldings
 from tests.browser import Browser, started
 
 REFERENCE = Path(__file__).parent.parent / "results" / "reference"

@@ -5,7 +5,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import optuna
 from numpy.typing import NDArray
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import TrialState, create_trial
 
 from harness.dataset import Dataset
 from harness.metrics import mean_pcc
@@ -16,6 +20,7 @@ from harness.predictions import (
     write_predictions,
 )
 from harness.sealed import MANIFEST, write_sealed
+from harness.study.trials import REASON
 
 TARGETS = ("Joy", "Fear-of-Tests", "Awe")
 
@@ -104,3 +109,37 @@ def make_study(
         path = folder / "predictions" / f"{trial_name(number)}.parquet"
         write_predictions(path, info, index, predictions)
     return index
+
+
+def write_log(
+    folder: Path,
+    *states: TrialState,
+    reason: str = "no reason",
+    notes: dict[int, dict[str, object]] | None = None,
+) -> None:
+    """Writes a storage with one trial of each state; values follow the trial numbers. notes: more
+    attributes of some trials."""
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    storage = JournalStorage(JournalFileBackend(str(folder / "study.log")))
+    study = optuna.create_study(storage=storage, study_name=folder.name, direction="maximize")
+    choices = optuna.distributions.CategoricalDistribution(("ccc", "pcc"))
+    depth = optuna.distributions.IntDistribution(1, 3)
+    for number, state in enumerate(states):
+        failed = state == TrialState.FAIL
+        score = number / 10 if state == TrialState.COMPLETE else None
+        if state == TrialState.PRUNED:
+            score = 0.05
+        study.add_trial(
+            create_trial(
+                state=state,
+                value=score,
+                params={"loss": ("ccc", "pcc")[number % 2], "layers": number % 3 + 1},
+                distributions={"loss": choices, "layers": depth},
+                intermediate_values={1: 0.01, 2: 0.05} if score is not None else {},
+                user_attrs={
+                    "seconds": 1.5,
+                    **({REASON: reason} if failed else {}),
+                    **(notes or {}).get(number, {}),
+                },
+            )
+        )

@@ -10,10 +10,8 @@ from itertools import combinations
 from pathlib import Path
 
 import numpy as np
-import optuna
 import pytest
-from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend
+from optuna.distributions import CategoricalDistribution, IntDistribution
 from optuna.trial import TrialState, create_trial
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.keys import Keys
@@ -22,48 +20,26 @@ from skimage.color import rgb2lab
 from harness.clips.table import EMOTIONS
 from harness.dataset import Dataset
 from harness.ensembles.construction import construct
-from harness.ensembles.files import write_ensemble
+from harness.ensembles.files import read_ensemble, write_ensemble
 from harness.ensembles.library import load_library
 from harness.ensembles.selection import Recipe
 from harness.errors import InputError
 from harness.predictions import write_clips
-from harness.reports.drawing import COLOURS, DASHES, SYMBOLS
+from harness.reports.drawing import COLOURS, DASHES, SYMBOLS, styles
 from harness.reports.ensemble_figures import ensemble_drawings
 from harness.reports.evidence import gather
+from harness.reports.figures import drawings
 from harness.reports.frames import strips
+from harness.reports.markup import anchor
 from harness.reports.page import write_report
+from harness.reports.search_figures import _slices, search_drawings
+from harness.reports.summary import SECTIONS
 from harness.reports.tables import leaderboard
-from harness.reports.unfolding import unfoldings
+from harness.unfolding import unfoldings
 from tests.browser import Browser
 from tests.commands import command
 from tests.conftest import Searched
-from tests.studies import make_index, make_study, write_manifest
-
-
-def log(
-    folder: Path, *states: TrialState, notes: dict[int, dict[str, object]] | None = None
-) -> None:
-    """Writes a storage with one trial of each state; values follow the trial numbers. notes: more
-    attributes of some trials."""
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    storage = JournalStorage(JournalFileBackend(str(folder / "study.log")))
-    study = optuna.create_study(storage=storage, study_name=folder.name, direction="maximize")
-    choices = optuna.distributions.CategoricalDistribution(("ccc", "pcc"))
-    depth = optuna.distributions.IntDistribution(1, 3)
-    for number, state in enumerate(states):
-        score = number / 10 if state == TrialState.COMPLETE else None
-        if state == TrialState.PRUNED:
-            score = 0.05
-        study.add_trial(
-            create_trial(
-                state=state,
-                value=score,
-                params={"loss": ("ccc", "pcc")[number % 2], "layers": number % 3 + 1},
-                distributions={"loss": choices, "layers": depth},
-                intermediate_values={1: 0.01, 2: 0.05} if score is not None else {},
-                user_attrs={"seconds": 1.5} | (notes or {}).get(number, {}),
-            )
-        )
+from tests.studies import make_index, make_study, write_log, write_manifest
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +47,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Six complete trials, two pruned ones, an ensemble; test is unrated."""
     folder = tmp_path_factory.mktemp("results") / "s"
     make_study(folder, 6, make_index(40, 10, labelled_test=False))
-    log(folder, *[TrialState.COMPLETE] * 6, *[TrialState.PRUNED] * 2)
+    write_log(folder, *[TrialState.COMPLETE] * 6, *[TrialState.PRUNED] * 2)
     library = load_library(folder)
     write_ensemble(construct(library, Recipe("mean", 3)).ensemble, library)
     return folder
@@ -88,6 +64,117 @@ def test_the_report_has_all_sections(study: Path) -> None:
     for part in ("Leaderboard", "Best score", "Learning curves", "nested", "Joy", "Correlations"):
         assert part in text
     assert "SYNTHETIC" in text
+
+
+def headings(text: str) -> list[str]:
+    return re.findall(r"<h2[^>]*>(.*?)</h2>", text)
+
+
+def test_the_sections_answer_in_order(study: Path) -> None:
+    assert headings(page(study)) == ["Summary", *SECTIONS]
+    first = page(study).split("<nav")[0]
+    assert re.findall(r"<h3>(.*?)</h3>", first) == list(SECTIONS)
+    assert re.findall(r'class="card".*?href="#(.*?)"', first) == [anchor(s) for s in SECTIONS]
+
+
+def test_every_figure_of_the_study_is_in_the_page(study: Path) -> None:
+    text = page(study)
+    for drawing in drawings(gather(study)):
+        assert f'id="plot-{drawing.key}"' in text
+
+
+def test_the_summary_has_the_scores_of_the_ensemble(study: Path) -> None:
+    first = html.unescape(page(study).split("<nav")[0])
+    ensemble = read_ensemble(study / "ensembles" / "mean-top3")
+    assert ensemble.estimate is not None
+    for value, what in (
+        (ensemble.estimate.nested, "Expected on new clips"),
+        (ensemble.naive, "Ensemble mean-top3 on val, naive"),
+        (ensemble.best_single_naive, "Best single trial on val"),
+    ):
+        assert f"<strong>{value:.4f}</strong> {what}" in first
+    assert f"{ensemble.estimate.interval:.4f}; 40 clips" in first
+
+
+def test_failures_are_shown_with_their_reasons(tmp_path: Path) -> None:
+    folder = tmp_path / "s"
+    folder.mkdir()
+    write_clips(folder / "clips.parquet", make_index())
+    write_manifest(folder)
+    write_log(folder, *[TrialState.FAIL] * 6, reason="no space left on <device>")
+    text = page(folder)
+    assert text.count("no space left on &lt;device&gt;") >= 6
+    assert "6 failed" in text
+    assert "correct the reasons above" in text
+
+
+def test_a_copied_study_has_a_report_under_its_new_name(tmp_path: Path) -> None:
+    """The log has the study under its first name, which old manifests do not contain."""
+    make_study(tmp_path / "first", 4, make_index(40, 10))
+    write_log(tmp_path / "first", *[TrialState.COMPLETE] * 4)
+    shutil.copytree(tmp_path / "first", tmp_path / "renamed")
+    done = command("ensemble", "--study", "renamed", "--results", tmp_path, "--top", 3)
+    assert done.returncode == 0, done.stderr
+    assert "4 complete" in page(tmp_path / "renamed")
+    both = load_library(tmp_path / "first", tmp_path / "renamed")
+    assert len(both.duplicates) == 4
+
+
+def test_scores_are_printed_before_the_report_fails(tmp_path: Path) -> None:
+    make_study(tmp_path / "s", 4, make_index(40, 10))
+    (tmp_path / "s" / "study.log").write_text("no journal\n")
+    done = command("ensemble", "--study", "s", "--results", tmp_path, "--top", 3)
+    assert done.returncode == 1
+    assert "Expected on new clips" in done.stdout
+    assert done.stdout.count("Written: ") == 3
+    assert "study.log" in done.stderr
+
+
+def test_a_value_has_one_colour_in_all_figures() -> None:
+    losses = CategoricalDistribution(("a", "b", "c"))
+    depths = IntDistribution(1, 2)
+    trials = [
+        create_trial(
+            params={"loss": loss, "layers": depth},
+            distributions={"loss": losses, "layers": depths},
+            value=0.5,
+        )
+        for loss, depth in (("b", 1), ("c", 1), ("a", 2), ("c", 2))
+    ]
+    found: dict[str, set[tuple[str, str]]] = {}
+    for drawing in _slices(trials):
+        for trace in drawing.figure.data:
+            found.setdefault(trace.name, set()).add((trace.marker.color, trace.marker.symbol))
+    assert {loss: len(seen) for loss, seen in found.items()} == {"a": 1, "b": 1, "c": 1}
+    assert len(set.union(*found.values())) == 3
+
+
+def test_many_targets_have_a_style_each() -> None:
+    names = [f"t{number}" for number in range(35)]
+    assert len(set(styles(names).values())) == 35
+
+
+def test_figures_of_the_dashboard_have_titles(study: Path) -> None:
+    for drawing in search_drawings(gather(study)):
+        assert drawing.titled().layout.title.text == drawing.title
+
+
+@pytest.mark.parametrize(
+    "name", ["<b>", '<a href="x">y</a>', "&lt;", "2020-01-01", "1e3", "n" * 76]
+)
+def test_names_on_axes_are_shown_as_text_and_short(tmp_path: Path, name: str) -> None:
+    folder = tmp_path / "s"
+    make_study(folder, 3, dataclasses.replace(make_index(20, 5), target_names=(name, "b", "c")))
+    library = load_library(folder)
+    built = construct(library, Recipe("mean", 2))
+    found = {d.key: d.figure for d in ensemble_drawings(gather(folder, built=built))}
+    axis = found["targets"].layout.xaxis
+    assert (axis.type, list(axis.tickvals)) == ("category", [name, "b", "c"])
+    full, shown = found["targets"].data[0].customdata[0], axis.ticktext[0]
+    assert html.unescape(full) == name
+    assert len(html.unescape(shown)) <= 24
+    for text in (full, shown, found["calibration"].data[1].name):
+        assert "<" not in text
 
 
 def test_the_report_loads_nothing_from_a_network(study: Path) -> None:
@@ -145,7 +232,7 @@ def test_a_study_without_complete_trials_has_a_report(tmp_path: Path) -> None:
     folder.mkdir()
     write_clips(folder / "clips.parquet", make_index())
     write_manifest(folder)
-    log(folder, TrialState.PRUNED, TrialState.PRUNED, TrialState.FAIL)
+    write_log(folder, TrialState.PRUNED, TrialState.PRUNED, TrialState.FAIL)
     text = page(folder)
     assert "2 pruned" in text
     assert "Learning curves" in text
@@ -156,7 +243,7 @@ def test_dead_trials_are_listed_with_their_reason(tmp_path: Path) -> None:
     folder = tmp_path / "s"
     make_study(folder, 1, make_index())
     why = {"reason": "predicts a constant for Fear since epoch 2"}
-    log(folder, TrialState.COMPLETE, *[TrialState.PRUNED] * 3, notes={1: why, 3: why})
+    write_log(folder, TrialState.COMPLETE, *[TrialState.PRUNED] * 3, notes={1: why, 3: why})
     text = page(folder)
     assert text.count("<td>predicts a constant for Fear since epoch 2</td>") == 2
     assert "2 of 4 finished trials ended early" in text
@@ -176,7 +263,7 @@ def test_a_trial_of_another_study_has_its_own_hyperparameters(tmp_path: Path) ->
     """The storage of the first study does not contain the trials of the second."""
     for name, trials in (("a", 6), ("b", 3)):  # duplicates are read once
         make_study(tmp_path / name, trials, make_index(40, 10))
-    log(tmp_path / "a", *[TrialState.COMPLETE] * 6)
+    write_log(tmp_path / "a", *[TrialState.COMPLETE] * 6)
     library = load_library(tmp_path / "b", tmp_path / "a")
     built = construct(library, Recipe("mean", 2))
     table = leaderboard(gather(tmp_path / "a", built=built))

@@ -39,7 +39,7 @@ def _silent(step: str, done: int, total: int) -> None:
     """Shows no progress."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Construction:
     """An ensemble with the data that explains it.
 

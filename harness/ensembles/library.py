@@ -21,7 +21,7 @@ FAMILY = ("loss", "reduction", "stride", "sequence", "layers")
 _READERS = 4
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Study:
     """A study of a library.
 
@@ -41,7 +41,7 @@ class Study:
     empty: frozenset[str] = field(repr=False)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Trial:
     """A trial of the library.
 
@@ -64,7 +64,7 @@ class Refusal:
     reason: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class PredictionMatrix:
     """The predictions of many trials for the clips of one split.
 
@@ -113,7 +113,7 @@ class PredictionMatrix:
         return pcc(self.truth[self.labelled], combined[self.labelled])
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Library:
     """The predictions that were read.
 
@@ -198,11 +198,8 @@ def load_library(*folders: Path) -> Library:
     refused = tuple(item for item in found if isinstance(item, Refusal))
     read_slots = [slot for slot, item in enumerate(found) if not isinstance(item, Refusal)]
     if not read_slots:
-        reason = f"; first of {len(refused)} refused files: {refused[0].reason}" if refused else ""
         where = ", ".join(map(str, folders))
-        raise InputError(
-            f"{where}: no eligible prediction file{reason}; run python -m harness.search first"
-        )
+        raise InputError(f"{where}: no eligible prediction file{_why_none(folders, refused)}")
     several = len({item[0].feature_fingerprint for item in found if isinstance(item, tuple)}) > 1
     trials: dict[str, Trial] = {}
     kept, duplicates = [], []
@@ -218,6 +215,31 @@ def load_library(*folders: Path) -> Library:
         kept.append(slot)
     matrix = _matrix(tuple(trials.values()), _compact(predictions, kept), index, "val")
     return Library(matrix, studies, refused, tuple(duplicates))
+
+
+def _why_none(folders: Sequence[Path], refused: Sequence[Refusal]) -> str:
+    """Why some studies have no eligible file, and what to do."""
+    if refused:
+        return (
+            f"; first of {len(refused)} refused files: {refused[0].reason}; run "
+            "python -m harness.search again"
+        )
+    # Imported only here, because optuna and SQLAlchemy are slow to import.
+    from harness.study.trials import failures, read_study
+
+    failed: dict[int, str] = {}
+    for folder in folders:
+        try:
+            failed |= failures(read_study(folder, read_sealed(folder / "study.json", MANIFEST)))
+        except InputError as error:
+            return f"; its trials cannot be read: {error}"
+    if failed:
+        last = list(failed)[-1]
+        return (
+            f"; {len(failed)} trials failed, the last is trial {last}: {failed[last]}; correct "
+            "that and run python -m harness.search again"
+        )
+    return "; run python -m harness.search first"
 
 
 def load_members(library: Library, trials: Sequence[Trial], split: str) -> PredictionMatrix:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from numbers import Integral
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,9 +40,17 @@ class Recipe:
             raise InputError(f"`method` {self.method}: choose {', '.join(METHODS)} or auto")
         if self._default_top is None and self.top is not None:
             raise InputError(f"`top`: {self.method} does not use it; remove `top`")
-        for option, value in (("`top`", self.top), ("`per_family`", self.per_family)):
-            if value is not None and value < 1:
-                raise InputError(f"{option} {value}: must be at least 1")
+        for option, value, least in (
+            ("top", self.top, 1), ("per_family", self.per_family, 1), ("seed", self.seed, 0)
+        ):  # fmt: skip
+            if value is None and option != "seed":
+                continue
+            if isinstance(value, bool) or not isinstance(value, Integral):
+                raise InputError(f"{value!r}: expected a whole number such as 5", option)
+            # Integers of numpy would not be written as JSON.
+            object.__setattr__(self, option, int(value))
+            if value < least:
+                raise InputError(f"{value}: must be at least {least}", option)
 
     @property
     def options(self) -> list[str]:

@@ -3,7 +3,7 @@
 import pandas as pd
 import plotly.graph_objects as go
 
-from harness.reports.drawing import COLOURS, DASHES, SYMBOLS, Drawing, styled
+from harness.reports.drawing import Drawing, plain, short, styled, styles
 from harness.reports.evidence import Evidence
 from harness.reports.frames import Strip
 
@@ -19,16 +19,17 @@ def clip_drawing(evidence: Evidence, number: int, strip: Strip) -> Drawing | Non
     # To the right of the curves, so that no curve is covered.
     beside = end + max(1.0, 0.03 * end)
     figure = go.Figure()
-    for column, name in enumerate(names):
-        colour, dash = COLOURS[column % len(COLOURS)], DASHES[column % len(DASHES)]
+    for column, (name, style) in enumerate(styles(names).items()):
         figure.add_scatter(
-            x=curve.frames, y=curve.predicted[:, column], mode="lines", name=name,
-            legendgroup=name, line={"color": colour, "dash": dash, "shape": "hv", "width": 2},
+            x=curve.frames, y=curve.predicted[:, column], mode="lines", name=short(name),
+            legendgroup=name, hovertemplate=f"{plain(name)}: %{{y:.2f}}<extra></extra>",
+            line={"color": style.colour, "dash": style.dash, "shape": "hv", "width": 2},
         )  # fmt: skip
         figure.add_scatter(
-            x=[beside], y=[strip.rated[column]], mode="markers", name=f"{name}, rated",
+            x=[beside], y=[strip.rated[column]], mode="markers", name=short(f"{name}, rated"),
             legendgroup=name, showlegend=False,
-            marker={"color": colour, "size": 9, "symbol": SYMBOLS[column % len(SYMBOLS)],
+            hovertemplate=f"{plain(name)}, rated: %{{y:.2f}}<extra></extra>",
+            marker={"color": style.colour, "size": 9, "symbol": style.symbol,
                     "line": {"width": 1, "color": "#808080"}},
         )  # fmt: skip
     table = pd.DataFrame(curve.predicted, columns=list(names))

@@ -1,6 +1,9 @@
 """A figure with its text alternative and its numbers."""
 
+import html
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 import plotly.graph_objects as go
@@ -10,6 +13,10 @@ COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#7
 #: Lines and points also differ by dash and symbol, not by colour alone.
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot", "5px,2px")
 SYMBOLS = ("circle", "square", "diamond", "cross", "x", "triangle-up", "star")
+#: The colour of each model and kind of score, the same in every figure.
+ENSEMBLE, SINGLE, BEST, OTHER = COLOURS[0], COLOURS[1], COLOURS[5], COLOURS[6]
+# Characters of a name on an axis or in a legend; the full name is shown on hovering.
+_LONGEST = 24
 
 
 @dataclass(frozen=True)
@@ -28,6 +35,61 @@ class Drawing:
     figure: go.Figure
     table: pd.DataFrame
     small: bool = False
+
+    def titled(self) -> go.Figure:
+        """The figure with its title on white, to be shown outside the page."""
+        figure = go.Figure(self.figure)
+        return figure.update_layout(
+            title={"text": plain(self.title), "font": {"size": 15}},
+            margin_t=110 if figure.layout.showlegend is not False else 50,
+            paper_bgcolor="white",
+            plot_bgcolor="white",
+        )
+
+
+@dataclass(frozen=True)
+class Style:
+    """colour, dash and symbol of a value, such as a loss or a target."""
+
+    colour: str
+    dash: str
+    symbol: str
+
+
+def styles(values: Iterable[Any]) -> dict[Any, Style]:
+    """The style of each value. The same values have the same styles in all figures; from the
+    eighth value on, colours repeat with another dash and symbol."""
+    count = len(COLOURS)
+    return {
+        value: Style(
+            COLOURS[n % count],
+            DASHES[(n + n // count) % count],
+            SYMBOLS[(n + n // count) % count],
+        )
+        for n, value in enumerate(dict.fromkeys(values))
+    }
+
+
+def plain(text: str) -> str:
+    """Text that plotly shows as it is; plotly reads <b> and <a href=...> in texts as markup."""
+    return html.escape(text, quote=False)
+
+
+def short(text: str) -> str:
+    """`plain` text of at most 24 characters, for axes and legends."""
+    return plain(text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…")
+
+
+def named_axis(names: Sequence[str]) -> dict[str, Any]:
+    """The settings of an axis whose values are names. Names such as "2" are categories, too."""
+    return {
+        "type": "category",
+        "categoryorder": "array",
+        "categoryarray": list(names),
+        "tickmode": "array",
+        "tickvals": list(names),
+        "ticktext": [short(name) for name in names],
+    }
 
 
 def styled(figure: go.Figure, x: str, y: str, height: int = 340) -> go.Figure:

@@ -13,11 +13,23 @@ from harness.ensembles.ensemble import Ensemble
 from harness.ensembles.estimate import Estimate
 from harness.ensembles.intervals import Interval
 from harness.ensembles.library import PredictionMatrix
-from harness.reports.drawing import COLOURS, Drawing, styled
+from harness.reports.drawing import (
+    ENSEMBLE,
+    OTHER,
+    SINGLE,
+    Drawing,
+    named_axis,
+    plain,
+    short,
+    styled,
+    styles,
+)
 from harness.reports.evidence import Evidence
 
 # Points in a scatter plot; more would overlap.
 _POINTS = 600
+# Bins of clips in the figure of the calibration.
+_BINS = 5
 # Members in the heatmap of correlations.
 _MEMBERS = 25
 # Members up to which the cells of the heatmap show numbers.
@@ -57,7 +69,8 @@ def ensemble_drawings(evidence: Evidence) -> list[Drawing]:
         drawings.append(_curve(built))
     if len(built.ensemble.members) > 1:
         drawings.append(_correlations(built))
-    return drawings + _scatters(built, evidence.library.matrix)
+    matrix = evidence.library.matrix
+    return [*drawings, _calibration(built, matrix), *_scatters(built, matrix)]
 
 
 def _scores(evidence: Evidence, ours: Ensemble) -> Drawing:
@@ -87,12 +100,14 @@ def _scores(evidence: Evidence, ours: Ensemble) -> Drawing:
         is_ours = source == study
         figure.add_bar(
             x=part["val"], y=part["what"], orientation="h", name=str(source),
-            marker_color=COLOURS[0] if is_ours else COLOURS[6],
+            marker_color=[_colour(what) if is_ours else OTHER for what in part["what"]],
             error_x=_error_bars(part["val"], part["95 % from"], part["to"]) if is_ours else None,
             text=part["val"].map(" {:.3f} ".format), textangle=0, insidetextanchor="start",
             textposition="inside" if is_ours else "outside", cliponaxis=False,
         )  # fmt: skip
-    figure.update_yaxes(categoryorder="array", categoryarray=drawn["what"].tolist())
+    figure.update_yaxes(
+        type="category", categoryorder="array", categoryarray=drawn["what"].tolist()
+    )
     alt = f"Ensemble {ours.naive:.4f} naive"
     if ours.estimate:
         alt += f", {ours.estimate.nested:.4f} nested"
@@ -105,6 +120,10 @@ def _scores(evidence: Evidence, ours: Ensemble) -> Drawing:
     figure = styled(figure, "mean PCC on val", "", 130 + 28 * len(drawn))
     title = "Mean PCC and published scores" if with_published else "Mean PCC"
     return Drawing("published", title, alt, figure, table.astype(object).fillna(""))
+
+
+def _colour(what: str) -> str:
+    return ENSEMBLE if what.startswith("ensemble") else SINGLE
 
 
 def is_hume_reaction(evidence: Evidence) -> bool:
@@ -138,15 +157,15 @@ def _per_target(estimate: Estimate) -> Drawing:
     columns = ["target", "model", "nested PCC", "95 % from", "to"]
     table = pd.DataFrame(rows, columns=columns)
     figure = go.Figure()
-    for model, colour, pattern in ((ensemble, COLOURS[0], ""), (single, COLOURS[1], "/")):
+    for model, colour, pattern in ((ensemble, ENSEMBLE, ""), (single, SINGLE, "/")):
         part = table[table["model"] == model]
         figure.add_bar(
             x=part["target"], y=part["nested PCC"], name=model, marker_color=colour,
-            marker_pattern_shape=pattern,
+            marker_pattern_shape=pattern, customdata=part["target"].map(plain),
+            hovertemplate="%{customdata}: %{y:.4f}",
             error_y=_error_bars(part["nested PCC"], part["95 % from"], part["to"]),
         )  # fmt: skip
-    # Names such as "2" are categories, too.
-    figure.update_xaxes(type="category")
+    figure.update_xaxes(named_axis([each.target for each in estimate.targets]))
     best = max(estimate.targets, key=lambda each: each.nested)
     worst = min(estimate.targets, key=lambda each: each.nested)
     alt = (
@@ -164,7 +183,7 @@ def _curve(built: Construction) -> Drawing:
     sizes = np.arange(1, len(curve.naive) + 1)
     table = pd.DataFrame({"K": sizes, "naive": curve.naive, "nested": curve.nested})
     figure = go.Figure()
-    for name, colour, dash in (("naive", COLOURS[1], "dash"), ("nested", COLOURS[0], "solid")):
+    for name, colour, dash in (("naive", OTHER, "dash"), ("nested", ENSEMBLE, "solid")):
         figure.add_scatter(
             x=sizes, y=table[name], mode="lines+markers", name=name,
             line={"color": colour, "dash": dash},
@@ -185,6 +204,8 @@ def _correlations(built: Construction) -> Drawing:
         z=values, x=names, y=names, colorscale="Cividis", zmax=1.0, colorbar={"title": "r"},
         # The numbers of more members would not fit into the cells.
         texttemplate="%{z:.2f}" if len(names) <= _WRITTEN else None,
+        hovertext=[[f"{plain(one)}, {plain(two)}" for two in names] for one in names],
+        hoverinfo="text+z",
     )  # fmt: skip
     off = values[~np.eye(len(names), dtype=bool)]
     alt = (
@@ -192,11 +213,48 @@ def _correlations(built: Construction) -> Drawing:
         f"{off.min():.2f} and {off.max():.2f}."
     )
     figure = styled(go.Figure(heat), "", "", 420)
-    figure.update_xaxes(type="category")
-    figure.update_yaxes(type="category", autorange="reversed")
+    figure.update_xaxes(named_axis(names))
+    figure.update_yaxes(named_axis(names), autorange="reversed")
     table = pd.DataFrame(values, columns=names)
     table.insert(0, "member", names)
     return Drawing("correlations", "Correlations of the members", alt, figure, table)
+
+
+def _calibration(built: Construction, matrix: PredictionMatrix) -> Drawing:
+    """Mean rating of the clips with similar predictions, for each target."""
+    truth, predicted = matrix.truth[matrix.labelled], built.predicted[matrix.labelled]
+    bins = min(_BINS, len(truth))
+    rows = []
+    for column, name in enumerate(matrix.target_names):
+        order = np.argsort(predicted[:, column], kind="stable")
+        for part in np.array_split(order, bins):
+            means = (predicted[part, column].mean(), truth[part, column].mean())
+            rows.append((name, len(part), *map(float, means)))
+    table = pd.DataFrame(rows, columns=["target", "clips", "predicted", "rated"])
+    low = float(min(0.0, table["predicted"].min(), table["rated"].min()))
+    high = float(max(1.0, table["predicted"].max(), table["rated"].max()))
+    figure = go.Figure()
+    figure.add_scatter(
+        x=[low, high], y=[low, high], mode="lines", name="equal", hoverinfo="skip",
+        line={"color": OTHER, "width": 1, "dash": "dot"},
+    )  # fmt: skip
+    for name, style in styles(matrix.target_names).items():
+        part = table[table["target"] == name]
+        figure.add_scatter(
+            x=part["predicted"], y=part["rated"], mode="lines+markers", name=short(name),
+            customdata=[plain(name)] * len(part),
+            hovertemplate="%{customdata}: predicted %{x:.3f}, rated %{y:.3f}<extra></extra>",
+            line={"color": style.colour, "dash": style.dash}, marker_symbol=style.symbol,
+        )  # fmt: skip
+    off = (table["rated"] - table["predicted"]).abs()
+    widest = table.loc[off.idxmax()]
+    alt = (
+        f"Mean rating against mean prediction of val, in {bins} bins of clips for each target; the "
+        f"largest difference is {off.max():.3f}, of {widest['target']} at a prediction of "
+        f"{widest['predicted']:.3f}. Points above the dotted line are predicted too low."
+    )
+    figure = styled(figure, "mean prediction", "mean rating", 360)
+    return Drawing("calibration", "Calibration", alt, figure, table)
 
 
 def _scatters(built: Construction, matrix: PredictionMatrix) -> list[Drawing]:
@@ -215,8 +273,9 @@ def _scatters(built: Construction, matrix: PredictionMatrix) -> list[Drawing]:
         )
         figure = go.Figure(
             go.Scatter(
-                x=table["rated"], y=table["predicted"], mode="markers", text=table["clip"],
-                marker={"color": COLOURS[0], "size": 4, "opacity": 0.5},
+                x=table["rated"], y=table["predicted"], mode="markers",
+                text=table["clip"].map(plain),
+                marker={"color": ENSEMBLE, "size": 4, "opacity": 0.5},
             )
         )  # fmt: skip
         figure = styled(figure, "rated", "predicted", 260)

@@ -1,6 +1,5 @@
 """Reads everything that the report of a study shows. Writes nothing."""
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,11 +15,9 @@ from harness.ensembles.files import read_ensemble
 from harness.ensembles.intervals import Resamples, resample
 from harness.ensembles.library import Library, load_library, prediction_files
 from harness.errors import InputError
-from harness.names import STORAGE_VARIABLE
 from harness.predictions import read_clips
 from harness.sealed import MANIFEST, read_sealed
-from harness.study.backend import read_storage
-from harness.study.trials import COMMANDS, VOID
+from harness.study.trials import COMMANDS, VOID, failures, read_study
 
 #: Bootstrap replicates of the intervals in the leaderboard.
 REPLICATES = 2000
@@ -74,6 +71,10 @@ class Evidence:
         found = self.study.get_trials(deepcopy=False, states=states or None)
         return [trial for trial in found if str(trial.number) not in void]
 
+    def failures(self) -> dict[int, str]:
+        """The reason of each failed trial, by number."""
+        return failures(self.study)
+
     def resamples(self, trials: list[int]) -> Resamples:
         """The PCC of some trials of the library on resampled groups of val."""
         assert self.library is not None  # checked by the callers
@@ -120,7 +121,7 @@ def gather(
         library = built.library
     elif prediction_files(folder):
         library = load_library(folder)
-    study = study or _study(folder, manifest, storage)
+    study = study or read_study(folder, manifest, storage)
     return Evidence(folder, manifest, index, study, library, ensembles, built, stale)
 
 
@@ -131,17 +132,3 @@ def _ensembles(folder: Path, first: str | None) -> tuple[Ensemble, ...]:
         names = ", ".join(sorted(file.parent.name for file in files)) or "none"
         raise InputError(f"{folder}: no ensemble {first!r}; choose one of: {names}")
     return tuple(read_ensemble(file.parent) for file in files)
-
-
-def _study(folder: Path, manifest: dict[str, Any], given: str | None) -> optuna.Study | None:
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    name, study = manifest.get("storage", "study.log"), manifest.get("name", folder.name)
-    storage = read_storage(folder, name, given or os.environ.get(STORAGE_VARIABLE))
-    if storage is None:
-        if given:
-            raise InputError(f"`storage`: the study is in another storage, {name}")
-        return None
-    try:
-        return optuna.load_study(study_name=study, storage=storage)
-    except KeyError as error:
-        raise InputError(f"{name}: contains no study {study!r}") from error

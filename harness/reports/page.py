@@ -3,32 +3,42 @@
 import html
 import json
 import re
-import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 
 import pandas as pd
 import plotly.io
-from optuna.trial import TrialState
 from plotly.offline import get_plotlyjs
 
 from harness.atomic import write_text
 from harness.ensembles.caveats import SYNTHETIC, caveats
-from harness.ensembles.table import formatted
 from harness.reports import tables
 from harness.reports.clip_figures import clip_drawing
+from harness.reports.commands import (
+    CLIPS,
+    WEIGHTS,
+    combining,
+    continuing,
+    predicting,
+    reporting,
+)
 from harness.reports.drawing import Drawing
 from harness.reports.ensemble_figures import ensemble_drawings
 from harness.reports.evidence import Evidence
 from harness.reports.frames import Strip, Unfold, strips
+from harness.reports.markup import commands, contents, figure, figures, paragraph, section, table
 from harness.reports.search_figures import search_drawings
+from harness.reports.summary import DATA, ERRORS, MATTERED, NEXT, SCORE, SECTIONS, TRIALS, cards
 from harness.study.deaths import death_lines
 
 #: Name of the file in the folder of the study.
 REPORT = "report.html"
-# Rows of the numbers of a figure; the files of the study have all.
-_ROWS = 200
+# Figures of each section, by their keys; the keys of slices, scatter plots and clips are longer.
+_OF_SCORE = ("published", "targets", "size", "correlations")
+_OF_MATTERED = ("importance", "slice")
+_OF_TRIALS = ("best", "time", "curves")
+_OF_ERRORS = ("calibration", "scatter")
 
 
 def write_report(evidence: Evidence, unfold: Unfold, data: Path | None = None) -> Path:
@@ -40,24 +50,34 @@ def write_report(evidence: Evidence, unfold: Unfold, data: Path | None = None) -
 
 def page(evidence: Evidence, shown: Sequence[Strip] = ()) -> str:
     """The report as HTML text."""
-    of_search, of_ensemble = search_drawings(evidence), ensemble_drawings(evidence)
+    of_study = [*search_drawings(evidence), *ensemble_drawings(evidence)]
     of_clips = {s.clip_id: clip_drawing(evidence, n, s) for n, s in enumerate(shown)}
-    sections = {
-        "Leaderboard": _leaders(evidence, tables.leaderboard(evidence)),
-        "The search": _search(evidence, of_search),
-        "The ensemble": _ensemble(evidence, of_ensemble),
-        "A few clips": _strips(evidence, shown, of_clips),
-        "What was run": _run(evidence),
+
+    def chosen(keys: Sequence[str]) -> list[Drawing]:
+        return [each for each in of_study if each.key.partition("-")[0] in keys]
+
+    details = {
+        DATA: _data(evidence),
+        SCORE: _score(evidence, chosen(_OF_SCORE)),
+        MATTERED: _mattered(evidence, chosen(_OF_MATTERED)),
+        TRIALS: _trials(evidence, chosen(_OF_TRIALS)),
+        ERRORS: _errors(evidence, chosen(_OF_ERRORS)) + _strips(evidence, shown, of_clips),
+        NEXT: _next(evidence),
     }
-    drawn = [*of_search, *of_ensemble, *(each for each in of_clips.values() if each)]
-    figures = {each.key: json.loads(plotly.io.to_json(each.figure)) for each in drawn}
-    body = [_head(evidence), _contents(sections)]
-    body += [_section(title, content) for title, content in sections.items()]
+    drawn = [*of_study, *(each for each in of_clips.values() if each)]
+    plots = {each.key: json.loads(plotly.io.to_json(each.figure)) for each in drawn}
+    name = f"Study {evidence.folder.name}"
+    body = [f"<h1>{html.escape(name)}</h1>"]
+    if evidence.synthetic:
+        body.append(f'<p class="warning"><strong>{SYNTHETIC}</strong></p>')
+    body.append(section("Summary", cards(evidence, of_study), "summary"))
+    body.append(contents(SECTIONS))
+    body += [section(title, content) for title, content in details.items()]
     values = {
-        "TITLE": html.escape(f"Study {evidence.folder.name}"),
+        "TITLE": html.escape(name),
         "BODY": "\n".join(body),
         # Escaped, because text like </script> would end the script element.
-        "FIGURES": json.dumps(figures).replace("<", "\\u003c"),
+        "FIGURES": json.dumps(plots).replace("<", "\\u003c"),
         "PLOTLY": get_plotlyjs().replace("</script", "<\\/script"),
     }
     template = (files("harness.reports") / "page.html").read_text(encoding="utf-8")
@@ -65,50 +85,53 @@ def page(evidence: Evidence, shown: Sequence[Strip] = ()) -> str:
     return re.sub("%(TITLE|BODY|FIGURES|PLOTLY)%", lambda match: values[match[1]], template)
 
 
-def _head(evidence: Evidence) -> str:
-    lines = [f"<h1>Study {html.escape(evidence.folder.name)}</h1>"]
-    if evidence.synthetic:
-        lines.append(f'<p class="warning"><strong>{SYNTHETIC}</strong></p>')
-    states = {state: len(evidence.trials(state)) for state in TrialState}
-    counts = ", ".join(f"{n} {state.name.lower()}" for state, n in states.items() if n)
-    if evidence.study is None:
-        counts = "not known, as the storage is elsewhere; set --storage to show the search figures"
-    lines.append(_p(f"Trials: {counts or 'none yet'}."))
-    lines.append(_facts(evidence))
-    return "\n".join(lines)
-
-
-def _facts(evidence: Evidence) -> str:
-    """The most important scores, each with an explanation."""
-    facts: list[tuple[str, float, str]] = []
-    found, oracle = evidence.shown, evidence.manifest.get("oracle") or {}
-    if found is not None:
-        if found.estimate:
-            interval = formatted(found.estimate.interval)
-            facts.append(("Expected on new clips", found.estimate.nested,
-                          f"{found.name}, nested; 95 % {interval}"))  # fmt: skip
-            if gain := found.estimate.gain:
-                facts.append(("Gain over the best single trial", gain.value,
-                              f"95 % {gain.interval:+.4f}"))  # fmt: skip
-        naive = f"naive: optimistic; {found.clips} clips"
-        facts.append(("Ensemble on val", found.naive, naive))
-        facts.append(("Best single trial on val", found.best_single_naive, naive))
-        if found.test is not None:
-            facts.append(("Ensemble on test", found.test,
-                          f"scored once; {found.test_clips} clips"))  # fmt: skip
-    if "val" in oracle:
-        facts.append(("Oracle on val", oracle["val"], "best possible score"))
-    items = "".join(
-        f"<div><dt>{html.escape(name)}</dt><dd>{value:.4f}<small>{html.escape(note)}</small></dd>"
-        "</div>"
-        for name, value, note in facts
+def _data(evidence: Evidence) -> str:
+    return (
+        table(tables.data(evidence), "Clips of each split")
+        + table(tables.problems(evidence), "Clips with problems in their input")
+        + table(tables.provenance(evidence), "Data, weights, versions")
     )
-    return f'{_p("Mean PCC:")}<dl class="facts">{items}</dl>' if facts else ""
 
 
-def _leaders(evidence: Evidence, leaders: pd.DataFrame) -> str:
+def _score(evidence: Evidence, drawings: Sequence[Drawing]) -> str:
+    shown = evidence.shown
+    if shown is None:
+        return paragraph(f"No ensemble yet; run {combining(evidence)}")
+    parts = [table(tables.targets(evidence), f"PCC of {shown.name} for each target on val")]
+    if evidence.stale:
+        parts.append(paragraph(evidence.stale, "warning"))
+    parts += [paragraph(f"{caveat}.") for caveat in caveats(shown)]
+    parts.append(table(tables.ensembles(evidence), "Ensembles of this study"))
+    parts.append(paragraph(f"Effective number of members of {shown.name}: "
+                           f"{shown.effective_members:.1f} of {len(shown.members)}."))  # fmt: skip
+    parts.append(table(tables.members(evidence), f"Members of {shown.name}"))
+    return "".join(parts) + figures(drawings)
+
+
+def _mattered(evidence: Evidence, drawings: Sequence[Drawing]) -> str:
+    values = tables.settings(evidence)
+    note = paragraph(
+        "The tables compare the mean score on val of complete trials, without those that were "
+        "stopped early. The sampler prefers promising values, so that trials are no random sample, "
+        "and a difference may have another cause."
+    )
+    if values.empty:
+        note = paragraph("No hyperparameter has two values in complete trials yet.")
+    return (
+        note
+        + table(values, "Score by hyperparameter")
+        + table(tables.families(evidence), "Families of trials")
+        + figures(drawings)
+    )
+
+
+def _trials(evidence: Evidence, drawings: Sequence[Drawing]) -> str:
+    failed = table(tables.failed(evidence), "Failed trials") + _dead(evidence)
+    leaders = tables.leaderboard(evidence)
     if evidence.library is None or leaders.empty:
-        return _p("No trial has finished with predictions yet; run python -m harness.search.")
+        todo = "correct the reasons above and run" if failed else "run"
+        none = f"No trial has finished with predictions yet; {todo} {continuing(evidence)[-1]}"
+        return failed + paragraph(none) + figures(drawings)
     clips = int(evidence.library.matrix.labelled.sum())
     note = (
         f"Scores on the {clips} rated clips of val are optimistic, because val selected trials and "
@@ -116,55 +139,59 @@ def _leaders(evidence: Evidence, leaders: pd.DataFrame) -> str:
         "The intervals resample persons, or clips if persons are not known. They do not correct "
         "for the selection of the trial."
     )
-    return _p(note) + _table(leaders, "The best trials")
+    return (
+        paragraph(note) + table(leaders, "Leaderboard: the best trials") + failed
+        + figures(drawings)
+    )  # fmt: skip
 
 
-def _search(evidence: Evidence, drawings: Sequence[Drawing]) -> str:
-    parts = [_drawings(drawings) or _p("No complete trials yet.")]
+def _dead(evidence: Evidence) -> str:
     dead = tables.dead(evidence)
-    if evidence.study is not None and not dead.empty:
-        parts.append(_table(dead, "Trials that ended early because they could not recover"))
-        parts += [_p(f"{line}.") for line in death_lines(evidence.study)]
-    return "".join(parts)
+    if evidence.study is None or dead.empty:
+        return ""
+    lines = [paragraph(f"{line}.") for line in death_lines(evidence.study)]
+    return table(dead, "Trials that ended early because they could not recover") + "".join(lines)
 
 
-def _ensemble(evidence: Evidence, drawings: Sequence[Drawing]) -> str:
-    if evidence.shown is None:
-        top = min(5, len(evidence.library.matrix)) if evidence.library else 5
-        again = f"python -m harness.ensemble --top {top} {_options(evidence)}"
-        return _p(f"No ensemble yet; run {again}")
-    parts = [_table(tables.ensembles(evidence), "Ensembles of this study")]
-    if evidence.stale:
-        parts.append(f'<p class="warning">{html.escape(evidence.stale)}</p>')
-    shown = evidence.shown
-    parts += [_p(f"{caveat}.") for caveat in caveats(shown)]
-    parts.append(_p(f"Effective number of members of {shown.name}: "
-                    f"{shown.effective_members:.1f} of {len(shown.members)}."))  # fmt: skip
-    parts.append(_table(tables.members(evidence), f"Members of {shown.name}"))
-    return "".join(parts) + _drawings(drawings)
+def _errors(evidence: Evidence, drawings: Sequence[Drawing]) -> str:
+    worst = tables.worst_clips(evidence)
+    if worst.empty:
+        return paragraph("Errors are shown once there is an ensemble.")
+    note = (
+        "Errors of the ensemble on val, whose clips selected its members. The error of a clip is "
+        "the mean absolute difference over the targets."
+    )
+    return (
+        paragraph(note)
+        + table(worst, "Clips with the largest errors")
+        + table(tables.worst_persons(evidence), "Persons with the largest errors")
+        + figures(drawings)
+    )
 
 
 def _strips(
     evidence: Evidence, shown: Sequence[Strip], drawings: Mapping[str, Drawing | None]
 ) -> str:
     if not shown:
-        return _p("To show frames and predictions of a few clips, build an ensemble and run "
-                  f"python -m harness.report {_options(evidence)} --data DIR")  # fmt: skip
-    parts = [_p("Clips of val, from the best to the worst predicted one: sampled frames, and the "
-                "prediction of the ensemble after each frame.")]  # fmt: skip
+        return paragraph("To show frames and predictions of a few clips, build an ensemble and run "
+                         f"{reporting(evidence)} --data DIR")  # fmt: skip
+    parts = [
+        "<h3>Clips from the best to the worst predicted one</h3>",
+        paragraph("Sampled frames, and the prediction of the ensemble after each frame."),
+    ]
     if not evidence.synthetic:
-        parts.append(_p("These frames show people: check the licence of the data before you share "
-                        "them."))  # fmt: skip
+        parts.append(paragraph("These frames show people: check the licence of the data before you "
+                               "share them."))  # fmt: skip
     for strip in shown:
         parts.append(f'<div class="clip">{_pictures(strip)}')
         drawing = drawings[strip.clip_id]
         if drawing is None:
-            parts.append(_p("The predictions over the frames need the features of the clip, which "
-                            "are not stored; python -m harness.extract computes "
-                            "them."))  # fmt: skip
-            parts.append(_table(_rated(evidence, strip), f"Clip {strip.clip_id}"))
+            parts.append(paragraph("The predictions over the frames need the features of the clip, "
+                                   "which are not stored; python -m harness.extract computes "
+                                   "them."))  # fmt: skip
+            parts.append(table(_rated(evidence, strip), f"Clip {strip.clip_id}"))
         else:
-            parts.append(_figure(drawing))
+            parts.append(figure(drawing))
         parts.append("</div>")
     return "".join(parts)
 
@@ -178,86 +205,30 @@ def _pictures(strip: Strip) -> str:
 
 
 def _rated(evidence: Evidence, strip: Strip) -> pd.DataFrame:
-    rows = {"rated": strip.rated, "predicted": strip.predicted}
-    table = pd.DataFrame(rows, index=list(evidence.index.target_names)).T.map("{:.2f}".format)
-    return table.rename_axis("value").reset_index()
+    names = evidence.index.target_names
+    rows = [
+        (name, f"{rated:.2f}", f"{predicted:.2f}")
+        for name, rated, predicted in zip(names, strip.rated, strip.predicted, strict=True)
+    ]
+    return pd.DataFrame(rows, columns=["target", "rated", "predicted"])
 
 
-def _run(evidence: Evidence) -> str:
-    commands = [
-        # Studies of older versions have no record of their commands.
-        *(evidence.commands or (f"python -m harness.search {_options(evidence)} ...",)),
-        *(each.command(evidence.folder.parent) for each in evidence.ensembles),
-        f"python -m harness.report {_options(evidence)}",
-    ]  # fmt: skip
-    code = html.escape("\n".join(commands))
-    return (_table(tables.provenance(evidence), "Data, weights, versions")
-            + f'<h3>Commands</h3><pre tabindex="0" role="region" aria-label="Commands">{code}</pre>'
-            )  # fmt: skip
-
-
-def _options(evidence: Evidence) -> str:
-    """The options of a command that name the study."""
-    folder = evidence.folder
-    return shlex.join(["--study", folder.name, "--results", str(folder.parent)])
-
-
-def _drawings(drawings: Sequence[Drawing]) -> str:
-    """The figures; consecutive small ones share a grid."""
-    parts: list[str] = []
-    in_grid = False
-    for drawing in drawings:
-        if drawing.small != in_grid:
-            parts.append('<div class="grid">' if drawing.small else "</div>")
-            in_grid = drawing.small
-        parts.append(_figure(drawing))
-    return "".join(parts) + ("</div>" if in_grid else "")
-
-
-def _figure(drawing: Drawing) -> str:
-    alt, title = html.escape(drawing.alt), html.escape(drawing.title)
-    return (
-        f"<figure><h3>{title}</h3>"
-        f'<div class="plot" id="plot-{drawing.key}" role="img" aria-label="{alt}" '
-        f'style="min-height:{drawing.figure.layout.height}px"></div>'
-        f"<figcaption>{alt}</figcaption>"
-        f"<details><summary>Numbers: {title}</summary>"
-        f"{_numbers(drawing.table, drawing.title)}</details></figure>"
-    )
-
-
-def _numbers(table: pd.DataFrame, title: str) -> str:
-    rounded = table.head(_ROWS).map(lambda v: f"{v:.4g}" if isinstance(v, float) else str(v))
-    cut = f", the first {_ROWS} of {len(table)} rows" if len(table) > _ROWS else ""
-    return _table(rounded, title + cut)
-
-
-def _table(table: pd.DataFrame, caption: str) -> str:
-    heads = "".join(f'<th scope="col">{html.escape(str(name))}</th>' for name in table.columns)
-    rows = "".join(
-        "<tr>" + "".join(f"<td>{html.escape(str(value))}</td>" for value in row) + "</tr>"
-        for row in table.itertuples(index=False)
-    )
-    title = html.escape(caption)
-    return (
-        f'<div class="table" tabindex="0" role="region" aria-label="{title}"><table>'
-        f"<caption>{title}</caption><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody>"
-        "</table></div>"
-    )
-
-
-def _section(title: str, content: str) -> str:
-    return f'<section><h2 id="{_anchor(title)}">{html.escape(title)}</h2>{content}</section>'
-
-
-def _contents(titles: Iterable[str]) -> str:
-    links = "".join(f'<a href="#{_anchor(each)}">{html.escape(each)}</a>' for each in titles)
-    return f'<nav aria-label="Contents">{links}</nav>'
-
-
-def _anchor(title: str) -> str:
-    return title.lower().replace(" ", "-")
-
-
-def _p(text: str) -> str:
-    return f"<p>{html.escape(text)}</p>"
+def _next(evidence: Evidence) -> str:
+    searches = continuing(evidence)
+    python = [line for line in searches if line.startswith("harness.")]
+    shell = [line for line in searches if not line.startswith("harness.")]
+    again = [each.command(evidence.folder.parent) for each in evidence.ensembles]
+    parts = []
+    if shell:
+        parts.append(commands("Continue the search", shell))
+    if python:
+        parts.append(commands("Continue the search from Python", ["import harness", *python]))
+    parts.append(commands("Combine the best trials", again or [combining(evidence)]))
+    if predict := predicting(evidence):
+        parts.append(commands("Predict clips", [predict]))
+        unknown = [name for name in (CLIPS, WEIGHTS) if name in predict.split()]
+        note = "This predicts the clips of the study; give another folder to predict new clips."
+        if unknown:
+            note = f"Replace {' and '.join(unknown)} by your folder of clips or your weight file."
+        parts.append(paragraph(note))
+    return "".join([*parts, commands("Write this report again", [reporting(evidence)])])

@@ -13,7 +13,7 @@ from optuna.visualization import (
     plot_param_importances,
 )
 
-from harness.reports.drawing import COLOURS, SYMBOLS, Drawing, styled
+from harness.reports.drawing import BEST, OTHER, SINGLE, Drawing, styled, styles
 from harness.reports.evidence import Evidence
 
 _SCORE = "mean PCC on val"
@@ -67,11 +67,11 @@ def _as_history(figure: go.Figure) -> None:
     """Draws the trials as points and the best score so far as steps."""
     figure.update_traces(
         selector={"mode": "markers"}, name="trial",
-        marker={"color": COLOURS[4], "size": 7, "line": {"width": 1, "color": COLOURS[0]}},
+        marker={"color": SINGLE, "size": 7, "line": {"width": 1, "color": OTHER}},
     )  # fmt: skip
     figure.update_traces(
         selector={"mode": "lines"}, name="best so far",
-        line={"shape": "hv", "color": COLOURS[0], "width": 2},
+        line={"shape": "hv", "color": BEST, "width": 2},
     )  # fmt: skip
 
 
@@ -103,7 +103,7 @@ def _importance(trials: list[FrozenTrial]) -> Drawing | None:
     if len(trials) < 4 or not varied:
         return None
     figure = plot_param_importances(_study(trials), evaluator=PedAnovaImportanceEvaluator())
-    figure.update_traces(marker_color=COLOURS[0], cliponaxis=False, hovertemplate="%{y}: %{x:.3f}")
+    figure.update_traces(marker_color=OTHER, cliponaxis=False, hovertemplate="%{y}: %{x:.3f}")
     bars = figure.data[0]
     table = pd.DataFrame({"name": bars.y, "share": bars.x}).iloc[::-1]
     largest = table.iloc[0]
@@ -124,14 +124,16 @@ def _slices(trials: list[FrozenTrial]) -> list[Drawing]:
         return []
     bounds = [table["score"].min() - 0.01, table["score"].max() + 0.01]
     drawings = []
+    # Of all losses of the study, so that each has one colour in all of these figures.
+    style = styles(sorted(table["loss"].unique()))
     for depth, part in table.groupby("layers"):
         figure = go.Figure()
-        for number, (loss, points) in enumerate(part.groupby("loss")):
+        for loss, points in part.groupby("loss"):
             ordered = points.sort_values("stride", key=lambda s: s.astype(str).str.zfill(6))
             figure.add_scatter(
                 x=ordered["stride"].astype(str), y=ordered["score"], mode="markers",
                 name=str(loss),
-                marker={"color": COLOURS[number], "symbol": SYMBOLS[number], "size": 9},
+                marker={"color": style[loss].colour, "symbol": style[loss].symbol, "size": 9},
             )  # fmt: skip
         figure = styled(figure, "stride", _SCORE, 280)
         strides = sorted(table["stride"].astype(str).unique(), key=lambda s: s.zfill(6))
@@ -169,7 +171,7 @@ def _curves(trials: list[FrozenTrial]) -> Drawing | None:
         line.update(
             mode="lines+markers" if len(trial.intermediate_values) == 1 else "lines",
             name=f"trial {trial.number}" + (" (pruned)" if pruned else ""),
-            line={"color": COLOURS[6] if pruned else COLOURS[0], "width": 1 if pruned else 1.5},
+            line={"color": OTHER if pruned else SINGLE, "width": 1 if pruned else 1.5},
             opacity=0.4 if pruned else 0.9,
         )
     pruned_count = sum(t.state == TrialState.PRUNED for t in with_curve)

@@ -2,9 +2,12 @@
 
 from importlib.metadata import PackageNotFoundError, version
 
+import numpy as np
 import pandas as pd
 from optuna.trial import TrialState
+from scipy.special import stdtrit
 
+from harness.ensembles.intervals import Interval
 from harness.ensembles.table import formatted, gain_cells, member_row
 from harness.predictions import trial_name
 from harness.reports.evidence import Evidence
@@ -13,8 +16,12 @@ from harness.study.trials import REASON, SECONDS, changed_settings, shown_settin
 
 #: Rows of the leaderboard; the dashboard has all trials.
 LEADERS = 20
+#: Clips, persons and problems in a table, the worst first.
+WORST = 10
+# Values of a hyperparameter that are shown one by one; more are shown in three ranges.
+_VALUES = 8
 # Fields of the manifest that are shown elsewhere in the page or are too long for a row.
-_ELSEWHERE = frozenset({"oracle", "problems", "empty", "stream", "synthetic"})
+_ELSEWHERE = frozenset({"oracle", "oracle_by_target", "problems", "empty", "stream", "synthetic"})
 
 
 def leaderboard(evidence: Evidence, rows: int = LEADERS) -> pd.DataFrame:
@@ -106,10 +113,9 @@ def provenance(evidence: Evidence) -> pd.DataFrame:
     """Data, weights, settings and versions of the study."""
     manifest = evidence.manifest
     rows = {k: v for k, v in manifest.items() if k not in _ELSEWHERE and v not in (None, "", [])}
-    recipe = manifest.get("stream") or {}
-    rows |= {f"features: {name}": value for name, value in recipe.items()}
-    if "weights" in recipe:
-        rows["features: weights"] = f"sha256 {recipe['weights']}"
+    stream = dict(manifest.get("stream") or {})
+    stream |= stream.pop("details", {})
+    rows |= {f"features: {k}": v for k, v in stream.items() if v not in (None, "", [])}
     counts = {split: len(evidence.index.rows(split)) for split in ("train", "val", "test")}
     rows["clips"] = ", ".join(f"{count} {split}" for split, count in counts.items())
     rows["clips without features"] = len(manifest.get("empty") or ())
@@ -117,6 +123,181 @@ def provenance(evidence: Evidence) -> pd.DataFrame:
         rows |= {f"version of {k}": v for k, v in evidence.shown.versions.items()}
     rows["versions that wrote this page"] = ", ".join(_installed())
     return pd.DataFrame([{"field": k, "value": _joined(v)} for k, v in rows.items()])
+
+
+def data(evidence: Evidence) -> pd.DataFrame:
+    """The clips of each split: rated ones, persons, and those without features."""
+    index, empty = evidence.index, set(evidence.manifest.get("empty") or ())
+    rows = []
+    for split in ("train", "val", "test"):
+        own = index.rows(split)
+        persons = len({index.groups[row] for row in own}) if index.groups else None
+        rows.append(
+            {
+                "split": split,
+                "clips": str(len(own)),
+                "rated": str(int((~np.isnan(index.ratings[own]).any(axis=1)).sum())),
+                "persons": "not known" if persons is None else str(persons),
+                "without features": str(len(empty.intersection(index.ids(split)))),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def problems(evidence: Evidence) -> pd.DataFrame:
+    """Clips whose input was missing in part or as a whole, with the reason."""
+    found = list((evidence.manifest.get("problems") or {}).items())
+    return pd.DataFrame(found[:WORST], columns=["clip", "problem"])
+
+
+def targets(evidence: Evidence) -> pd.DataFrame:
+    """The scores of each target, as the terminal shows them."""
+    shown = evidence.shown
+    if shown is None:
+        return pd.DataFrame()
+    estimates = shown.estimate.targets if shown.estimate else (None,) * len(shown.targets)
+    rows = []
+    for name, naive, found in zip(shown.targets, shown.pcc, estimates, strict=True):
+        row = {"target": name, "naive": f"{naive:.4f}"}
+        if found is not None:
+            gain, interval = gain_cells(found.gain)
+            row |= {
+                "nested": f"{found.nested:.4f}",
+                "95 % interval": formatted(found.interval),
+                "single": f"{found.single:.4f}",
+                "gain": gain,
+                "95 % of the gain": interval,
+            }
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def settings(evidence: Evidence) -> pd.DataFrame:
+    """The score of the complete trials by each value of each hyperparameter, the best first.
+
+    The intervals take the trials as independent. Values with few trials have wide ones.
+    """
+    trials = [t for t in evidence.trials(TrialState.COMPLETE) if t.value is not None]
+    rows = []
+    for name in sorted({name for trial in trials for name in trial.params}):
+        part = pd.DataFrame(
+            [(t.params[name], t.value) for t in trials if name in t.params],
+            columns=["value", "score"],
+        )
+        if part["value"].nunique() < 2:
+            continue
+        if part["value"].nunique() > _VALUES:
+            part["value"] = _ranges(part["value"])
+        scores = part.groupby(part["value"].astype(str), sort=False)["score"]
+        for value, own in sorted(scores, key=lambda pair: -pair[1].mean()):
+            rows.append(
+                {
+                    "hyperparameter": name,
+                    "value": str(value),
+                    "trials": str(len(own)),
+                    "mean score": f"{own.mean():.4f}",
+                    "95 % interval": formatted(_interval(own)),
+                    "best": f"{own.max():.4f}",
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def _interval(scores: "pd.Series[float]") -> Interval | None:
+    """The 95 % interval of the mean by Student's t; None for fewer than three scores."""
+    if len(scores) < 3:
+        return None
+    half = float(stdtrit(len(scores) - 1, 0.975) * scores.sem())
+    return Interval(scores.mean() - half, scores.mean() + half)
+
+
+def _ranges(values: "pd.Series[float]") -> "pd.Series[str]":
+    """Thirds of the values, named by their limits."""
+    if not pd.api.types.is_numeric_dtype(values):
+        return values.astype(str)
+    thirds = pd.qcut(values.rank(method="first"), 3, labels=False)
+    limits = values.groupby(thirds).agg(["min", "max"])
+    names = {n: f"{low:.3g} to {high:.3g}" for n, (low, high) in enumerate(limits.to_numpy())}
+    return thirds.map(names)
+
+
+def families(evidence: Evidence) -> pd.DataFrame:
+    """The families of trials: how many, their mean and best score."""
+    if evidence.library is None:
+        return pd.DataFrame()
+    trials = evidence.library.matrix.trials
+    found = pd.DataFrame({"family": [t.family for t in trials],
+                          "score": [t.info.val_pcc for t in trials]})  # fmt: skip
+    groups = found.groupby("family")["score"].agg(["count", "mean", "max"])
+    groups = groups.sort_values("max", ascending=False).head(WORST).reset_index()
+    return pd.DataFrame(
+        {
+            "family": groups["family"],
+            "trials": groups["count"].astype(str),
+            "mean score": groups["mean"].map("{:.4f}".format),
+            "best": groups["max"].map("{:.4f}".format),
+        }
+    )
+
+
+def failed(evidence: Evidence) -> pd.DataFrame:
+    """The failed trials with their reasons."""
+    rows = [(str(number), reason) for number, reason in evidence.failures().items()]
+    return pd.DataFrame(rows, columns=["trial", "reason"])
+
+
+def worst_clips(evidence: Evidence) -> pd.DataFrame:
+    """The rated clips of val with the largest errors of the shown ensemble.
+
+    The error is the mean absolute difference over the targets.
+    """
+    found = clip_errors(evidence)
+    if found.empty:
+        return found
+    found = found.head(WORST)
+    return found.assign(error=found["error"].map("{:.3f}".format)).astype(str)
+
+
+def clip_errors(evidence: Evidence) -> pd.DataFrame:
+    """The errors of all rated clips of val, the largest first; empty without an ensemble.
+
+    Columns: clip, person (if known), error, worst target, its rating and its prediction.
+    """
+    if evidence.built is None or evidence.library is None:
+        return pd.DataFrame()
+    matrix = evidence.library.matrix
+    rows = np.flatnonzero(matrix.labelled)
+    truth, predicted = matrix.truth[rows], evidence.built.predicted[rows]
+    errors = np.abs(predicted - truth)
+    worst, own = errors.argmax(axis=1), np.arange(len(rows))
+    found = pd.DataFrame(
+        {
+            "clip": [matrix.clip_ids[row] for row in rows],
+            "error": errors.mean(axis=1),
+            "worst target": [matrix.target_names[column] for column in worst],
+            "rated": [f"{value:.2f}" for value in truth[own, worst]],
+            "predicted": [f"{value:.2f}" for value in predicted[own, worst]],
+        }
+    )
+    if matrix.groups is not None:
+        found.insert(1, "person", [matrix.groups[row] for row in rows])
+    return found.sort_values("error", ascending=False, kind="stable")
+
+
+def worst_persons(evidence: Evidence) -> pd.DataFrame:
+    """The persons of val with the largest mean errors; empty if persons are not known."""
+    found = clip_errors(evidence)
+    if "person" not in found:
+        return pd.DataFrame()
+    persons = found.groupby("person")["error"].agg(["size", "mean"])
+    persons = persons.sort_values("mean", ascending=False, kind="stable").head(WORST).reset_index()
+    return pd.DataFrame(
+        {
+            "person": persons["person"],
+            "clips": persons["size"].astype(str),
+            "mean error": persons["mean"].map("{:.3f}".format),
+        }
+    )
 
 
 def _installed() -> list[str]:

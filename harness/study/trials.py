@@ -1,11 +1,17 @@
 """Which trials of a study count, and the attributes that say so."""
 
+import os
 from collections import defaultdict
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
+
+from harness.errors import InputError
+from harness.names import STORAGE_VARIABLE
+from harness.study.backend import quiet_optuna, read_storage
 
 #: Trials that count against the budget.
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
@@ -24,6 +30,47 @@ SECONDS = "seconds"
 #: Of a complete trial: mean PCC on val without the expected optimism of choosing its epoch on val,
 #: and the standard error of the mean PCC over clips or persons.
 CORRECTED, ERROR = "mean_pcc_corrected", "standard_error"
+
+
+def read_study(
+    folder: Path, manifest: Mapping[str, Any], storage: str | None = None
+) -> optuna.Study | None:
+    """The Optuna study of a folder, to be read; None if its storage cannot be reached.
+
+    Args:
+        manifest: the content of study.json. Its name of the study is that in the storage, also in a
+            folder that was copied or renamed.
+        storage: URL of a database that needs a user and a password.
+
+    Raises:
+        InputError: `storage` is another storage, it has no such study, or it is damaged.
+    """
+    quiet_optuna()
+    name = manifest.get("storage", "study.log")
+    found = read_storage(folder, name, storage or os.environ.get(STORAGE_VARIABLE))
+    if found is None:
+        if storage:
+            raise InputError(f"`storage`: the study is in another storage, {name}")
+        return None
+    names = optuna.get_all_study_names(found)
+    study = manifest.get("name", folder.name)
+    if study not in names and len(names) == 1 and "://" not in name:
+        (study,) = names  # its own journal has one study, whatever the folder is called
+    if study not in names:
+        raise InputError(f"{name}: contains no study {study!r}; it has: {', '.join(names) or '-'}")
+    return optuna.load_study(study_name=study, storage=found)
+
+
+def failures(study: optuna.Study | None) -> dict[int, str]:
+    """The reason of each failed trial, by number. Invalidated trials are not included."""
+    if study is None:
+        return {}
+    void = study.user_attrs.get(VOID, {})
+    return {
+        trial.number: str(trial.user_attrs.get(REASON, "unknown"))
+        for trial in study.get_trials(deepcopy=False, states=(TrialState.FAIL,))
+        if str(trial.number) not in void
+    }
 
 
 def finished(study: optuna.Study) -> list[FrozenTrial]:

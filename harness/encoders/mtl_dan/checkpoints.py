@@ -5,6 +5,7 @@ Only tensors and plain containers are unpickled.
 
 import hashlib
 import io
+import json
 import pickle
 import pickletools
 import re
@@ -125,15 +126,33 @@ def read_metadata(path: str | PathLike[str]) -> dict[str, str]:
 
 
 def weights_fingerprint(path: str | PathLike[str], key: str | None = None) -> str:
-    """sha256 of a weight file, and of the key where one chooses among its networks."""
+    """sha256 of a weight file, and of the key where one chooses among its networks.
+
+    Of safetensors it is that of metadata and tensors, sorted by name: the library writes metadata
+    in random order, so that equal files can differ in their bytes.
+    """
     try:
         with Path(path).open("rb") as file:
             digest = hashlib.file_digest(file, "sha256")
+        if _is_safetensors(path):
+            digest = _content_digest(path)
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from error
+    except SafetensorError as error:
+        raise InputError(f"{path}: damaged or no weight file: {error}") from error
     if key is not None:
         digest.update(f"key={key}".encode())
     return digest.hexdigest()
+
+
+def _content_digest(path: str | PathLike[str]) -> "hashlib._Hash":
+    with safe_open(path, framework="pt") as file:
+        digest = hashlib.sha256(json.dumps(file.metadata() or {}, sort_keys=True).encode())
+        for name in sorted(file.keys()):
+            tensor = file.get_tensor(name)
+            digest.update(json.dumps([name, str(tensor.dtype), list(tensor.shape)]).encode())
+            digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return digest
 
 
 def read_state(path: str | PathLike[str], key: str | None = None) -> dict[str, Tensor]:

@@ -1,24 +1,27 @@
-"""What an ensemble predicts of a clip as it goes on: after each sampled frame, of what came so far.
+"""The predictions of an ensemble over the frames of a clip: after each sampled frame, from the
+frames up to it.
 
-The one part of a report that runs models, and so the only one that needs torch.
+A report shows them. They are computed here, because models need torch and reports do not; torch is
+imported when clips are predicted.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.clips.table import ClipTable
 from harness.dataset import Dataset, Specification, Stream
-from harness.ensembles.ensemble import Ensemble
 from harness.errors import InputError
-from harness.models.model import Model
-from harness.models.model_file import read_model
-from harness.streams.contents import source_fingerprint
-from harness.streams.store import FeatureStore, is_there
 from harness.study.folder import StudyFolder
+
+if TYPE_CHECKING:
+    from harness.clips.table import ClipTable
+    from harness.ensembles.ensemble import Ensemble
+    from harness.models.model import Model
+    from harness.streams.store import FeatureStore
 
 # Moments of a clip at which a curve is drawn.
 _MOMENTS = 40
@@ -27,8 +30,8 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Unfolding:
-    """frames: (moments,) indices among the clip's decoded frames. predicted: (moments, targets);
-    the last row is what the ensemble predicts of the whole clip."""
+    """frames: (moments,) indices among the decoded frames of the clip. predicted: (moments,
+    targets); the last row is the prediction for the whole clip."""
 
     frames: NDArray[np.int64]
     predicted: Floats
@@ -36,15 +39,17 @@ class Unfolding:
 
 @dataclass(frozen=True)
 class _Source:
-    model: Model
-    store: FeatureStore | None
+    model: "Model"
+    store: "FeatureStore | None"
 
 
 def unfoldings(
-    home: Path, ensemble: Ensemble, clips: ClipTable, rows: Sequence[int]
+    home: Path, ensemble: "Ensemble", clips: "ClipTable", rows: Sequence[int]
 ) -> list[Unfolding | None]:
-    """Of some clips, from stored features and models; None where features are not stored (they are
-    of a cache that may have been deleted) or the clip has none.
+    """The unfoldings of some clips, from stored features and models.
+
+    None where the features of a clip are not stored (their cache may have been deleted), or where
+    it has none.
 
     Args:
         home: the folder of the ensemble's first study; the `.cache` beside it holds the features.
@@ -59,9 +64,12 @@ def unfoldings(
 
 
 def _source(
-    home: Path, ensemble: Ensemble, name: str, stores: dict[str, FeatureStore | None]
+    home: Path, ensemble: "Ensemble", name: str, stores: "dict[str, FeatureStore | None]"
 ) -> _Source:
-    # A member's id has its study before it where there are several.
+    from harness.models.model_file import read_model
+    from harness.streams.store import FeatureStore, is_there
+
+    # The id of a member begins with its study if there are several.
     study, _, trial = name.rpartition("/")
     own = study in ("", ensemble.studies[0])
     folder = StudyFolder(home.parent, home.name if own else study)
@@ -74,8 +82,10 @@ def _source(
 
 
 def _of_clip(
-    ensemble: Ensemble, sources: Sequence[_Source], clips: ClipTable, row: int
+    ensemble: "Ensemble", sources: Sequence[_Source], clips: "ClipTable", row: int
 ) -> Unfolding | None:
+    from harness.streams.contents import source_fingerprint
+
     key = (clips.clip_ids[row], source_fingerprint(clips.paths[row]))
     found = [_stream(source, key) for source in sources]
     if any(each is None for each in found):
@@ -97,13 +107,13 @@ def _stream(source: _Source, key: tuple[str, str]) -> Stream | None:
         return None
     try:
         stream = source.store.load([key], [stride])
-    except InputError:  # the clip gave no frame at all, as the study has said
+    except InputError:  # the clip has no frame; the study has reported it
         return None
     return stream.select(source.model.stream.columns)
 
 
 def _beginnings(stream: Stream, moments: NDArray[np.int64], targets: tuple[str, ...]) -> Dataset:
-    """Each of a clip's beginnings, taken for a clip of its own."""
+    """A data set in which each beginning of a clip is a clip."""
     counts = np.searchsorted(stream.positions, moments, side="right")
     beginnings = Stream(
         specification=stream.specification,

@@ -1,0 +1,86 @@
+"""The commands that continue a study, combine its trials and predict new clips."""
+
+import ast
+import shlex
+from pathlib import Path
+
+from harness.reports.evidence import Evidence
+
+#: Stands for a folder of new clips, and for the weight file, where they are not known.
+CLIPS, WEIGHTS = "CLIPS", "FILE"
+_TOP = 5
+_SEARCH = "harness.run_search("
+
+
+def continuing(evidence: Evidence) -> list[str]:
+    """The searches of the study, as they were started."""
+    # Studies of older versions have no record of their commands.
+    return list(evidence.commands) or [f"python -m harness.search {_options(evidence)} --data DIR"]
+
+
+def combining(evidence: Evidence) -> str:
+    """Builds an ensemble of the best trials."""
+    top = min(_TOP, len(evidence.library.matrix)) if evidence.library else _TOP
+    return f"python -m harness.ensemble --top {top} {_options(evidence)}"
+
+
+def reporting(evidence: Evidence) -> str:
+    """Writes the report again."""
+    return f"python -m harness.report {_options(evidence)}"
+
+
+def predicting(evidence: Evidence) -> str | None:
+    """Predicts clips with the shown ensemble; None if there is none.
+
+    The clips are those of the study. Where a path is not known, CLIPS or FILE stands for it.
+    """
+    if evidence.shown is None:
+        return None
+    results = evidence.folder.parent
+    line = ["--ensemble", str(evidence.folder / "ensembles" / evidence.shown.name)]
+    line += ["--data", _given(evidence, "data", "demo-*") or CLIPS]
+    source = (evidence.manifest.get("stream") or {}).get("source")
+    if source != "files":
+        line += ["--weights", _given(evidence, "weights", "faces-*/*.safetensors") or WEIGHTS]
+    for option in ("layout", "features", "weights_key"):
+        if value := _given(evidence, option):
+            line += [f"--{option.replace('_', '-')}", value]
+    line += ["--out", f"{evidence.folder.name}-new.csv", "--results", str(results)]
+    return f"python -m harness.predict {shlex.join(line)}"
+
+
+def _options(evidence: Evidence) -> str:
+    """The options of a command that name the study."""
+    folder = evidence.folder
+    return shlex.join(["--study", folder.name, "--results", str(folder.parent)])
+
+
+def _given(evidence: Evidence, name: str, demo: str = "") -> str | None:
+    """The value of an argument of the last search; of a study of the demo, the only file of its
+    cache with a name like `demo`."""
+    if evidence.synthetic and demo:
+        found = sorted((evidence.folder.parent / ".cache").glob(demo))
+        return str(found[0]) if len(found) == 1 else None
+    if not evidence.commands:
+        return None
+    return _arguments(evidence.commands[-1]).get(name)
+
+
+def _arguments(command: str) -> dict[str, str]:
+    """The arguments of a search, by name: of a command line or of a call from Python."""
+    if command.startswith(_SEARCH):
+        call = ast.parse(command, mode="eval").body
+        assert isinstance(call, ast.Call)  # run_search writes this text
+        return {str(k.arg): str(ast.literal_eval(k.value)) for k in call.keywords}
+    words = shlex.split(command)
+    found = {}
+    for word, following in zip(words, [*words[1:], ""], strict=True):
+        if word.startswith("--"):
+            option, _, value = word[2:].partition("=")
+            found[option.replace("-", "_")] = value or following
+    return found
+
+
+def location(path: Path) -> str:
+    """The address at which a browser opens a file."""
+    return path.absolute().as_uri()

@@ -1,0 +1,152 @@
+"""The first screen of a report: six answers, each with a link to its details."""
+
+import math
+
+import numpy as np
+from optuna.trial import TrialState
+
+from harness.ensembles.table import formatted
+from harness.reports import tables
+from harness.reports.drawing import Drawing
+from harness.reports.evidence import Evidence
+from harness.reports.markup import anchor, card
+
+Lines = list[tuple[str, str]]
+#: The sections of a report, in the order of the summary.
+DATA, SCORE, MATTERED, TRIALS, ERRORS, NEXT = SECTIONS = (
+    "Data",
+    "Score",
+    "What mattered",
+    "Trials",
+    "Errors",
+    "Next steps",
+)
+# Hyperparameters, clips and targets in a card.
+_FEW = 3
+
+
+def cards(evidence: Evidence, drawings: list[Drawing]) -> str:
+    """The six cards in a grid."""
+    shown = (
+        (DATA, _data(evidence), "Clips, features and versions"),
+        (SCORE, _score(evidence), "Each target, ensembles and members"),
+        (MATTERED, _mattered(evidence, drawings), "Hyperparameters and families"),
+        (TRIALS, _trials(evidence), "Leaderboard, curves and failures"),
+        (ERRORS, _errors(evidence), "Clips, calibration and each target"),
+        (NEXT, _next(evidence), "Commands to copy"),
+    )
+    return (
+        '<div class="cards">'
+        + "".join(card(title, anchor(title), lines, more) for title, lines, more in shown)
+        + "</div>"
+    )
+
+
+def _data(evidence: Evidence) -> Lines:
+    index, manifest = evidence.index, evidence.manifest
+    kind = "synthetic clips" if evidence.synthetic else "clips"
+    counts = ", ".join(f"{len(index.rows(s))} {s}" for s in ("train", "val", "test"))
+    rated = int((~np.isnan(index.ratings).any(axis=1)).sum())
+    lines = [(f"{len(index):,} {kind}", f"({counts})"), (f"{rated:,} rated", "clips")]
+    persons = f"{len(set(index.groups))} persons" if index.groups else "Persons not known;"
+    lines.append((persons, "" if index.groups else "clips count as independent"))
+    empty = len(manifest.get("empty") or ())
+    lines.append((f"{empty} without features", "are predicted as the mean rating of train"))
+    lines.append((f"{len(index.target_names)} targets", ""))
+    return lines
+
+
+def _score(evidence: Evidence) -> Lines:
+    found, oracle = evidence.shown, evidence.manifest.get("oracle") or {}
+    if found is None:
+        return [("No ensemble yet", "so that no score on new clips is estimated")]
+    lines: Lines = []
+    if found.estimate:
+        lines.append((f"{found.estimate.nested:.4f}", "Expected on new clips: mean PCC, nested; 95 "
+                      f"% {formatted(found.estimate.interval)}; {found.clips} clips"))  # fmt: skip
+        if gain := found.estimate.gain:
+            lines.append((f"{gain.value:+.4f}", "Gain over the best single trial; "
+                          f"95 % {gain.interval:+.4f}"))  # fmt: skip
+    lines.append((f"{found.naive:.4f}", f"Ensemble {found.name} on val, naive: optimistic; "
+                                        f"{found.clips} clips"))  # fmt: skip
+    lines.append((f"{found.best_single_naive:.4f}", "Best single trial on val, naive"))
+    if found.test is not None:
+        clips = f"{found.test_clips} clips"
+        lines.append((f"{found.test:.4f}", f"Ensemble on test, scored once; {clips}"))
+    if "val" in oracle:
+        lines.append((f"{oracle['val']:.4f}", "Oracle on val: best possible score"))
+    return lines
+
+
+def _mattered(evidence: Evidence, drawings: list[Drawing]) -> Lines:
+    lines: Lines = []
+    for drawing in drawings:
+        if drawing.key == "importance":
+            lines += [
+                (str(row.name), f"importance {row.share:.2f}")
+                for row in drawing.table.head(_FEW).itertuples(index=False)
+            ]
+    families = tables.families(evidence)
+    if len(families):
+        best = families.iloc[0]
+        lines.append((str(best["family"]), f"best family, {best['best']}; trials: "
+                                           f"{best['trials']}"))  # fmt: skip
+    stream = evidence.manifest.get("stream") or {}
+    if stream:
+        lines.append((str(stream.get("source")), f"features, {stream.get('width')} columns"))
+    return lines or [("Not known", "with so few trials")]
+
+
+def _trials(evidence: Evidence) -> Lines:
+    if evidence.study is None:
+        storage = evidence.manifest.get("storage")
+        return [("Not known", f"the study is in {storage}; set --storage to show its trials")]
+    states = {state: len(evidence.trials(state)) for state in TrialState}
+    lines = [
+        (f"{n} {'failed' if state == TrialState.FAIL else state.name.lower()}", "trials")
+        for state, n in states.items()
+        if n
+    ]
+    seconds = [t.user_attrs.get("seconds") for t in evidence.trials(TrialState.COMPLETE)]
+    total = math.fsum(float(value) for value in seconds if value is not None)
+    if total:
+        lines.append((duration(total), "of training in complete trials"))
+    failed = evidence.failures()
+    if failed:
+        last = list(failed)[-1]
+        lines.append((f"Trial {last} failed:", failed[last]))
+    return lines or [("None yet", "")]
+
+
+def _errors(evidence: Evidence) -> Lines:
+    clips, found = tables.clip_errors(evidence), evidence.shown
+    if clips.empty or found is None:
+        return [("Not known", "without an ensemble")]
+    lines = [
+        (f"Clip {row.clip}", f"mean error {row.error:.3f}")
+        for row in clips.head(_FEW).itertuples(index=False)
+    ]
+    pcc = dict(zip(found.targets, found.pcc, strict=True))
+    worst = min(pcc, key=lambda name: pcc[name])
+    lines.append((worst, f"lowest PCC on val, {pcc[worst]:.4f} (naive)"))
+    persons = tables.worst_persons(evidence)
+    if len(persons):
+        row = persons.iloc[0]
+        lines.append((f"Person {row['person']}", f"largest mean error, {row['mean error']}"))
+    return lines
+
+
+def _next(evidence: Evidence) -> Lines:
+    lines = [("Continue", "the search: the same command with more trials")]
+    lines.append(("Combine", "the best trials: harness.ensemble"))
+    if found := evidence.shown:
+        lines.append(("Predict", f"clips with {found.name}: harness.predict"))
+    return lines
+
+
+def duration(seconds: float) -> str:
+    """Seconds as text, such as `3.2 min`."""
+    for unit, size in (("h", 3600), ("min", 60)):
+        if seconds >= size:
+            return f"{seconds / size:.1f} {unit}"
+    return f"{seconds:.1f} s"
