@@ -67,8 +67,8 @@ class StudyResults:
         trials = self.matrix.trials
         columns: dict[str, list[Any]] = {
             "mean_pcc": [trial.info.val_pcc for trial in trials],
-            "mean_pcc_corrected": [trial.info.corrected for trial in trials],
-            "standard_error": [trial.info.error for trial in trials],
+            "mean_pcc_corrected": [_known(trial.info.corrected) for trial in trials],
+            "standard_error": [_known(trial.info.error) for trial in trials],
             "best_epoch": [trial.info.best_epoch for trial in trials],
             "family": [trial.family for trial in trials],
         }
@@ -217,6 +217,10 @@ class StudyResults:
         index = self.library.index
         names = pd.Index(index.ids(split), name="clip_id", dtype=str)
         return pd.DataFrame(values, index=names, columns=list(index.target_names))
+
+
+def _known(value: float | None) -> float:
+    return float("nan") if value is None else value
 
 
 def _typed(values: list[object]) -> "pd.Series[Any]":

@@ -1,6 +1,7 @@
 """Trains one head, an epoch at a time: pure PyTorch, no files and no search."""
 
 import copy
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -199,8 +200,12 @@ class Training:
         score = float("nan")
         if not faults:
             predictions = self._scored(raw)
-            score = mean_pcc(self.truth, predictions)
-            self._stopping.add(predictions)
+            with warnings.catch_warnings():
+                # An undefined score is returned as NaN and becomes the trial's reason.
+                warnings.simplefilter("ignore", UserWarning)
+                score = mean_pcc(self.truth, predictions)
+            if np.isfinite(score):
+                self._stopping.add(predictions)
         result = Epoch(number, loss, score)
         self.curve.append(result)
         self._advance(result, raw)
