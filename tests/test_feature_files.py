@@ -260,13 +260,17 @@ def test_what_is_used_is_listed(tmp_path: Path) -> None:
             "b": "frame,time,AU06\n0,0,2\n1,.1,4\n",
         },
     )
-    _, _, columns = read_foreign(clips)
+    _, problems, columns = read_foreign(clips)
     assert columns.lines() == [
         "1 features of the set FAUs: AU06",
         "columns that are not used as features: frame, face_id, time",
-        "1 feature files hold several faces; the one with the most rows is used: a (face 0 of 2, 1 "
-        "rows of other faces not used)",
     ]
+    assert columns.left_out == {
+        "frame": "numbers the frames", "face_id": "names the face", "time": "times the frames"
+    }  # fmt: skip
+    assert problems == {
+        "a": "several faces, one is used: face 0 of 2, 1 rows of other faces not used"
+    }
 
 
 @pytest.mark.parametrize("kind", ["csv", "npy"])
@@ -292,7 +296,7 @@ def test_the_set_is_the_folder_of_all_files(tmp_path: Path) -> None:
     muse = read_clips(muse_tree(tmp_path), features="FAUs")
     columns = read_foreign(muse)[2]
     assert (columns.set_name, columns.count) == ("FAUs", 5)
-    assert columns.left_out == ("timestamp", "subject_id")
+    assert list(columns.left_out) == ["timestamp", "subject_id"]
 
 
 def test_noise_with_an_index_gives_the_same_features_as_without(tmp_path: Path) -> None:

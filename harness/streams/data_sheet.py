@@ -59,7 +59,8 @@ class DataSheet:
     have clips of several splits. constant_targets: targets that hardly vary in a split. leaks:
     columns that correlate with a target beyond 0.9. steps: least, median and largest number of
     steps of a clip (frames as the header of a film states them, images, or rows). missing: clips
-    without a usable file, with the reason. read: what was read of precomputed features.
+    without a usable file, problems: those with another problem, with the reason. read: what was
+    read of precomputed features.
     """
 
     kind: str
@@ -73,6 +74,7 @@ class DataSheet:
     leaks: tuple[Leak, ...]
     steps: tuple[int, float, int]
     missing: dict[str, str]
+    problems: dict[str, str]
     read: tuple[str, ...]
 
     def to_dict(self) -> dict[str, Any]:
@@ -98,9 +100,10 @@ class DataSheet:
     def warnings(self) -> list[str]:
         """What looks wrong, a line each kind."""
         found = []
-        if self.missing:
-            listed = some([f"{clip} ({reason})" for clip, reason in self.missing.items()])
-            found.append(f"{len(self.missing)} clips cannot be read: {listed}")
+        for clips, what in ((self.missing, "cannot be read"), (self.problems, "have problems")):
+            if clips:
+                listed = some([f"{clip} ({reason})" for clip, reason in clips.items()])
+                found.append(f"{len(clips)} clips {what}: {listed}")
         if self.shared_persons:
             found.append(
                 f"{len(self.shared_persons)} persons have clips in several splits: "
@@ -136,19 +139,20 @@ def data_sheet(
     names: Sequence[str] = ()
     read: tuple[str, ...] = ()
     if clips.kind == "features":
-        stream, missing, columns = read_foreign(clips)
+        stream, problems, columns = read_foreign(clips)
         means = _means(stream.values, stream.offsets)
         steps, prints = stream.counts, stream.digests()
         width = stream.width
         names = stream.specification.columns or [f"column {n + 1}" for n in range(width)]
         read = (str(stream), *columns.left_out_lines(), *columns.notes)
     else:
-        steps, missing = _lengths(clips, progress)
+        steps, problems = _lengths(clips, progress)
         prints = sources(clips, cache and cache / "features")
         means = np.empty((len(clips), 0))
     means = np.column_stack([means, np.where(steps > 0, steps, np.nan)])
     equal = _same_contents(clips, prints)
     split_of = dict(zip(clips.clip_ids, clips.splits, strict=True))
+    steps_of = dict(zip(clips.clip_ids, steps.tolist(), strict=True))
     known = steps[steps > 0]
     return DataSheet(
         kind=clips.kind,
@@ -162,7 +166,8 @@ def data_sheet(
         leaks=tuple(_leaks(clips, means, [*names, "number of steps"])),
         steps=(int(known.min()), float(np.median(known)), int(known.max())) if len(known)
         else (0, 0.0, 0),
-        missing=missing,
+        missing={clip: why for clip, why in problems.items() if not steps_of[clip]},
+        problems={clip: why for clip, why in problems.items() if steps_of[clip]},
         read=read,
     )  # fmt: skip
 
@@ -225,31 +230,33 @@ def _counts(clips: ClipTable, split: str) -> SplitCounts:
 
 
 def _lengths(clips: ClipTable, progress: Progress) -> tuple[NDArray[np.int64], dict[str, str]]:
-    """Steps of each clip, 0 of those that cannot be read, and the reasons."""
-    steps, missing = np.zeros(len(clips), np.int64), {}
+    """Steps of each clip, 0 of those that cannot be read, and what is wrong with clips."""
+    steps, problems = np.zeros(len(clips), np.int64), {}
     with ThreadPoolExecutor(cores()) as pool:
         lengths = pool.map(lambda path: _length(path, clips.kind), clips.paths)
         for row, (found, reason) in enumerate(lengths):
             steps[row] = found
             if reason:
-                missing[clips.clip_ids[row]] = reason
+                problems[clips.clip_ids[row]] = reason
             progress("clips", row + 1, len(clips))
-    return steps, missing
+    return steps, problems
 
 
 def _length(path: Path | None, kind: str) -> tuple[int, str]:
     """How many frames a clip has, and what is wrong with it; its first frame is decoded."""
     if path is None:
         return 0, "no file"
+    count = 0
     try:
         if kind == "video":
             next(sampled_frames(path, _FIRST_ONLY))
             return stated_frames(path), ""
+        count = len(image_files(path)[0]) if path.is_dir() else 0
         # To the end, where problems are reported.
-        list(sampled_images(path, _FIRST_ONLY))
-        return len(image_files(path)[0]), ""
+        first = list(sampled_images(path, _FIRST_ONLY))
+        return count if first else 0, ""
     except InputError as error:
-        return 0, str(error)
+        return count, str(error)
 
 
 def _means(values: NDArray[np.float32], offsets: NDArray[np.int64]) -> NDArray[np.float64]:

@@ -7,7 +7,8 @@ docs/formats.md lists them.
 import csv
 import itertools
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import lru_cache
 from os import PathLike
 from pathlib import Path
@@ -45,9 +46,16 @@ _OTHER = (
     *("id", "segmentid", "confidence", "success", "facescore", "facedetectionscore"),
     *("end", "file", "filename", "input", "name"),
 )
-_BOOKKEEPING = frozenset((*_FRAME, *_TIME, *_FACE, *_CLIP, *_OTHER))
 # No features either, where they are a running index of the rows.
 _INDEX = (UNNAMED, "index", "idx", "level0", "row", "step")
+# Why columns are no features, by name.
+_BOOKKEEPING = {
+    **dict.fromkeys(_FRAME, "numbers the frames"),
+    **dict.fromkeys(_TIME, "times the frames"),
+    **dict.fromkeys(_FACE, "names the face"),
+    **dict.fromkeys(_CLIP, "names the clip or the person"),
+    **dict.fromkeys(_OTHER, "describes the row"),
+}
 _NUMBER = re.compile(r"[+-]?(\d+([.,]\d*)?|[.,]\d+)(e[+-]?\d+)?|nan", re.IGNORECASE | re.ASCII)
 
 
@@ -56,13 +64,13 @@ class FeatureFile:
     """The features of one clip.
 
     values: (steps, columns) float32, finite. names: of the columns; None for .npy files.
-    left_out: columns that are no features. face: which of several faces was kept; "" if there is
-    one.
+    left_out: columns that are no features, with the reason. face: which of several faces was kept;
+    "" if there is one.
     """
 
     values: NDArray[np.float32]
     names: tuple[str, ...] | None
-    left_out: tuple[str, ...] = ()
+    left_out: Mapping[str, str] = field(default_factory=dict)
     face: str = ""
 
 
@@ -162,7 +170,11 @@ def _csv(path: Path) -> FeatureFile:
     with np.errstate(over="ignore"):  # reported as infinity
         values = numbers.astype(np.float32)
     names = tuple(header[place] for place in used)
-    return FeatureFile(values, names, tuple(header[p] or "(unnamed)" for p in left_out), face)
+    why = {
+        header[p] or "(unnamed)": _BOOKKEEPING.get(_key(header[p]), "a running index")
+        for p in left_out
+    }
+    return FeatureFile(values, names, why, face)
 
 
 def _with_numbers(path: Path, table: pd.DataFrame, form: CsvForm) -> pd.DataFrame:

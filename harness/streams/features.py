@@ -1,7 +1,7 @@
 """Clips and an encoder -> the stream of their features, stored and computed."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -38,13 +38,14 @@ class Machines:
 class Found:
     """stream: of every clip. gaps: clips that did not give all. extraction: what was computed now;
     None where the clips bring their features. read: what was read, notes: what may be wrong with
-    it, a line each."""
+    it, a line each. left_out: columns that are no features, with the reason."""
 
     stream: Stream
     gaps: Gaps
     extraction: Extraction | None
     read: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    left_out: Mapping[str, str] = field(default_factory=dict)
 
 
 def features_of(
@@ -65,7 +66,8 @@ def features_of(
     if encoder is None:
         stream, problems, columns = read_foreign(clips, names)
         gaps = Gaps.of(clips.clip_ids, stream.counts.tolist(), problems, {})
-        return Found(stream, gaps, None, (str(stream), *columns.left_out_lines()), columns.notes)
+        read = (str(stream), *columns.left_out_lines())
+        return Found(stream, gaps, None, read, columns.notes, columns.left_out)
     keys = _keys(clips, cache)
     holder = _holder(encoder, cache, keys, strides)
     store = feature_store(holder, cache)

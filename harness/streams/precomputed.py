@@ -1,9 +1,9 @@
 """Precomputed features: the files of all clips -> one array, their columns matched by name."""
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -33,13 +33,14 @@ class FeatureColumns:
     set_name: the folder that holds the files of all clips, such as `FAUs`; folders of splits and
     folds do not count. names: the columns of csv files, in the order of the values; None for .npy
     files, which have no names. count: the number of columns. left_out: columns that are no
-    features, in the spelling of the last file that has them. notes: what else a user should know.
+    features, in the spelling of the last file that has them, with the reason. notes: what else a
+    user should know.
     """
 
     set_name: str
     names: tuple[str, ...] | None
     count: int
-    left_out: tuple[str, ...] = ()
+    left_out: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
     def lines(self) -> list[str]:
@@ -64,7 +65,8 @@ def read_foreign(
             into this order. None: the order of the first file.
 
     Returns:
-        the features; for each clip without features the reason; and what the columns are.
+        the features; the clips without features, or with several faces, each with the reason; and
+        what the columns are.
 
     Raises:
         InputError: the files disagree in columns or width, have other columns than `names`, or
@@ -90,13 +92,20 @@ def read_foreign(
         offsets=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
     )
     listed = order or [f"feature {place}" for place in range(width)]
-    left_out = {name.casefold(): name for file in files.values() for name in file.left_out}
+    left_out = {
+        name.casefold(): (name, why)
+        for file in files.values()
+        for name, why in file.left_out.items()
+    }
+    for clip, file in files.items():
+        if file.face:
+            problems[clip] = f"several faces, one is used: {file.face}"
     columns = FeatureColumns(
         set_name=set_name,
         names=order,
         count=width,
-        left_out=tuple(left_out.values()),
-        notes=(*_face_notes(files), *_value_notes(arrays, listed)),
+        left_out=dict(left_out.values()),
+        notes=tuple(_value_notes(arrays, listed)),
     )
     return stream, problems, columns
 
@@ -193,16 +202,6 @@ def _in_order(file: FeatureFile, names: tuple[str, ...] | None) -> NDArray[np.fl
         return file.values
     places = {name.casefold(): place for place, name in enumerate(file.names)}
     return file.values[:, [places[name.casefold()] for name in names]]
-
-
-def _face_notes(files: dict[str, FeatureFile]) -> list[str]:
-    found = [f"{clip} ({file.face})" for clip, file in files.items() if file.face]
-    if not found:
-        return []
-    return [
-        f"{len(found)} feature files hold several faces; the one with the most rows is used: "
-        f"{some(found)}"
-    ]
 
 
 def _value_notes(arrays: Sequence[NDArray[np.float32]], names: Sequence[str]) -> list[str]:

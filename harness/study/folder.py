@@ -46,6 +46,7 @@ class Manifest:
     oracle_by_target: the same for each target of a split.
     problems: clips that gave nothing or not all, with the reason; empty: those that gave nothing,
     which are predicted by the mean rating of train.
+    read: what was read, left_out: what was not and why, notes: what may be wrong; a line each.
     """
 
     name: str
@@ -64,6 +65,9 @@ class Manifest:
     problems: dict[str, str]
     empty: tuple[str, ...]
     oracle_by_target: dict[str, dict[str, float]] = field(default_factory=dict)
+    read: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
     code_version: str = harness.__version__
 
 

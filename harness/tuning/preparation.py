@@ -1,7 +1,8 @@
 """Clips, their encoder and a search space -> the data set that a study's trials read."""
 
 import hashlib
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +28,8 @@ class Prepared:
     ids, splits, ratings, persons and files. files: of each clip the fingerprint of its file, or of
     its precomputed features. gaps: clips that did not give all. extraction: what was
     computed now. oracle: `oracle[split][target]` of synthetic clips. read: what was read;
-    notes: what was decided for the user, and what may be wrong; a line each.
+    notes: what was decided for the user, and what may be wrong; a line each. left_out: columns that
+    are no features, with the reason.
     """
 
     data: Dataset
@@ -39,6 +41,7 @@ class Prepared:
     oracle: dict[str, dict[str, float]]
     read: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    left_out: Mapping[str, str] = field(default_factory=dict)
 
     def oracle_means(self) -> dict[str, float]:
         """The oracle's mean PCC on each split."""
@@ -65,6 +68,9 @@ class Prepared:
             oracle_by_target=self.oracle,
             problems={gap.clip_id: gap.problem for gap in self.gaps.clips if gap.problem},
             empty=tuple(data.clip_ids[clip] for clip in nothing),
+            read=self.read,
+            left_out=tuple(f"{column}: {why}" for column, why in self.left_out.items()),
+            notes=self.notes,
         )
 
 
@@ -111,6 +117,7 @@ def prepare(
         oracle=clips.oracles.get("picture", {}),
         read=found.read,
         notes=(*found.notes, *notes),
+        left_out=found.left_out,
     )
 
 
