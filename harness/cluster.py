@@ -20,6 +20,9 @@ from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Any
 
+# Ray reads it when it is imported. With warnings, it repeats each second why a cluster refuses it.
+os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "error")
+
 import ray
 from ray import cloudpickle
 from ray._private import ray_constants
@@ -99,7 +102,10 @@ def _connect(address: str) -> None:
             ray.init(address=address, **_options())
     except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
         if "ersion mismatch" in str(error):
-            raise InputError(f"`address` {address}: {_one_line(error)}") from error
+            raise InputError(
+                f"`address` {address}: {_one_line(error)}; install the same Ray and Python on all "
+                "nodes and here"
+            ) from error
         raise InputError(
             f"--address {address}: no Ray cluster lets us in there; start one by ray start --head, "
             "with the same RAY_AUTH_MODE and token here and on its machines"

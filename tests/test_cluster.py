@@ -114,6 +114,44 @@ def test_a_node_with_another_package_is_named(tmp_path: Path, package: str) -> N
     assert f"has {found}, here is harness {harness.__version__}; install" in done.stderr
 
 
+# Loaded by Python at its start.
+OTHER_PYTHON = "import platform; platform.python_version = lambda: '3.99.1'"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("token", ["a" * 64, "b" * 64])
+def test_a_cluster_with_another_python_or_token_is_one_line(tmp_path: Path, token: str) -> None:
+    (tmp_path / "sitecustomize.py").write_text(OTHER_PYTHON)
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    start = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", f"--port={port}"]
+    start += ["--num-cpus=1", "--include-dashboard=false", "--block"]
+    head = subprocess.Popen(
+        start,
+        env=os.environ
+        | {"PYTHONPATH": str(tmp_path), "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "a" * 64},
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+    try:
+        assert head.stdout
+        assert any("Ray runtime started" in said for said in head.stdout)
+        done = subprocess.run(
+            line(tmp_path, f"127.0.0.1:{port}"),
+            env=os.environ | {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": token},
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+    finally:
+        head.terminate()
+        head.wait(HANGS)
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1, done.stderr
+    if token == "b" * 64:
+        assert "no Ray cluster lets us in there" in done.stderr
+    else:
+        assert "Python: 3.99.1 This process on node" in done.stderr
+        assert "install the same Ray and Python" in done.stderr
+
+
 @pytest.mark.slow
 def test_a_port_that_never_answers_is_given_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -3,16 +3,23 @@
 import json
 import random
 import shutil
+import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
+
 from harness.predictions import read_clips, read_predictions
+from tests.databases import mysql, postgresql
 from tests.faults import models
-from tests.faults.commands import command, start
+from tests.faults.commands import command, kill_group, start
 from tests.faults.crash import check_stored
-from tests.faults.fault import fault
+from tests.faults.fault import CannotTryError, fault, turn
+from tests.faults.kills import searching
 from tests.faults.surroundings import check_said
-from tests.faults.whole import check_whole
+from tests.faults.whole import check_study, check_whole
 from tests.trees import plain_tree
 
 
@@ -30,6 +37,35 @@ def _(folder: Path, rng: random.Random) -> None:
     index = read_clips(results / "s" / "clips.parquet")
     info, _ = read_predictions(built / "predictions.parquet", index, "val")
     assert info.config["members"] == members, "members of the one, predictions of the other"
+
+
+@contextmanager
+def sqlite() -> Iterator[str]:
+    yield f"sqlite:///{Path(tempfile.mkdtemp(dir=models.home()))}/studies.db"
+
+
+DATABASES = {"mysql": mysql, "postgresql": postgresql, "sqlite": sqlite}
+
+
+@fault("surroundings", "two searches of one study in a database, and one is killed", 15, few=0)
+def _(folder: Path, rng: random.Random) -> None:
+    try:
+        with DATABASES[turn(DATABASES, "databases")]() as url:
+            one_of_two_is_killed(folder, rng, url)
+    except pytest.skip.Exception as error:
+        raise CannotTryError(str(error)) from error
+
+
+def one_of_two_is_killed(folder: Path, rng: random.Random, url: str) -> None:
+    line = [*searching(folder / "results", 12, "--concurrency", 1), "--storage", url]
+    first, second = (start(folder / f"{name}.txt", "search", *line) for name in ("a", "b"))
+    time.sleep(rng.uniform(0, 15))
+    kill_group(first.process.pid)
+    first.wait()
+    again = command(folder, "search", *line)
+    for done in (again, second.wait()):
+        assert done.code == 0, done
+    check_study(folder / "results", "s", 12, url)
 
 
 @fault("surroundings", "two extractions of different clips at once into one store", 3, few=1)

@@ -36,14 +36,16 @@ def check_whole(root: Path) -> None:
             assert {len(row) for row in rows} == {len(rows[0])}, path
 
 
-def check_study(results: Path, name: str, budget: int) -> list[optuna.trial.FrozenTrial]:
+def check_study(
+    results: Path, name: str, budget: int, storage: str | None = None
+) -> list[optuna.trial.FrozenTrial]:
     """The rules of a study that came to its end: nothing lost, nothing twice, nothing left open.
 
-    Returns its trials.
+    storage: as `--storage` takes it. Returns the study's trials.
     """
     quiet_optuna()
     folder = StudyFolder(results, name)
-    study = folder.study(open_backend(folder.path).storage)
+    study = folder.study(open_backend(folder.path, storage).storage)
     trials = study.get_trials(deepcopy=False)
     assert [trial.number for trial in trials] == list(range(len(trials)))
     assert TrialState.RUNNING not in {trial.state for trial in trials}
