@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -199,6 +200,29 @@ def test_squeezed_arrays_are_steps(
         np.save(file, values.reshape(shape))
     found = read_feature_file(tmp_path / f"c{suffix}").values
     assert np.array_equal(found, values.reshape(steps, 22))
+
+
+@pytest.mark.parametrize("dtype", ["<f4", "<f8", ">f4", "<f2", "<i2", "|u1", "|b1"])
+@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize("version", [(1, 0), (2, 0)])
+def test_npy_files_of_every_form_are_read_as_numpy_reads_them(
+    tmp_path: Path, dtype: str, order: Literal["C", "F"], version: tuple[int, int]
+) -> None:
+    values = np.asarray(np.arange(12).reshape(3, 4) % 5, dtype=dtype, order=order)
+    with (tmp_path / "c.npy").open("wb") as file:
+        np.lib.format.write_array(file, values, version)
+        file.write(b"what follows the values is not read")
+    found = read_feature_file(tmp_path / "c.npy").values
+    np.testing.assert_array_equal(found, np.load(tmp_path / "c.npy"))
+    assert found.dtype == np.float32
+
+
+@pytest.mark.parametrize("length", [4, 9, 60, 127, 130])
+def test_a_truncated_npy_file_is_refused_by_name(tmp_path: Path, length: int) -> None:
+    np.save(tmp_path / "whole.npy", np.ones((3, 4)))
+    (tmp_path / "c.npy").write_bytes((tmp_path / "whole.npy").read_bytes()[:length])
+    with pytest.raises(InputError, match=r"c\.npy: not readable as features"):
+        read_feature_file(tmp_path / "c.npy")
 
 
 @pytest.mark.parametrize("shape", [(), (0,), (1, 22, 1), (2, 3, 22), (0, 22)])

@@ -68,6 +68,22 @@ def test_a_start_point_that_is_new_in_the_file_is_tried(tmp_path: Path) -> None:
         assert [t.params["layers"] for t in start_points(again)] == [3, 1]
 
 
+def test_a_start_point_keeps_what_it_sets_for_itself_also_when_retried(tmp_path: Path) -> None:
+    space = make_space(tmp_path, SPACE.replace("layers = 3\n", "layers = 3\noptimiser = 'adam'\n"))
+    with opened(tmp_path, space=space) as ledger:
+        number, config = ledger.ask() or (0, {})
+        assert (config["loss"], config["layers"], config["optimiser"]) == ("pcc", 3, "adam")
+        assert set(trials(ledger)[number].params) == {"loss", "layers"}, "the sampler's alone"
+        ledger.fail(number, "out of memory")
+        number, config = ledger.ask() or (0, {})
+        assert config["optimiser"] == "adam"
+        ledger.complete(number, make_result(config))
+        _, config = ledger.ask() or (0, {})
+        assert "optimiser" not in config, "the others have the space's"
+        shown = shown_settings(trials(ledger)[number], changed_settings(trials(ledger)))
+        assert shown["optimiser"] == "adam", "tables show it"
+
+
 def test_trials_in_work_are_counted_as_budget(tmp_path: Path) -> None:
     with opened(tmp_path) as ledger:
         asked = [ledger.ask() for _ in range(9)]

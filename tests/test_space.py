@@ -11,6 +11,7 @@ from harness.models.config import TrialConfig
 from harness.space.file import read_space
 from harness.space.search_space import SearchSpace
 from harness.spaces import SPACES, find_space
+from harness.tuning.sharing import largest
 
 BUDGET = "[budget]\ntrials = 3\nepochs = 2\n"
 
@@ -45,7 +46,8 @@ BAD = [
     (BUDGET + "[parameters.seed]\ntype = 'int'\nlow = 0\nhigh = 3", "`seed`"),
     (BUDGET + "[fixed]\nlayers = 'two'\n[parameters]", "layers must be of type int, got 'two'"),
     (BUDGET + "[fixed]\nepochs = 3\n[parameters]", "budget.epochs"),
-    (BUDGET + "[[start]]\nlr = 0.1\n[parameters]", "lr is not searched"),
+    (BUDGET + "[[start]]\nlr = -0.1\n[parameters]", "start[0].lr: lr must be above 0"),
+    (BUDGET + "[[start]]\nepochs = 9\n[parameters]", "start[0].epochs: give it as budget.epochs"),
     (
         BUDGET + "[parameters.lr]\ntype = 'float'\nlow = 0.1\nhigh = 0.2\nlog = true\nstep = 0.1",
         "log = true and a step",
@@ -53,7 +55,10 @@ BAD = [
     (BUDGET + CONDITION.format("layres = [2]"), "only_if.layres: no such hyperparameter"),
     (BUDGET + CONDITION.format("loss = ['ccc']"), "only_if.loss: loss is not searched"),
     (BUDGET + CONDITION.format("layers = [7]"), "only_if.layers: 7 is outside"),
-    (BUDGET + CONDITION.format("dropout = [0.1]"), "only_if of dropout go round in a circle"),
+    (
+        BUDGET + CONDITION.format("dropout = [0.1]"),
+        "only_if of dropout is circular",
+    ),
     (
         BUDGET + "[[start]]\nlayers = 1\ndropout = 0.1\n" + CONDITION.format("layers = [2]"),
         "start[0].dropout: its only_if does not hold here",
@@ -105,6 +110,32 @@ def test_every_space_of_the_project_is_sound(path: Path) -> None:
     assert path.read_text().startswith("# python -m harness.search"), "begins with its command"
     for point in space.start:
         TrialConfig.from_dict(space.fixed | point)
+
+
+def test_a_start_point_may_set_what_is_not_searched(tmp_path: Path) -> None:
+    path = tmp_path / "space.toml"
+    path.write_text(
+        BUDGET + "[fixed]\nstride = 10\noptimiser = 'adamw'\n[parameters.layers]\ntype = 'int'\n"
+        "low = 1\nhigh = 3\n[[start]]\nlayers = 2\noptimiser = 'adam'\nstride = 4\nhidden = 999"
+    )
+    space = read_space(path)
+    own = {"optimiser": "adam", "stride": 4, "hidden": 999}
+    assert space.parts(space.start[0]) == ({"layers": 2}, own)
+    assert space.strides() == (4, 10), "its frames are extracted, too"
+    assert largest(space).own.hidden == 999, "its memory counts, too"
+    assert space.without("stride", 1).start == ({"layers": 2, "optimiser": "adam", "hidden": 999},)
+
+
+def test_the_papers_setting_is_the_first_start_point() -> None:
+    """As in the authors' public code: section 4 of their paper, and `train.py`."""
+    space = read_space(SPACES / "paper.toml")
+    config = TrialConfig.from_dict(space.fixed | space.start[0])
+    assert config == TrialConfig.of(
+        loss="ccc", reduction="flat", stride=30, sequence="fixed-12", layers=2, hidden=128,
+        head_width=128, optimiser="adam", lr=0.01, weight_decay=0.001, schedule="plateau-loss",
+        clip_norm=0.0, batch_size=128, last_batch="drop", shuffle=False, epochs=50, patience=50,
+        normalise=False,
+    )  # fmt: skip
 
 
 def test_strides_are_the_union_of_what_a_trial_may_ask(tmp_path: Path) -> None:

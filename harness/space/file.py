@@ -108,7 +108,9 @@ def read_space(path: Path, epochs: int | None = None) -> SearchSpace:
     for name, parameter in file.parameters.items():
         _check_parameter(path, name, parameter)
     for name, value in file.fixed.items():
-        _check_fixed(path, name, value, file.parameters)
+        if name in file.parameters:
+            raise InputError(f"{path}, fixed.{name}: also in [parameters]; keep one of the two")
+        _check_fixed(path, f"fixed.{name}", name, value)
     distributions = {name: p.distribution() for name, p in file.parameters.items()}
     only_if = _conditions(path, file, distributions)
     for name, values in file.grid.values.items():
@@ -128,10 +130,7 @@ def read_space(path: Path, epochs: int | None = None) -> SearchSpace:
         file.grid.repeats,
     )
     for number, point in enumerate(file.start):
-        for name, value in point.items():
-            _check_drawn(path, f"start[{number}].{name}", name, value, distributions)
-            if not space.active(name, point):
-                raise InputError(f"{path}, start[{number}].{name}: its only_if does not hold here")
+        _check_start(space, number, point)
     return space
 
 
@@ -184,7 +183,7 @@ def _ordered_names(path: Path, file: _File, only_if: dict[str, Condition]) -> li
     while left:
         ready = next((n for n in left if not set(only_if.get(n, {})) & set(left)), None)
         if ready is None:
-            raise InputError(f"{path}: only_if of {', '.join(left)} go round in a circle")
+            raise InputError(f"{path}: only_if of {', '.join(left)} is circular")
         ordered.append(ready)
         left.remove(ready)
     return ordered
@@ -209,13 +208,27 @@ def _check_parameter(path: Path, name: str, parameter: _Float | _Int | _Categori
         _check_value(path, f"parameters.{name}", name, value)
 
 
-def _check_fixed(path: Path, name: str, value: Any, searched: dict[str, Any]) -> None:
-    _known(path, f"fixed.{name}", name)
-    if name in searched:
-        raise InputError(f"{path}, fixed.{name}: it is also in [parameters]; keep one of them")
+def _check_fixed(path: Path, where: str, name: str, value: Any) -> None:
+    _known(path, where, name)
     if name == "epochs":
-        raise InputError(f"{path}, fixed.epochs: give it as budget.epochs")
-    _check_value(path, f"fixed.{name}", name, value)
+        raise InputError(f"{path}, {where}: give it as budget.epochs")
+    _check_value(path, where, name, value)
+
+
+def _check_start(space: SearchSpace, number: int, point: dict[str, _Scalar]) -> None:
+    """Checks a start point. It may also set hyperparameters that are not searched."""
+    where = f"start[{number}]"
+    for name, value in point.items():
+        if name in space.distributions:
+            _check_drawn(space.path, f"{where}.{name}", name, value, space.distributions)
+        else:
+            _check_fixed(space.path, f"{where}.{name}", name, value)
+        if not space.active(name, point):
+            raise InputError(f"{space.path}, {where}.{name}: its only_if does not hold here")
+    try:
+        TrialConfig.from_dict(space.fixed | point)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{space.path}, {where}: {error}") from error
 
 
 def _check_drawn(

@@ -42,10 +42,11 @@ class SearchSpace:
     """What a study searches.
 
     distributions: of the searched hyperparameters, by name, each after those it depends on.
-    fixed: values of others; the rest keep TrialConfig's defaults. start: points that are tried
-    first. only_if: of hyperparameters that are searched under a condition alone. grid_values: of
-    hyperparameters, for a full grid; those with a step need none. repeats: of each grid point,
-    each with a seed of its own.
+    fixed: values of others; the rest keep TrialConfig's defaults.
+    start: points that are tried first; they may also set hyperparameters that are not searched.
+    only_if: of hyperparameters that are searched under a condition alone.
+    grid_values: of hyperparameters, for a full grid; those with a step need none.
+    repeats: of each grid point, each with a seed of its own.
     """
 
     path: Path
@@ -73,6 +74,11 @@ class SearchSpace:
             if not contains(self.distributions[name], value):
                 return f"{name}: {value!r} is outside {self.distributions[name]}"
         return ""
+
+    def parts(self, point: Point) -> tuple[Point, Point]:
+        """A start point's searched hyperparameters, and those that it sets in place of `fixed`."""
+        searched = {n: value for n, value in point.items() if n in self.distributions}
+        return searched, {n: value for n, value in point.items() if n not in searched}
 
     def active(self, name: str, point: Point) -> bool:
         """Whether a hyperparameter is searched, given those that it depends on."""
@@ -178,7 +184,8 @@ class SearchSpace:
     def _all(self, name: str) -> tuple[Any, ...]:
         distribution = self.distributions.get(name)
         if distribution is None:
-            return (self.fixed.get(name, accepted()[name].default),)
+            others = [point[name] for point in self.start if name in point]
+            return (self.fixed.get(name, accepted()[name].default), *others)
         found = steps(distribution)
         assert found is not None  # read_space lets no other pass
         return found

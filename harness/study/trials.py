@@ -1,7 +1,6 @@
 """Which trials of a study count, and the attributes that say so."""
 
 import os
-from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -86,15 +85,12 @@ def complete(study: optuna.Study) -> list[FrozenTrial]:
 
 
 def changed_settings(trials: Iterable[FrozenTrial]) -> set[str]:
-    """Hyperparameters that were not searched in some trial but differ between trials, because the
-    search space was changed between two searches of the study."""
-    values: dict[str, set[Any]] = defaultdict(set)
-    fixed = set()
-    for trial in trials:
-        for name, value in trial.user_attrs.get(CONFIG, {}).items():
-            values[name].add(value)
-            fixed |= set() if name in trial.params else {name}
-    return {name for name in fixed if len(values[name]) > 1}
+    """Hyperparameters that were not searched in some trial but differ between trials: a start point
+    set them, or the search space was changed between two searches of the study."""
+    known = [(config, t.params) for t in trials if (config := t.user_attrs.get(CONFIG))]
+    fixed = {name for config, params in known for name in config if name not in params}
+    # Where a configuration does not name it, the default holds.
+    return {name for name in fixed if len({config.get(name) for config, _ in known}) > 1}
 
 
 def shown_settings(trial: FrozenTrial, changed: Collection[str]) -> dict[str, Any]:

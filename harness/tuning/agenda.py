@@ -10,8 +10,9 @@ from optuna.trial import FrozenTrial
 from harness.space.search_space import Point, SearchSpace
 
 #: Attributes of a trial. The item of the agenda that it is of; the trial whose configuration it
-#: trains again under another seed. How often a grid point was tried before.
-ITEM, CONFIRMS, REPEAT = "item", "confirms", "repeat"
+#: trains again under another seed. How often a grid point was tried before. Of a start point, the
+#: hyperparameters that it sets although they are not searched.
+ITEM, CONFIRMS, REPEAT, OWN = "item", "confirms", "repeat", "own_settings"
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,8 @@ class SearchAgenda:
         # Named by what they are: the file may have other points, or another order, next time.
         if self.drawn:
             for point in self._space.start:
-                yield Item(f"start {_told(point)}", point, {})
+                searched, own = self._space.parts(point)
+                yield Item(f"start {_told(point)}", searched, {OWN: own} if own else {})
         for repeat in range(self._space.repeats):
             for point in self._grid:
                 yield Item(f"grid {_told(point)} repeat {repeat}", point, {REPEAT: repeat})

@@ -38,7 +38,7 @@ from harness.study.trials import (
     finished,
 )
 from harness.trials.trial import TrialResult
-from harness.tuning.agenda import CONFIRMS, ITEM, Agenda, Item
+from harness.tuning.agenda import CONFIRMS, ITEM, OWN, Agenda, Item
 from harness.tuning.driver import DRIVER, Driver, Fate
 from harness.tuning.queue import close, queued
 from harness.tuning.repeats import CUT_OFF, LASTING, MACHINE, first_repeat
@@ -326,7 +326,7 @@ class Ledger:
             if misfit := self.rules.space.misfit(queued(frozen)):
                 raise _MisfitError(misfit)
             point = self.rules.space.suggest(trial)
-            config = self.rules.space.fixed | point
+            config = self.rules.space.fixed | point | frozen.user_attrs.get(OWN, {})
         trial.set_user_attr(CONFIG, config)
         return point, config | {"seed": seed}
 

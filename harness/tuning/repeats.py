@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable
 from optuna.trial import FrozenTrial, TrialState
 
 from harness.study.trials import FINISHED, REASON, RETRY_OF
-from harness.tuning.agenda import CONFIRMS, ITEM, REPEAT, Item
+from harness.tuning.agenda import CONFIRMS, ITEM, OWN, REPEAT, Item
 from harness.tuning.driver import DRIVER
 from harness.tuning.queue import queued
 
@@ -43,7 +43,7 @@ def first_repeat(
         first = attempts[0]
         point = queued(first) | first.params
         if (point or key in keys) and not _is_abandoned(attempts, search):
-            notes = {n: v for n, v in first.user_attrs.items() if n in (CONFIRMS, REPEAT)}
+            notes = {n: v for n, v in first.user_attrs.items() if n in (CONFIRMS, REPEAT, OWN)}
             root = first.user_attrs.get(RETRY_OF, first.number)
             return Item(key, point, notes | {RETRY_OF: root, "attempt": len(attempts)})
     return None

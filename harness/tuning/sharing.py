@@ -29,6 +29,10 @@ def largest(space: SearchSpace) -> TrialConfig:
             extremes.append(accepted()[name].default)
         if (most := memory(name, extremes)) is not None:
             values[name] = most
+    for name, value in (item for point in space.start for item in space.parts(point)[1].items()):
+        known = values.get(name, accepted()[name].default)
+        if (most := memory(name, [known, value])) is not None:
+            values[name] = most
     return TrialConfig.from_dict(values)
 
 
