@@ -15,7 +15,7 @@ from plotly.offline import get_plotlyjs
 
 from harness.atomic import write_text
 from harness.ensembles.caveats import SYNTHETIC, caveats
-from harness.ensembles.table import formatted
+from harness.ensembles.table import effective, formatted
 from harness.reports import tables
 from harness.reports.clip_figures import clip_drawing
 from harness.reports.drawing import Drawing
@@ -128,8 +128,7 @@ def _ensemble(evidence: Evidence, drawings: Sequence[Drawing]) -> str:
         parts.append(f'<p class="warning">{html.escape(evidence.stale)}</p>')
     shown = evidence.shown
     parts += [_p(f"{caveat}.") for caveat in caveats(shown)]
-    parts.append(_p(f"Effective number of members of {shown.name}: "
-                    f"{shown.effective_members:.1f} of {len(shown.members)}."))  # fmt: skip
+    parts.append(_p(f"{effective(shown)}."))
     parts.append(_table(tables.members(evidence), f"Members of {shown.name}"))
     return "".join(parts) + _drawings(drawings)
 
