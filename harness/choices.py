@@ -24,7 +24,7 @@ Sampler = Literal["tpe", "gp", "cmaes", "random", "grid"]
 Scheduler = Literal["asha", "hyperband", "median", "none"]
 #: auto: the other method with the best nested score, of equal ones the first.
 #: harness/ensembles/methods/<name>.py
-Method = Literal["mean", "zscore", "greedy", "bagged", "ridge", "auto"]
+Method = Literal["mean", "zscore", "raw", "greedy", "bagged", "ridge", "auto"]
 #: Learning rate of a pretraining. harness/pretraining/training.py
 Schedule = Literal["exponential", "one-cycle"]
 

@@ -100,7 +100,7 @@ def construct(
     evidence = moments.evidence()
     best = int(best_single(evidence).members[0])
     weights = tuple(tuple(row) for row in choice.weights.tolist())
-    standardisation = _standardisation(moments, choice) if choice.standardised else None
+    standardisation = _standardisation(matrix, moments, choice)
     trials = [matrix.trials[i] for i in choice.members]
     predicted = combine(matrix.predictions[:, choice.members], weights, standardisation)
     pcc = matrix.pcc_of(predicted)
@@ -134,6 +134,7 @@ def construct(
         test_clips=test_clips,
         member_reports=_members(library, choice, explained),
         effective_members=explained.effective,
+        independent_members=explained.independent,
         eligible=library.eligible,
         refused=len(library.refused),
         duplicates=len(library.duplicates),
@@ -201,7 +202,7 @@ def _moments(matrix: PredictionMatrix, folds: NDArray[np.intp]) -> Moments:
     rows = matrix.labelled
     # This is the largest array, so it is copied only if some clips are unrated.
     predictions = matrix.predictions if rows.all() else matrix.predictions[:, :, rows]
-    return Moments(predictions, matrix.truth[rows], folds)
+    return Moments(predictions, matrix.truth[rows], folds, matrix.calibration[0])
 
 
 def _estimate(
@@ -223,8 +224,17 @@ def _estimate(
     )
 
 
-def _standardisation(moments: Moments, choice: Choice) -> Standardisation:
-    parts = (moments.means[:, choice.members], moments.deviations[:, choice.members])
+def _standardisation(
+    matrix: PredictionMatrix, moments: Moments, choice: Choice
+) -> Standardisation | None:
+    members = choice.members
+    if choice.standardised:
+        parts = (moments.means[:, members], moments.deviations[:, members])
+    elif choice.raw:
+        # This undoes the calibration.
+        parts = (matrix.calibration[1][:, members], matrix.calibration[0][:, members])
+    else:
+        return None
     means, deviations = (tuple(tuple(row) for row in part.tolist()) for part in parts)
     return Standardisation(means, deviations)
 
@@ -236,13 +246,15 @@ def _members(library: Library, choice: Choice, explained: Explanation) -> tuple[
             study=trial.study.folder.name,
             family=trial.family,
             weight=float(weight),
+            influence=float(influence),
             pcc=float(own),
             left_out=left_out,
             correlation=correlation,
         )
-        for trial, weight, own, left_out, correlation in zip(
+        for trial, weight, influence, own, left_out, correlation in zip(
             [library.matrix.trials[i] for i in choice.members],
             choice.weights.mean(axis=0),
+            explained.influence,
             explained.own,
             explained.left_out,
             explained.with_others,

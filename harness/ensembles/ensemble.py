@@ -26,8 +26,9 @@ Rows = tuple[tuple[float, ...], ...]
 
 @dataclass(frozen=True)
 class Standardisation:
-    """Mean and standard deviation of each member's predictions on the rated clips of val, (targets
-    x members). They are applied to every split."""
+    """What the predictions of each member are shifted and divided by before they are averaged,
+    (targets x members): their mean and standard deviation on the rated clips that chose, or, of the
+    method raw, offset and slope of their calibration. It is applied to every split."""
 
     means: Rows
     deviations: Rows
@@ -59,7 +60,8 @@ class Ensemble:
     test: mean PCC on test; None if it is unrated or a PCC is undefined.
     test_clips: number of rated clips of test.
     member_reports: score and contribution of each member.
-    effective_members: 1 / sum of squared weights.
+    effective_members: by influence, `Explanation.effective`.
+    independent_members: by influence and correlation, `Explanation.independent`.
     eligible, refused, duplicates: numbers of prediction files.
     filled: test clips without features, which every trial predicts as the mean rating of train.
     versions: of the software.
@@ -86,6 +88,7 @@ class Ensemble:
     test_clips: int
     member_reports: tuple[Member, ...]
     effective_members: float
+    independent_members: float
     eligible: int
     refused: int
     duplicates: int

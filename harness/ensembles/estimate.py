@@ -16,7 +16,15 @@ from harness.ensembles.gain import Gain, Selections
 from harness.ensembles.intervals import REPLICATES, Interval, resample
 from harness.ensembles.methods import METHODS, Stepwise
 from harness.ensembles.moments import Evidence, Moments
-from harness.ensembles.selection import Choice, Recipe, best_single, cap_families, choose
+from harness.ensembles.selection import (
+    Choice,
+    Recipe,
+    best_single,
+    cap_families,
+    choose,
+    factors,
+    units,
+)
 from harness.grouping import divided
 from harness.metrics import pcc, standardised
 
@@ -154,11 +162,8 @@ class Chooser:
 
     def combined(self, choice: Choice, held: frozenset[int]) -> Floats:
         """(targets, clips) predictions of a choice for all clips, up to scale and offset."""
-        units = self.moments.deviations
-        if choice.standardised:
-            units = 1 / self.moments.evidence(held).scales
-        factors = choice.weights * units[:, choice.members]
-        return self.moments.combined(choice.members, factors)
+        found = factors(choice, self.moments, self.moments.evidence(held))
+        return self.moments.combined(choice.members, found)
 
 
 def estimate(
@@ -254,8 +259,8 @@ def _path(chooser: Chooser, method: Stepwise, held: frozenset[int]) -> Floats:
     moments = chooser.moments
     evidence = moments.evidence(held)
     picks = method.picks(evidence, _allowed(chooser, evidence))
-    units = 1 / evidence.scales if method.standardised else moments.deviations
-    steps: Floats = units[:, picks, None] * moments.values[:, picks].astype(np.float64)
+    scales = units(method, moments, evidence)
+    steps: Floats = scales[:, picks, None] * moments.values[:, picks].astype(np.float64)
     return np.asarray(steps.cumsum(axis=1).transpose(1, 0, 2))
 
 

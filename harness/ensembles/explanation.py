@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.ensembles.moments import Moments
-from harness.ensembles.selection import Choice
+from harness.ensembles.selection import Choice, factors
 
 Floats = NDArray[np.float64]
 
@@ -19,6 +19,8 @@ class Member:
     study: name of the study's folder.
     family: of the trial.
     weight: mean over the targets.
+    influence: share in the average: weight times standard deviation of what is averaged, with sum
+        1; mean over the targets.
     pcc: mean PCC of the member alone.
     left_out: leave-one-out change: the change of the ensemble's mean PCC without the member,
         negative if the member helps; None for a single member.
@@ -29,6 +31,7 @@ class Member:
     study: str
     family: str
     weight: float
+    influence: float
     pcc: float
     left_out: float | None
     correlation: float | None
@@ -41,14 +44,19 @@ class Explanation:
     own: (m,) mean PCC of each member.
     left_out, with_others: (m,) `Member.left_out` and `Member.correlation`.
     correlations: (m, m) correlations of the members' predictions, mean over the targets.
-    effective: effective number of members, 1 / sum of squared weights.
+    influence: (m,) `Member.influence`.
+    effective: effective number of members by influence: 1 / sum of squared influences.
+    independent: by influence v and correlations R: 1 / v'Rv. It is the number of uncorrelated
+        members whose equal average would vary as little.
     """
 
     own: Floats
     left_out: tuple[float | None, ...]
     with_others: tuple[float | None, ...]
     correlations: Floats
+    influence: Floats
     effective: float
+    independent: float
 
 
 def explain(moments: Moments, choice: Choice) -> Explanation:
@@ -57,8 +65,9 @@ def explain(moments: Moments, choice: Choice) -> Explanation:
     members = choice.members
     R = np.stack([evidence.column(j, members)[:, members] for j in members.tolist()], axis=1)
     c = evidence.scores[:, members]
-    units = 1.0 if choice.standardised else moments.deviations[:, members]
-    w = choice.weights * units
+    # Of standardised values, so that a factor is weight times standard deviation.
+    w = factors(choice, moments, evidence) * evidence.scales[:, members]
+    influence = (w / w.sum(axis=1, keepdims=True)).mean(axis=0)
     left_out: tuple[float | None, ...] = (None,)
     with_others: tuple[float | None, ...] = (None,)
     correlations = R.mean(axis=0)
@@ -74,7 +83,9 @@ def explain(moments: Moments, choice: Choice) -> Explanation:
         left_out=left_out,
         with_others=with_others,
         correlations=correlations,
-        effective=float(1 / (choice.weights.mean(axis=0) ** 2).sum()),
+        influence=influence,
+        effective=float(1 / (influence**2).sum()),
+        independent=float(1 / (influence @ correlations @ influence)),
     )
 
 

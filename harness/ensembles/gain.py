@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from harness.ensembles.intervals import Interval, student_interval
 from harness.ensembles.methods import METHODS
 from harness.ensembles.moments import GRAM_TRIALS, Moments
-from harness.ensembles.selection import Recipe, best_single, choose
+from harness.ensembles.selection import Recipe, best_single, choose, factors
 from harness.metrics import group_sums, pcc_of_sums
 
 Floats = NDArray[np.float64]
@@ -121,10 +121,9 @@ def resample_selection(
     for number, drawn in enumerate(counts):
         evidence = moments.weighted(drawn)
         choice = choose(recipe, method, evidence, families)
-        units = 1 / evidence.scales if choice.standardised else moments.deviations
-        factors = choice.weights * units[:, choice.members]
         single = moments.values[:, best_single(evidence).members[0]].astype(np.float64)
-        models = np.stack([moments.combined(choice.members, factors), single])
+        ensemble = moments.combined(choice.members, factors(choice, moments, evidence))
+        models = np.stack([ensemble, single])
         sums = group_sums(moments.truth, models, block_of_clip)
         weights = np.stack([drawn == 0, np.ones(blocks)])
         held_out[number], whole[number] = pcc_of_sums(weights @ sums, len(moments.truth))

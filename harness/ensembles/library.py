@@ -15,6 +15,7 @@ from harness.metrics import pcc
 from harness.predictions import PredictionInfo, read_clips, read_predictions
 from harness.sealed import MANIFEST, read_sealed
 
+Floats = NDArray[np.float64]
 #: The hyperparameters that define the family of a trial: those that the paper compares.
 FAMILY = ("loss", "reduction", "stride", "sequence", "layers")
 # Threads: decompression and checks mostly release the interpreter lock.
@@ -87,6 +88,14 @@ class PredictionMatrix:
     def labelled(self) -> NDArray[np.bool_]:
         """(clips,) True where a clip is rated."""
         return np.asarray(~np.isnan(self.truth).any(axis=1))
+
+    @property
+    def calibration(self) -> tuple[Floats, Floats]:
+        """(targets, trials) slopes and offsets: a prediction is slope x raw output + offset. Those
+        of the identity for trials of earlier versions, whose predictions are raw."""
+        none = np.zeros(len(self.target_names))
+        slopes = [trial.info.slope or none + 1 for trial in self.trials]
+        return np.array(slopes).T, np.array([trial.info.offset or none for trial in self.trials]).T
 
     def group_numbers(self, *, grouped: bool = True) -> NDArray[np.intp]:
         """(rated clips,) group numbers from 0: of persons, or of single clips if persons are not

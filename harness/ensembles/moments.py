@@ -66,23 +66,30 @@ class Moments:
         predictions: (targets, trials, clips) float32, finite.
         truth: (clips, targets), finite.
         folds: (clips,) the fold of each clip, 0 to folds - 1, none empty.
+        slopes: (targets, trials) of the calibrations; None: the predictions are raw outputs.
 
     Attributes:
         values: (targets, trials, clips) float32, standardised over all clips, sorted by fold.
         truth: (targets, clips) float64, likewise.
         means, deviations: (targets, trials) of the given predictions over all clips.
+        slopes: (targets, trials) as given.
         order: (clips,) the given clip at each place of the sorted arrays.
         bounds: (folds + 1,) fold f has the places bounds[f]:bounds[f + 1].
     """
 
     def __init__(
-        self, predictions: NDArray[np.float32], truth: NDArray[np.float32], folds: NDArray[np.intp]
+        self,
+        predictions: NDArray[np.float32],
+        truth: NDArray[np.float32],
+        folds: NDArray[np.intp],
+        slopes: Floats | None = None,
     ) -> None:
         self.order = np.argsort(folds, kind="stable")
         counts = np.bincount(folds)
         self.bounds = np.concatenate([[0], np.cumsum(counts)])
         self.truth = standardised(truth[self.order].astype(np.float64).T)
         targets, trials, _ = predictions.shape
+        self.slopes = np.ones((targets, trials)) if slopes is None else slopes
         shape = (len(counts), targets, trials)
         self.values = np.empty((targets, trials, len(folds)), np.float32)
         self.means, self.deviations = np.empty(shape[1:]), np.empty(shape[1:])

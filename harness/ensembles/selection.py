@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.ensembles.methods import METHODS, Method
-from harness.ensembles.moments import Evidence
+from harness.ensembles.moments import Evidence, Moments
 from harness.errors import InputError
 
 Floats = NDArray[np.float64]
@@ -93,11 +93,13 @@ class Choice:
     members: (m,) trials by falling weight.
     weights: (targets, m), each row >= 0 with sum 1.
     standardised: the weights apply to standardised predictions.
+    raw: the weights apply to the outputs before their calibration.
     """
 
     members: NDArray[np.intp]
     weights: Floats
     standardised: bool
+    raw: bool = False
 
 
 def choose(recipe: Recipe, method: str, evidence: Evidence, families: Sequence[str]) -> Choice:
@@ -116,7 +118,20 @@ def choose(recipe: Recipe, method: str, evidence: Evidence, families: Sequence[s
     mean = weights.mean(axis=0)
     # Members of equal weight are sorted by their own scores.
     members = np.lexsort((np.arange(len(mean)), -evidence.ranking, -mean))[: (mean > 0).sum()]
-    return Choice(members, weights[:, members], METHODS[method].standardised)
+    made = METHODS[method]
+    return Choice(members, weights[:, members], made.standardised, made.raw)
+
+
+def factors(choice: Choice, moments: Moments, evidence: Evidence) -> Floats:
+    """(targets, m) factors of the members' `Moments.values` in the average."""
+    return np.asarray(choice.weights * units(choice, moments, evidence)[:, choice.members])
+
+
+def units(how: Choice | type[Method] | Method, moments: Moments, evidence: Evidence) -> Floats:
+    """(targets, trials) standard deviations, of `Moments.values`, of what is averaged."""
+    if how.standardised:
+        return np.asarray(1 / evidence.scales)
+    return moments.deviations / moments.slopes if how.raw else moments.deviations
 
 
 def best_single(evidence: Evidence) -> Choice:

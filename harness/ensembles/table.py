@@ -37,8 +37,7 @@ def show(out: Console, library: Library, ensemble: Ensemble) -> None:
         tried = ", ".join(f"{k} {v:.4f}" for k, v in ensemble.estimate.methods.items())
         _say(out, f"Method {ensemble.method} has the best nested score: {tried}")
     out.print(members_table(ensemble))
-    _say(out, f"Effective number of members: {ensemble.effective_members:.1f} of "
-              f"{len(ensemble.members)}")  # fmt: skip
+    _say(out, effective(ensemble))
     out.print(scores_table(ensemble))
     if ensemble.estimate is not None:
         oracle = library.studies[0].oracle_by_target.get("val", {})
@@ -105,11 +104,21 @@ def member_row(member: Member) -> dict[str, str]:
     return {
         "trial": member.trial,
         "weight": f"{member.weight:.3f}",
+        "influence": f"{member.influence:.3f}",
         "mean PCC": f"{member.pcc:.4f}",
         "leave-one-out": "" if member.left_out is None else f"{member.left_out:+.4f}",
         "correlation": "" if member.correlation is None else f"{member.correlation:.2f}",
         "family": member.family,
     }
+
+
+def effective(ensemble: Ensemble) -> str:
+    """The effective number of members as a line."""
+    return (
+        f"Effective number of members: {ensemble.effective_members:.1f} of "
+        f"{len(ensemble.members)} by influence (weight times standard deviation), "
+        f"{ensemble.independent_members:.1f} by influence and correlation"
+    )
 
 
 def formatted(interval: Interval | None, spec: str = ".4f") -> str:

@@ -13,6 +13,7 @@ from plotly.offline import get_plotlyjs
 
 from harness.atomic import write_text
 from harness.ensembles.caveats import SYNTHETIC, caveats
+from harness.ensembles.table import effective
 from harness.reports import tables
 from harness.reports.clip_figures import clip_drawing
 from harness.reports.commands import (
@@ -102,8 +103,7 @@ def _score(evidence: Evidence, drawings: Sequence[Drawing]) -> str:
         parts.append(paragraph(evidence.stale, "warning"))
     parts += [paragraph(f"{caveat}.") for caveat in caveats(shown)]
     parts.append(table(tables.ensembles(evidence), "Ensembles of this study"))
-    parts.append(paragraph(f"Effective number of members of {shown.name}: "
-                           f"{shown.effective_members:.1f} of {len(shown.members)}."))  # fmt: skip
+    parts.append(paragraph(f"{effective(shown)}."))
     parts.append(table(tables.members(evidence), f"Members of {shown.name}"))
     return "".join(parts) + figures(drawings)
 

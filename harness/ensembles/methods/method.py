@@ -25,13 +25,15 @@ class Method(ABC):
     The fields of a method are its parameters and have defaults. The command sets a field `top`
     from `top` and a field `seed` from `seed`. It refuses `top` if a method has no field `top`.
 
-    standardised: the weights apply to standardised predictions; False: to raw predictions.
+    standardised: the weights apply to standardised predictions; False: to predictions as they are.
+    raw: the weights apply to the outputs before their calibration.
     reads_columns: the method reads correlations of trials. The estimate of the gain repeats such a
         selection less often, because it is slower.
     reads_all: it reads those of most trials, which are then computed at once.
     """
 
     standardised: ClassVar[bool] = True
+    raw: ClassVar[bool] = False
     reads_columns: ClassVar[bool] = True
     reads_all: ClassVar[bool] = False
 

@@ -1,0 +1,17 @@
+"""The ensemble method `raw`."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from harness.ensembles.methods.mean import Mean
+
+
+@dataclass(frozen=True)
+class Raw(Mean):
+    """The mean of the outputs of the best trials before their calibration, as in the public code of
+    the authors. A trial whose outputs vary more has more influence.
+
+    top: members.
+    """
+
+    raw: ClassVar[bool] = True
