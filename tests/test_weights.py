@@ -181,13 +181,6 @@ def test_options_with_code_are_refused(tmp_path: Path, state: State) -> None:
 NUMBERS = [
     np.int64(-3), np.uint8(200), np.float32(0.5), np.float64(0.1), np.float16(2), np.bool_(1),
 ]  # fmt: skip
-    np.int64(-3),
-    np.uint8(200),
-    np.float32(0.5),
-    np.float64(0.1),
-    np.float16(2),
-    np.bool_(1),
-]
 
 
 @pytest.mark.parametrize("number", NUMBERS, ids=lambda number: type(number).__name__)
