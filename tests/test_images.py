@@ -81,6 +81,73 @@ def test_names_whose_order_is_doubtful_are_reported(tmp_path: Path, stems: str, 
     assert doubt in problem
 
 
+# Names of images of several faces; those that are read, in order, and what is reported.
+FACES = {
+    "OpenFace": (
+        [f"frame_det_0{face}_00000{frame}.bmp" for face in (0, 1) for frame in (1, 2, 3)],
+        ["frame_det_00_000001.bmp", "frame_det_00_000002.bmp", "frame_det_00_000003.bmp"],
+        "images of 2 faces; the 3 of face 0 are read, 3 of others are not",
+    ),
+    "the other is there for longer": (
+        ["det_0_1.jpg", "det_0_2.jpg", "det_1_1.jpg", "det_1_2.jpg", "det_1_3.jpg"],
+        ["det_1_1.jpg", "det_1_2.jpg", "det_1_3.jpg"],
+        "images of 2 faces; the 3 of face 1 are read, 2 of others are not",
+    ),
+    "the face last": (
+        [f"frame{frame}_face{face}.png" for frame in (8, 9, 10) for face in (1, 2)],
+        ["frame8_face1.png", "frame9_face1.png", "frame10_face1.png"],
+        "images of 2 faces; the 3 of face 1 are read, 3 of others are not",
+    ),
+    "three persons": (
+        [f"person_{face}-{frame}.jpg" for face in (3, 5, 9) for frame in range(4)],
+        [f"person_3-{frame}.jpg" for frame in range(4)],
+        "images of 3 faces; the 4 of face 3 are read, 8 of others are not",
+    ),
+    "a track that follows another": (
+        ["frame_1_track_7.jpg", "frame_2_track_7.jpg", "frame_3_track_2.jpg"],
+        ["frame_1_track_7.jpg", "frame_2_track_7.jpg", "frame_3_track_2.jpg"],
+        None,
+    ),
+    "the face first, following": (
+        ["face_1_frame_3.jpg", "face_2_frame_1.jpg", "face_2_frame_2.jpg"],
+        ["face_2_frame_1.jpg", "face_2_frame_2.jpg", "face_1_frame_3.jpg"],
+        None,
+    ),
+    "frames called faces": (["face_1.jpg", "face_2.jpg"], ["face_1.jpg", "face_2.jpg"], None),
+    "one face of each frame": (
+        ["face_1_0.jpg", "face_2_0.jpg", "face_10_0.jpg"],
+        ["face_1_0.jpg", "face_2_0.jpg", "face_10_0.jpg"],
+        None,
+    ),
+    "no word": (
+        ["1_0.jpg", "1_1.jpg", "2_0.jpg", "2_1.jpg"],
+        ["1_0.jpg", "1_1.jpg", "2_0.jpg", "2_1.jpg"],
+        "two numbers vary in the image names (1_0.jpg to 2_1.jpg); if one is that of the face, keep"
+        " the images of one face",
+    ),
+    "minutes and seconds": (
+        [f"{minute}_{second}.jpg" for minute in (0, 1) for second in range(60)],
+        [f"{minute}_{second}.jpg" for minute in (0, 1) for second in range(60)],
+        None,
+    ),
+    "no word, many frames": (
+        [f"{face}_{frame}.jpg" for face in (0, 1) for frame in range(61)],
+        [f"{face}_{frame}.jpg" for face in (0, 1) for frame in range(61)],
+        "two numbers vary in the image names (0_0.jpg to 1_60.jpg); if one is that of the face, "
+        "keep the images of one face",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", FACES)
+def test_of_several_faces_one_is_read(tmp_path: Path, kind: str) -> None:
+    names, read, problem = FACES[kind]
+    touch(tmp_path, names)
+    files, problems = image_files(tmp_path)
+    assert [file.name for file in files] == read
+    assert problems == ([problem] if problem else [])
+
+
 def test_one_number_under_two_suffixes_is_reported(tmp_path: Path) -> None:
     touch(tmp_path, ["1.jpg", "1.png", "2.jpg"])
     assert "(1.jpg and 1.png)" in image_files(tmp_path)[1][0]

@@ -1,5 +1,6 @@
 """Weight files as people save them: wrapped, nested, beside other things."""
 
+import codecs
 import pickle
 from argparse import Namespace
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from harness.encoders.mtl_dan.checkpoints import (
     load_with_report,
     read_metadata,
     read_state,
+    read_torch,
     save_mtl_dan,
     weights_fingerprint,
 )
@@ -69,6 +71,12 @@ FORMS: dict[str, Callable[[State], Any]] = {
     "Lightning, parallel": lambda s: {"state_dict": named("model.module.", s)},
     "model": lambda s: {"model": s, "optimizer": optimizer(s), "args": Namespace(lr=0.1)},
     "net": lambda s: {"net": s, "acc": 0.6},
+    "numbers of numpy": lambda s: {
+        "epoch": np.int64(3),
+        "state_dict": s,
+        "best": [np.float32(0.5), np.float64(0.25), np.float16(0.5), np.bool_(True)],
+        "args": Namespace(lr=np.float64(0.1), seed=np.uint8(1)),
+    },
     "ema": lambda s: {"ema": s},
     "ema in a module": lambda s: {"ema": {"module": s, "decay": 0.99}},
     "network": lambda s: {"weights": named("network.", s)},
@@ -168,6 +176,44 @@ def test_options_with_code_are_refused(tmp_path: Path, state: State) -> None:
     (tmp_path / "n.pth").write_bytes(pickle.dumps(Namespace(x=1), 2))
     with pytest.raises(InputError):
         load_mtl_dan(tmp_path / "n.pth")
+
+
+NUMBERS = [
+    np.int64(-3), np.uint8(200), np.float32(0.5), np.float64(0.1), np.float16(2), np.bool_(1),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("number", NUMBERS, ids=lambda number: type(number).__name__)
+@pytest.mark.parametrize("zipped", [True, False])
+def test_numbers_of_numpy_become_those_of_python(
+    tmp_path: Path, number: np.generic, zipped: bool
+) -> None:
+    torch.save({"x": number}, tmp_path / "m.pth", _use_new_zipfile_serialization=zipped)
+    found = read_torch(tmp_path / "m.pth")["x"]
+    assert found == number.item()
+    assert type(found) is type(number.item())
+
+
+HOSTILE = {
+    "a large type": lambda: np.zeros((), "V100000000")[()],
+    "text": lambda: np.str_("x"),
+    "a date": lambda: np.datetime64("2026-01-01"),
+    "a complex number": lambda: np.complex64(1),
+    "an array": lambda: np.ones(2),
+    "a slow encoding": lambda: Encoded(),
+}
+
+
+class Encoded:
+    def __reduce__(self) -> tuple[Any, tuple[str, str]]:
+        return codecs.encode, ("\u4e00" * 100_000, "punycode")
+
+
+@pytest.mark.parametrize("kind", HOSTILE)
+def test_other_values_of_numpy_are_refused(tmp_path: Path, kind: str) -> None:
+    torch.save({"x": HOSTILE[kind]()}, tmp_path / "m.pth")
+    with pytest.raises(InputError, match=r"refused|expected the type of a plain number"):
+        read_torch(tmp_path / "m.pth")
 
 
 def test_paths_may_be_text(tmp_path: Path, state: State) -> None:

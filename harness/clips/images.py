@@ -3,6 +3,7 @@
 import itertools
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 
@@ -15,7 +16,11 @@ from harness.pictures import IMAGE_SUFFIXES, read_picture
 
 # A number, also in scientific notation, or numbers that dots or commas join.
 _NUMBER = re.compile(r"([0-9]+(?:[.,][0-9]+)*(?:e[-+][0-9]{1,3}(?![0-9]))?)")
+# Words before the number of a face: frame_det_00_000001 (OpenFace), 12_face_1, person1_frame12.
+_FACE = re.compile(r"(det|face|faceid|person|track|subject)[ _.#-]*$")
 _EXAMPLES = 3
+# More people are seldom in a clip. Minutes and seconds have fewer values than this.
+_MOST_FACES, _MINUTE = 4, 60
 
 #: The texts between the numbers of a name, and the numbers.
 _Name = tuple[tuple[str, ...], tuple[Decimal, ...]]
@@ -24,18 +29,32 @@ _Name = tuple[tuple[str, ...], tuple[Decimal, ...]]
 def image_files(folder: Path) -> tuple[list[Path], list[str]]:
     """The images of a folder in order of the numbers in their names, and what is doubtful.
 
-    Numbers may be decimal: 0.25.jpg comes before 0.5.jpg, and 9.jpg before 10.jpg.
+    Numbers may be decimal: 0.25.jpg comes before 0.5.jpg, and 9.jpg before 10.jpg. Where names
+    have a number of the face, as those of OpenFace (frame_det_01_000007.bmp), frames are in order,
+    and of several faces in a frame the one with the most images is kept, of equal ones the first.
 
     Returns:
-        the files, and a line for each of these problems: entries that are not read, names of
-        several forms, several names with one number.
+        the files, and a line for each of these problems: entries that are not read, images of
+        several faces, names of several forms, several names with one number.
     """
     found = entries(folder)
     files = [path for path in found if _is_image(path)]
     names = _parsed([path.stem for path in files])
+    problems = unread([path for path in found if not _is_image(path)], IMAGE_SUFFIXES)
+    faces = _faces(names)
+    if faces:
+        names = [
+            (texts, numbers[: faces.place] + numbers[faces.place + 1 :]) for texts, numbers in names
+        ]
+        if len(set(names)) < len(names):  # a frame shows several
+            kept = [place for place, face in enumerate(faces.numbers) if face == faces.main]
+            problems.append(
+                f"images of {len(set(faces.numbers))} faces; the {len(kept)} of face {faces.main} "
+                f"are read, {len(files) - len(kept)} of others are not"
+            )
+            files, names = [files[place] for place in kept], [names[place] for place in kept]
     order = sorted(range(len(files)), key=lambda place: (_key(names[place]), files[place].name))
     files, names = [files[place] for place in order], [names[place] for place in order]
-    problems = unread([path for path in found if not _is_image(path)], IMAGE_SUFFIXES)
     return files, problems + _doubts(files, names)
 
 
@@ -105,6 +124,34 @@ def _numbers(run: str, decimal: bool) -> list[Decimal]:
     return [Decimal(part) for part in parts]
 
 
+@dataclass(frozen=True)
+class _Faces:
+    """The numbers of faces in the names of images: the place among the numbers of a name, the face
+    of each image, and the one with the most images."""
+
+    place: int
+    numbers: tuple[Decimal, ...]
+    main: Decimal
+
+
+def _faces(names: Sequence[_Name]) -> _Faces | None:
+    """The number that stands behind a word for faces, where names also have a number of the frame;
+    None if there is none, or only one face.
+
+    A number with as many values as there are frames counts frames, as in face_0001.jpg.
+    """
+    forms = {(texts, len(numbers)) for texts, numbers in names}
+    if len(forms) != 1 or len(names[0][1]) < 2:
+        return None
+    for place, text in enumerate(names[0][0][:-1]):
+        faces = tuple(numbers[place] for _, numbers in names)
+        frames = {numbers[:place] + numbers[place + 1 :] for _, numbers in names}
+        if _FACE.search(text) and 1 < len(set(faces)) < len(frames):
+            main = min(set(faces), key=lambda face: (-faces.count(face), face))
+            return _Faces(place, faces, main)
+    return None
+
+
 def _key(name: _Name) -> list[tuple[str, Decimal]]:
     texts, numbers = name
     # Texts first: names of one form stay together.
@@ -125,6 +172,7 @@ def _doubts(files: Sequence[Path], names: Sequence[_Name]) -> list[str]:
             "itself, rename the images if that is wrong"
         )
     pairs = itertools.pairwise(zip(files, names, strict=True))
+    doubts += _doubtful_numbers(files, names)
     twins = [(a, b) for (a, one), (b, other) in pairs if one == other and one[1]]
     if twins:
         a, b = (printable(file.name) for file in twins[0])
@@ -133,3 +181,22 @@ def _doubts(files: Sequence[Path], names: Sequence[_Name]) -> list[str]:
             "both are read, remove one if they are the same frame"
         )
     return doubts
+
+
+def _doubtful_numbers(files: Sequence[Path], names: Sequence[_Name]) -> list[str]:
+    """A line if one of two numbers may be that of the face: it has few values, each in several
+    frames. Minutes and seconds, which are below 60, are no such numbers."""
+    if len({(texts, len(numbers)) for texts, numbers in names}) != 1:
+        return []
+    columns = [set(values) for values in zip(*(numbers for _, numbers in names), strict=True)]
+    varying = [values for values in columns if len(values) > 1]
+    if len(varying) != 2 or len(files) <= max(map(len, varying)):
+        return []
+    first, last = varying
+    few_first = len(first) <= _MOST_FACES and max(last) >= _MINUTE
+    if not few_first and len(last) > _MOST_FACES:
+        return []
+    return [
+        f"two numbers vary in the image names ({printable(files[0].name)} to "
+        f"{printable(files[-1].name)}); if one is that of the face, keep the images of one face"
+    ]

@@ -25,17 +25,22 @@ from torch import Tensor
 from harness.atomic import write_bytes
 from harness.encoders.mtl_dan.candidates import MTL_DAN, Weights, find_weights
 from harness.encoders.mtl_dan.network import MTLDAN, WIDTH, WIDTHS
+from harness.encoders.mtl_dan.numpy_scalars import STAND_INS
 from harness.errors import InputError, printable
 
 _HEAD = re.compile(r"DAN\.cat_head(\d+)\.")
 _NAMED = 3
-# The classes and functions in a pickle of tensors, plain containers and the options of a script.
+# The classes and functions in a pickle of tensors, plain containers, numbers of numpy and the
+# options of a script.
 # PyTorch allows more, such as `bytearray`, with which a small file could take all memory.
 _MADE_OF = re.compile(
     r"collections OrderedDict|argparse Namespace|torch (\w+Storage|Size|device|Tensor|[a-z]+[0-9]*)"
     r"|torch\.nn\.parameter Parameter|torch\._tensor _rebuild_from_type_v2"
     r"|torch\._utils _rebuild_(tensor(_v2|_v3)?|parameter(_with_state)?)"
+    r"|numpy\.(_core|core)\.multiarray scalar|numpy dtype|_codecs encode"
 )
+# The only encoding of Python whose time grows faster than the text.
+_SLOW_ENCODING = "punycode"
 # Files of torch before 1.6 begin with this many pickles; the numbers follow.
 _OLD_PICKLES = 5
 # The first bytes of a zip file, which torch.save has written since 1.6.
@@ -194,7 +199,8 @@ def read_weights(
 def read_torch(path: str | PathLike[str]) -> Any:
     """What `torch.save` wrote, on the CPU: tensors and plain containers, nothing that runs code.
 
-    A Namespace, in which scripts keep their options, counts as a container.
+    A Namespace, in which scripts keep their options, counts as a container. Numbers of numpy become
+    those of Python.
 
     Raises:
         InputError: the file is damaged or holds more than that.
@@ -202,7 +208,7 @@ def read_torch(path: str | PathLike[str]) -> Any:
     path = Path(path)
     try:
         _check_stored(path)
-        with torch.serialization.safe_globals([Namespace]):
+        with torch.serialization.safe_globals([Namespace, *STAND_INS]):
             return torch.load(path, map_location="cpu", weights_only=True)
     except InputError:
         raise
@@ -244,7 +250,8 @@ def _check_stored(path: Path) -> None:
 
 def _check_pickle(path: Path, file: IO[bytes]) -> None:
     for opcode, argument, _ in pickletools.genops(file):
-        if opcode.name == "GLOBAL" and not _MADE_OF.fullmatch(str(argument)):
+        slow = isinstance(argument, str) and _SLOW_ENCODING in argument.casefold()
+        if slow or (opcode.name == "GLOBAL" and not _MADE_OF.fullmatch(str(argument))):
             raise InputError(
                 f"{path}: refused: it holds more than tensors ({argument}) and could run code; "
                 "give a file of a state_dict alone"
