@@ -4,6 +4,7 @@ import io
 
 import optuna
 import pytest
+from optuna.trial import create_trial
 from rich.console import Console
 
 from harness.tuning.board import Board, sparkline
@@ -37,6 +38,24 @@ def test_finished_trials_are_one_line_each_even_in_narrow_pipes() -> None:
     assert lines[2].endswith("out of memory")
     assert board.summary() == "1 complete, 1 pruned, 1 failed"
     assert (board.done, board.best) == (2, 0.5)
+
+
+def test_the_time_left_follows_from_what_trials_cost() -> None:
+    """Also from those of earlier searches, so that a study that continues knows it at once."""
+    study = optuna.create_study(direction="maximize")
+    for seconds in (60.0, 120.0, 180.0):
+        study.add_trial(create_trial(value=0.5, user_attrs={"seconds": seconds}))
+    board = Board(Console(file=io.StringIO()), 13, 3, study)
+    assert board._left() == "about 20.0 min left"
+    for number in (3, 4):
+        board.started(number, {})
+    assert board._left() == "about 10.0 min left", "two at the same time"
+    board.rows[3].begun -= 60
+    assert board._left() == "about 9.5 min left"
+    board.rows[4].begun -= 120
+    board.ended(4, "PRUNED", 0.1, "")
+    assert board._left() == "about 8.5 min left"
+    assert make_board()[0]._left() == "time left unknown yet"
 
 
 def test_sparklines_show_gaps_for_undefined_scores() -> None:

@@ -19,7 +19,7 @@ from skimage.color import rgb2lab
 
 from harness.clips.table import EMOTIONS
 from harness.dataset import Dataset
-from harness.ensembles.construction import construct
+from harness.ensembles.construction import construct, nested_score
 from harness.ensembles.files import read_ensemble, write_ensemble
 from harness.ensembles.library import load_library
 from harness.ensembles.selection import Recipe
@@ -248,6 +248,27 @@ def test_dead_trials_are_listed_with_their_reason(tmp_path: Path) -> None:
     assert text.count("<td>predicts a constant for Fear since epoch 2</td>") == 2
     assert "2 of 4 finished trials ended early" in text
     assert "predicts a constant for Fear: 1, 3. They share loss=pcc (0 of 2 others)." in text
+
+
+def test_scores_are_shown_by_what_all_trials_cost(tmp_path: Path) -> None:
+    folder = tmp_path / "s"
+    make_study(folder, 6, make_index(40, 10))
+    cheap = {1: {"seconds": 30.0}, 6: {"seconds": 60.0}}
+    states = [TrialState.COMPLETE, TrialState.PRUNED, *[TrialState.COMPLETE] * 4, TrialState.FAIL]
+    log(folder, *states, notes=cheap)
+    drawing = next(d for d in search_drawings(gather(folder)) if d.key == "time")
+    seconds = drawing.table["minutes"] * 60
+    assert seconds.tolist() == pytest.approx([1.5, 33.0, 34.5, 36.0, 37.5])
+    assert "1.6 minutes of training in all" in drawing.alt, "what comes after the last one, too"
+    assert drawing.table["best so far"].is_monotonic_increasing
+    library = load_library(folder)
+    slots = library.matrix.slots([f"{number:05d}" for number in (0, 2, 3, 4, 5)])
+    expected = nested_score(library.matrix, slots, Recipe("mean", 5))
+    assert drawing.table["ensemble, nested"].iloc[-1] == pytest.approx(expected)
+    estimate = construct(library, Recipe("mean", 5)).ensemble.estimate
+    whole = nested_score(library.matrix, range(len(library.matrix)), Recipe("mean", 5))
+    assert estimate is not None
+    assert whole == pytest.approx(estimate.nested)
 
 
 def test_an_outdated_ensemble_gives_a_warning(tmp_path: Path) -> None:

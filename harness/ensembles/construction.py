@@ -2,8 +2,8 @@
 
 import platform
 import warnings
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -147,6 +147,21 @@ def construct(
         },
     )
     return Construction(library, ensemble, explained.correlations, predicted, chooser, groups)
+
+
+def nested_score(matrix: PredictionMatrix, slots: Sequence[int], recipe: Recipe) -> float:
+    """The nested mean PCC of an ensemble of some trials alone, without interval; NaN if it is
+    undefined, or if val has too few persons or clips to hold out."""
+    groups = matrix.group_numbers(grouped=recipe.groups is not False)
+    if groups.max(initial=-1) + 1 < MIN_GROUPS:
+        return float("nan")
+    trials = tuple(matrix.trials[slot] for slot in slots)
+    part = replace(matrix, trials=trials, predictions=matrix.predictions[:, list(slots)])
+    moments = _moments(part, assign_folds(groups, recipe.seed))
+    chooser = Chooser(moments, recipe, [trial.family for trial in trials])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        return chooser.scores()[chooser.method()]
 
 
 def rebuild(home: Path, ensemble: Ensemble) -> Construction:

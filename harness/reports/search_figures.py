@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import optuna
 import pandas as pd
 import plotly.graph_objects as go
@@ -13,10 +14,16 @@ from optuna.visualization import (
     plot_param_importances,
 )
 
-from harness.reports.drawing import BEST, OTHER, SINGLE, Drawing, styled, styles
+from harness.ensembles.construction import nested_score
+from harness.ensembles.selection import Recipe
+from harness.predictions import trial_name
+from harness.reports.drawing import BEST, ENSEMBLE, OTHER, SINGLE, SYMBOLS, Drawing, styled, styles
 from harness.reports.evidence import Evidence
+from harness.study.trials import SECONDS
 
 _SCORE = "mean PCC on val"
+# Members of the ensembles by time, and how many of these are computed at most.
+_TOP, _POINTS = 5, 20
 # Learning curves in the figure; the best trials are shown.
 _CURVES = 150
 #: Hyperparameters that the paper compares: colour, figure and axis of the slices.
@@ -31,7 +38,7 @@ def search_drawings(evidence: Evidence) -> list[Drawing]:
     )
     drawings: list[Drawing] = []
     if complete:
-        drawings += [_best_so_far(complete), _over_time(complete)]
+        drawings += [_best_so_far(complete), _by_cost(evidence)]
     importance = _importance(complete)
     drawings += [importance] if importance else []
     drawings += _slices(complete)
@@ -75,26 +82,71 @@ def _as_history(figure: go.Figure) -> None:
     )  # fmt: skip
 
 
-def _over_time(trials: list[FrozenTrial]) -> Drawing:
-    ended = [t for t in trials if t.datetime_complete and t.datetime_start]
-    begun = min(t.datetime_start for t in ended if t.datetime_start)
-    rows = [
-        ((t.datetime_complete - begun).total_seconds() / 60, t.value)
-        for t in ended
-        if t.datetime_complete
-    ]
-    table = pd.DataFrame(sorted(rows), columns=["minutes", "score"])
+def _by_cost(evidence: Evidence) -> Drawing:
+    """Scores by the time that all trials took until then, also pruned and failed ones."""
+    ended = sorted(
+        (t for t in evidence.trials() if t.state.is_finished() and t.datetime_complete),
+        key=lambda trial: (trial.datetime_complete, trial.number),
+    )
+    table = pd.DataFrame(
+        {
+            "trial": [trial.number for trial in ended],
+            "minutes": np.cumsum([_seconds(trial) for trial in ended]) / 60,
+            "score": [t.value if t.state == TrialState.COMPLETE else None for t in ended],
+        }
+    )
+    total = table["minutes"].max()
+    table = table.dropna(subset="score").reset_index(drop=True)
     table["best so far"] = table["score"].cummax()
+    table["ensemble, nested"] = _ensembles(evidence, table["trial"].tolist())
     figure = go.Figure()
     figure.add_scatter(x=table["minutes"], y=table["score"], mode="markers")
     figure.add_scatter(x=table["minutes"], y=table["best so far"], mode="lines")
     _as_history(figure)
     alt = (
-        f"Scores of the same trials over {table['minutes'].max():.1f} minutes since the first "
-        "trial started."
+        f"Scores of the same trials by the time spent: {total:.1f} minutes of training in all, "
+        "added up over workers, with pruned and failed trials."
     )
-    figure = styled(figure, "minutes since the first trial started", _SCORE)
-    return Drawing("time", "Best score over time", alt, figure, table)
+    known = table.dropna(subset="ensemble, nested")
+    if len(known):
+        figure.add_scatter(
+            x=known["minutes"], y=known["ensemble, nested"], mode="lines+markers",
+            name="ensemble, nested", line={"color": ENSEMBLE, "width": 2, "dash": "dash"},
+            marker={"symbol": SYMBOLS[0]},
+        )  # fmt: skip
+        alt += (
+            f" The ensemble of the {_TOP} best trials until then has the nested score "
+            f"{known['ensemble, nested'].iloc[-1]:.4f} at the end."
+        )
+    figure = styled(figure, "minutes of all trials", _SCORE)
+    figure.update_layout(showlegend=True)
+    return Drawing("time", "Score by time spent", alt, figure, table)
+
+
+def _seconds(trial: FrozenTrial) -> float:
+    """What a finished trial cost; of a failed one, the time until its end was known."""
+    known = trial.user_attrs.get(SECONDS)
+    if known is not None:
+        return float(known)
+    return trial.duration.total_seconds() if trial.duration else 0.0
+
+
+def _ensembles(evidence: Evidence, trials: list[int]) -> list[float]:
+    """After each complete trial, the nested score of the mean of the best ones until then; NaN
+    after most of many trials, and where predictions are missing."""
+    found = [math.nan] * len(trials)
+    if evidence.library is None:
+        return found
+    matrix = evidence.library.matrix
+    own = {t.info.trial_id: slot for slot, t in enumerate(matrix.trials)
+           if t.study.folder == evidence.folder}  # fmt: skip
+    for size in np.unique(np.geomspace(2, max(2, len(trials)), _POINTS).round()).astype(int):
+        names = map(trial_name, trials[:size])
+        slots = [own[name] for name in names if name in own]
+        if size <= len(trials) and len(slots) > 1:
+            recipe = Recipe("mean", min(_TOP, len(slots)))
+            found[size - 1] = nested_score(matrix, slots, recipe)
+    return found
 
 
 def _importance(trials: list[FrozenTrial]) -> Drawing | None:

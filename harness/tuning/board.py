@@ -1,5 +1,6 @@
 """The live table of a search; in a pipe, one plain line for each finished trial."""
 
+import statistics
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -11,7 +12,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from harness.study.trials import complete
+from harness.study.trials import SECONDS, complete, finished
 
 _BARS, _ASCII_BARS = "▁▂▃▄▅▆▇█", "_.-=+*#@"
 _CURVE = 24
@@ -28,6 +29,7 @@ class _Row:
     state: str = "RUNNING"
     score: float | None = None
     curve: list[float] = field(default_factory=list)
+    begun: float = field(default_factory=time.monotonic)
 
 
 class Board(ExitStack):
@@ -37,13 +39,15 @@ class Board(ExitStack):
         """total, done: finished trials, at the end and now."""
         super().__init__()
         self.console, self.total = console, total
-        self.before = self.done = done
+        self.done = done
         self.best = max((t.value for t in complete(study) if t.value is not None), default=None)
         self._bars = _ASCII_BARS if console.options.ascii_only else _BARS
         self.rows: dict[int, _Row] = {}
+        self._costs = [t.user_attrs[SECONDS] for t in finished(study) if SECONDS in t.user_attrs]
+        #: The most trials that ran at the same time.
+        self._workers = 1
         self.counts = {"COMPLETE": 0, "PRUNED": 0, "FAIL": 0}
         self.dead = 0
-        self.begun = time.monotonic()
         live = console.is_terminal and not console.quiet
         self.live = (
             Live(console=console, get_renderable=self._render, refresh_per_second=4, transient=True)
@@ -58,6 +62,7 @@ class Board(ExitStack):
 
     def started(self, number: int, params: dict[str, Any]) -> None:
         self.rows[number] = _Row(number, params)
+        self._workers = max(self._workers, len(self._running()))
 
     def epochs(self, number: int, scores: list[tuple[int, float]]) -> None:
         row = self.rows[number]
@@ -67,6 +72,8 @@ class Board(ExitStack):
     def ended(self, number: int, state: str, score: float | None, reason: str) -> None:
         row = self.rows[number]
         row.state, row.score = state, score
+        if state != "FAIL":
+            self._costs.append(time.monotonic() - row.begun)
         self.counts[state] += 1
         self.dead += state == "PRUNED" and bool(reason)
         self.done += state != "FAIL"
@@ -102,8 +109,7 @@ class Board(ExitStack):
         for name, width in (("trial", 5), ("epoch", 5), ("mean PCC", 8), ("curve", _CURVE)):
             table.add_column(name, width=width, no_wrap=True)
         table.add_column("settings", ratio=1, no_wrap=True, overflow="ellipsis")
-        running = [row for row in self.rows.values() if row.state == "RUNNING"]
-        for row in running[-_ROWS:]:
+        for row in self._running()[-_ROWS:]:
             score = "" if row.score is None else f"{row.score:.4f}"
             table.add_row(
                 str(row.number),
@@ -114,13 +120,18 @@ class Board(ExitStack):
             )
         return Group(head, table)
 
+    def _running(self) -> list[_Row]:
+        return [row for row in self.rows.values() if row.state == "RUNNING"]
+
     def _left(self) -> str:
-        """Remaining time: the mean time of a finished trial of this run times the trials left."""
-        ran = self.done - self.before
-        if not ran:
+        """Remaining time: the mean cost of the study's finished trials times those that are left,
+        less what the running ones have done, over the trials that run at the same time."""
+        if not self._costs:
             return "time left unknown yet"
-        seconds = (time.monotonic() - self.begun) / ran * (self.total - self.done)
-        return f"about {seconds / 60:.1f} min left"
+        mean, now = statistics.fmean(self._costs), time.monotonic()
+        spent = sum(min(now - row.begun, mean) for row in self._running())
+        left = max(0.0, mean * (self.total - self.done) - spent) / self._workers
+        return f"about {left / 60:.1f} min left"
 
 
 def sparkline(values: list[float], bars: str = _BARS) -> str:
