@@ -84,14 +84,19 @@ def _facts(evidence: Evidence) -> str:
     if found is not None:
         if found.estimate:
             interval = formatted(found.estimate.interval)
-            facts.append(("Expected on new clips", found.estimate.nested,
-                          f"{found.name}, nested; 95 % {interval}"))  # fmt: skip
+            note = f"{found.name}, nested; 95 % {interval}"
+            if (corrected := found.estimate.mean_pcc_corrected) is not None:
+                note += f"; {corrected:.4f} corrected for the choice of the epochs"
+            facts.append(("Expected on new clips", found.estimate.nested, note))
             if gain := found.estimate.gain:
                 facts.append(("Gain over the best single trial", gain.value,
                               f"95 % {gain.interval:+.4f}"))  # fmt: skip
         naive = f"naive: optimistic; {found.clips} clips"
-        facts.append(("Ensemble on val", found.naive, naive))
-        facts.append(("Best single trial on val", found.best_single_naive, naive))
+        split = found.recipe.choose_on
+        facts.append((f"Ensemble on {split}", found.naive, naive))
+        facts.append((f"Best single trial on {split}", found.best_single_naive, naive))
+        if held := found.hold_out:
+            facts.append(("Ensemble on val", held.score, f"chose nothing; {held.clips} clips"))
         if found.test is not None:
             facts.append(("Ensemble on test", found.test,
                           f"scored once; {found.test_clips} clips"))  # fmt: skip
