@@ -25,6 +25,9 @@ Scheduler = Literal["asha", "hyperband", "median", "none"]
 #: auto: the other method with the best nested score, of equal ones the first.
 #: harness/ensembles/methods/<name>.py
 Method = Literal["mean", "zscore", "raw", "greedy", "bagged", "ridge", "auto"]
+#: The split that chooses and weights the members; train: by the out-of-fold predictions of a study
+#: that was searched with folds. harness/ensembles/construction.py
+ChooseOn = Literal["val", "train"]
 #: Learning rate of a pretraining. harness/pretraining/training.py
 Schedule = Literal["exponential", "one-cycle"]
 
@@ -33,9 +36,11 @@ CROPS: tuple[Crop, ...] = get_args(Crop)
 OUTPUTS: tuple[Outputs, ...] = get_args(Outputs)
 SAMPLERS: tuple[Sampler, ...] = get_args(Sampler)
 SCHEDULERS: tuple[Scheduler, ...] = get_args(Scheduler)
+CHOOSE_ON: tuple[ChooseOn, ...] = get_args(ChooseOn)
 METHODS: tuple[Method, ...] = tuple(name for name in get_args(Method) if name != "auto")
 
 DEFAULT_PRECISION: Precision = "float32"
 DEFAULT_SAMPLER: Sampler = "tpe"
 DEFAULT_SCHEDULER: Scheduler = "asha"
+DEFAULT_CHOOSE_ON: ChooseOn = "val"
 DEFAULT_METHOD: Method = "mean"

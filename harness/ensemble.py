@@ -6,7 +6,7 @@ from dataclasses import asdict
 import typer
 
 from harness import options as o
-from harness.choices import DEFAULT_METHOD
+from harness.choices import DEFAULT_CHOOSE_ON, DEFAULT_METHOD
 from harness.console import console, run, tell
 from harness.names import check_folder_name
 
@@ -19,6 +19,7 @@ def main(
     method: o.Method = DEFAULT_METHOD,
     per_family: o.PerFamily = None,
     per_target: o.PerTarget = False,
+    choose_on: o.ChooseOn = DEFAULT_CHOOSE_ON,
     seed: o.EnsembleSeed = 0,
     groups: o.Groups = None,
     study: o.CombinedStudies = None,
@@ -49,9 +50,9 @@ def main(
     from harness.ensembles.table import show, show_comparison, show_details
     from harness.progress import Steps
 
-    recipe = Recipe(method, top, per_family, per_target, seed, groups)
+    recipe = Recipe(method, top, per_family, per_target, seed, groups, choose_on)
     folders = [results / each for each in study] if study else [newest_study(results)]
-    library = load_library(*folders)
+    library = load_library(*folders, split=choose_on)
     with Steps(out) as steps:
         built = construct(library, recipe, name, steps)
     # Compared before anything is written, so that an error writes nothing.

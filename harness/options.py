@@ -246,6 +246,15 @@ PerTarget = Annotated[
     bool,
     _ensemble("--per-target", help="Separate weights for each target; seldom better."),
 ]
+ChooseOn = Annotated[
+    choices.ChooseOn,
+    _ensemble(
+        "--choose-on",
+        metavar="SPLIT",
+        help="Split that ranks, chooses and weights the trials: val, or train with the out-of-fold "
+        "predictions of a search with --folds. Val is then scored once, as a hold-out.",
+    ),
+]
 Groups = Annotated[
     bool | None,
     _ensemble(

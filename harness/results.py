@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from harness.choices import DEFAULT_CHOOSE_ON, ChooseOn
 from harness.ensembles.comparison import Comparison, compare
 from harness.ensembles.construction import Construction, construct
 from harness.ensembles.ensemble import Ensemble
@@ -135,6 +136,7 @@ class StudyResults:
         per_family: int | None = None,
         per_target: bool = False,
         seed: int = 0,
+        choose_on: ChooseOn = DEFAULT_CHOOSE_ON,
     ) -> Ensemble:
         """Builds an ensemble of these trials with its estimates. Writes no files. The arguments
         are those of `python -m harness.ensemble`.
@@ -142,8 +144,8 @@ class StudyResults:
         Raises:
             InputError: an unknown method, or too few trials or clips for it.
         """
-        recipe = Recipe(method, top, per_family, per_target, seed)
-        return construct(self.library, recipe).ensemble
+        recipe = Recipe(method, top, per_family, per_target, seed, choose_on=choose_on)
+        return construct(self._choosing(choose_on), recipe).ensemble
 
     def save(self, ensemble: Ensemble) -> Path:
         """Writes an ensemble of these trials, as `python -m harness.ensemble` does.
@@ -195,7 +197,14 @@ class StudyResults:
 
     def _built(self, ensemble: Ensemble) -> Construction:
         self._check_studies(ensemble)
-        return construct(self.library, ensemble.recipe, ensemble.name)
+        recipe = ensemble.recipe
+        return construct(self._choosing(recipe.choose_on), recipe, ensemble.name)
+
+    def _choosing(self, split: ChooseOn) -> Library:
+        """The predictions of the split that chooses."""
+        if split == self.library.split:
+            return self.library
+        return load_library(*(study.folder for study in self.library.studies), split=split)
 
     def _check_studies(self, ensemble: Ensemble) -> None:
         if not isinstance(ensemble, Ensemble):

@@ -143,3 +143,34 @@ def write_log(
                 },
             )
         )
+
+
+def make_fold_study(
+    folder: Path, trials: int, *, train: int = 60, val: int = 40, invert_val: bool = False
+) -> Dataset:
+    """A study that was searched with folds: its files also predict train, out of fold."""
+    index = make_index(val=train + val, test=8)
+    places = index.rows("val")[:train]
+    splits = tuple("train" if row in places else s for row, s in enumerate(index.splits))
+    index = dataclasses.replace(index, splits=splits)
+    write_clips(folder / "clips.parquet", index)
+    write_manifest(folder, early_stop_split="folds")
+    for number in range(trials):
+        rng = np.random.default_rng(number)
+        predictions = {
+            split: (truth + (0.3 + 0.1 * number) * rng.standard_normal(truth.shape)).astype(
+                np.float32
+            )
+            for split in ("val", "test", "train")
+            for truth in [index.ratings[index.rows(split)]]
+        }
+        if invert_val:
+            predictions["val"] = -predictions["val"]
+        info = dataclasses.replace(
+            make_info(index, number, predictions["val"]),
+            early_stop_split="folds",
+            optimism={"val": 0.0, "train": 0.01},
+        )
+        path = folder / "predictions" / f"{trial_name(number)}.parquet"
+        write_predictions(path, info, index, predictions)
+    return index

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import harness
 from harness.choices import METHODS
 from harness.dataset import Dataset
 from harness.ensembles.caveats import caveats
@@ -22,7 +23,7 @@ from harness.ensembles.selection import Recipe
 from harness.errors import InputError
 from harness.predictions import read_predictions
 from tests import commands
-from tests.studies import make_index, make_study, write_manifest
+from tests.studies import make_fold_study, make_index, make_study, write_manifest
 
 
 def command(results: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -184,7 +185,7 @@ def test_the_command_prints_estimates_and_warnings(tmp_path: Path) -> None:
         "40 rated clips of val",
         "8 rated clips: scores of fewer than 30 clips are unreliable",
         "probably too narrow",
-        "Training stopped by the score on val",
+        "The clips of val also chose the epochs of the members",
         "3 of 8 test clips have no features",
         "greedy by ensemble size",
         "Correlations of the members",
@@ -375,3 +376,38 @@ def test_errors_are_one_line_and_write_no_files(
     assert done.stderr.count("\n") == 1
     assert message in done.stderr
     assert not (tmp_path / "s" / "ensembles").exists()
+
+
+def test_train_chooses_by_out_of_fold_predictions_and_val_is_a_hold_out(tmp_path: Path) -> None:
+    index = make_fold_study(tmp_path / "s", 6)
+    done = command(tmp_path, "--choose-on", "train", "--top", "2", "--against", "s")
+    assert done.returncode == 0, done.stderr
+    ensemble = read_ensemble(tmp_path / "s" / "ensembles" / "mean-top2-on-train")
+    assert ensemble.clips == 60
+    assert ensemble.estimate is not None
+    assert ensemble.hold_out is not None
+    assert ensemble.estimate.mean_pcc_corrected == pytest.approx(ensemble.estimate.nested - 0.01)
+    predicted = harness.load_study(tmp_path / "s").predictions(ensemble).to_numpy()
+    rated = index.ratings[index.rows("val")]
+    assert ensemble.hold_out.score == pytest.approx(harness.mean_pcc(rated, predicted), abs=1e-6)
+    for text in (
+        "60 rated clips of train",
+        "Val: mean PCC",
+        "chose nothing",
+        "40 rated clips of val",
+    ):
+        assert text in done.stdout, text
+    make_fold_study(tmp_path / "other", 6, invert_val=True)
+    library = load_library(tmp_path / "other", split="train")
+    other = construct(library, ensemble.recipe).ensemble
+    assert (other.members, other.weights) == (ensemble.members, ensemble.weights)
+    assert other.hold_out is not None
+    assert other.hold_out.score < 0 < ensemble.hold_out.score
+
+
+def test_train_chooses_only_in_studies_with_folds(tmp_path: Path) -> None:
+    make_study(tmp_path / "s", 3)
+    done = command(tmp_path, "--choose-on", "train")
+    assert done.returncode == 1
+    assert "s was stopped by val" in done.stderr
+    assert "--folds" in done.stderr

@@ -255,7 +255,7 @@ def test_scores_are_shown_by_what_all_trials_cost(tmp_path: Path) -> None:
     make_study(folder, 6, make_index(40, 10))
     cheap = {1: {"seconds": 30.0}, 6: {"seconds": 60.0}}
     states = [TrialState.COMPLETE, TrialState.PRUNED, *[TrialState.COMPLETE] * 4, TrialState.FAIL]
-    log(folder, *states, notes=cheap)
+    write_log(folder, *states, notes=cheap)
     drawing = next(d for d in search_drawings(gather(folder)) if d.key == "time")
     seconds = drawing.table["minutes"] * 60
     assert seconds.tolist() == pytest.approx([1.5, 33.0, 34.5, 36.0, 37.5])

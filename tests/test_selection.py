@@ -19,9 +19,9 @@ from harness.ensembles.methods.greedy import Greedy, greedy_picks
 from harness.ensembles.methods.mean import top_k
 from harness.ensembles.methods.ridge import Ridge
 from harness.ensembles.moments import Evidence, Moments
-from harness.ensembles.selection import Recipe, cap_families, choose
+from harness.ensembles.selection import Recipe, cap_families, choose, factors
 from harness.errors import InputError
-from harness.metrics import mean_pcc
+from harness.metrics import mean_pcc, standardised
 from tests.simulations import families
 from tests.studies import make_index, make_study
 
@@ -200,6 +200,21 @@ def test_standardised_methods_are_invariant_to_scale_and_shift(method: str) -> N
     there = choose(Recipe(method), method, other.evidence(), names)
     assert here.members.tolist() == there.members.tolist()
     np.testing.assert_allclose(here.weights, there.weights, atol=1e-5)
+
+
+def test_raw_is_the_mean_of_the_outputs_before_their_calibration() -> None:
+    moments, predictions, truth = moments_of()
+    rng = np.random.default_rng(0)
+    slopes = rng.uniform(0.2, 5, predictions.shape[:2])
+    calibrated = (predictions * slopes[..., None] + rng.random()).astype(np.float32)
+    other = Moments(calibrated, truth, np.arange(300) % 5, slopes)
+    names, found = [""] * 24, []
+    for method, each in (("mean", moments), ("raw", other), ("mean", other)):
+        choice = choose(Recipe(method), method, each.evidence(), names)
+        weights = factors(choice, each, each.evidence())
+        found.append(standardised(each.combined(choice.members, weights)))
+    np.testing.assert_allclose(found[1], found[0], atol=1e-4)
+    assert np.abs(found[2] - found[0]).max() > 0.01
 
 
 def test_per_target_selection_is_independent_for_each_target() -> None:

@@ -17,15 +17,16 @@ def caveats(ensemble: Ensemble) -> list[str]:
 
 def _few(ensemble: Ensemble) -> list[str]:
     found = []
+    split = ensemble.recipe.choose_on.capitalize()
     if ensemble.clips < _FEW_CLIPS:
         found.append(
-            f"Val has {ensemble.clips} rated clips: scores and intervals of fewer than "
+            f"{split} has {ensemble.clips} rated clips: scores and intervals of fewer than "
             f"{_FEW_CLIPS} clips are unreliable"
         )
     estimate = ensemble.estimate
     if estimate and estimate.grouped and estimate.groups < _FEW_PERSONS:
         found.append(
-            f"Val has {estimate.groups} persons: scores and intervals of fewer than "
+            f"{split} has {estimate.groups} persons: scores and intervals of fewer than "
             f"{_FEW_PERSONS} persons are unreliable"
         )
     if ensemble.test is not None and ensemble.test_clips < _FEW_CLIPS:
@@ -39,7 +40,10 @@ def _few(ensemble: Ensemble) -> list[str]:
 def _estimate(ensemble: Ensemble) -> list[str]:
     estimate = ensemble.estimate
     if estimate is None:
-        return ["No nested estimate and no interval: val has too few persons or clips"]
+        return [
+            f"No nested estimate and no interval: {ensemble.recipe.choose_on} has too few persons "
+            "or clips"
+        ]
     found = []
     if not estimate.grouped:
         why = "--no-groups" if ensemble.recipe.groups is False else "persons are not known"
@@ -80,10 +84,14 @@ def _estimate(ensemble: Ensemble) -> list[str]:
 
 def _selection(ensemble: Ensemble) -> list[str]:
     found = []
+    split = ensemble.recipe.choose_on
     if ensemble.early_stopped:
+        size = "by an unknown amount: trials of an earlier version have no estimate of it"
+        if ensemble.optimism is not None:
+            size = f"by about {ensemble.optimism:.4f}, which the corrected score subtracts"
         found.append(
-            "Training stopped by the score on val, which also selected the members: all scores on "
-            "val are slightly optimistic, the more the fewer clips it has"
+            f"The clips of {split} also chose the epochs of the members, so that all scores on "
+            f"{split} are optimistic {size}"
         )
     if ensemble.target_weights is not None:
         found.append(

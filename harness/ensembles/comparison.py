@@ -25,7 +25,7 @@ MEAN = "mean"
 class Row:
     """The PCC of two ensembles on one target, or their mean over the targets.
 
-    split: val (nested scores) or test.
+    split: that chose the ensembles (nested scores), or a split that did not.
     target: name of the target, or `MEAN`.
     ours, theirs: PCC.
     difference: ours - theirs.
@@ -47,8 +47,8 @@ class Comparison:
     """Paired differences of two ensembles, `<study>/<ensemble>` each.
 
     grouped: the intervals resample persons; otherwise clips.
-    rows: of val and, if both ensembles have a score there, of test; of each target and then of
-        their mean.
+    rows: of the split that chose, of val if train chose, and, if both ensembles have a score
+        there, of test; of each target and then of their mean.
     """
 
     ours: str
@@ -107,8 +107,9 @@ class _Scored:
 def compare(ours: Construction, theirs: Construction) -> Comparison:
     """Computes the paired differences of two ensembles.
 
-    On val, both are scored by nested cross-validation; on test, as they are. The intervals resample
-    clips, or persons if they are known. They do not include the selection of the trials.
+    On the split that chose, both are scored by nested cross-validation; elsewhere, as they are. The
+    intervals resample clips, or persons if they are known. They do not include the selection of the
+    trials.
 
     Raises:
         InputError: the ensembles have different targets, rated clips or ratings, or val has too few
@@ -120,9 +121,17 @@ def compare(ours: Construction, theirs: Construction) -> Comparison:
             f"{_name(theirs)}: its targets are {', '.join(other)}; those of {_name(ours)} are "
             f"{', '.join(targets)}"
         )
-    rows = _rows("val", ours, _nested(ours), theirs, _nested(theirs))
+    split = ours.ensemble.recipe.choose_on
+    if theirs.ensemble.recipe.choose_on != split:
+        raise InputError(
+            f"{_name(theirs)}: {theirs.ensemble.recipe.choose_on} chose it, and {split} chose "
+            f"{_name(ours)}; build both with the same `choose_on`"
+        )
+    rows = _rows(split, ours, _nested(ours), theirs, _nested(theirs))
+    if split != "val":
+        rows += _rows("val", ours, _tested(ours, "val"), theirs, _tested(theirs, "val"))
     if ours.ensemble.test is not None and theirs.ensemble.test is not None:
-        rows += _rows("test", ours, _tested(ours), theirs, _tested(theirs))
+        rows += _rows("test", ours, _tested(ours, "test"), theirs, _tested(theirs, "test"))
     estimate = ours.ensemble.estimate
     grouped = estimate is not None and estimate.grouped
     return Comparison(_name(ours), _name(theirs), grouped, tuple(rows))
@@ -139,7 +148,7 @@ def other_ensemble(results: Path, name: str, recipe: Recipe) -> Construction:
     home = results / study
     if ensemble:
         return rebuild(home, read_ensemble(home / "ensembles" / ensemble))
-    return construct(load_library(home), recipe)
+    return construct(load_library(home, split=recipe.choose_on), recipe)
 
 
 def _name(built: Construction) -> str:
@@ -176,7 +185,9 @@ def _rows(
 def _nested(built: Construction) -> _Scored:
     """The held-out predictions of val, up to scale and offset."""
     if built.ensemble.estimate is None:
-        raise InputError(f"{_name(built)}: val has too few persons or clips for a nested score")
+        raise InputError(
+            f"{_name(built)}: the split that chose has too few persons or clips for a nested score"
+        )
     matrix, chooser = built.library.matrix, built.chooser
     order = chooser.moments.order
     rows = np.flatnonzero(matrix.labelled)[order]
@@ -188,10 +199,10 @@ def _nested(built: Construction) -> _Scored:
     )
 
 
-def _tested(built: Construction) -> _Scored:
+def _tested(built: Construction, split: str) -> _Scored:
     library = built.library
     slots = library.matrix.slots(built.ensemble.members)
-    matrix = load_members(library, [library.matrix.trials[slot] for slot in slots], "test")
+    matrix = load_members(library, [library.matrix.trials[slot] for slot in slots], split)
     rows = np.flatnonzero(matrix.labelled)
     return _Scored(
         tuple(matrix.clip_ids[row] for row in rows),

@@ -13,7 +13,13 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 import harness
-from harness.ensembles.ensemble import Ensemble, Standardisation, combine, default_name
+from harness.ensembles.ensemble import (
+    Ensemble,
+    HoldOut,
+    Standardisation,
+    combine,
+    default_name,
+)
 from harness.ensembles.estimate import (
     Chooser,
     Curve,
@@ -25,14 +31,22 @@ from harness.ensembles.estimate import (
 )
 from harness.ensembles.explanation import Explanation, Member, explain
 from harness.ensembles.gain import BLOCKS, is_feasible, resample_selection
-from harness.ensembles.intervals import MIN_GROUPS
-from harness.ensembles.library import Library, PredictionMatrix, load_library, load_members
+from harness.ensembles.intervals import MIN_GROUPS, resample
+from harness.ensembles.library import (
+    Library,
+    PredictionMatrix,
+    Trial,
+    load_library,
+    load_members,
+)
 from harness.ensembles.moments import Moments
 from harness.ensembles.selection import Choice, Recipe, best_single
 from harness.errors import InputError
 
 Progress = Callable[[str, int, int], None]
 _VAL = "val"
+# The recorded early-stop split of trials whose epochs each choosing split chose.
+_STOPPED_BY = {_VAL: _VAL, "train": "folds"}
 
 
 def _silent(step: str, done: int, total: int) -> None:
@@ -47,6 +61,7 @@ class Construction:
     correlations: (members, members) correlations of the members' predictions, mean over the
         targets, in the order of the ensemble's members.
     predicted: (clips, targets) predictions of the ensemble on val.
+    val: the val predictions of the members, or of all trials if val chose.
     chooser: the selection, which can be repeated without some of the clips.
     groups: (rated clips,) group numbers of val.
     """
@@ -55,6 +70,7 @@ class Construction:
     ensemble: Ensemble
     correlations: NDArray[np.float64]
     predicted: NDArray[np.float64]
+    val: PredictionMatrix
     chooser: Chooser
     groups: NDArray[np.intp]
 
@@ -102,15 +118,21 @@ def construct(
     weights = tuple(tuple(row) for row in choice.weights.tolist())
     standardisation = _standardisation(matrix, moments, choice)
     trials = [matrix.trials[i] for i in choice.members]
-    predicted = combine(matrix.predictions[:, choice.members], weights, standardisation)
-    pcc = matrix.pcc_of(predicted)
-    test = None
-    test_truth = library.index.ratings[library.index.rows("test")]
-    test_clips = int((~np.isnan(test_truth).any(axis=1)).sum())
+    chosen = combine(matrix.predictions[:, choice.members], weights, standardisation)
+    pcc = matrix.pcc_of(chosen)
+    val, predicted, hold_out = matrix, chosen, None
+    if library.split != _VAL:
+        val = load_members(library, trials, _VAL)
+        predicted = combine(val.predictions, weights, standardisation)
+        hold_out = _hold_out(val, predicted, recipe)
+    test, test_clips = None, _rated(library, "test")
     # A correlation needs two clips.
     if test_clips >= 2:
         tested = load_members(library, trials, "test")
         test = _score(tested, combine(tested.predictions, weights, standardisation))
+    optimism = _optimism(trials, explained, library.split)
+    if estimated is not None and optimism is not None:
+        estimated = replace(estimated, mean_pcc_corrected=estimated.nested - optimism)
     studies = tuple(study.folder.name for study in library.studies)
     ensemble = Ensemble(
         name=name or default_name(recipe, studies),
@@ -129,7 +151,11 @@ def construct(
         best_single=matrix.trials[best].id,
         best_single_naive=float(evidence.ranking[best]),
         estimate=estimated,
-        early_stopped=any(trial.info.early_stop_split == _VAL for trial in matrix.trials),
+        early_stopped=any(
+            _STOPPED_BY[library.split] == trial.info.early_stop_split for trial in matrix.trials
+        ),
+        optimism=optimism,
+        hold_out=hold_out,
         test=test,
         test_clips=test_clips,
         member_reports=_members(library, choice, explained),
@@ -146,7 +172,7 @@ def construct(
             "pyarrow": pa.__version__,
         },
     )
-    return Construction(library, ensemble, explained.correlations, predicted, chooser, groups)
+    return Construction(library, ensemble, explained.correlations, predicted, val, chooser, groups)
 
 
 def nested_score(matrix: PredictionMatrix, slots: Sequence[int], recipe: Recipe) -> float:
@@ -173,7 +199,8 @@ def rebuild(home: Path, ensemble: Ensemble) -> Construction:
     Raises:
         InputError: the prediction files have changed, so that the result is another ensemble.
     """
-    library = load_library(home, *(home.parent / study for study in ensemble.studies[1:]))
+    others = (home.parent / study for study in ensemble.studies[1:])
+    library = load_library(home, *others, split=ensemble.recipe.choose_on)
     built = construct(library, ensemble.recipe, ensemble.name)
     if (built.ensemble.members, built.ensemble.weights) != (ensemble.members, ensemble.weights):
         raise InputError(
@@ -181,6 +208,33 @@ def rebuild(home: Path, ensemble: Ensemble) -> Construction:
             f"run {ensemble.command(home.parent)}"
         )
     return built
+
+
+def _rated(library: Library, split: str) -> int:
+    """The number of rated clips of a split."""
+    return len(library.index.rated(library.index.rows(split)))
+
+
+def _optimism(trials: list[Trial], explained: Explanation, split: str) -> float | None:
+    """The expected optimism of an average, because the split chose its members' epochs: their mean
+    by influence. None if a member has no estimate of it."""
+    found = [trial.info.optimism.get(split) for trial in trials]
+    known = [each for each in found if each is not None]
+    return float(explained.influence @ known) if len(known) == len(found) else None
+
+
+def _hold_out(
+    val: PredictionMatrix, predicted: NDArray[np.float64], recipe: Recipe
+) -> HoldOut | None:
+    """The score on val, which chose nothing; None if it is undefined."""
+    rated = val.labelled
+    score = _score(val, predicted) if rated.sum() > 1 else None
+    if score is None:
+        return None
+    truth = val.truth[rated].T.astype(np.float64)
+    groups = val.group_numbers(grouped=recipe.groups is not False)
+    drawn = resample(truth, predicted[rated].T[None], groups, recipe.seed)
+    return HoldOut(score, drawn.score(0), int(rated.sum()))
 
 
 def _score(matrix: PredictionMatrix, predicted: NDArray[np.float64]) -> float | None:
@@ -196,8 +250,14 @@ def _chooser(library: Library, recipe: Recipe) -> tuple[Chooser, NDArray[np.intp
     matrix = library.matrix
     rows = matrix.labelled
     file = library.home / "clips.parquet"
+    if recipe.choose_on != library.split:
+        raise InputError(
+            f"`choose_on` {recipe.choose_on}: the predictions that were read are of {library.split}"
+        )
     if rows.sum() < 2:
-        raise InputError(f"{file}: val has {rows.sum()} rated clips; an ensemble needs at least 2")
+        raise InputError(
+            f"{file}: {library.split} has {rows.sum()} rated clips; an ensemble needs at least 2"
+        )
     if recipe.groups and matrix.groups is None:
         raise InputError(
             f"{file}: has no groups; `groups` needs a column group in the data's clips.csv when "
@@ -206,8 +266,8 @@ def _chooser(library: Library, recipe: Recipe) -> tuple[Chooser, NDArray[np.intp
     groups = matrix.group_numbers(grouped=recipe.groups is not False)
     if recipe.method == "auto" and groups.max() + 1 < MIN_GROUPS:
         raise InputError(
-            f"{file}: val has {groups.max() + 1} persons or clips to hold out; `method` auto needs "
-            f"at least {MIN_GROUPS}; choose another `method`"
+            f"{file}: {library.split} has {groups.max() + 1} persons or clips to hold out; "
+            f"`method` auto needs at least {MIN_GROUPS}; choose another `method`"
         )
     moments = _moments(matrix, assign_folds(groups, recipe.seed))
     return Chooser(moments, recipe, [trial.family for trial in matrix.trials]), groups

@@ -35,6 +35,20 @@ class Standardisation:
 
 
 @dataclass(frozen=True)
+class HoldOut:
+    """Mean PCC on val if train chose the ensemble, so that val chose nothing.
+
+    score: mean PCC.
+    interval: its 95 % interval; None if it is undefined.
+    clips: number of rated clips.
+    """
+
+    score: float
+    interval: Interval | None
+    clips: int
+
+
+@dataclass(frozen=True)
 class Ensemble:
     """A weighted average of trials.
 
@@ -49,14 +63,17 @@ class Ensemble:
     standardisation: None if the predictions are averaged without standardisation.
     targets: names of the targets.
     synthetic: the clips are synthetic.
-    clips: number of rated clips of val, on which the scores are computed.
-    naive: mean PCC on val. It is optimistic, because val selected the members.
+    clips: number of rated clips of the split that chose (`Recipe.choose_on`), on which the scores
+        are computed.
+    naive: mean PCC on that split. It is optimistic, because it selected the members.
     pcc: the same for each target.
-    best_single: id of the trial with the best score on val.
-    best_single_naive: mean PCC of that trial on val; optimistic as well.
-    estimate: the nested estimate; None if val is too small.
-    early_stopped: some members stopped training by their score on val. No estimate corrects for
-        this.
+    best_single: id of the trial with the best score on that split.
+    best_single_naive: mean PCC of that trial there; optimistic as well.
+    estimate: the nested estimate; None if the split is too small.
+    early_stopped: that split also chose the epochs of some trials.
+    optimism: by how much the nested score is expected to be optimistic, because the split chose the
+        members' epochs; None if it was not estimated for a member.
+    hold_out: the score on val if train chose; otherwise None.
     test: mean PCC on test; None if it is unrated or a PCC is undefined.
     test_clips: number of rated clips of test.
     member_reports: score and contribution of each member.
@@ -84,6 +101,8 @@ class Ensemble:
     best_single_naive: float
     estimate: Estimate | None
     early_stopped: bool
+    optimism: float | None
+    hold_out: HoldOut | None
     test: float | None
     test_clips: int
     member_reports: tuple[Member, ...]
@@ -129,6 +148,9 @@ class Ensemble:
         if values["standardisation"] is not None:
             rows = {name: _rows(part) for name, part in values["standardisation"].items()}
             values["standardisation"] = Standardisation(**rows)
+        if (held := values["hold_out"]) is not None:
+            interval = None if held["interval"] is None else Interval(**held["interval"])
+            values["hold_out"] = HoldOut(**(held | {"interval": interval}))
         if values["estimate"] is not None:
             values["estimate"] = _estimate(values["estimate"])
         return cls(**values)

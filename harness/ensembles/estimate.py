@@ -70,6 +70,8 @@ class Estimate:
     undefined: replicates that were skipped, because the PCC of a target was undefined.
     fold_hash: sha256 of the fold of every clip.
     methods: with auto, the nested score of each method.
+    mean_pcc_corrected: `nested` without the expected optimism of the choice of the members' epochs;
+        None if that is not known.
 
     An interval is None if the PCC is undefined without one of the groups.
     """
@@ -87,6 +89,7 @@ class Estimate:
     undefined: int
     fold_hash: str
     methods: dict[str, float] | None = None
+    mean_pcc_corrected: float | None = None
 
 
 def assign_folds(groups: NDArray[np.intp], seed: int, folds: int = FOLDS) -> NDArray[np.intp]:

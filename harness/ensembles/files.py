@@ -14,6 +14,7 @@ from harness.atomic import alone, remove, write_text
 from harness.ensembles.ensemble import Ensemble
 from harness.ensembles.library import Library, load_members
 from harness.errors import InputError
+from harness.metrics import mean_pcc
 from harness.predictions import PredictionInfo, write_predictions
 from harness.sealed import ENSEMBLE, read_sealed, write_sealed
 
@@ -74,6 +75,7 @@ def _info(
     library: Library,
     val: NDArray[np.float32],
 ) -> PredictionInfo:
+    rows = library.index.rated(library.index.rows("val"))
     return PredictionInfo(
         trial_id=ensemble.name,
         config={"method": ensemble.method, "members": list(ensemble.members)},
@@ -85,7 +87,9 @@ def _info(
         early_stop_split="+".join(sorted({info.early_stop_split for info in infos})),
         best_epoch=0,
         # Computed from the float32 values that are stored, because readers check it on them.
-        val_pcc=float(library.matrix.pcc_of(val.astype(np.float64)).mean()),
+        val_pcc=mean_pcc(
+            library.index.ratings[rows], val[np.isin(library.index.rows("val"), rows)]
+        ),
         # Not the current time, so that equal inputs give equal files.
         created=max(info.created for info in infos),
     )

@@ -126,7 +126,8 @@ class PredictionMatrix:
 class Library:
     """The predictions that were read.
 
-    matrix: the val predictions of every trial that can be selected.
+    split: that chooses, val or train.
+    matrix: the predictions of every trial that can be selected for that split.
     studies: the first study defines the order of the clips.
     refused: files that failed a check.
     duplicates: (trial, other) where a trial repeats the predictions of another trial exactly; only
@@ -137,6 +138,7 @@ class Library:
     studies: tuple[Study, ...]
     refused: tuple[Refusal, ...]
     duplicates: tuple[tuple[str, str], ...]
+    split: str = "val"
 
     @property
     def index(self) -> Dataset:
@@ -178,28 +180,35 @@ def prediction_files(study: Path) -> list[Path]:
     return sorted((study / "predictions").glob("[0-9]*.parquet"))
 
 
-def load_library(*folders: Path) -> Library:
-    """Reads the val predictions of every trial of some studies. Files that fail a check are
-    refused and listed.
+def load_library(*folders: Path, split: str = "val") -> Library:
+    """Reads the predictions of every trial of some studies. Files that fail a check are refused
+    and listed.
+
+    Args:
+        split: val, or train, of which a study searched with `folds` has out-of-fold predictions.
 
     Raises:
         InputError: no such study, no eligible file, or studies of different clips or ratings.
     """
     studies = _studies(folders)
+    if split == "train":
+        for study in studies:
+            _check_folds(study.folder)
     files = [(study, path) for study in studies for path in prediction_files(study.folder)]
     index = studies[0].index
-    rows = index.rows("val")
+    rows = index.rows(split)
     predictions = np.empty((len(index.target_names), len(files), len(rows)), np.float32)
+    orders = _orders(studies, split)
 
     def read(slot: int) -> tuple[PredictionInfo, str] | Refusal:
         study, path = files[slot]
         try:
-            info, values = read_predictions(path, study.index, "val")
+            info, values = read_predictions(path, study.index, split)
             if info.trial_id != path.stem:
                 raise InputError(f"{path}: is the file of trial {info.trial_id}, by its metadata")
         except InputError as error:
             return Refusal(path, str(error))
-        predictions[:, slot] = values[study.order["val"]].T
+        predictions[:, slot] = values[orders[study.folder]].T
         return info, hashlib.sha256(predictions[:, slot].tobytes()).hexdigest()
 
     with ThreadPoolExecutor(_READERS) as pool:
@@ -222,8 +231,8 @@ def load_library(*folders: Path) -> Library:
             continue
         trials[digest] = Trial(name, study, info, _family(info, several))
         kept.append(slot)
-    matrix = _matrix(tuple(trials.values()), _compact(predictions, kept), index, "val")
-    return Library(matrix, studies, refused, tuple(duplicates))
+    matrix = _matrix(tuple(trials.values()), _compact(predictions, kept), index, split)
+    return Library(matrix, studies, refused, tuple(duplicates), split)
 
 
 def _why_none(folders: Sequence[Path], refused: Sequence[Refusal]) -> str:
@@ -263,13 +272,7 @@ def load_members(library: Library, trials: Sequence[Trial], split: str) -> Predi
     index = library.index
     rows = index.rows(split)
     predictions = np.empty((len(index.target_names), len(trials), len(rows)), np.float32)
-    first = library.studies[0]
-    orders = {
-        study.folder: study.order[split]
-        if split in study.order
-        else _order(study.folder, study.index, None if study is first else first, split)
-        for study in library.studies
-    }
+    orders = _orders(library.studies, split)
     for slot, trial in enumerate(trials):
         path = trial.study.folder / "predictions" / f"{trial.info.trial_id}.parquet"
         found, values = read_predictions(path, trial.study.index, split)
@@ -277,6 +280,26 @@ def load_members(library: Library, trials: Sequence[Trial], split: str) -> Predi
             raise InputError(f"{path}: changed while it was read; run the command again")
         predictions[:, slot] = values[orders[trial.study.folder]].T
     return _matrix(tuple(trials), predictions, index, split)
+
+
+def _orders(studies: tuple[Study, ...], split: str) -> dict[Path, NDArray[np.intp]]:
+    """By study: the rows of a split in the clip order of the first study."""
+    first = studies[0]
+    return {
+        study.folder: study.order[split]
+        if split in study.order
+        else _order(study.folder, study.index, None if study is first else first, split)
+        for study in studies
+    }
+
+
+def _check_folds(folder: Path) -> None:
+    stopped = read_sealed(folder / "study.json", MANIFEST).get("early_stop_split")
+    if stopped != "folds":
+        raise InputError(
+            f"`choose_on` train: study {folder.name} was stopped by {stopped or 'val'}, so that it "
+            "has no out-of-fold predictions of train; search with `folds`"
+        )
 
 
 def _matrix(

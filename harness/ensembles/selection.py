@@ -7,6 +7,7 @@ from numbers import Integral
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.choices import CHOOSE_ON, DEFAULT_CHOOSE_ON, ChooseOn
 from harness.ensembles.methods import METHODS, Method
 from harness.ensembles.moments import Evidence, Moments
 from harness.errors import InputError
@@ -26,6 +27,7 @@ class Recipe:
     seed: of the folds, the bootstrap and the method.
     groups: keep the clips of a person together in folds and bootstrap; None: if the data has
         groups.
+    choose_on: the split that chooses: val, or train by out-of-fold predictions.
     """
 
     method: str = "mean"
@@ -34,10 +36,13 @@ class Recipe:
     per_target: bool = False
     seed: int = 0
     groups: bool | None = None
+    choose_on: ChooseOn = DEFAULT_CHOOSE_ON
 
     def __post_init__(self) -> None:
         if self.method not in (*METHODS, "auto"):
             raise InputError(f"`method` {self.method}: choose {', '.join(METHODS)} or auto")
+        if self.choose_on not in CHOOSE_ON:
+            raise InputError(f"`choose_on` {self.choose_on}: choose {' or '.join(CHOOSE_ON)}")
         if self._default_top is None and self.top is not None:
             raise InputError(f"`top`: {self.method} does not use it; remove `top`")
         for option, value, least in (
@@ -60,6 +65,8 @@ class Recipe:
         options += ["--per-family", str(self.per_family)] if self.per_family else []
         options += ["--per-target"] if self.per_target else []
         options += ["--seed", str(self.seed)] if self.seed else []
+        if self.choose_on != DEFAULT_CHOOSE_ON:
+            options += ["--choose-on", self.choose_on]
         if self.groups is not None:
             options.append("--groups" if self.groups else "--no-groups")
         return options
@@ -71,6 +78,7 @@ class Recipe:
         parts = [self.method, f"top{size}" if size else "", "per-target" if self.per_target else ""]
         parts.append(f"family{self.per_family}" if self.per_family else "")
         parts.append("no-groups" if self.groups is False else "")
+        parts.append(f"on-{self.choose_on}" if self.choose_on != DEFAULT_CHOOSE_ON else "")
         parts.append(f"seed{self.seed}" if self.seed else "")
         return "-".join(part for part in parts if part)
 

@@ -40,7 +40,7 @@ def show(out: Console, library: Library, ensemble: Ensemble) -> None:
     _say(out, effective(ensemble))
     out.print(scores_table(ensemble))
     if ensemble.estimate is not None:
-        oracle = library.studies[0].oracle_by_target.get("val", {})
+        oracle = library.studies[0].oracle_by_target.get(ensemble.recipe.choose_on, {})
         out.print(targets_table(ensemble, ensemble.estimate, oracle))
         if (gain := ensemble.estimate.gain) is not None:
             value, interval = gain_cells(gain)
@@ -64,8 +64,8 @@ def show_comparison(out: Console, comparison: Comparison) -> None:
     if "test" not in clips:
         _say(out, "Test is not compared: it has no ratings, or a PCC is undefined")
     unit = "persons" if comparison.grouped else "clips"
-    _say(out, f"Paired on {counts}; val is nested. Intervals resample {unit} and do not include "
-              "the selection of trials")  # fmt: skip
+    _say(out, f"Paired on {counts}; {next(iter(clips))} is nested. Intervals resample {unit} and "
+              "do not include the selection of trials")  # fmt: skip
 
 
 def show_details(out: Console, built: Construction) -> None:
@@ -88,7 +88,7 @@ def show_details(out: Console, built: Construction) -> None:
 def members_table(ensemble: Ensemble) -> Table:
     """One row per member, the largest weight first."""
     rows = [member_row(member) for member in ensemble.member_reports[:_MEMBERS]]
-    table = _table("Members, with scores on val", *rows[0])
+    table = _table(f"Members, with scores on {ensemble.recipe.choose_on}", *rows[0])
     table.caption = f"leave-one-out: change without the member; family: {', '.join(FAMILY)}"
     for row in rows:
         # Brackets in names are not markup.
@@ -126,6 +126,12 @@ def formatted(interval: Interval | None, spec: str = ".4f") -> str:
     return "-" if interval is None else f"{interval:{spec}}"
 
 
+def corrected_cell(found: Estimate | None) -> str:
+    """The text of the corrected score; empty if it is not known."""
+    corrected = found.mean_pcc_corrected if found else None
+    return "" if corrected is None else f"{corrected:.4f}"
+
+
 def gain_cells(gain: Gain | None) -> tuple[str, str]:
     """The texts of a gain and of its interval; dashes if it is undefined."""
     return ("-", "-") if gain is None else (f"{gain.value:+.4f}", f"{gain.interval:+.4f}")
@@ -133,7 +139,7 @@ def gain_cells(gain: Gain | None) -> tuple[str, str]:
 
 def scores_table(ensemble: Ensemble) -> Table:
     """Naive and nested scores of the ensemble and of the best single trial."""
-    title = f"Mean PCC on the {ensemble.clips} rated clips of val"
+    title = f"Mean PCC on the {ensemble.clips} rated clips of {ensemble.recipe.choose_on}"
     table = _table(title, "", "ensemble", "best single trial")
     scores = map("{:.4f}".format, (ensemble.naive, ensemble.best_single_naive))
     table.add_row("naive (optimistic)", *scores)
@@ -141,6 +147,7 @@ def scores_table(ensemble: Ensemble) -> Table:
     if found is not None:
         scores = map("{:.4f}".format, (found.nested, found.single))
         table.add_row("nested", *scores)
+        table.add_row("  corrected", corrected_cell(found), "")
         intervals = map(formatted, (found.interval, found.single_interval))
         table.add_row("  95 % interval", *intervals)
     return table
@@ -154,7 +161,8 @@ def targets_table(ensemble: Ensemble, found: Estimate, oracle: Mapping[str, floa
     """
     headings = ["", "naive", "nested", "single", "gain", "95 % of the gain"]
     headings += ["oracle"] if oracle else []
-    table = _table("PCC of each target on val, nested except naive", *headings)
+    split = ensemble.recipe.choose_on
+    table = _table(f"PCC of each target on {split}, nested except naive", *headings)
     for naive, target in zip(ensemble.pcc, found.targets, strict=True):
         scores = map("{:.4f}".format, (naive, target.nested, target.single))
         row = [escape(target.target), *scores, *gain_cells(target.gain)]
@@ -164,19 +172,29 @@ def targets_table(ensemble: Ensemble, found: Estimate, oracle: Mapping[str, floa
 
 
 def _show_scores(out: Console, library: Library, ensemble: Ensemble) -> None:
-    _say(out, f"Ensemble: mean PCC {ensemble.naive:.4f} on {ensemble.clips} clips of val; best "
+    split = ensemble.recipe.choose_on
+    _say(out, f"Ensemble: mean PCC {ensemble.naive:.4f} on {ensemble.clips} clips of {split}; best "
               f"single trial {ensemble.best_single_naive:.4f}; both are optimistic")  # fmt: skip
     found = ensemble.estimate
     if found is not None:
         how = f"of {found.groups} persons" if found.grouped else "of clips"
         interval = "" if found.interval is None else f", 95 % {found.interval:.4f}"
+        corrected = ""
+        if found.mean_pcc_corrected is not None:
+            corrected = f"; {found.mean_pcc_corrected:.4f} corrected for the choice of the epochs"
         _say(out, f"Expected on new clips: mean PCC {found.nested:.4f}{interval} "
-                  f"(nested, {found.folds} folds {how})")  # fmt: skip
+                  f"(nested, {found.folds} folds {how}){corrected}")  # fmt: skip
     oracle = library.studies[0].oracle
-    if "val" in oracle:
+    if split in oracle:
         # Not the naive score, which is optimistic.
-        reached = f"; the nested score is {found.nested / oracle['val']:.2f} of it" if found else ""
-        _say(out, f"Oracle: mean PCC {oracle['val']:.4f} on val{reached}")
+        reached = f"; the nested score is {found.nested / oracle[split]:.2f} of it" if found else ""
+        _say(out, f"Oracle: mean PCC {oracle[split]:.4f} on {split}{reached}")
+    if (held := ensemble.hold_out) is not None:
+        interval = "" if held.interval is None else f", 95 % {held.interval:.4f}"
+        _say(out, f"Val: mean PCC {held.score:.4f} on {held.clips} clips{interval}; it chose "
+                  "nothing and is scored once")  # fmt: skip
+    elif split != "val":
+        _say(out, "Val: predicted but not scored (no ratings, or constant values)")
     if not len(library.index.rows("test")):
         _say(out, "Test: the data has no test split")
     elif ensemble.test is None:

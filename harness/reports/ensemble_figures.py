@@ -12,7 +12,6 @@ from harness.ensembles.construction import Construction
 from harness.ensembles.ensemble import Ensemble
 from harness.ensembles.estimate import Estimate
 from harness.ensembles.intervals import Interval
-from harness.ensembles.library import PredictionMatrix
 from harness.reports.drawing import (
     ENSEMBLE,
     OTHER,
@@ -69,8 +68,7 @@ def ensemble_drawings(evidence: Evidence) -> list[Drawing]:
         drawings.append(_curve(built))
     if len(built.ensemble.members) > 1:
         drawings.append(_correlations(built))
-    matrix = evidence.library.matrix
-    return [*drawings, _calibration(built, matrix), *_scatters(built, matrix)]
+    return [*drawings, _calibration(built), *_scatters(built)]
 
 
 def _scores(evidence: Evidence, ours: Ensemble) -> Drawing:
@@ -83,6 +81,10 @@ def _scores(evidence: Evidence, ours: Ensemble) -> Drawing:
         found = ours.estimate
         rows.append(("best single trial, nested", found.single, found.single_interval, None))
         rows.append(("ensemble, nested", found.nested, found.interval, None))
+    if ours.recipe.choose_on != "val":
+        held = ours.hold_out
+        score, interval = (held.score, held.interval) if held else (np.nan, None)
+        rows = [("ensemble chosen on train", score, interval, ours.test)]
     study = "synthetic clips" if evidence.synthetic else "this study"
     table = pd.DataFrame(
         [(what, study, val, *_limits(interval), test) for what, val, interval, test in rows[::-1]],
@@ -111,7 +113,7 @@ def _scores(evidence: Evidence, ours: Ensemble) -> Drawing:
     alt = f"Ensemble {ours.naive:.4f} naive"
     if ours.estimate:
         alt += f", {ours.estimate.nested:.4f} nested"
-    alt += f" on {ours.clips} clips of val"
+    alt += f" on {ours.clips} clips of {ours.recipe.choose_on}"
     if with_published:
         alt += (
             "; below, the published scores on val of Hume-Reaction. That of MTL-DAN + LSTM is a "
@@ -173,7 +175,7 @@ def _per_target(estimate: Estimate) -> Drawing:
         f"ensemble is best on {best.target} ({best.nested:.3f}) and worst on {worst.target} "
         f"({worst.nested:.3f})."
     )
-    figure = styled(figure, "", "nested PCC on val")
+    figure = styled(figure, "", "nested PCC")
     return Drawing("targets", "PCC of each target", alt, figure, table.fillna(""))
 
 
@@ -193,7 +195,7 @@ def _curve(built: Construction) -> Drawing:
         f"Score of {curve.method} by ensemble size, naive (optimistic) and nested; the nested one "
         f"is highest at K = {best['K']:.0f} with {best['nested']:.4f}."
     )
-    figure = styled(figure, "size K", "mean PCC on val")
+    figure = styled(figure, "size K", f"mean PCC on {built.library.split}")
     return Drawing("size", "Naive and nested score by ensemble size", alt, figure, table)
 
 
@@ -220,8 +222,9 @@ def _correlations(built: Construction) -> Drawing:
     return Drawing("correlations", "Correlations of the members", alt, figure, table)
 
 
-def _calibration(built: Construction, matrix: PredictionMatrix) -> Drawing:
+def _calibration(built: Construction) -> Drawing:
     """Mean rating of the clips with similar predictions, for each target."""
+    matrix = built.val
     truth, predicted = matrix.truth[matrix.labelled], built.predicted[matrix.labelled]
     bins = min(_BINS, len(truth))
     rows = []
@@ -247,7 +250,7 @@ def _calibration(built: Construction, matrix: PredictionMatrix) -> Drawing:
             line={"color": style.colour, "dash": style.dash}, marker_symbol=style.symbol,
         )  # fmt: skip
     off = (table["rated"] - table["predicted"]).abs()
-    widest = table.loc[off.idxmax()]
+    widest = table.iloc[int(off.argmax())]
     alt = (
         f"Mean rating against mean prediction of val, in {bins} bins of clips for each target; the "
         f"largest difference is {off.max():.3f}, of {widest['target']} at a prediction of "
@@ -257,13 +260,15 @@ def _calibration(built: Construction, matrix: PredictionMatrix) -> Drawing:
     return Drawing("calibration", "Calibration", alt, figure, table)
 
 
-def _scatters(built: Construction, matrix: PredictionMatrix) -> list[Drawing]:
-    """Predicted against rated values, one small figure per target."""
-    predicted = built.predicted
+def _scatters(built: Construction) -> list[Drawing]:
+    """Predicted against rated values of val, one small figure per target."""
+    matrix, predicted = built.val, built.predicted
     rated = np.flatnonzero(matrix.labelled)
     shown = np.random.default_rng(0).permutation(rated)[:_POINTS]
     drawings = []
-    for column, (name, pcc) in enumerate(zip(matrix.target_names, built.ensemble.pcc, strict=True)):
+    kind = "naive PCC" if built.library.split == "val" else "PCC"
+    scores = matrix.pcc_of(predicted)
+    for column, (name, pcc) in enumerate(zip(matrix.target_names, scores, strict=True)):
         table = pd.DataFrame(
             {
                 "clip": [matrix.clip_ids[row] for row in shown],
@@ -279,6 +284,6 @@ def _scatters(built: Construction, matrix: PredictionMatrix) -> list[Drawing]:
             )
         )  # fmt: skip
         figure = styled(figure, "rated", "predicted", 260)
-        alt = f"{name}: {len(shown)} of {len(rated)} rated clips of val; naive PCC {pcc:.3f}."
+        alt = f"{name}: {len(shown)} of {len(rated)} rated clips of val; {kind} {pcc:.3f}."
         drawings.append(Drawing(f"scatter-{column}", name, alt, figure, table, small=True))
     return drawings

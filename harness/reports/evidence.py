@@ -119,6 +119,8 @@ def gather(
     library = None
     if built is not None:
         library = built.library
+        if library.split != "val":  # the report shows all trials on val
+            library = load_library(*(each.folder for each in library.studies))
     elif prediction_files(folder):
         library = load_library(folder)
     study = study or read_study(folder, manifest, storage)

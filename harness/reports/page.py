@@ -98,7 +98,12 @@ def _score(evidence: Evidence, drawings: Sequence[Drawing]) -> str:
     shown = evidence.shown
     if shown is None:
         return paragraph(f"No ensemble yet; run {combining(evidence)}")
-    parts = [table(tables.targets(evidence), f"PCC of {shown.name} for each target on val")]
+    parts = [
+        table(
+            tables.targets(evidence),
+            f"PCC of {shown.name} for each target on {shown.recipe.choose_on}",
+        )
+    ]
     if evidence.stale:
         parts.append(paragraph(evidence.stale, "warning"))
     parts += [paragraph(f"{caveat}.") for caveat in caveats(shown)]

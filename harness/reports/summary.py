@@ -67,9 +67,14 @@ def _score(evidence: Evidence) -> Lines:
         if gain := found.estimate.gain:
             lines.append((f"{gain.value:+.4f}", "Gain over the best single trial; "
                           f"95 % {gain.interval:+.4f}"))  # fmt: skip
-    lines.append((f"{found.naive:.4f}", f"Ensemble {found.name} on val, naive: optimistic; "
-                                        f"{found.clips} clips"))  # fmt: skip
-    lines.append((f"{found.best_single_naive:.4f}", "Best single trial on val, naive"))
+    on = f"on {found.recipe.choose_on}, naive"
+    lines.append(
+        (f"{found.naive:.4f}", f"Ensemble {found.name} {on}: optimistic; {found.clips} clips")
+    )
+    lines.append((f"{found.best_single_naive:.4f}", f"Best single trial {on}"))
+    if held := found.hold_out:
+        lines.append((f"{held.score:.4f}", f"Ensemble on val, which chose nothing; {held.clips} "
+                                           "clips"))  # fmt: skip
     if found.test is not None:
         clips = f"{found.test_clips} clips"
         lines.append((f"{found.test:.4f}", f"Ensemble on test, scored once; {clips}"))
@@ -128,7 +133,7 @@ def _errors(evidence: Evidence) -> Lines:
     ]
     pcc = dict(zip(found.targets, found.pcc, strict=True))
     worst = min(pcc, key=lambda name: pcc[name])
-    lines.append((worst, f"lowest PCC on val, {pcc[worst]:.4f} (naive)"))
+    lines.append((worst, f"lowest PCC on {found.recipe.choose_on}, {pcc[worst]:.4f} (naive)"))
     persons = tables.worst_persons(evidence)
     if len(persons):
         row = persons.iloc[0]

@@ -8,7 +8,7 @@ from optuna.trial import TrialState
 from scipy.special import stdtrit
 
 from harness.ensembles.intervals import Interval
-from harness.ensembles.table import formatted, gain_cells, member_row
+from harness.ensembles.table import corrected_cell, formatted, gain_cells, member_row
 from harness.predictions import trial_name
 from harness.reports.evidence import Evidence
 from harness.study.deaths import is_dead
@@ -97,10 +97,11 @@ def ensembles(evidence: Evidence) -> pd.DataFrame:
                 "members": str(len(each.members)),
                 "naive (optimistic)": f"{each.naive:.4f}",
                 "nested": f"{each.estimate.nested:.4f}" if each.estimate else "",
+                "corrected": corrected_cell(each.estimate),
                 "95 % interval": formatted(each.estimate.interval) if each.estimate else "",
                 "gain over single": gain_cells(each.estimate.gain)[0] if each.estimate else "",
                 "95 % of the gain": gain_cells(each.estimate.gain)[1] if each.estimate else "",
-                "val clips": str(each.clips),
+                "chosen on": f"{each.clips} clips of {each.recipe.choose_on}",
                 "test, scored once": "not scored" if each.test is None else f"{each.test:.4f}",
                 "test clips": str(each.test_clips),
             }
