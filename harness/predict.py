@@ -20,6 +20,9 @@ def main(
     data: o.Data,
     weights: o.Weights = None,
     weights_key: o.WeightsKey = None,
+    encoder: o.Encoder = None,
+    encoder_output: o.EncoderOutput = None,
+    encoder_input: o.EncoderInput = None,
     layout: o.Layout = None,
     features: o.FeatureSet = None,
     out: o.PredictionsFile = Path("predictions.csv"),
@@ -36,6 +39,7 @@ def main(
     # Heavy imports follow; help and wrong usage need none of them.
     from harness.atomic import write_text
     from harness.clips.layouts import read_new_clips
+    from harness.encoders.registry import Wanted
     from harness.ensembles.files import submission
     from harness.predictor import load
     from harness.progress import Steps
@@ -46,8 +50,12 @@ def main(
     gaps: dict[str, Gap] = {}
     with Steps(printer) as steps:
         table = predictor.predict(
-            clips, weights, weights_key=weights_key, strict=strict, cache=results / ".cache",
-            progress=steps,
+            clips,
+            Wanted(
+                weights, weights_key, encoder or (), encoder_output or (),
+                encoder_input or (),
+            ),
+            strict=strict, cache=results / ".cache", progress=steps,
             on_gaps=lambda found: gaps.update((gap.clip_id, gap) for gap in found.clips),
         )  # fmt: skip
     del table["filled"]

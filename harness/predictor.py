@@ -1,7 +1,7 @@
 """A stored ensemble with its models, which predicts new clips."""
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -15,8 +15,8 @@ from harness.clips.faces import crop_recipe
 from harness.clips.layouts import read_new_clips
 from harness.clips.table import ClipTable
 from harness.dataset import Dataset, Specification, Stream
-from harness.encoders.encoder import Encoder
-from harness.encoders.registry import encoder_of
+from harness.encoders.encoder import Encoder, EncoderOptions
+from harness.encoders.registry import Wanted
 from harness.ensembles.ensemble import Ensemble
 from harness.ensembles.files import read_ensemble
 from harness.errors import InputError
@@ -48,6 +48,9 @@ class Predictor:
         layout: str | None = None,
         features: str | None = None,
         weights_key: str | None = None,
+        encoder: str | PathLike[str] | None = None,
+        encoder_output: str | None = None,
+        encoder_input: Sequence[str] = (),
         strict: bool = False,
         cache: str | PathLike[str] = Path("results/.cache"),
         progress: Progress = silent,
@@ -58,6 +61,8 @@ class Predictor:
             data: a folder of one of the layouts, labelled or not, or of videos alone.
             weights: of the network that the ensemble was built on; None where clips bring features.
             weights_key: which network of the weight file, where it holds several.
+            encoder: instead of `weights`, the ONNX file or module:function of the ensemble.
+            encoder_output, encoder_input: as in the search; by default those of the ensemble.
             cache: holds the features, each frame of which is computed once.
             progress: called with (what is going on, done, total).
 
@@ -69,18 +74,20 @@ class Predictor:
             InputError: bad clips; or weights or features other than the ensemble's.
         """
         clips = read_new_clips(Path(data), layout, features=features, strict=strict)
-        file = None if weights is None else Path(weights)
-        return self.predict(
-            clips, file, weights_key=weights_key, strict=strict, cache=Path(cache),
-            progress=progress,
-        )  # fmt: skip
+        wanted = Wanted(
+            None if weights is None else Path(weights),
+            weights_key,
+            () if encoder is None else (str(encoder),),
+            () if encoder_output is None else (encoder_output,),
+            tuple(encoder_input),
+        )
+        return self.predict(clips, wanted, strict=strict, cache=Path(cache), progress=progress)
 
     def predict(
         self,
         clips: ClipTable,
-        weights: Path | None = None,
+        wanted: Wanted = Wanted(),  # noqa: B008 - it is frozen
         *,
-        weights_key: str | None = None,
         strict: bool = False,
         cache: Path = Path("results/.cache"),
         progress: Progress = silent,
@@ -88,7 +95,7 @@ class Predictor:
     ) -> pd.DataFrame:
         """The same of a table of clips; `on_gaps` is told which did not give all, for each stream
         that the models read."""
-        encoders = self._encoders(clips, weights, weights_key)
+        encoders = self._encoders(clips, wanted)
         known: dict[str, Dataset] = {}
         strides = tuple(sorted({model.config.stride for model in self.models}))
         machines = Machines(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
@@ -128,9 +135,7 @@ class Predictor:
     def _combined(self, parts: list[NDArray[np.float32]]) -> NDArray[np.float64]:
         return self.ensemble.combine(np.stack(parts).transpose(2, 0, 1))
 
-    def _encoders(
-        self, clips: ClipTable, weights: Path | None, key: str | None
-    ) -> dict[str, Encoder | None]:
+    def _encoders(self, clips: ClipTable, wanted: Wanted) -> dict[str, Encoder | None]:
         """What gives each stream that the models read, by its fingerprint; None where clips bring
         it."""
         streams = {model.stream.fingerprint(): model for model in self.models}
@@ -141,21 +146,20 @@ class Predictor:
                     "their own; give clips with frames, and the network's weights",
                     "data",
                 )
-            if weights is not None:
-                raise InputError(
-                    "these clips bring precomputed features, which need none", "weights"
-                )
+            if wanted.is_given:
+                name = "encoder" if wanted.encoder else "weights"
+                raise InputError("these clips bring precomputed features, which need none", name)
             return dict.fromkeys(streams)
         if any(model.stream.source == "files" for model in self.models):
             raise InputError(
                 f"ensemble {self.ensemble.name} reads precomputed features; give clips with such",
                 "data",
             )
-        if weights is None:
-            raise InputError("missing: give the file that the ensemble was built on", "weights")
-        if not weights.is_file():
-            raise InputError(f"{weights}: no such weight file", "weights")
-        return {stream: _encoder(weights, key, model) for stream, model in streams.items()}
+        if not wanted.is_given:
+            sources = {model.stream.source for model in self.models}
+            name = "weights" if "mtl-dan" in sources else "encoder"
+            raise InputError("missing: give the file that the ensemble was built on", name)
+        return {stream: _encoder(wanted, model) for stream, model in streams.items()}
 
 
 def load(folder: str | PathLike[str]) -> Predictor:
@@ -217,23 +221,25 @@ def unrated(clips: ClipTable, targets: tuple[str, ...], stream: Stream) -> Datas
     return Dataset(clips.clip_ids, clips.splits, None, targets, streams=streams)
 
 
-def _encoder(weights: Path, key: str | None, model: Model) -> Encoder:
+def _encoder(wanted: Wanted, model: Model) -> Encoder:
     """The encoder of the stream that a model reads.
 
     Raises:
-        InputError: with these weights, or in this version of the harness, it is another.
+        InputError: with this file, or in this version of the harness, it is another.
     """
     details = model.stream.details
-    encoder = encoder_of(
-        weights,
+    options = EncoderOptions(
         outputs=model.config.features,
-        precision=str(details.get("precision")),
+        precision=str(details.get("precision", "float32")),
         crop="none" if details.get("crop") == "none" else crop_recipe(),
-        key=key,
+        like=details,
+        stored=str(details.get("stored", "float32")),
     )
+    encoder = wanted.load(options)
     if differences := model.stream.differences(encoder.specification()):
+        given = wanted.encoder[0] if wanted.encoder else wanted.weights
         raise InputError(
-            f"{weights}: trial {model.name} reads other features: {'; '.join(differences)}",
-            "weights",
+            f"{given}: trial {model.name} reads other features: {'; '.join(differences)}",
+            "encoder" if wanted.encoder else "weights",
         )
     return encoder
