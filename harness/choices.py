@@ -13,6 +13,8 @@ Layout = Literal["abaw5", "authors-crops", "authors-features", "muse", "plain"]
 Crop = Literal["detect", "none"]
 #: Number format of the network's convolutions. harness/encoders/mtl_dan/fused.py
 Precision = Literal["float32", "bf16", "fp16"]
+#: Number format of stored features. harness/streams/store.py
+Stored = Literal["float32", "float16"]
 #: What the network gives for each frame: 22 outputs, 512 shared values, or both.
 #: harness/encoders/mtl_dan/fused.py
 Outputs = Literal["outputs", "shared", "both"]
@@ -40,6 +42,7 @@ CHOOSE_ON: tuple[ChooseOn, ...] = get_args(ChooseOn)
 METHODS: tuple[Method, ...] = tuple(name for name in get_args(Method) if name != "auto")
 
 DEFAULT_PRECISION: Precision = "float32"
+DEFAULT_STORED: Stored = "float32"
 DEFAULT_SAMPLER: Sampler = "tpe"
 DEFAULT_SCHEDULER: Scheduler = "asha"
 DEFAULT_CHOOSE_ON: ChooseOn = "val"

@@ -1,18 +1,29 @@
 """`python -m harness.extract`: computes the features of clips ahead of a search."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from harness import options as o
-from harness.choices import DEFAULT_PRECISION, OUTPUTS
+from harness.choices import DEFAULT_PRECISION, DEFAULT_STORED, OUTPUTS
 from harness.console import console, run
+from harness.errors import InputError
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 app = typer.Typer(add_completion=False, rich_markup_mode="rich")
+
+
+def _describe(file: Path | None) -> None:
+    """Prints what an ONNX file holds, and ends the command."""
+    if file is not None:
+        from harness.encoders.onnx.encoder import description
+
+        for line in description(file):
+            print(line)
+        raise typer.Exit
 
 
 @app.command()
@@ -25,6 +36,21 @@ def main(
     crop: o.Crop = None,
     features: o.ExtractedFeatures = None,
     precision: o.Precision = DEFAULT_PRECISION,
+    encoder: o.Encoder = None,
+    encoder_output: o.EncoderOutput = None,
+    encoder_input: o.EncoderInput = None,
+    describe_encoder: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Print the inputs, outputs, candidate features and preprocessing of an ONNX "
+            "file, and exit.",
+            rich_help_panel="Streams (features)",
+            is_eager=True,  # before options that are missing are refused
+            callback=_describe,
+        ),
+    ] = None,
+    stored: o.Stored = DEFAULT_STORED,
     workers: o.Workers = None,
     address: o.Address = None,
     strict: o.Strict = False,
@@ -58,22 +84,25 @@ def main(
     outputs = features if features in OUTPUTS else None
     with Steps(out) as steps:
         # Features do not depend on splits; a search decides about persons in several.
-        clips, encoder = real_sources(
+        clips, network = real_sources(
             data, weights, layout=layout, features=None if outputs else features, crop=crop,
             precision=precision, outputs=outputs or "outputs", strict=strict,
-            allow_shared_groups=True, weights_key=weights_key,
+            allow_shared_groups=True, weights_key=weights_key, encoder=encoder,
+            encoder_output=encoder_output, encoder_input=encoder_input, stored=stored,
         )  # fmt: skip
-        done, gaps, read = extract_features(clips, encoder, cache, tuple(stride), machines, steps)
+        if outputs and network and not network.has_outputs:
+            raise InputError(f"{outputs}: only an MTL-DAN has it; remove it", "features")
+        done, gaps, read = extract_features(clips, network, cache, tuple(stride), machines, steps)
     if strict:
         gaps.refuse()
     brought = f"{done.kept} clips bring their features; nothing is computed"
-    out.print(str(done) if encoder else brought, highlight=False)
+    out.print(str(done) if network else brought, highlight=False)
     lines = gaps.lines() + gaps.write(cache / f"{data.resolve().name}-gaps.csv")
     for line in read:
         out.print(line, markup=False, highlight=False, soft_wrap=True)
     for line in (*clips.notes, *lines):
         out.print(line, style="yellow", markup=False, soft_wrap=True)
-    if encoder:
+    if network:
         out.print(f"Store: {cache / 'features'}", markup=False, soft_wrap=True)
 
 

@@ -1,6 +1,6 @@
 """Searching from Python: `harness.run_search`. The command `harness.search` uses the same code."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,11 +9,13 @@ from harness.choices import (
     DEFAULT_PRECISION,
     DEFAULT_SAMPLER,
     DEFAULT_SCHEDULER,
+    DEFAULT_STORED,
     Crop,
     Layout,
     Precision,
     Sampler,
     Scheduler,
+    Stored,
 )
 from harness.console import console
 from harness.errors import InputError
@@ -38,6 +40,10 @@ def run_search(
     features: str | None = None,
     crop: Crop | None = None,
     precision: Precision = DEFAULT_PRECISION,
+    encoder: Name | Sequence[str] | None = None,
+    encoder_output: str | Sequence[str] | None = None,
+    encoder_input: str | Sequence[str] | None = None,
+    stored: Stored = DEFAULT_STORED,
     strict: bool = False,
     folds: int | None = None,
     early_stop_fraction: float | None = None,

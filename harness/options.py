@@ -88,6 +88,37 @@ WeightsKey = Annotated[
         help="Which network of a weight file with several, such as ema. Default: the only one.",
     ),
 ]
+Encoder = Annotated[
+    list[str] | None,
+    _streams(
+        "--encoder",
+        metavar="[NAME=]FILE",
+        help="Another encoder than an MTL-DAN: an ONNX file with an image input, or "
+        "module:function, a Python function of yours that is run. Default: --weights.",
+    ),
+]
+EncoderOutput = Annotated[
+    list[str] | None,
+    _streams(
+        "--encoder-output",
+        metavar="[NAME=]OUTPUT",
+        help="Value of the ONNX file: an output, an intermediate value, or features, the input of "
+        "its last fully connected layer. Default: the first output.",
+    ),
+]
+EncoderInput = Annotated[
+    list[str] | None,
+    _streams(
+        "--encoder-input",
+        metavar="[NAME=]KEY=VALUE",
+        help="Preprocessing that the ONNX file does not state: size, resize, interpolation, order, "
+        "scale, mean, std, layout. May be repeated. Default: ImageNet's.",
+    ),
+]
+Stored = Annotated[
+    choices.Stored,
+    _streams("--stored", help="Number format of stored features; float16 takes half the disk."),
+]
 FeatureSet = Annotated[
     str | None,
     _streams(

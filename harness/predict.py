@@ -20,6 +20,9 @@ def main(
     data: o.NewData,
     weights: o.Weights = None,
     weights_key: o.WeightsKey = None,
+    encoder: o.Encoder = None,
+    encoder_output: o.EncoderOutput = None,
+    encoder_input: o.EncoderInput = None,
     layout: o.Layout = None,
     features: o.FeatureSets = None,
     out: o.PredictionsFile = Path("predictions.csv"),
@@ -35,6 +38,7 @@ def main(
     printer = console(quiet)
     # Heavy imports follow; help and wrong usage need none of them.
     from harness.atomic import write_text
+    from harness.encoders.registry import Wanted
     from harness.ensembles.files import submission
     from harness.predictor import load
     from harness.progress import Steps
@@ -45,8 +49,12 @@ def main(
     streams: list[Found] = []
     with Steps(printer) as steps:
         table = predictor.predict(
-            tables, weights, weights_key=weights_key, strict=strict, cache=results / ".cache",
-            progress=steps, on_found=streams.append,
+            tables,
+            Wanted(
+                weights, weights_key, encoder or (), encoder_output or (),
+                encoder_input or (),
+            ),
+            strict=strict, cache=results / ".cache", progress=steps, on_found=streams.append,
         )  # fmt: skip
     del table["filled"]
     write_text(out, submission(list(table.index), list(table.columns), table.to_numpy()))

@@ -16,8 +16,8 @@ from harness.clips.layouts import feature_sets, read_new_clips
 from harness.clips.table import ClipTable, some
 from harness.console import console
 from harness.dataset import Dataset, Specification, Stream
-from harness.encoders.encoder import Encoder
-from harness.encoders.registry import encoder_of
+from harness.encoders.encoder import Encoder, EncoderOptions
+from harness.encoders.registry import Wanted
 from harness.ensembles.ensemble import Ensemble
 from harness.ensembles.files import read_ensemble
 from harness.errors import InputError
@@ -52,6 +52,9 @@ class Predictor:
         layout: str | None = None,
         features: str | Sequence[str] | None = None,
         weights_key: str | None = None,
+        encoder: str | PathLike[str] | None = None,
+        encoder_output: str | None = None,
+        encoder_input: Sequence[str] = (),
         strict: bool = False,
         cache: str | PathLike[str] = Path("results/.cache"),
         progress: Progress | None = None,
@@ -64,6 +67,8 @@ class Predictor:
             weights: of the network that the ensemble was built on; None where clips bring features.
             features: the feature sets to read; None: those that the members read.
             weights_key: which network of the weight file, where it holds several.
+            encoder: instead of `weights`, the ONNX file or module:function of the ensemble.
+            encoder_output, encoder_input: as in the search; by default those of the ensemble.
             cache: holds the features, each frame of which is computed once.
             progress: called with (name of the step, done, total). None: progress is printed;
                 `harness.progress.silent` prints nothing.
@@ -79,12 +84,17 @@ class Predictor:
         folders = [data] if isinstance(data, str | PathLike) else data
         sets = [features] if isinstance(features, str) else features
         tables = self.read([Path(folder) for folder in folders], layout, sets, strict=strict)
-        file = None if weights is None else Path(weights)
+        wanted = Wanted(
+            None if weights is None else Path(weights),
+            weights_key,
+            () if encoder is None else (str(encoder),),
+            () if encoder_output is None else (encoder_output,),
+            tuple(encoder_input),
+        )
         with Steps(console()) as steps:
             return self.predict(
-                tables, file, weights_key=weights_key, strict=strict, cache=Path(cache),
-                progress=progress or steps,
-            )  # fmt: skip
+                tables, wanted, strict=strict, cache=Path(cache), progress=progress or steps
+            )
 
     def read(
         self,
@@ -123,9 +133,8 @@ class Predictor:
     def predict(
         self,
         tables: Sequence[ClipTable],
-        weights: Path | None = None,
+        wanted: Wanted = Wanted(),  # noqa: B008 - it is frozen
         *,
-        weights_key: str | None = None,
         strict: bool = False,
         cache: Path = Path("results/.cache"),
         progress: Progress = silent,
@@ -133,7 +142,7 @@ class Predictor:
     ) -> pd.DataFrame:
         """The same of tables of the same clips; `on_found` gets each stream that the models read,
         with what is to be said about it."""
-        sources = self._sources(tables, weights, weights_key)
+        sources = self._sources(tables, wanted)
         known: dict[str, Dataset] = {}
         strides = tuple(sorted({model.config.stride for model in self.models}))
         machines = Machines(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
@@ -178,13 +187,11 @@ class Predictor:
     def _combined(self, parts: list[NDArray[np.float32]]) -> NDArray[np.float64]:
         return self.ensemble.combine(np.stack(parts).transpose(2, 0, 1))
 
-    def _sources(
-        self, tables: Sequence[ClipTable], weights: Path | None, key: str | None
-    ) -> dict[str, Source]:
+    def _sources(self, tables: Sequence[ClipTable], wanted: Wanted) -> dict[str, Source]:
         """What gives each stream that the models read, by its fingerprint.
 
         Raises:
-            InputError: no table or weights for one of them, or a table that no model reads.
+            InputError: no table or encoder for one of them, or a table that no model reads.
         """
         streams = {model.stream.fingerprint(): model for model in self.models}
         brought = [clips for clips in tables if clips.kind == "features"]
@@ -201,14 +208,14 @@ class Predictor:
                 )
             elif len(framed) > 1:
                 raise InputError("expected one folder of videos or images", "data")
-            elif weights is None:
-                raise InputError("missing: give the file that the ensemble was built on", "weights")
-            elif not weights.is_file():
-                raise InputError(f"{weights}: no such weight file", "weights")
+            elif not wanted.is_given:
+                name = "weights" if model.stream.source == "mtl-dan" else "encoder"
+                raise InputError("missing: give the file that the ensemble was built on", name)
             else:
-                sources[stream] = framed[0], _encoder(weights, key, model)
-        if weights is not None and all(encoder is None for _, encoder in sources.values()):
-            raise InputError("the members read precomputed features, which need none", "weights")
+                sources[stream] = framed[0], _encoder(wanted, model)
+        if wanted.is_given and all(encoder is None for _, encoder in sources.values()):
+            name = "encoder" if wanted.encoder else "weights"
+            raise InputError("the members read precomputed features, which need none", name)
         used = [clips for clips, _ in sources.values()]
         for clips in tables:
             if not any(clips is other for other in used):
@@ -343,23 +350,25 @@ def _check_same_clips(one: ClipTable, other: ClipTable) -> None:
         )
 
 
-def _encoder(weights: Path, key: str | None, model: Model) -> Encoder:
+def _encoder(wanted: Wanted, model: Model) -> Encoder:
     """The encoder of the stream that a model reads.
 
     Raises:
-        InputError: with these weights, or in this version of the harness, it is another.
+        InputError: with this file, or in this version of the harness, it is another.
     """
     details = model.stream.details
-    encoder = encoder_of(
-        weights,
+    options = EncoderOptions(
         outputs=model.config.features,
-        precision=str(details.get("precision")),
+        precision=str(details.get("precision", "float32")),
         crop="none" if details.get("crop") == "none" else crop_recipe(),
-        key=key,
+        like=details,
+        stored=str(details.get("stored", "float32")),
     )
+    encoder = wanted.load(options)
     if differences := model.stream.differences(encoder.specification()):
+        given = wanted.encoder[0] if wanted.encoder else wanted.weights
         raise InputError(
-            f"{weights}: trial {model.name} reads other features: {'; '.join(differences)}",
-            "weights",
+            f"{given}: trial {model.name} reads other features: {'; '.join(differences)}",
+            "encoder" if wanted.encoder else "weights",
         )
     return encoder

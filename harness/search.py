@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from harness import options as o
-from harness.choices import DEFAULT_PRECISION, DEFAULT_SAMPLER, DEFAULT_SCHEDULER
+from harness.choices import DEFAULT_PRECISION, DEFAULT_SAMPLER, DEFAULT_SCHEDULER, DEFAULT_STORED
 from harness.console import console, invocation, run
 from harness.interface import search
 from harness.names import STORAGE_VARIABLE
@@ -28,6 +28,10 @@ def main(
     features: o.FeatureSet = None,
     crop: o.Crop = None,
     precision: o.Precision = DEFAULT_PRECISION,
+    encoder: o.Encoder = None,
+    encoder_output: o.EncoderOutput = None,
+    encoder_input: o.EncoderInput = None,
+    stored: o.Stored = DEFAULT_STORED,
     strict: o.Strict = False,
     allow_shared_groups: o.AllowSharedGroups = False,
     space: o.Space = None,

@@ -14,6 +14,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from harness.clips.table import ClipTable
+from harness.encoders.encoder import EncoderOptions
 from harness.encoders.mtl_dan.checkpoints import (
     load_mtl_dan,
     load_with_report,
@@ -252,7 +253,9 @@ def test_features_of_two_networks_of_a_file_are_kept_apart(
     targets = np.zeros((1, 1), np.float32)
     clips = ClipTable(("c",), ("train",), targets, ("joy",), (tmp_path / "c",), "images")
     found = [
-        features_of(clips, encoder_of(file, key=key), tmp_path / "cache", (1,), CPU, silent).stream
+        features_of(
+            clips, encoder_of(file, EncoderOptions(key=key)), tmp_path / "cache", (1,), CPU, silent
+        ).stream
         for key in ("model", "ema")
     ]  # fmt: skip
     assert found[0].specification.differences(found[1].specification)

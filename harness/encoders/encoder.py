@@ -1,6 +1,6 @@
 """What the harness asks of a frozen network that turns frames into features."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,14 +13,15 @@ from harness.dataset import Specification
 class Encoder:
     """A frozen network and everything that depends on it.
 
-    name: of the kind of network, such as `mtl-dan`; also the name of the stream. columns: names of
-    its outputs, in order. details: what determines the outputs, by name: of the weights a checksum,
-    the preprocessing, the number format. resize: decoded frames (n, height, width, 3) uint8 RGB ->
-    what is kept of them until a batch is full, (n, 3, size, size) uint8. load: gives the network,
-    (n, 3, size, size) uint8 -> (n, columns) float32, on the CPU and in eval. parts: names of groups
-    of columns that a head may read alone. crop: how faces are found and cut out of the frames, or
-    "none". wider: an encoder of the same network whose columns contain these, if there is one.
-    describe: what a user should know about the weight file, a line each.
+    name: of the kind of network, such as `mtl-dan`. columns: names of its outputs, in order.
+    details: what determines the outputs, by name: a checksum of the weights, the preprocessing, the
+    number format. resize: decoded frames (n, height, width, 3) uint8 RGB -> what is kept of them
+    until a batch is full, (n, 3, rows, columns) uint8. load: gives the network, the resized frames
+    -> (n, columns) float32, on the CPU and in eval. parts: names of groups of columns that a head
+    may read alone. has_outputs: whether the hyperparameter `features` chooses among its outputs.
+    crop: how faces are found and cut out of the frames, or "none". wider: an encoder of the same
+    network whose columns contain these, if there is one. stored: number format of the feature
+    store, `float32` or `float16`. describe: what a user should know about the encoder, a line each.
     """
 
     name: str
@@ -29,14 +30,40 @@ class Encoder:
     resize: Callable[[Tensor], Tensor]
     load: Callable[[], nn.Module]
     parts: Mapping[str, slice] = field(default_factory=dict)
+    has_outputs: bool = False
     crop: str = "none"
     wider: "Encoder | None" = None
+    stored: str = "float32"
     describe: Callable[[], list[str]] = list
 
     def specification(self) -> Specification:
         """Of the stream that it gives."""
         details = {**self.details, "crop": self.crop}
+        if self.stored != "float32":
+            details["stored"] = self.stored
         return Specification(self.name, details, self.columns, len(self.columns))
+
+
+@dataclass(frozen=True)
+class EncoderOptions:
+    """How an encoder is used.
+
+    outputs: which outputs of an MTL-DAN; `outputs` are those that every kind has. precision: number
+    format of the convolutions of an MTL-DAN. crop: how faces come out of frames, or "none". key:
+    which network of a weight file with several. output: which value of a graph; empty: its default.
+    values: KEY=VALUE settings of the preprocessing that the file does not state. like: details of
+    a stored stream, which replace the defaults of `output` and `values`. stored: number format of
+    the feature store.
+    """
+
+    outputs: str = "outputs"
+    precision: str = "float32"
+    crop: str = "none"
+    key: str | None = None
+    output: str = ""
+    values: Sequence[str] = ()
+    like: Mapping[str, str | int] = field(default_factory=dict)
+    stored: str = "float32"
 
 
 @dataclass(frozen=True)
@@ -44,9 +71,9 @@ class EncoderKind:
     """A kind of encoder, which is recognised by its weight file.
 
     reads: whether a weight file is of this kind; it looks at names alone. load: the encoder of such
-    a file; its arguments are those of `harness.encoders.registry.encoder_of`.
+    a file, without `crop` and `stored`, which are set for it.
     """
 
     name: str
     reads: Callable[[Path], bool]
-    load: Callable[[Path, str, str, str, str | None], Encoder]
+    load: Callable[[Path, EncoderOptions], Encoder]

@@ -1,37 +1,106 @@
-"""The kinds of encoders, and the encoder of a weight file.
+"""The kinds of encoders, and the encoder that a user asks for.
 
 To add a kind, write its file and enter it here (docs/extending.md).
 """
 
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from harness.encoders.encoder import Encoder, EncoderKind
+from harness.encoders.encoder import Encoder, EncoderKind, EncoderOptions
+from harness.encoders.module import is_reference, module_encoder
 from harness.encoders.mtl_dan.encoder import MTL_DAN
+from harness.encoders.onnx.encoder import ONNX
+from harness.errors import InputError
 
-#: By name. The last one reads whatever no other does, so that its messages name what is wrong.
-ENCODERS: dict[str, EncoderKind] = {MTL_DAN.name: MTL_DAN}
+#: By name. `MTL_DAN` reads whatever no other does, so that its messages name what is wrong.
+ENCODERS: dict[str, EncoderKind] = {ONNX.name: ONNX, MTL_DAN.name: MTL_DAN}
+
+_NAMED = re.compile(r"([A-Za-z_]\w*)=(.+)", re.DOTALL)
 
 
-def encoder_of(
-    weights: Path,
-    *,
-    outputs: str = "outputs",
-    precision: str = "float32",
-    crop: str = "none",
-    key: str | None = None,
-) -> Encoder:
+@dataclass(frozen=True)
+class Wanted:
+    """The encoder that a user asks for, by a weight file or by `encoder`.
+
+    weights, weights_key: of an MTL-DAN or another kind in `ENCODERS`. encoder: [NAME=]FILE or
+    [NAME=]module:function. encoder_output: [NAME=]OUTPUT. encoder_input: [NAME=]KEY=VALUE texts.
+    """
+
+    weights: Path | None = None
+    weights_key: str | None = None
+    encoder: Sequence[str] = ()
+    encoder_output: Sequence[str] = ()
+    encoder_input: Sequence[str] = ()
+
+    @property
+    def is_given(self) -> bool:
+        """Whether an encoder is asked for."""
+        return self.weights is not None or bool(self.encoder)
+
+    def load(self, options: EncoderOptions) -> Encoder:
+        """The encoder; `options` has what does not depend on it.
+
+        Raises:
+            InputError: there is no such file; two encoders; options that do not fit it.
+        """
+        if self.encoder and self.weights is not None:
+            raise InputError("give one of `encoder` and `weights`", "encoder")
+        if len(self.encoder) > 1:
+            raise InputError(f"{len(self.encoder)} are given; a study reads one encoder", "encoder")
+        if self.weights is not None:
+            self._refuse("encoder_output", "encoder_input")
+            if not self.weights.is_file():
+                raise InputError(f"{self.weights}: no such weight file", "weights")
+            return encoder_of(self.weights, replace(options, key=self.weights_key))
+        self._refuse("weights_key")
+        name, source = _named(self.encoder[0])
+        if len(self.encoder_output) > 1:
+            raise InputError("a study reads one output of an encoder", "encoder_output")
+        output = [_without(name, text) for text in self.encoder_output]
+        options = replace(
+            options,
+            output=output[0] if output else "",
+            values=tuple(_without(name, text) for text in self.encoder_input),
+        )
+        if is_reference(source) and not Path(source).exists():
+            return _used(module_encoder(source, options), options)
+        if not Path(source).is_file():
+            raise InputError(
+                f"{source}: no such file; expected an ONNX file or module:function", "encoder"
+            )
+        return encoder_of(Path(source), options)
+
+    def _refuse(self, *names: str) -> None:
+        for name in names:
+            if getattr(self, name):
+                what = "`weights`" if name == "weights_key" else "`encoder`"
+                raise InputError(f"it belongs to {what}, which is not given", name)
+
+
+def encoder_of(weights: Path, options: EncoderOptions = EncoderOptions()) -> Encoder:  # noqa: B008
     """The encoder of a weight file.
 
-    Args:
-        outputs: which of its outputs; `outputs` are those that every kind has.
-        precision: number format of its convolutions.
-        crop: how faces come out of frames, or "none"; part of the stream's specification.
-        key: which network of the weight file, where it holds several.
-
     Raises:
-        InputError: the file is not readable; no such outputs or precision.
+        InputError: the file is not readable, or the options do not fit it.
     """
-    for kind in ENCODERS.values():
-        if kind is not MTL_DAN and kind.reads(weights):
-            return kind.load(weights, outputs, precision, crop, key)
-    return MTL_DAN.load(weights, outputs, precision, crop, key)
+    kinds = [kind for kind in ENCODERS.values() if kind is not MTL_DAN and kind.reads(weights)]
+    return _used((kinds or [MTL_DAN])[0].load(weights, options), options)
+
+
+def _used(encoder: Encoder, options: EncoderOptions) -> Encoder:
+    """With the options that do not depend on the kind."""
+    wider = encoder.wider and _used(encoder.wider, options)
+    return replace(encoder, crop=options.crop, stored=options.stored, wider=wider)
+
+
+def _named(text: str) -> tuple[str, str]:
+    """NAME and the rest of [NAME=]REST; a file of that name comes first."""
+    found = None if Path(text).exists() else _NAMED.fullmatch(text)
+    return (found[1], found[2]) if found else ("", text)
+
+
+def _without(name: str, text: str) -> str:
+    """A text without the encoder's NAME= before it."""
+    return text.removeprefix(f"{name}=") if name else text

@@ -1,11 +1,12 @@
 """The options of a search, as `harness.search` and `harness.run_search` take them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
+from os import PathLike
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from harness.choices import DEFAULT_PRECISION, DEFAULT_SAMPLER, DEFAULT_SCHEDULER
+from harness.choices import DEFAULT_PRECISION, DEFAULT_SAMPLER, DEFAULT_SCHEDULER, DEFAULT_STORED
 from harness.names import check_folder_name
 from harness.spaces import find_space
 
@@ -21,6 +22,10 @@ class DataOptions:
     features: str | None = None
     crop: str | None = None
     precision: str = DEFAULT_PRECISION
+    encoder: Sequence[str] | None = None
+    encoder_output: Sequence[str] | None = None
+    encoder_input: Sequence[str] | None = None
+    stored: str = DEFAULT_STORED
     strict: bool = False
     folds: int | None = None
     early_stop_fraction: float | None = None
@@ -84,6 +89,9 @@ class Options(NamedTuple):
             values["space"] = find_space(str(values["space"]))
         for name in values.keys() & {"data", "weights", "results"}:
             values[name] = Path(values[name])
+        for name in values.keys() & {"encoder", "encoder_output", "encoder_input"}:
+            one = isinstance(values[name], str | PathLike)
+            values[name] = tuple(map(str, [values[name]] if one else values[name]))
 
         def read(kind: type[_Kind]) -> _Kind:
             return kind(**{f.name: values[f.name] for f in fields(kind) if f.name in values})

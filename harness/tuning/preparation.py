@@ -96,7 +96,11 @@ def prepare(
                 f"{space.path}: stride and features are not searched, since the clips bring "
                 "features, of which each row is a step",
             )
-        space = space.without("stride", 1).without("features", "outputs")
+        space = space.without("stride", 1)
+    elif not encoder.has_outputs and space.features() != ("outputs",):
+        notes = (f"{space.path}: features are not searched; {encoder.name} has one set of them",)
+    if encoder is None or not encoder.has_outputs:
+        space = space.without("features", "outputs")
     found = features_of(clips, encoder, cache, space.strides(), machines, progress)
     if strict:
         found.gaps.refuse()

@@ -13,6 +13,7 @@ from optuna.trial import FrozenTrial, TrialState
 from rich.console import Console
 
 from harness.console import invocation
+from harness.errors import InputError
 from harness.interrupts import attended, mark_reported
 from harness.progress import Steps
 from harness.space.file import read_space
@@ -287,7 +288,13 @@ def _prepare(
                 strict=clips.strict,
                 allow_shared_groups=clips.allow_shared_groups,
                 weights_key=clips.weights_key,
+                encoder=clips.encoder,
+                encoder_output=clips.encoder_output,
+                encoder_input=clips.encoder_input,
+                stored=clips.stored,
             )
+        elif clips.encoder:
+            raise InputError("synthetic clips have one of their own; give `data`", "encoder")
         else:
             table, encoder = demo_sources(cache, outputs_of(space), steps)
         # Before features are computed, which may take hours.

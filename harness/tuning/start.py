@@ -54,8 +54,8 @@ def _trials_follow(clips: DataOptions, plan: SearchOptions, means: RunOptions) -
     if (folder / "study.json").is_file():
         journal = Path(means.storage) if means.storage else folder / "study.log"
         return plan.sampler != "grid" and _finished(journal, folder) < _total(clips, plan)
-    # Without weights the clips have precomputed features.
-    return clips.data is not None and clips.weights is None
+    # Without an encoder the clips have precomputed features.
+    return clips.data is not None and clips.weights is None and not clips.encoder
 
 
 def _total(clips: DataOptions, plan: SearchOptions) -> int:

@@ -37,6 +37,7 @@ from harness.clips.demo import ensure_demo
 from harness.clips.layouts import read_clips
 from harness.clips.table import ClipTable
 from harness.console import console
+from harness.encoders.encoder import EncoderOptions
 from harness.encoders.mtl_dan.checkpoints import load_mtl_dan, save_mtl_dan
 from harness.encoders.mtl_dan.fused import PRECISIONS
 from harness.encoders.registry import encoder_of
@@ -74,7 +75,7 @@ def prepared(results: Path, given: tuple[ClipTable, Path], precision: str) -> Pr
     """What trials read, its features computed in a precision."""
     space = read_space(SPACES / "demo.toml")
     clips, weights = given
-    encoder = encoder_of(weights, precision=precision)
+    encoder = encoder_of(weights, EncoderOptions(precision=precision))
     machines = Machines(torch.device("cpu"))
     with Steps(console(False)) as steps:
         return prepare(clips, encoder, results / ".cache", space, machines, steps)

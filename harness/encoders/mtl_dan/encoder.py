@@ -1,11 +1,12 @@
 """MTL-DAN as an encoder of face images."""
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 from torch import Tensor, nn
 
-from harness.encoders.encoder import Encoder, EncoderKind
+from harness.encoders.encoder import Encoder, EncoderKind, EncoderOptions
 from harness.encoders.mtl_dan.checkpoints import (
     load_mtl_dan,
     load_with_report,
@@ -30,8 +31,12 @@ NAMES = (
 )
 
 
-def _mtl_dan(weights: Path, outputs: str, precision: str, crop: str, key: str | None) -> Encoder:
-    """outputs: `outputs` (22 columns), `shared` (512) or `both`."""
+def _mtl_dan(weights: Path, options: EncoderOptions) -> Encoder:
+    """options.outputs: `outputs` (22 columns), `shared` (512) or `both`."""
+    outputs, precision, key = options.outputs, options.precision, options.key
+    if options.output or options.values:
+        raise InputError("only an ONNX file has one; remove it", "encoder_" +
+                         ("output" if options.output else "input"))  # fmt: skip
     for name, value, choices in (
         ("outputs", outputs, COLUMNS),
         ("precision", precision, PRECISIONS),
@@ -52,9 +57,9 @@ def _mtl_dan(weights: Path, outputs: str, precision: str, crop: str, key: str | 
         resize=partial(resized, size=size),
         load=partial(_load, weights, outputs, precision, key),
         parts=COLUMNS if both else {},
-        crop=crop,
+        has_outputs=True,
         describe=partial(_describe, weights, key),
-        wider=None if both else _mtl_dan(weights, "both", precision, crop, key),
+        wider=None if both else _mtl_dan(weights, replace(options, outputs="both")),
     )
 
 

@@ -3,9 +3,10 @@
 import torch
 from torch import Tensor
 
-#: Names this transform in fingerprints; change it with the transform, or with what the readers of
-#: images and films give.
-PREPROCESSING = "resize-antialias-bilinear+imagenet/3"
+#: Names in fingerprints what the readers of images and films give; change it when they change.
+READERS = "3"
+#: Names this transform in fingerprints; change it with the transform.
+PREPROCESSING = f"resize-antialias-bilinear+imagenet/{READERS}"
 
 # Of ImageNet, per channel (red, green, blue), on a scale of 0 to 1; what the trunk was made for.
 MEAN = (0.485, 0.456, 0.406)

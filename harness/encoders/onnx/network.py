@@ -1,0 +1,169 @@
+"""An ONNX graph as a network of standardised images, run by onnxruntime."""
+
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from harness.encoders.onnx.graph import OnnxFile, Value, library
+from harness.errors import InputError, printable
+
+_CPU, _CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
+# A cgroup's limit and use of memory, in its two versions; bytes.
+_CGROUPS = (
+    ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
+    ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
+)
+# Characters of a message of onnxruntime that are shown.
+_SHOWN = 300
+
+
+class OnnxNetwork(nn.Module):
+    """(n, 3, height, width) float32 -> (n, columns) float32.
+
+    Values of rank 3 or 4 are pooled: the mean over positions or tokens. Of rank 3 the columns are
+    the last axis; of rank 4 they are where the input has its colours.
+    """
+
+    def __init__(self, file: OnnxFile, given: Value, wanted: str, channels_last: bool) -> None:
+        """given: the input. wanted: the name of the value that becomes features."""
+        super().__init__()
+        self.path, self.given, self.wanted = file.path, given, wanted
+        self.channels_last = channels_last
+        batch = given.shape[0] if given.shape else "?"
+        #: Images that the graph takes at once; None: any number.
+        self.batch = batch if isinstance(batch, int) else None
+        self.kind = {"float16": np.float16, "uint8": np.uint8}.get(given.type, np.float32)
+        # The wanted value alone, so that nothing behind it is computed.
+        onnx = library("onnx")
+        self.model = onnx.ModelProto()
+        self.model.CopyFrom(file.model)
+        kept = [value for value in self.model.graph.output if value.name == wanted]
+        del self.model.graph.output[:]
+        self.model.graph.output.extend(kept or [onnx.ValueInfoProto(name=wanted)])
+        self.sessions: dict[str, Any] = {}
+
+    def forward(self, images: Tensor) -> Tensor:
+        session = self._session(images.device)
+        if self.channels_last:
+            images = images.permute(0, 2, 3, 1)
+        values = np.ascontiguousarray(images.cpu().numpy().astype(self.kind, copy=False))
+        size = self.batch or len(values)
+        parts = [self._run(session, values[i : i + size]) for i in range(0, len(values), size)]
+        return torch.from_numpy(np.concatenate(parts)).to(images.device)
+
+    def _run(self, session: Any, images: NDArray[Any]) -> NDArray[np.float32]:
+        count = len(images)
+        if self.batch and count < self.batch:  # the graph takes no fewer
+            images = np.concatenate([images, np.repeat(images[-1:], self.batch - count, axis=0)])
+        with _reported(self.path), _within_memory(session.get_providers() == [_CPU]):
+            (found,) = session.run([self.wanted], {self.given.name: images})
+        return self._pooled(found, len(images))[:count]
+
+    def _pooled(self, found: Any, images: int) -> NDArray[np.float32]:
+        """(images, columns)"""
+        shape = getattr(found, "shape", None)
+        what = f"{self.path}: output {printable(self.wanted)}"
+        if shape is None or found.dtype.kind != "f":
+            kind = type(found).__name__ if shape is None else str(found.dtype)
+            raise InputError(f"{what} is of type {kind}; expected floating-point numbers")
+        if len(shape) not in (2, 3, 4):
+            raise InputError(f"{what} has rank {len(shape)}, shape {shape}; expected rank 2 to 4")
+        if shape[0] != images:
+            raise InputError(
+                f"{what} has shape {shape} for {images} images; expected {images} rows, one for "
+                "each image; name another value by `encoder_output`"
+            )
+        axes = {2: (), 3: (1,), 4: (1, 2) if self.channels_last else (2, 3)}[len(shape)]
+        wide = found.astype(np.float32, copy=False)
+        pooled: NDArray[np.float32] = wide.mean(axis=axes) if axes else wide
+        if pooled.shape[1] < 1:
+            raise InputError(f"{what} has no columns: shape {shape}")
+        return pooled
+
+    def _session(self, device: torch.device) -> Any:
+        """Of onnxruntime, made at the first use on a device."""
+        provider = provider_of(device)
+        if provider not in self.sessions:
+            onnxruntime = library("onnxruntime")
+            options = onnxruntime.SessionOptions()
+            options.log_severity_level = 4  # errors are raised
+            options.intra_op_num_threads = torch.get_num_threads()
+            # Threads that spin while they wait would take the cores from the decoders.
+            options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+            options.add_session_config_entry(
+                "session.model_external_initializers_file_folder_path", str(self.path.parent)
+            )
+            # float32 is float32, as on a CPU, with whose features these are stored.
+            settings = {"use_tf32": "0"} if provider == _CUDA else {}
+            with _reported(self.path), _within_memory(provider == _CPU):
+                self.sessions[provider] = onnxruntime.InferenceSession(
+                    self.model.SerializeToString(), options, providers=[(provider, settings)]
+                )
+        return self.sessions[provider]
+
+
+def provider_of(device: torch.device) -> str:
+    """What onnxruntime runs on: the GPU where its package has CUDA, else the CPU."""
+    known = library("onnxruntime").get_available_providers()
+    return _CUDA if device.type == "cuda" and _CUDA in known else _CPU
+
+
+@contextmanager
+def _reported(path: Path) -> Iterator[None]:
+    """What onnxruntime raises, as an InputError on one line."""
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:  # onnxruntime's errors have no common class
+        text = printable(str(error)).removeprefix("[ONNXRuntimeError] : ")
+        version = library("onnxruntime").__version__
+        hint = ""
+        if "pset" in text or "IR version" in text:
+            hint = "export it again with a lower opset_version: "
+        elif "allocate memory" in text or isinstance(error, MemoryError):
+            hint = "it asks for more memory than is free: "
+        raise InputError(f"{path}: onnxruntime {version} refuses it: {hint}{text[:_SHOWN]}") from (
+            error
+        )
+
+
+@contextmanager
+def _within_memory(limited: bool) -> Iterator[None]:
+    """Lets allocations beyond the free memory fail. Without this, Linux may grant them and kill
+    the process when it uses them."""
+    free = _free_memory() if limited else None
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    if free is None:
+        yield
+        return
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    limit = pages * resource.getpagesize() + free
+    bounds = [limit, *(b for b in (soft, hard) if b != resource.RLIM_INFINITY)]
+    resource.setrlimit(resource.RLIMIT_AS, (min(bounds), hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+
+
+def _free_memory() -> int | None:
+    """Bytes that this process can still take; None where the system does not say."""
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+    except OSError:
+        return None
+    free = [int(line.split()[1]) << 10 for line in lines if line.startswith("MemAvailable")]
+    for limit, used in _CGROUPS:
+        try:
+            free.append(int(Path(limit).read_text()) - int(Path(used).read_text()))
+        except (OSError, ValueError):  # no such version, or no limit
+            continue
+    return max(0, min(free)) if free else None

@@ -1,0 +1,214 @@
+"""Encoders of the user's own through the commands: ONNX files, and functions of a module."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+
+from harness.encoders.encoder import EncoderOptions
+from harness.encoders.preprocessing import Preprocessing
+from harness.encoders.registry import Wanted
+from harness.errors import InputError
+from harness.models.model_file import read_model
+from harness.predictor import load
+from harness.streams.sources import real_sources
+from tests.commands import command
+from tests.documents import blocks
+from tests.graphs import means
+from tests.trees import plain_tree
+
+DOCUMENT = Path(__file__).parent.parent / "docs" / "encoders.md"
+SPACE = """
+[budget]
+trials = 2
+epochs = 2
+[fixed]
+hidden = 8
+head_width = 8
+stride = 1
+[parameters.features]
+type = "categorical"
+choices = ["outputs", "both"]
+[parameters.lr]
+type = "float"
+low = 0.001
+high = 0.01
+"""
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Clips and a study `s` on the hidden features of a graph, with an ensemble; read it only."""
+    folder = tmp_path_factory.mktemp("encoders")
+    (folder / "data").mkdir()
+    plain_tree(folder / "data", "frames")
+    (folder / "space.toml").write_text(SPACE)
+    means(folder / "net.onnx")
+    done = search(folder, "--encoder-output", "features", "--encoder-input", "scale=1/128")
+    assert done.returncode == 0, done.stderr
+    for part in ("output relu, 3 columns", "scale 0.0078125 (option)", "features are not searched"):
+        assert part in done.stdout
+    built = command("ensemble", "--results", folder / "results", "--study", "s", "--top", 2)
+    assert built.returncode == 0, built.stderr
+    return folder
+
+
+def search(folder: Path, *arguments: object) -> object:
+    line = ["--data", folder / "data", "--encoder", folder / "net.onnx", *arguments]
+    line += ["--space", folder / "space.toml", "--study", "s", "--scheduler", "none"]
+    return command("search", *line, "--results", folder / "results")
+
+
+@pytest.mark.slow
+def test_the_ensemble_predicts_with_the_file_alone(home: Path, tmp_path: Path) -> None:
+    """Output and preprocessing are those of the study."""
+    folder = home / "results" / "s" / "ensembles" / "mean-top2"
+    line = ["--ensemble", folder, "--data", home / "data", "--encoder", home / "net.onnx"]
+    done = command("predict", *line, "--out", tmp_path / "new.csv", "--results", tmp_path)
+    assert done.returncode == 0, done.stderr
+    found, stored = (
+        pd.read_csv(file, index_col="File_ID")
+        for file in (tmp_path / "new.csv", folder / "predictions.csv")
+    )
+    pd.testing.assert_frame_equal(found.loc[stored.index], stored, atol=2e-5)
+    model = read_model(next((home / "results" / "s" / "heads").iterdir()))
+    assert model.stream.details["output"] == "relu"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"encoder": "other.onnx"}, r"other\.onnx: trial \d+ reads other features: weights \w+"),
+        ({"encoder_output": "mean"}, "output mean, expected relu"),
+        ({"encoder_input": ["mean=0.5"]}, "mean 0.5,0.5,0.5, expected 0.485,0.456,0.406"),
+        ({"encoder_input": ["scale=1"]}, "scale 1.0, expected 0.0078125"),
+        ({"encoder": None}, "`encoder`: missing: give the file"),
+        (
+            {"encoder": None, "encoder_output": "mean", "weights": "net.onnx"},
+            "belongs to `encoder`",
+        ),
+    ],
+)
+def test_another_encoder_is_refused_by_name(
+    home: Path, tmp_path: Path, change: dict[str, str], message: str
+) -> None:
+    means(tmp_path / "other.onnx", seed=1)
+    given = {"encoder": "net.onnx"} | change
+    for name in ("encoder", "weights"):
+        if given.get(name):
+            file = given[name]
+            given[name] = str((tmp_path if file == "other.onnx" else home) / file)
+    predictor = load(home / "results" / "s" / "ensembles" / "mean-top2")
+    with pytest.raises(InputError, match=message):
+        predictor(home / "data", cache=tmp_path, **given)
+
+
+@pytest.mark.slow
+def test_a_study_does_not_continue_with_another_output(home: Path) -> None:
+    done = search(home, "--encoder-input", "scale=1/128", "--trials", 3)
+    assert done.returncode == 1
+    assert "features" in done.stderr
+    assert "choose another --study" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("wanted", "message"),
+    [
+        (Wanted(encoder=("none.onnx",)), "none.onnx: no such file; expected an ONNX file or mod"),
+        (Wanted(encoder=("a.onnx", "b.onnx")), "2 are given; a study reads one encoder"),
+        (Wanted(Path("w"), encoder=("a.onnx",)), "give one of `encoder` and `weights`"),
+        (Wanted(Path("w"), encoder_input=("size=3",)), "`encoder_input`: it belongs to `encoder`"),
+        (Wanted(encoder=("a.onnx",), weights_key="ema"), "`weights_key`: it belongs to `weights`"),
+        (Wanted(encoder=("nowhere:function",)), "nowhere:function: ModuleNotFoundError"),
+        (Wanted(encoder=("os.path:abspath",)), "os.path:abspath: TypeError"),
+        (Wanted(encoder=("os:getcwd",)), "returned str; expected an Encoder"),
+    ],
+)
+def test_wrong_usage_names_the_option(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wanted: Wanted, message: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match=message):
+        wanted.load(EncoderOptions())
+
+
+def test_a_name_may_stand_before_the_file_and_its_options(tmp_path: Path) -> None:
+    file = means(tmp_path / "net.onnx")
+    plain = Wanted(encoder=(str(file),), encoder_output=("mean",), encoder_input=("mean=0.5",))
+    named = Wanted(
+        encoder=(f"a={file}",), encoder_output=("a=mean",), encoder_input=("a=mean=0.5",)
+    )
+    one, other = (wanted.load(EncoderOptions()) for wanted in (plain, named))
+    assert one.specification() == other.specification()
+
+
+def test_clips_with_features_need_no_encoder(tmp_path: Path) -> None:
+    root = plain_tree(tmp_path, "features")
+    with pytest.raises(InputError, match="which need no encoder"):
+        real_sources(root, None, encoder=[str(means(tmp_path / "net.onnx"))])
+
+
+# --- Functions of a module: the examples of docs/encoders.md.
+
+
+@pytest.fixture
+def examples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with the document's module, in which commands run."""
+    for block in blocks(DOCUMENT, "python"):
+        first, _, rest = block.partition("\n")
+        (tmp_path / first.removeprefix("# ")).write_text(rest)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("function", ["torchvision_squeezenet", "timm_network"])
+def test_functions_give_what_their_networks_give(examples: Path, function: str) -> None:
+    if function == "timm_network":
+        pytest.importorskip("timm")
+    encoder = Wanted(encoder=(f"my_encoders:{function}",)).load(EncoderOptions())
+    generator = torch.Generator().manual_seed(0)
+    frames = torch.randint(256, (3, 40, 50, 3), generator=generator, dtype=torch.uint8)
+    images = encoder.resize(frames)
+    module = encoder.load()
+    with torch.inference_mode():
+        expected = module.network(Preprocessing().standardised(images))
+        torch.testing.assert_close(module(images), expected)
+    assert {"version", "weights"} <= encoder.details.keys()
+    assert f"Encoder my_encoders:{function}: " in encoder.describe()[0]
+
+
+def test_a_function_states_its_version_and_weights_and_keeps_its_promise(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "w.pt").write_bytes(b"1")
+    (tmp_path / "own_encoders.py").write_text(
+        "from dataclasses import replace\n"
+        "from torch import nn\n"
+        "from harness.encoders.module import image_encoder\n"
+        "from harness.encoders.preprocessing import Preprocessing\n"
+        "def net(): return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())\n"
+        "def given(columns=3, version='1'):\n"
+        f"    return image_encoder('mean', version=version, load=net, weights='{tmp_path}/w.pt',\n"
+        "                         columns=columns, preprocessing=Preprocessing((8, 8)))\n"
+        "def wider(): return given(4)\n"
+        "def newer(): return given(version='2')\n"
+        "def bare(): return replace(given(), details={})\n"
+    )
+    prints = {}
+    for name in ("given", "newer"):
+        encoder = Wanted(encoder=(f"own_encoders:{name}",)).load(EncoderOptions())
+        prints[name] = encoder.specification().fingerprint()
+    (tmp_path / "w.pt").write_bytes(b"2")
+    again = Wanted(encoder=("own_encoders:given",)).load(EncoderOptions())
+    assert len({*prints.values(), again.specification().fingerprint()}) == 3
+    for name, message in (
+        ("wider", "its network gives 3 columns, it promises 4"),
+        ("bare", "lack version, weights"),
+    ):
+        with pytest.raises(InputError, match=message):
+            Wanted(encoder=(f"own_encoders:{name}",)).load(EncoderOptions())

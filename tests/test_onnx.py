@@ -1,0 +1,382 @@
+"""ONNX files as encoders: what they give, what is refused, and what makes them another encoder."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from onnx import TensorProto, helper
+from torch import Tensor, nn
+
+from harness.encoders.encoder import Encoder, EncoderOptions
+from harness.encoders.onnx.encoder import description
+from harness.encoders.preprocessing import Preprocessing
+from harness.encoders.registry import encoder_of
+from harness.errors import InputError
+from tests.graphs import OPSET, export, means, one, save_graph
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
+
+
+def pictures(count: int = 5, side: int = 24) -> Tensor:
+    generator = torch.Generator().manual_seed(0)
+    return torch.randint(256, (count, side, side + 6, 3), generator=generator, dtype=torch.uint8)
+
+
+def features(encoder: Encoder, frames: Tensor | None = None) -> Tensor:
+    with torch.inference_mode():
+        found: Tensor = encoder.load()(encoder.resize(pictures() if frames is None else frames))
+    assert found.shape[1] == len(encoder.columns)
+    return found
+
+
+def opened(file: Path, output: str = "", *values: str, **how: str) -> Encoder:
+    return encoder_of(file, EncoderOptions(output=output, values=values, **how))
+
+
+def refused(file: Path, output: str = "", *values: str) -> str:
+    with pytest.raises(InputError) as error:
+        opened(file, output, *values)
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+# --- What it gives is what PyTorch gives.
+
+
+@pytest.mark.parametrize("batch", [None, 1, 3])
+def test_features_are_those_of_torch_whatever_the_batch(tmp_path: Path, batch: int | None) -> None:
+    from torchvision.models import squeezenet1_1
+
+    torch.manual_seed(0)
+    network = squeezenet1_1(num_classes=8).eval()
+    encoder = opened(export(tmp_path / "net.onnx", network, batch=batch))
+    frames = pictures()
+    expected = network(Preprocessing((32, 32)).standardised(encoder.resize(frames)))
+    torch.testing.assert_close(features(encoder, frames), expected, rtol=1e-5, atol=1e-5)
+
+
+class Tower(nn.Module):
+    """Convolution, pooling, two fully connected layers and a softmax."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Sequential(nn.Conv2d(3, 6, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1))
+        self.hidden, self.classes = nn.Linear(6, 10), nn.Linear(10, 4)
+
+    def features(self, images: Tensor) -> Tensor:
+        return self.hidden(self.body(images).flatten(1)).relu()
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.classes(self.features(images)).softmax(1)
+
+
+def test_features_are_the_input_of_the_last_fully_connected_layer(tmp_path: Path) -> None:
+    network = Tower().eval()
+    encoder = opened(export(tmp_path / "net.onnx", network), "features")
+    expected = network.features(Preprocessing((32, 32)).standardised(encoder.resize(pictures())))
+    torch.testing.assert_close(features(encoder), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_any_intermediate_value_can_be_read(tmp_path: Path) -> None:
+    encoder = opened(means(tmp_path / "net.onnx"), "mean")
+    expected = Preprocessing((16, 16)).standardised(encoder.resize(pictures())).mean((2, 3))
+    torch.testing.assert_close(features(encoder), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_layouts_and_orders_of_colours_are_the_same_function(tmp_path: Path) -> None:
+    first = opened(means(tmp_path / "nchw.onnx"), "mean")
+    last = means(tmp_path / "nhwc.onnx", shape=("batch", 16, 16, 3), axes=[1, 2])
+    torch.testing.assert_close(features(opened(last, "mean")), features(first))
+    flipped = opened(last, "mean", "order=bgr", "mean=0.406,0.456,0.485", "std=0.225,0.224,0.229")
+    torch.testing.assert_close(features(flipped).flip(1), features(first))
+    free = means(tmp_path / "any.onnx", shape=("b", "h", "w", "c"), axes=[1, 2])
+    torch.testing.assert_close(
+        features(opened(free, "mean", "size=16", "layout=nhwc")), features(first)
+    )
+
+
+@pytest.mark.parametrize(
+    ("perm", "axes"), [((0, 1, 2, 3), (2, 3)), ((0, 2, 3, 1), None)], ids=["maps", "tokens"]
+)
+def test_positions_and_tokens_are_averaged(
+    tmp_path: Path, perm: tuple[int, ...], axes: tuple[int, ...] | None
+) -> None:
+    nodes = [helper.make_node("Transpose", ["x"], ["t"], perm=perm)]
+    shape = [0, 0, 16, 16] if axes else [0, 256, 3]
+    nodes.append(helper.make_node("Reshape", ["t", "shape"], ["y"]))
+    file = save_graph(tmp_path / "net.onnx", nodes, weights={"shape": np.array(shape)})
+    encoder = opened(file)
+    expected = Preprocessing((16, 16)).standardised(encoder.resize(pictures())).mean((2, 3))
+    torch.testing.assert_close(features(encoder), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_bytes_and_float16_are_taken_as_the_graph_wants_them(tmp_path: Path) -> None:
+    nodes = [
+        helper.make_node("Cast", ["x"], ["f"], to=TensorProto.FLOAT),
+        helper.make_node("ReduceMean", ["f"], ["y"], axes=[2, 3], keepdims=0),
+    ]
+    bytes_in = opened(save_graph(tmp_path / "u.onnx", nodes, element=TensorProto.UINT8))
+    expected = bytes_in.resize(pictures()).float().mean((2, 3))
+    torch.testing.assert_close(features(bytes_in), expected, rtol=1e-5, atol=1e-3)
+    half = opened(save_graph(tmp_path / "h.onnx", nodes, element=TensorProto.FLOAT16))
+    whole = opened(save_graph(tmp_path / "f.onnx", nodes))
+    assert 0 < float((features(half) - features(whole)).abs().max()) < 1e-2
+
+
+# --- Preprocessing: where its values come from.
+
+
+def test_each_value_comes_from_the_first_source_that_has_it(tmp_path: Path) -> None:
+    config = {"image_mean": [0.1, 0.2, 0.3], "do_normalize": True, "resample": 3}
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(config))
+    metadata = {"image_mean": "[0.9, 0.9, 0.9]", "image_std": "0.5", "author": "size: 3"}
+    file = means(tmp_path / "net.onnx", metadata=metadata)
+    details = opened(file, "", "scale=1/128").details
+    assert details["mean"] == "0.1,0.2,0.3"
+    assert details["std"] == "0.5,0.5,0.5"
+    assert details["scale"] == str(1 / 128)
+    assert details["size"] == "16x16"
+    assert details["interpolation"] == "bicubic"
+    assert details["order"] == "rgb"
+    (line,) = (x for x in opened(file).describe() if x.startswith("Preprocessing"))
+    for part in ("0.1,0.2,0.3 (preprocessor_config.json)", "16x16 (the graph)", "rgb (default)",
+                 "0.5,0.5,0.5 (metadata of the file)"):  # fmt: skip
+        assert part in line
+
+
+@pytest.mark.parametrize(
+    ("config", "expected"),
+    [
+        ({"size": 16}, {"size": "16x16", "resize": "none"}),
+        ({"size": {"height": 16, "width": 16}}, {"size": "16x16", "resize": "none"}),
+        (
+            {"size": {"shortest_edge": 20}, "do_center_crop": True, "crop_size": 16},
+            {"size": "16x16", "resize": "20"},
+        ),
+        ({"size": {"shortest_edge": 16}, "crop_pct": 0.8}, {"size": "16x16", "resize": "20"}),
+        ({"do_rescale": False, "do_normalize": False}, {"scale": "1.0", "std": "1.0,1.0,1.0"}),
+        ({"do_flip_channel_order": True}, {"order": "bgr"}),
+    ],
+)
+def test_configurations_of_hugging_face(
+    tmp_path: Path, config: dict[str, object], expected: dict[str, str]
+) -> None:
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(config))
+    details = opened(means(tmp_path / "net.onnx")).details
+    assert {name: details[name] for name in expected} == expected
+
+
+def test_a_centre_crop_keeps_the_middle() -> None:
+    frames = torch.zeros(1, 40, 80, 3, dtype=torch.uint8)
+    frames[:, 10:30, 30:50] = 255
+    images = Preprocessing((10, 10), (20,)).resized(frames)
+    assert images.shape == (1, 3, 10, 10)
+    assert int(images.min()) > 150, "white but for the edge, which antialiasing blends"
+
+
+@pytest.mark.parametrize(
+    ("config", "values", "message"),
+    [
+        ({"size": 20}, [], "takes no pictures of 20x20 pixels (preprocessor_config.json)"),
+        ({}, ["size=20"], "takes no pictures of 20x20 pixels (option)"),
+        ({"image_mean": 0.5}, ["mean=0.4"], "contradicts 0.5,0.5,0.5 of preprocessor_config.json"),
+        ({"image_std": [0, 1, 1]}, [], "image_std is '0,1,1'; expected numbers above 0"),
+        ({"resample": 1}, [], "resample 1; expected one of 0 (nearest), 2 (bilinear)"),
+        ({"rescale_offset": True}, [], "rescale_offset is not supported"),
+        ({"size": {"longest_edge": 3}}, [], "size is 'NonexNone'; expected pixels a side"),
+        ([], [], "expected an object"),
+        ({}, ["sise=3"], "sise=3: expected KEY=VALUE, KEY one of size, resize"),
+        ({}, ["mean=a"], "mean is 'a'; expected a number"),
+        ({}, ["mean=1", "mean=1"], "mean is given twice"),
+        ({}, ["order=gbr"], "order is 'gbr'; expected one of rgb, bgr"),
+        ({}, ["layout=nhwc"], "layout=nhwc: "),
+        ({}, ["resize=8"], "resize 8 (option) is smaller than size 16x16"),
+    ],
+)
+def test_what_contradicts_or_is_unknown_is_refused(
+    tmp_path: Path, config: object, values: list[str], message: str
+) -> None:
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(config))
+    assert message in refused(means(tmp_path / "net.onnx"), "", *values)
+
+
+# --- Identity.
+
+
+def test_the_specification_changes_with_contents_output_and_preprocessing(tmp_path: Path) -> None:
+    file = means(tmp_path / "net.onnx")
+    same = means(tmp_path / "renamed.onnx")
+    others = [
+        opened(means(tmp_path / "other.onnx", seed=1)),
+        opened(file, "mean"),
+        opened(file, "", "mean=0.5"),
+        opened(file, "", "order=bgr"),
+        replace(opened(file), stored="float16"),
+        replace(opened(file), crop="c"),
+    ]
+    prints = [opened(f).specification().fingerprint() for f in (file, same)]
+    assert prints[0] == prints[1], "the name of the file is not its contents"
+    assert len({*prints, *(e.specification().fingerprint() for e in others)}) == 1 + len(others)
+
+
+def test_a_stored_specification_replaces_the_defaults(tmp_path: Path) -> None:
+    """Prediction needs neither the output nor the preprocessing again."""
+    file = means(tmp_path / "net.onnx", shape=("b", 3, "h", "w"))
+    first = opened(file, "features", "size=20", "mean=0.5", "order=bgr")
+    again = encoder_of(file, EncoderOptions(like=first.details))
+    assert again.specification() == first.specification()
+    other = encoder_of(file, EncoderOptions(like=first.details, values=("size=24",)))
+    assert first.specification().differences(other.specification()) == [
+        "size 24x24, expected 20x20"
+    ]
+
+
+def external(folder: Path, location: str = "net.data", *, write: bool = True) -> Path:
+    """A graph with a weight in a file beside it."""
+    file = means(folder / "net.onnx")
+    model = onnx.load(file)
+    tensor = model.graph.initializer[0]
+    content = tensor.raw_data
+    tensor.ClearField("raw_data")
+    tensor.data_location = TensorProto.EXTERNAL
+    for key, value in (("location", location), ("offset", "0"), ("length", str(len(content)))):
+        tensor.external_data.add(key=key, value=value)
+    file.write_bytes(model.SerializeToString())
+    if write:
+        (folder / location).write_bytes(content)
+    return file
+
+
+def test_weights_beside_the_file_are_read_and_belong_to_its_contents(tmp_path: Path) -> None:
+    whole = features(opened(means(tmp_path / "whole.onnx")))
+    file = external(tmp_path)
+    encoder = opened(file)
+    torch.testing.assert_close(features(encoder), whole)
+    data = tmp_path / "net.data"
+    data.write_bytes(data.read_bytes()[::-1])
+    with pytest.raises(InputError, match="changed since it was first read"):
+        encoder.load()
+    data.write_bytes(bytes(len(data.read_bytes())))
+    assert opened(file).details["weights"] != encoder.details["weights"]
+
+
+# --- Faults.
+
+
+def two_inputs(path: Path) -> Path:
+    file = one(path, "Identity")
+    model = onnx.load(file)
+    model.graph.input.add().CopyFrom(helper.make_tensor_value_info("z", TensorProto.FLOAT, [1]))
+    file.write_bytes(model.SerializeToString())
+    return file
+
+
+def bomb(path: Path) -> Path:
+    """Asks for four terabytes."""
+    nodes = [
+        helper.make_node("ConstantOfShape", ["shape"], ["big"]),
+        helper.make_node("ReduceMean", ["big"], ["m"], keepdims=0),
+        helper.make_node("ReduceMean", ["x"], ["p"], axes=[2, 3], keepdims=0),
+        helper.make_node("Add", ["p", "m"], ["y"]),
+    ]
+    return save_graph(path, nodes, weights={"shape": np.array([1 << 20, 1 << 20])})
+
+
+def truncated(path: Path) -> Path:
+    path.write_bytes(means(path).read_bytes()[:-40])
+    return path
+
+
+def empty(path: Path) -> Path:
+    path.touch()
+    return path
+
+
+def nan(path: Path) -> Path:
+    nodes = [
+        helper.make_node("ReduceL2", ["x"], ["l"], axes=[2, 3], keepdims=0),
+        helper.make_node("Neg", ["l"], ["n"]),
+        helper.make_node("Sqrt", ["n"], ["y"]),
+    ]
+    return save_graph(path, nodes)
+
+
+FAULTS: dict[str, tuple[Callable[[Path], Path], str]] = {
+    "rank 5": (lambda p: one(p, "Unsqueeze", inputs=["x", "a"], weights={"a": np.array([1])}),
+               "has rank 5"),
+    "rank 1": (lambda p: one(p, "ReduceMean", attributes={"axes": [1, 2, 3], "keepdims": 0}),
+               "has rank 1"),
+    "a scalar for all": (lambda p: one(p, "ReduceMean", attributes={"axes": [0], "keepdims": 1}),
+                         "has shape (1, 3, 16, 16) for 2 images; expected 2 rows"),
+    "integers": (lambda p: one(p, "ArgMax", attributes={"axis": 1, "keepdims": 0}),
+                 "is of type int64; expected floating-point numbers"),
+    "float64": (lambda p: one(p, "Identity", element=TensorProto.DOUBLE),
+                "input x float64 (batch, 3, 16, 16): expected elements of type float32"),
+    "a waveform": (lambda p: one(p, "Identity", shape=("batch", 16000)), "sound is not supported"),
+    "one colour": (lambda p: one(p, "Identity", shape=(1, 1, 16, 16)), "expected 3 colours"),
+    "two inputs": (two_inputs, "2 inputs (x, z); expected one, of images"),
+    "a new opset": (lambda p: means(p, opset=99), "export it again with a lower opset_version"),
+    "all memory": (bomb, "it asks for more memory than is free"),
+    "NaN": (nan, "gave NaN or infinity"),
+    "truncated": (truncated, "truncated, or no ONNX file"),
+    "empty": (empty, "no ONNX file: it holds no graph"),
+    "no such operation": (lambda p: one(p, "Nonsense"), "refuses it"),
+    "weights outside": (lambda p: external(p.parent, "../net.data", write=False),
+                        "'../net.data', outside the folder of the file"),
+    "weights missing": (lambda p: external(p.parent, "other.data", write=False), "is missing"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_each_fault_is_one_clear_line(tmp_path: Path, fault: str) -> None:
+    make, message = FAULTS[fault]
+    file = make(tmp_path / "net.onnx")
+    said = refused(file)
+    assert message in said
+    assert "net.onnx" in said
+
+
+def test_weights_through_a_link_and_too_short_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "secret").write_bytes(bytes(24))
+    (tmp_path / "in" / "net.data").symlink_to(tmp_path / "secret")
+    assert "outside the folder" in refused(external(tmp_path / "in", write=False))
+    (tmp_path / "in" / "net.data").unlink()
+    (tmp_path / "in" / "net.data").write_bytes(bytes(5))
+    assert "which is too short" in refused(tmp_path / "in" / "net.onnx")
+
+
+def test_an_unknown_output_is_refused_with_those_there_are(tmp_path: Path) -> None:
+    file = means(tmp_path / "net.onnx")
+    assert "its outputs: y" in refused(file, "z")
+    said = refused(one(tmp_path / "one.onnx", "GlobalAveragePool"), "features")
+    assert "no value would be the input of the last fully connected layer" in said
+    assert "name a value: y" in said
+
+
+def test_the_number_format_and_keys_of_weights_do_not_apply(tmp_path: Path) -> None:
+    file = means(tmp_path / "net.onnx")
+    for how, name in (({"precision": "bf16"}, "precision"), ({"key": "ema"}, "weights_key")):
+        with pytest.raises(InputError) as error:
+            encoder_of(file, EncoderOptions(**how))
+        assert error.value.argument == name
+
+
+def test_the_description_lists_what_can_be_read(tmp_path: Path) -> None:
+    lines = description(means(tmp_path / "net.onnx"))
+    for line in (
+        "Input x float32 (batch, 3, 16, 16)",
+        "Output y float32 (batch, 2)",
+        "features: relu float32 (batch, 3)",
+        "Candidate relu float32 (batch, 3)",
+        "Candidate mean float32 (batch, 3)",
+    ):
+        assert line in lines
+    assert lines[0].endswith(f"4 operations, opset ai.onnx {OPSET}")
+    wave = description(one(tmp_path / "wave.onnx", "Identity", shape=("b", 16000)))
+    assert any("No encoder of images" in line and "sound" in line for line in wave)
