@@ -380,7 +380,7 @@ def test_weights_of_the_same_content_have_one_fingerprint(
     tmp_path: Path, faces: AnnotatedFaces, unbroken: Path
 ) -> None:
     metadata, again = read_metadata(unbroken), tmp_path / "again.safetensors"
-    for _ in range(20):  # the library writes metadata in random order
+    for _ in range(5):  # the library writes metadata in random order
         save_mtl_dan(again, load_mtl_dan(unbroken), dict(reversed(metadata.items())))
         assert weights_fingerprint(again) == weights_fingerprint(unbroken)
     save_mtl_dan(again, load_mtl_dan(unbroken), metadata | {"input_size": "64"})
