@@ -1,6 +1,7 @@
-"""`python -m harness.pretrain`: trains an MTL-DAN on annotated faces, to be frozen afterwards."""
+"""`python -m harness.pretrain`: trains an MTL-DAN on annotated faces, or scores one."""
 
 import json
+import shlex
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -11,13 +12,15 @@ import typer
 from harness import choices
 from harness import options as o
 from harness.choices import DEFAULT_PRECISION
-from harness.console import console, run
+from harness.console import console, invocation, run
 from harness.interrupts import mark_reported
 
 if TYPE_CHECKING:
-    from rich.table import Table
+    import pandas as pd
+    from rich.console import Console
 
-    from harness.pretraining.training import Epoch, Trained
+    from harness.pretraining.scores import Details, Scores
+    from harness.pretraining.training import Epoch
 
 app = typer.Typer(add_completion=False, rich_markup_mode="rich")
 
@@ -31,15 +34,27 @@ _change = partial(typer.Option, metavar="X", min=0.0, max=1.0, rich_help_panel="
 @app.command()
 def main(
     data: Annotated[
-        Path, _data(help="Folder of two s-Aff-Wild2 annotation files and cropped_aligned/.")
-    ],
-    out: Annotated[
         Path,
-        typer.Option(
-            help="Weights to write, NAME.safetensors; the run is kept in NAME.training.",
-            rich_help_panel="Output",
+        _data(
+            help="Folder of annotated faces: s-Aff-Wild2 files, or train.csv and val.csv with "
+            "columns such as image and expression; see docs/pretraining.md."
         ),
     ],
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="Weights to write, NAME.safetensors; the run is kept in NAME.training. Default: "
+            "none, with --evaluate.",
+            rich_help_panel="Output",
+        ),
+    ] = None,
+    evaluate: Annotated[
+        Path | None,
+        _network(
+            metavar="FILE",
+            help="Score this MTL-DAN on the faces of val instead of training. Default: train.",
+        ),
+    ] = None,
     init: Annotated[
         Path | None,
         _network(help="Initial weights: DAN, ResNet18 or MTL-DAN. Default: random."),
@@ -119,16 +134,20 @@ def main(
     quiet: o.Quiet = False,
     as_json: o.Json = False,
 ) -> None:
-    """Train a multi-task network on annotated faces; the same command continues a broken run.
+    """Train a multi-task network on annotated faces, or score one with --evaluate.
 
     Example: python -m harness.pretrain --data DIR --init FILE --out weights/mtl_dan.safetensors.
+    The same command continues a broken run.
     On several GPUs: torchrun --nproc-per-node 4 -m harness.pretrain --data DIR --out FILE
     """
+    if (out is None) == (evaluate is None):
+        raise typer.BadParameter("expected either --out or --evaluate")
     # Heavy imports follow; help and wrong usage need none of them.
-    from harness.pretraining.annotations import read_annotated_faces
+    from harness.pretraining.annotations import read_annotated_faces, read_split
     from harness.pretraining.augmentation import Augmentation
     from harness.pretraining.config import PretrainConfig
     from harness.pretraining.curves import Curves
+    from harness.pretraining.evaluation import evaluate_file
     from harness.pretraining.initial import initial_network
     from harness.pretraining.multitask import LossWeights
     from harness.pretraining.processes import joined, rank
@@ -163,6 +182,19 @@ def main(
         def tell(line: str) -> None:
             terminal.print(line, markup=False, highlight=False, soft_wrap=True)
 
+        if evaluate is not None:
+            part = read_split(data)
+            for line in part.notes:
+                tell(line)
+            with Steps(terminal) as steps:
+                scores, made_of = evaluate_file(
+                    evaluate, part, device, precision, workers, key=weights_key, progress=steps
+                )
+            if as_json and rank() == 0:
+                print(json.dumps({"weights": str(evaluate)} | scores.to_dict() | made_of.to_dict()))
+            _show(terminal, f"Scores of {evaluate} on val", scores, made_of)
+            return
+        assert out is not None  # one of the two is given
         faces = read_annotated_faces(data, strict=strict)
         initial = initial_network(init, heads, seed, key=weights_key)
         for line in (*faces.summary(), *initial.summary()):
@@ -182,24 +214,52 @@ def main(
                 mark_reported()
                 tell("Interrupted; whole epochs are kept, and the same command continues.")
                 raise
+        notes = list(faces.notes)
+        if trained.scores.collapsed:
+            notes.append(
+                "The predictions hardly depend on the face: training diverged or has not begun to "
+                f"learn; lower --learning-rate ({learning_rate:g}) or train for more epochs"
+            )
+            tell(f"Warning: {notes[-1]}")
         if as_json and rank() == 0:
-            content = {"out": str(out), "epoch": trained.epoch, "notes": faces.notes}
-            print(json.dumps(content | trained.scores.to_dict()))
-        terminal.print(_table(trained))
+            content = {"out": str(out), "epoch": trained.epoch, "notes": notes}
+            print(json.dumps(content | trained.scores.to_dict() | trained.details.to_dict()))
+        _show(terminal, f"Scores of epoch {trained.epoch} on val", trained.scores, trained.details)
         tell(f"Weights of epoch {trained.epoch}: {out}")
-        tell(f"Curves: tensorboard --logdir {curves.folder}")
+        if rank() == 0 and trained.history:
+            from harness.reports.training_page import write_training_page
+
+            page = write_training_page(
+                curves.folder / "pretrain.html", f"Pretraining {out.name}", notes,
+                trained.history, _tables(trained.scores, trained.details),
+            )  # fmt: skip
+            tell(f"Page: {page}")
+        tell(f"Curves: tensorboard --logdir {shlex.quote(str(curves.folder))}")
+        line = ["--data", str(data), "--evaluate", str(out)]
+        tell(f"Next: {invocation('pretrain')} {shlex.join(line)}")
 
 
-def _table(trained: "Trained") -> "Table":
+def _tables(scores: "Scores", details: "Details") -> "dict[str, pd.DataFrame]":
+    from harness.pretraining.tables import confusion_table, score_table
+
+    return {
+        "Scores": score_table(scores, details),
+        "Faces by labelled and predicted expression": confusion_table(details),
+    }
+
+
+def _show(terminal: "Console", title: str, scores: "Scores", details: "Details") -> None:
+    from rich.markup import escape
     from rich.table import Table
 
-    table = Table("on val", "", "", title=f"Scores of epoch {trained.epoch}", title_justify="left")
-    for measure, of, value in trained.scores.rows():
-        table.add_row(measure, of, f"{value:.4f}")
-    table.add_section()
-    for name, value in (*trained.scores.means().items(), ("P_MTL", trained.scores.p_mtl)):
-        table.add_row(name if name == "P_MTL" else f"mean {name}", "", f"{value:.4f}")
-    return table
+    for name, frame in _tables(scores, details).items():
+        if frame.empty:
+            continue
+        heading = escape(title if name == "Scores" else name)
+        table = Table(*frame.columns, title=heading, title_justify="left", box=None)
+        for row in frame.itertuples(index=False):
+            table.add_row(*map(str, row))
+        terminal.print(table)
 
 
 if __name__ == "__main__":

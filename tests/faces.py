@@ -29,6 +29,19 @@ def write_faces(
     return root
 
 
+def write_tables(root: Path) -> Path:
+    """The same faces, with expressions alone, as train.csv and val.csv."""
+    write_faces(root)
+    names = ("neutral", "anger", "disgust", "fear", "happy", "sad", "surprise", "other")
+    for old, new in (("training", "train"), ("validation", "val")):
+        file = root / f"{old}_set_annotations_22.txt"
+        cells = [line.split(",") for line in file.read_text().splitlines()[1:]]
+        rows = [f"{c[0]},{names[int(c[3])] if c[3] != '-1' else ''}" for c in cells]
+        (root / f"{new}.csv").write_text("\n".join(["image,expression", *rows]) + "\n")
+        file.unlink()
+    return root
+
+
 def _face(root: Path, rng: np.random.Generator, image: str, number: int) -> str:
     units = rng.integers(0, 2, 12)
     expression = number % 8

@@ -1,6 +1,7 @@
 """s-Aff-Wild2 files: both namings, masks, and rows that are refused by name."""
 
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -133,11 +134,131 @@ def test_a_folder_must_say_which_files_count(tmp_path: Path) -> None:
         read_annotated_faces(tmp_path)
 
 
-def test_every_task_needs_labels(tmp_path: Path) -> None:
-    write_faces(tmp_path)
-    file = tmp_path / "validation_set_annotations_22.txt"
+def mask(file: Path, *fields: int) -> None:
+    """Makes some fields invalid in all rows."""
     header, *rows = file.read_text().splitlines()
-    masked = [",".join([(f := row.split(","))[0], "-5", "-5", *f[3:]]) for row in rows]
+    masked = []
+    for row in rows:
+        cells = row.split(",")
+        for field in fields:
+            cells[field] = "-5" if field < 3 else "-1"
+        masked.append(",".join(cells))
     file.write_text("\n".join([header, *masked]) + "\n")
-    with pytest.raises(InputError, match="0 faces have a valid valence and arousal label"):
+
+
+VAL, TRAIN = "validation_set_annotations_22.txt", "training_set_annotations_22.txt"
+
+
+@pytest.mark.parametrize(
+    ("files", "fields", "note"),
+    [
+        ((TRAIN, VAL), (1, 2), "no labels of valence and arousal: not trained and not scored"),
+        ((VAL,), (3,), "no labels of expression in val: trained, but not scored"),
+        ((TRAIN,), range(4, 16), "no labels of action units in train: scored, but not trained"),
+    ],
+)
+def test_tasks_without_labels_are_named(
+    tmp_path: Path, files: Sequence[str], fields: Sequence[int], note: str
+) -> None:
+    write_faces(tmp_path)
+    for name in files:
+        mask(tmp_path / name, *fields)
+    assert read_annotated_faces(tmp_path).notes == (note,)
+
+
+def test_train_and_val_need_a_common_task(tmp_path: Path) -> None:
+    write_faces(tmp_path)
+    mask(tmp_path / TRAIN, 1, 2, *range(4, 16))
+    mask(tmp_path / VAL, 3)
+    with pytest.raises(InputError, match="no task has valid labels of two faces in train and in"):
         read_annotated_faces(tmp_path)
+
+
+def test_images_in_both_splits_give_a_warning(tmp_path: Path) -> None:
+    write_faces(tmp_path)
+    shutil.copy(tmp_path / TRAIN, tmp_path / VAL)
+    (note,) = read_annotated_faces(tmp_path).notes
+    assert note.startswith("48 of 48 images of val are also in train")
+
+
+@pytest.mark.parametrize("damage", [b"", b"no image", None])
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_damaged_images_are_skipped_before_training(
+    tmp_path: Path, split: str, damage: bytes | None
+) -> None:
+    """As missing ones are; removing them afterwards changes nothing."""
+    image = getattr(read_annotated_faces(write_faces(tmp_path)), split).images[3]
+    image.write_bytes(image.read_bytes()[:400] if damage is None else damage)
+    found = read_annotated_faces(tmp_path)
+    (note,) = found.notes
+    assert f"1 of {48 if split == 'train' else 24} images are damaged: {image}: " in note
+    with pytest.raises(InputError, match=r"damaged.*`strict`"):
+        read_annotated_faces(tmp_path, strict=True)
+    image.unlink()
+    removed = read_annotated_faces(tmp_path)
+    assert (len(removed.train), len(removed.val)) == (len(found.train), len(found.val))
+    assert removed.fingerprint == found.fingerprint
+
+
+FACES = [f"train/{n:05d}.jpg" for n in range(6)]
+
+
+def csv_folder(folder: Path, *rows: str, header: str = "image,expression") -> Path:
+    """A folder with the same rows in train.csv and val.csv, about other images."""
+    write_faces(folder)
+    for name, start in (("train.csv", "train/"), ("val.csv", "valid/")):
+        text = "\n".join([header, *rows]).replace("train/", start)
+        (folder / name).write_text(text + "\n")
+    for name in (TRAIN, VAL):
+        (folder / name).unlink()
+    return folder
+
+
+def test_expressions_are_read_by_name(tmp_path: Path) -> None:
+    names = ("Happy", "sadness", " neutral", "ANGRY", "", "contempt")
+    rows = [f"{face},{name}" for face, name in zip(FACES, names, strict=True)]
+    found = read_annotated_faces(csv_folder(tmp_path, *rows))
+    assert found.train.expression.tolist() == [4, 5, 0, 1]
+    assert np.isnan(found.train.action_units).all()
+    assert found.val.valid() == {"valence and arousal": 0, "expression": 4, "action units": 0}
+    assert "no labels of action units: not trained and not scored" in found.notes
+    assert sum("1 faces of contempt have no class" in note for note in found.notes) == 2
+
+
+def test_any_labels_may_be_columns(tmp_path: Path) -> None:
+    rows = [f"{face},{n % 2},0.5,-0.5,x" for n, face in enumerate(FACES)]
+    header = "Image,au12,valence,arousal,source"
+    found = read_annotated_faces(csv_folder(tmp_path, *rows, header=header))
+    assert found.train.action_units[:, 6].tolist() == [0, 1, 0, 1, 0, 1]
+    assert np.isnan(np.delete(found.train.action_units, 6, axis=1)).all()
+    assert (found.train.valence_arousal == [0.5, -0.5]).all()
+    assert any("columns are not used: source" in note for note in found.notes)
+
+
+@pytest.mark.parametrize(
+    ("header", "row", "message"),
+    [
+        (
+            "image,expression",
+            "train/00001.jpg,3",
+            r"line 3, expression: .* numbers are ref",
+        ),
+        ("image,expression", "train/00001.jpg,-1", r"line 3, expression: .* numbers are refused"),
+        (
+            "image,expression",
+            "train/00001.jpg,joy",
+            r"expected the name of a class",
+        ),
+        ("image,label", "train/00001.jpg,happy", "expected columns image and expression"),
+        ("path,expression", "train/00001.jpg,happy", "expected columns image and expression"),
+        ("image,valence", "train/00001.jpg,0.5", "expected both valence and arousal"),
+        ("image,AU6", "train/00001.jpg,yes", "line 3, AU6: expected a number, got 'yes'"),
+        ("image,AU6", "train/00001.jpg,5", "line 3, AU6: expected 0 or 1"),
+        ("image,expression", "../1.jpg,happy", "line 3, image: expected a path inside"),
+    ],
+)
+def test_bad_tables_are_refused(tmp_path: Path, header: str, row: str, message: str) -> None:
+    first = {"expression": "happy", "AU6": "0", "valence": "0.1", "label": "happy"}
+    rows = (f"train/00000.jpg,{first[header.split(',')[1]]}", row)
+    with pytest.raises(InputError, match=message):
+        read_annotated_faces(csv_folder(tmp_path, *rows, header=header))

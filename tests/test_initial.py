@@ -66,13 +66,20 @@ def test_dans_classes_are_put_into_aff_wild2s_order(tmp_path: Path, images: Tens
     assert torch.equal(model.DAN.fc.weight[-1], untouched.fc.weight[-1]), "contempt is not other"
 
 
-def test_seven_classes_have_no_order_to_trust(tmp_path: Path) -> None:
-    file = tmp_path / "rafdb.pth"
-    torch.save({"model_state_dict": make_dan(classes=7).state_dict()}, file)
-    initial = initial_network(file, 9, seed=0)
-    assert any("7 classes in an order that the file omits" in p for p in initial.random)
-    plain = initial_network(None, 9, seed=0).model.DAN
-    assert torch.equal(initial.model.DAN.fc.weight, plain.fc.weight)
+@pytest.mark.parametrize("classes", [7, 8])
+def test_the_classifier_of_a_dan_is_not_used(tmp_path: Path, images: Tensor, classes: int) -> None:
+    """It affects no output."""
+    file = tmp_path / "dan.pth"
+    torch.save({"model_state_dict": make_dan(classes=classes).state_dict()}, file)
+    initial = initial_network(file, 4, seed=0)
+    assert {"fc.weight", "fc.bias", "bn.weight"} <= set(initial.unused)
+    assert not any("fc" in part for part in (*initial.loaded, *initial.random))
+    assert "not used: 7 tensors: fc.weight, fc.bias, bn.weight, ..." in initial.summary()[-1]
+    model = initial.model.eval()
+    with torch.inference_mode():
+        before = model(images[:1])
+        model.DAN.fc.weight.fill_(1e6)
+        assert torch.equal(model(images[:1]), before)
 
 
 @pytest.mark.parametrize("form", ["state_dict", "bare", "module.", "old"])

@@ -19,7 +19,12 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch import Tensor
 from typer.testing import CliRunner
 
-from harness.encoders.mtl_dan.checkpoints import load_mtl_dan, read_metadata
+from harness.encoders.mtl_dan.checkpoints import (
+    load_mtl_dan,
+    read_metadata,
+    save_mtl_dan,
+    weights_fingerprint,
+)
 from harness.encoders.mtl_dan.preprocessing import normalise
 from harness.errors import InputError
 from harness.pretrain import app
@@ -32,9 +37,9 @@ from harness.pretraining.evaluation import evaluate
 from harness.pretraining.faces import Labels, Pictures, shuffled
 from harness.pretraining.initial import initial_network
 from harness.pretraining.multitask import ClassWeights, LossWeights, seen
-from harness.pretraining.scores import Scores, score
+from harness.pretraining.scores import Details, Scores, details, score
 from harness.pretraining.training import Epoch, Trained, loss_terms, pretrain
-from tests.faces import write_faces
+from tests.faces import write_faces, write_tables
 from tests.networks import make_network
 
 CPU = torch.device("cpu")
@@ -305,13 +310,95 @@ def test_missing_tensorboard_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyP
         Curves(tmp_path)
 
 
+def test_training_on_expressions_alone(tmp_path: Path) -> None:
+    """Other losses are masked, and the scores say which tasks were seen."""
+    folder = write_tables(tmp_path / "faces")
+    faces, told = read_annotated_faces(folder), list[Epoch]()
+    config = replace(SMALL, epochs=1)
+    initial = initial_network(None, 1, 0)
+    before = {name: value.clone() for name, value in initial.model.state_dict().items()}
+    out = tmp_path / "m.safetensors"
+    trained = pretrain(faces, initial, config, out, device=CPU, on_epoch=told.append)
+    after = load_file(out)
+    for name in ("fc2.weight", "fc3.weight"):  # action units; valence and arousal
+        assert torch.equal(after[name], before[name]), name
+    assert not torch.equal(after["fc1.weight"], before["fc1.weight"])
+    assert {k for k, v in told[0].terms.items() if v} <= {"expression", "expression_heads"}
+    assert trained.scores.p_mtl == pytest.approx(np.mean(trained.scores.expression_f1))
+    assert set(trained.scores.means()) == {"expression F1"}
+    assert "P_MTL of expression F1 alone" in told[0].summary()
+    assert {measure for measure, _, _ in trained.scores.rows()} == {"expression F1"}
+    again = pretrain(faces, initial, config, out, device=CPU)
+    assert again.details.confusion.tolist() == trained.details.confusion.tolist()
+    assert again.scores.rows() == trained.scores.rows()
+
+
+def test_labels_that_are_nowhere_are_not_scored() -> None:
+    units = np.ones((4, 12), dtype=np.float32)
+    units[:, 3] = np.nan
+    ratings = np.full((4, 2), np.nan, dtype=np.float32)
+    truth = Annotations((Path(),) * 4, ratings, np.array([0, 1, 1, -1]), units, (), "")
+    outputs = np.ones((4, 22), dtype=np.float32)
+    found, made_of = score(outputs, truth), details(outputs, truth)
+    assert found.means() == {"expression F1": 0.5 / 8, "action unit F1": 1.0}
+    assert "AU6" not in {label for _, label, _ in found.rows()}
+    assert found.to_dict()["action_unit_f1"][3] is None
+    assert made_of.confusion[:2, 0].tolist() == [1, 2]
+    assert made_of.support("expression F1", "anger") == "2 of 3"
+    assert made_of.support("action unit F1", "AU1") == "4 of 4"
+    assert Details.from_dict(json.loads(json.dumps(made_of.to_dict()))).rated == 0
+
+
+@pytest.mark.parametrize(("f1", "concordance", "collapsed"), [
+    ((0.2, *(0.0,) * 7), (0.0, 0.0), True),
+    ((0.2, 0.1, *(0.0,) * 6), (0.0, 0.0), False),
+    ((0.2, *(0.0,) * 7), (0.2, 0.1), False),
+])  # fmt: skip
+def test_a_collapsed_training_is_recognised(
+    f1: tuple[float, ...], concordance: tuple[float, ...], collapsed: bool
+) -> None:
+    assert Scores(f1, (0.5,) * 12, concordance).collapsed == collapsed
+
+
+def test_the_command_scores_a_file(tmp_path: Path, folder: Path, unbroken: Path) -> None:
+    line = ["--data", str(folder), "--evaluate", str(unbroken), "--workers", "0"]
+    done = CliRunner().invoke(app, [*line, "--json"])
+    assert done.exit_code == 0, done.output
+    content, stored = json.loads(done.stdout), read_metadata(unbroken)
+    own = json.loads(stored["scores"])
+    for name in ("expression_f1", "action_unit_f1", "concordance"):
+        assert content[name] == pytest.approx(own[name], abs=1e-5)
+    assert content["confusion"] == json.loads(stored["details"])["confusion"]
+    shown = CliRunner().invoke(app, line).output
+    for said in ("P_MTL", "AU26", "arousal", "labelled and predicted", "happiness"):
+        assert said in shown
+    for wrong in (["--data", str(folder)], [*line, "--out", "m.safetensors"]):
+        assert CliRunner().invoke(app, wrong).exit_code == 2
+
+
+def test_weights_of_the_same_content_have_one_fingerprint(
+    tmp_path: Path, faces: AnnotatedFaces, unbroken: Path
+) -> None:
+    metadata, again = read_metadata(unbroken), tmp_path / "again.safetensors"
+    for _ in range(5):  # the library writes metadata in random order
+        save_mtl_dan(again, load_mtl_dan(unbroken), dict(reversed(metadata.items())))
+        assert weights_fingerprint(again) == weights_fingerprint(unbroken)
+    save_mtl_dan(again, load_mtl_dan(unbroken), metadata | {"input_size": "64"})
+    assert weights_fingerprint(again) != weights_fingerprint(unbroken)
+    changed = load_mtl_dan(unbroken)
+    changed.fc1.bias[0] += 1
+    save_mtl_dan(again, changed, metadata)
+    assert weights_fingerprint(again) != weights_fingerprint(unbroken)
+
+
 def test_the_command_prints_scores(tmp_path: Path, folder: Path) -> None:
     arguments = ["--data", str(folder), "--out", str(tmp_path / "m.safetensors"), *COMMAND]
     arguments += ["--epochs", "1", "--workers", "0"]
     done = CliRunner().invoke(app, arguments)
     assert done.exit_code == 0, done.output
     for said in ("train: 48 faces", "initial weights: random weights", "random: trunk", "epoch 1:",
-                 "P_MTL", "anger", "AU26", "arousal", "tensorboard --logdir"):  # fmt: skip
+                 "P_MTL", "anger", "AU26", "arousal", "tensorboard --logdir",
+                 "Page: ", "Next: python -m harness.pretrain --data"):  # fmt: skip
         assert said in done.output
     again = CliRunner().invoke(app, [*arguments, "--json"])
     content = json.loads(again.stdout)

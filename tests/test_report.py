@@ -6,10 +6,12 @@ import json
 import re
 import shlex
 import shutil
+import sys
 from itertools import combinations
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from optuna.distributions import CategoricalDistribution, IntDistribution
 from optuna.trial import TrialState, create_trial
@@ -32,6 +34,7 @@ from harness.reports.figures import drawings
 from harness.reports.frames import strips
 from harness.reports.markup import anchor
 from harness.reports.page import write_report
+from harness.reports.paper import write_figures
 from harness.reports.search_figures import _slices, search_drawings
 from harness.reports.summary import SECTIONS
 from harness.reports.tables import leaderboard
@@ -342,6 +345,36 @@ def test_a_missing_study_is_an_error(tmp_path: Path) -> None:
 def test_a_missing_ensemble_is_an_error(study: Path) -> None:
     with pytest.raises(InputError, match="no ensemble 'x'; choose one of: mean-top3"):
         gather(study, ensemble="x")
+
+
+def test_figures_for_a_paper_have_the_numbers_of_the_study(study: Path, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    written = write_figures(gather(study), tmp_path)
+    assert sorted(path.name for path in written) == sorted(p.name for p in tmp_path.iterdir())
+    names = {path.name for path in written}
+    assert {"targets.pdf", "targets.svg", "calibration.pdf", "scores.tex", "scores.csv"} <= names
+    assert (tmp_path / "targets.pdf").read_bytes().startswith(b"%PDF")
+    drawn = (tmp_path / "targets.svg").read_text()
+    for text in ("Joy", "Fear-of-Tests", "nested PCC on val", "SYNTHETIC"):
+        assert text in drawn
+    ensemble = read_ensemble(study / "ensembles" / "mean-top3")
+    assert ensemble.estimate is not None
+    nested = [each.nested for each in ensemble.estimate.targets]
+    table = pd.read_csv(tmp_path / "scores.csv")
+    assert table["nested"].tolist() == pytest.approx(nested, abs=5e-5)
+    assert set(table["data"]) == {"SYNTHETIC demo clips"}
+    assert "\\toprule" in (tmp_path / "scores.tex").read_text()
+    before = {path: path.read_bytes() for path in written}
+    write_figures(gather(study), tmp_path)
+    assert before == {path: path.read_bytes() for path in written}, "equal inputs, equal files"
+
+
+def test_figures_without_matplotlib_are_refused(
+    study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with pytest.raises(InputError, match=r"pip install 'reaction-harness\[paper\]'"):
+        write_figures(gather(study), tmp_path)
 
 
 # Linear RGB as seen without one type of cones (Machado et al., 2009, severity 1).

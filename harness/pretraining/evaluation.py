@@ -1,9 +1,15 @@
 """Annotated faces through the network: scores, and the input shared with training."""
 
+from collections.abc import Callable
+from pathlib import Path
+
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from harness.encoders.mtl_dan.checkpoints import load_mtl_dan
+from harness.encoders.mtl_dan.encoder import input_size
 from harness.encoders.mtl_dan.network import MTLDAN, OUTPUTS
 from harness.encoders.mtl_dan.preprocessing import normalise
 from harness.errors import InputError
@@ -11,13 +17,12 @@ from harness.pretraining import processes
 from harness.pretraining.annotations import Annotations
 from harness.pretraining.config import Precision
 from harness.pretraining.faces import Pictures, once
-from harness.pretraining.scores import Scores, score
+from harness.pretraining.scores import Details, Scores, details, score
 
 _AUTOCAST = {"float32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 _EVALUATION_BATCH = 256
 
 
-@torch.inference_mode()
 def evaluate(
     model: MTLDAN,
     pictures: Pictures,
@@ -27,7 +32,20 @@ def evaluate(
     precision: Precision = "float32",
     workers: int = 0,
 ) -> Scores:
-    """Scores a model on annotated faces. Each face is computed by one of the processes.
+    """Scores a model on annotated faces. Raises as `predict`."""
+    return score(predict(model, pictures, device, precision, workers), truth)
+
+
+@torch.inference_mode()
+def predict(
+    model: MTLDAN,
+    pictures: Pictures,
+    device: torch.device,
+    precision: Precision = "float32",
+    workers: int = 0,
+    progress: Callable[[str, int, int], None] = lambda step, done, total: None,
+) -> NDArray[np.float32]:
+    """The outputs of a model for faces, (faces, 22). Each face is computed by one process.
 
     Raises:
         InputError: a picture cannot be read, or an output is not finite.
@@ -35,15 +53,41 @@ def evaluate(
     model.eval()
     # Zeros where another process computes, so that the sum is exact.
     outputs = torch.zeros(len(pictures), OUTPUTS, device=device)
-    for batch, places, problems in once(pictures, _EVALUATION_BATCH, workers, device):
+    batches = once(pictures, _EVALUATION_BATCH, workers, device)
+    for number, (batch, places, problems) in enumerate(batches, start=1):
         check_pictures(problems)
         with autocast(device, precision):
             out = model(network_input(batch, device, pictures.size))
         outputs[places.to(device)] = out.float()
-    found = processes.summed(outputs).cpu().numpy()
+        progress("evaluating batches of faces", number, len(batches))
+    found: NDArray[np.float32] = processes.summed(outputs).cpu().numpy()
     if not np.isfinite(found).all():
         raise InputError("the network's outputs are not finite; lower `learning_rate`")
-    return score(found, truth)
+    return found
+
+
+def evaluate_file(
+    file: Path,
+    truth: Annotations,
+    device: torch.device,
+    precision: Precision = "float32",
+    workers: int = 0,
+    *,
+    key: str | None = None,
+    progress: Callable[[str, int, int], None] = lambda step, done, total: None,
+) -> tuple[Scores, Details]:
+    """Scores the MTL-DAN in a weight file at the input size that the file states.
+
+    Args:
+        key: which network of the file, if it has several.
+
+    Raises:
+        InputError: the file has no MTL-DAN, or as `predict`.
+    """
+    model = load_mtl_dan(file, key).to(device).to(memory_format=torch.channels_last)
+    pictures = Pictures(truth.images, input_size(file))
+    outputs = predict(model, pictures, device, precision, workers, progress)
+    return score(outputs, truth), details(outputs, truth)
 
 
 def autocast(device: torch.device, precision: Precision) -> torch.autocast:

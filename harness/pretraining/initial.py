@@ -34,6 +34,8 @@ AFFECTNET = (
 _DAN_HEAD = re.compile(r"cat_head(\d+)\.")
 # The index of each module of ResNet18 in DAN's trunk, which is a sequence.
 _TRUNK = {"conv1": 0, "bn1": 1, "layer1": 4, "layer2": 5, "layer3": 6, "layer4": 7}
+# Classifiers of a DAN and of a ResNet18. In an MTL-DAN they affect no output.
+_UNUSED = ("fc", "bn")
 _REST = "shared layer", "expression, action-unit and valence-arousal layers"
 
 
@@ -42,8 +44,8 @@ class Initial:
     """A network and where its weights come from.
 
     source: the kind of weights. fingerprint: of the file, or `random`. loaded, random: the parts
-    with weights of the file, and those with random weights. unused: tensors of the file beside the
-    network.
+    with weights of the file, and those with random weights. unused: tensors of the file that affect
+    no output.
     """
 
     model: MTLDAN
@@ -94,8 +96,10 @@ def initial_network(
     weights = read_weights(file, key)
     source, load = _kind(file, weights.tensors, key)
     loaded, random = load(file, weights.tensors, model)
-    fingerprint = weights_fingerprint(file, key)
-    return Initial(model, source, fingerprint, loaded, random, weights.unused)
+    unused = weights.unused
+    if source != "MTL-DAN":
+        unused += tuple(name for name in weights.tensors if _part(name) in _UNUSED)
+    return Initial(model, source, weights_fingerprint(file, key), loaded, random, unused)
 
 
 _Parts = tuple[tuple[str, ...], tuple[str, ...]]
@@ -151,11 +155,6 @@ def _load_dan(file: Path, state: dict[str, Tensor], model: MTLDAN) -> _Parts:
     ]
     if classes == len(AFFECTNET):
         target |= {name: _in_our_order(state[name], target[name]) for name in last}
-        loaded.append("DAN's fc and bn, reordered from AffectNet to Aff-Wild2, without contempt")
-        random.append("class other of DAN's fc and bn")
-    else:
-        # The orders of AffectNet-7 and RAF-DB differ, and a file does not state its order.
-        random.append(f"DAN's fc and bn ({classes} classes in an order that the file omits)")
     model.DAN.load_state_dict(target)
     return tuple(loaded), (*random, *_REST)
 

@@ -3,7 +3,7 @@
 import json
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +15,9 @@ from harness.encoders.mtl_dan.checkpoints import save_mtl_dan
 from harness.encoders.mtl_dan.network import MTLDAN, Branches
 from harness.errors import InputError
 from harness.pretraining import processes
-from harness.pretraining.annotations import AnnotatedFaces
+from harness.pretraining.annotations import AnnotatedFaces, Annotations
 from harness.pretraining.config import PretrainConfig
-from harness.pretraining.evaluation import autocast, check_pictures, evaluate, network_input
+from harness.pretraining.evaluation import autocast, check_pictures, network_input, predict
 from harness.pretraining.faces import Labels, Pictures, shuffled
 from harness.pretraining.initial import Initial
 from harness.pretraining.multitask import (
@@ -28,7 +28,7 @@ from harness.pretraining.multitask import (
     multi_task_terms,
     seen,
 )
-from harness.pretraining.scores import Scores
+from harness.pretraining.scores import Details, Scores, details, score
 from harness.pretraining.training_folder import TrainingFolder
 
 #: Bytes. Each process keeps the decoded pictures in memory if both splits fit.
@@ -40,13 +40,14 @@ class Epoch:
     """The result of one epoch.
 
     terms: of the loss, means over the epoch, unweighted. learning_rate: at the beginning. scores:
-    on val. best: whether its weights are kept.
+    and details: on val. best: whether its weights are kept.
     """
 
     number: int
     terms: dict[str, float]
     learning_rate: float
     scores: Scores
+    details: Details
     best: bool
     seconds: float
 
@@ -54,17 +55,22 @@ class Epoch:
         """One line for the terminal."""
         parts = ", ".join(f"{name} {value:.4f}" for name, value in self.scores.means().items())
         return (
-            f"epoch {self.number}: P_MTL {self.scores.p_mtl:.4f} ({parts}), "
+            f"epoch {self.number}: {self.scores.p_mtl_name} {self.scores.p_mtl:.4f} ({parts}), "
             f"loss {sum(self.terms.values()):.4f}, {self.seconds:.1f} s{', best' * self.best}"
         )
 
 
 @dataclass(frozen=True)
 class Trained:
-    """The scores on val of the epoch whose weights were kept."""
+    """The scores on val of the epoch whose weights were kept, and what they are made of.
+
+    history: of each epoch: its number, the loss, P_MTL and its parts; empty if `out` was complete.
+    """
 
     epoch: int
     scores: Scores
+    details: Details = field(compare=False)
+    history: tuple[dict[str, float], ...] = field(default=(), compare=False)
 
 
 def pretrain(
@@ -103,7 +109,11 @@ def pretrain(
     with folder.locked(tell):
         if metadata := folder.result():
             tell(f"{out} is complete; another `out` trains again")
-            return Trained(int(metadata["epoch"]), Scores.from_dict(json.loads(metadata["scores"])))
+            return Trained(
+                int(metadata["epoch"]),
+                Scores.from_dict(json.loads(metadata["scores"])),
+                Details.from_dict(json.loads(metadata["details"])),
+            )
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
             training = _Training(faces, initial.model, config, device, workers)
@@ -120,7 +130,7 @@ def pretrain(
         if first:
             folder.publish()
     assert training.best is not None  # there is at least one epoch
-    return training.best
+    return replace(training.best, history=tuple(training.history))
 
 
 class _Training:
@@ -141,7 +151,10 @@ class _Training:
         self.class_weights = class_weights(
             self.labels, config.balance_expressions, config.balance_units
         )
-        self.loss_weights = torch.tensor([getattr(config.loss, name) for name in TERMS]).to(device)
+        # Without labels, a term and the partition of its heads are not trained.
+        self.active = _active(faces.train).to(device)
+        weights = torch.tensor([getattr(config.loss, name) for name in TERMS]).to(device)
+        self.loss_weights = weights * self.active
         self.model = _trainable(model, device)
         self.network = _over_processes(self.model, device)
         parameters = [p for p in self.model.parameters() if p.requires_grad]
@@ -152,6 +165,7 @@ class _Training:
         self.scaler = torch.amp.GradScaler(device.type, enabled=config.precision == "fp16")
         self.done = 0
         self.best: Trained | None = None
+        self.history: list[dict[str, float]] = []
 
     def advance(self, on_step: Callable[[str, int, int], None]) -> Epoch:
         """Trains one epoch and scores it."""
@@ -164,16 +178,18 @@ class _Training:
                 f"epoch {self.done + 1}: the loss is not finite; lower `learning_rate`{lower}"
             )
         processes.average_statistics(self.model)
-        scores = evaluate(
-            self.model, self.val, self.truth,
-            device=self.device, precision=self.config.precision, workers=self.workers,
-        )  # fmt: skip
+        outputs = predict(self.model, self.val, self.device, self.config.precision, self.workers)
+        scores, made_of = score(outputs, self.truth), details(outputs, self.truth)
         self.done += 1
         best = self.best is None or scores.p_mtl > self.best.scores.p_mtl
         if best:
-            self.best = Trained(self.done, scores)
-        named = dict(zip(TERMS, terms.tolist(), strict=True))
-        return Epoch(self.done, named, rate, scores, best, time.monotonic() - start)
+            self.best = Trained(self.done, scores, made_of)
+        named = dict(zip(TERMS, (terms * self.active).tolist(), strict=True))
+        self.history.append(
+            {"epoch": self.done, "loss": sum(named.values()), "P_MTL": scores.p_mtl}
+            | scores.means()
+        )
+        return Epoch(self.done, named, rate, scores, made_of, best, time.monotonic() - start)
 
     def _epoch(self, number: int, on_step: Callable[[str, int, int], None]) -> Tensor:
         """One pass over train; gives the mean terms of the loss, (6,)."""
@@ -212,6 +228,8 @@ class _Training:
             "generator": torch.get_rng_state(),
             "best_epoch": self.best.epoch,
             "best_scores": self.best.scores.to_dict(),
+            "best_details": self.best.details.to_dict(),
+            "history": self.history,
         }
 
     def resume(self, folder: TrainingFolder, tell: Callable[[str], None]) -> None:
@@ -224,7 +242,12 @@ class _Training:
             self.scaler.load_state_dict(content["scaler"])
             torch.set_rng_state(content["generator"])
             self.done = content["done"]
-            self.best = Trained(content["best_epoch"], Scores.from_dict(content["best_scores"]))
+            self.best = Trained(
+                content["best_epoch"],
+                Scores.from_dict(content["best_scores"]),
+                Details.from_dict(content["best_details"]),
+            )
+            self.history = content["history"]
             tell(f"continues after epoch {self.done} of {self.config.epochs}")
         begun = processes.everyones(self.done)
         if set(begun) != {self.done}:
@@ -232,6 +255,19 @@ class _Training:
                 f"{folder.path}: the processes found different checkpoints ({begun} epochs done); "
                 "`out` must be on a disk that all of them share"
             )
+
+
+def _active(train: Annotations) -> Tensor:
+    """(6,) 1 for the terms of the loss that have labels."""
+    valid = train.valid()
+    rated = valid["valence and arousal"] > 0
+    has = {"expression": valid["expression"] > 0, "action_units": valid["action units"] > 0,
+           "valence": rated, "arousal": rated}  # fmt: skip
+    has |= {
+        "expression_heads": has["expression"],
+        "action_unit_heads": has["action_units"],
+    }
+    return torch.tensor([float(has[name]) for name in TERMS])
 
 
 def loss_terms(
@@ -320,5 +356,6 @@ def _metadata(identity: Mapping[str, str], initial: Initial, epoch: Epoch) -> di
         "epoch": str(epoch.number),
         "init": f"{initial.source} {initial.fingerprint}",
         "scores": json.dumps(epoch.scores.to_dict()),
+        "details": json.dumps(epoch.details.to_dict()),
         "identity": json.dumps(identity),
     }

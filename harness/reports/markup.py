@@ -1,14 +1,39 @@
-"""HTML of paragraphs, tables, figures and commands. All text is escaped."""
+"""HTML of a page, and of its paragraphs, tables, figures and commands. All text is escaped."""
 
 import html
+import json
+import re
 from collections.abc import Sequence
+from importlib.resources import files
 
 import pandas as pd
+import plotly.io
+from plotly.offline import get_plotlyjs
 
 from harness.reports.drawing import Drawing
 
 # Rows of the numbers of a figure; the files of the study have all.
 _ROWS = 200
+
+
+def document(title: str, body: Sequence[str], drawings: Sequence[Drawing]) -> str:
+    """A whole page that needs no network.
+
+    Args:
+        body: HTML.
+        drawings: the figures in it.
+    """
+    plots = {each.key: json.loads(plotly.io.to_json(each.figure)) for each in drawings}
+    values = {
+        "TITLE": html.escape(title),
+        "BODY": "\n".join([f"<h1>{html.escape(title)}</h1>", *body]),
+        # Escaped, because text like </script> would end the script element.
+        "FIGURES": json.dumps(plots).replace("<", "\\u003c"),
+        "PLOTLY": get_plotlyjs().replace("</script", "<\\/script"),
+    }
+    template = (files("harness.reports") / "page.html").read_text(encoding="utf-8")
+    # In one pass, because a value may contain the name of another, such as %PLOTLY%.
+    return re.sub("%(TITLE|BODY|FIGURES|PLOTLY)%", lambda match: values[match[1]], template)
 
 
 def paragraph(text: str, kind: str = "") -> str:

@@ -1,15 +1,10 @@
 """Writes `report.html`: one file that needs no network and works with the keyboard alone."""
 
 import html
-import json
-import re
 from collections.abc import Mapping, Sequence
-from importlib.resources import files
 from pathlib import Path
 
 import pandas as pd
-import plotly.io
-from plotly.offline import get_plotlyjs
 
 from harness.atomic import write_text
 from harness.ensembles.caveats import SYNTHETIC, caveats
@@ -28,7 +23,16 @@ from harness.reports.drawing import Drawing
 from harness.reports.ensemble_figures import ensemble_drawings
 from harness.reports.evidence import Evidence
 from harness.reports.frames import Strip, Unfold, strips
-from harness.reports.markup import commands, contents, figure, figures, paragraph, section, table
+from harness.reports.markup import (
+    commands,
+    contents,
+    document,
+    figure,
+    figures,
+    paragraph,
+    section,
+    table,
+)
 from harness.reports.search_figures import search_drawings
 from harness.reports.summary import DATA, ERRORS, MATTERED, NEXT, SCORE, SECTIONS, TRIALS, cards
 from harness.study.deaths import death_lines
@@ -66,24 +70,11 @@ def page(evidence: Evidence, shown: Sequence[Strip] = ()) -> str:
         NEXT: _next(evidence),
     }
     drawn = [*of_study, *(each for each in of_clips.values() if each)]
-    plots = {each.key: json.loads(plotly.io.to_json(each.figure)) for each in drawn}
-    name = f"Study {evidence.folder.name}"
-    body = [f"<h1>{html.escape(name)}</h1>"]
-    if evidence.synthetic:
-        body.append(f'<p class="warning"><strong>{SYNTHETIC}</strong></p>')
+    body = [f'<p class="warning"><strong>{SYNTHETIC}</strong></p>'] if evidence.synthetic else []
     body.append(section("Summary", cards(evidence, of_study), "summary"))
     body.append(contents(SECTIONS))
     body += [section(title, content) for title, content in details.items()]
-    values = {
-        "TITLE": html.escape(name),
-        "BODY": "\n".join(body),
-        # Escaped, because text like </script> would end the script element.
-        "FIGURES": json.dumps(plots).replace("<", "\\u003c"),
-        "PLOTLY": get_plotlyjs().replace("</script", "<\\/script"),
-    }
-    template = (files("harness.reports") / "page.html").read_text(encoding="utf-8")
-    # In one pass, because a value may contain the name of another, such as %PLOTLY%.
-    return re.sub("%(TITLE|BODY|FIGURES|PLOTLY)%", lambda match: values[match[1]], template)
+    return document(f"Study {evidence.folder.name}", body, drawn)
 
 
 def _data(evidence: Evidence) -> str:
