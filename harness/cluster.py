@@ -20,9 +20,6 @@ from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Any
 
-# Ray reads it when it is imported. With warnings, it repeats each second why a cluster refuses it.
-os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "error")
-
 import ray
 from ray import cloudpickle
 from ray._private import ray_constants

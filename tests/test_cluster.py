@@ -1,12 +1,15 @@
 """A search on a Ray cluster of several nodes: it is joined, and a node is lost in the middle."""
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 
 import optuna
@@ -115,41 +118,75 @@ def test_a_node_with_another_package_is_named(tmp_path: Path, package: str) -> N
 
 
 # Loaded by Python at its start.
-OTHER_PYTHON = "import platform; platform.python_version = lambda: '3.99.1'"
+OTHER_PYTHON = """
+from ray._private import utils
+utils.compute_version_info = lambda: (utils.ray.__version__, "3.99.1")
+"""
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("token", ["a" * 64, "b" * 64])
-def test_a_cluster_with_another_python_or_token_is_one_line(tmp_path: Path, token: str) -> None:
-    (tmp_path / "sitecustomize.py").write_text(OTHER_PYTHON)
+def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
-    start = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", f"--port={port}"]
-    start += ["--num-cpus=1", "--include-dashboard=false", "--block"]
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def started_head(environment: dict[str, str], *more: object) -> Iterator[str]:
+    """The address of `ray start --head`, which is ended with the block."""
+    port = free_port()
+    start = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block"]
+    start += [f"--port={port}", "--num-cpus=1", *map(str, more)]
     head = subprocess.Popen(
-        start,
-        env=os.environ
-        | {"PYTHONPATH": str(tmp_path), "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "a" * 64},
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-    )  # fmt: skip
+        start, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
     try:
         assert head.stdout
         assert any("Ray runtime started" in said for said in head.stdout)
-        done = subprocess.run(
-            line(tmp_path, f"127.0.0.1:{port}"),
-            env=os.environ | {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": token},
-            capture_output=True, text=True, check=False,
-        )  # fmt: skip
+        yield f"127.0.0.1:{port}"
     finally:
         head.terminate()
         head.wait(HANGS)
+
+
+@pytest.mark.slow
+def test_a_cluster_with_another_python_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text(OTHER_PYTHON)
+    open_to_all = os.environ | {"RAY_AUTH_MODE": "disabled"}
+    other = open_to_all | {"PYTHONPATH": str(tmp_path)}
+    with started_head(other, "--include-dashboard=false") as address:
+        done = subprocess.run(
+            line(tmp_path, address), env=open_to_all, capture_output=True, text=True, check=False
+        )
     assert done.returncode == 1
     assert done.stderr.count("\n") == 1, done.stderr
-    if token == "b" * 64:
-        assert "no Ray cluster lets us in there" in done.stderr
-    else:
-        assert "Python: 3.99.1 This process on node" in done.stderr
-        assert "install the same Ray and Python" in done.stderr
+    assert "Python: 3.99.1 This process on node" in done.stderr
+    assert "install the same Ray and Python" in done.stderr
+
+
+@pytest.mark.slow
+def test_a_submitted_job_leaves_its_results_where_the_documents_say(tmp_path: Path) -> None:
+    if find_spec("aiohttp") is None:
+        pytest.skip("the extra `jobs` is not installed")
+    job = tmp_path / "job"
+    job.mkdir()
+    data = plain_tree(job, "features")
+    shutil.copytree(Path(harness.__file__).parent, job / "harness")
+    shutil.copy(slow_space(tmp_path, epochs=2), job / "space.toml")
+    environment = os.environ | {"RAY_AUTH_MODE": "disabled"}
+    dashboard = free_port()
+    with started_head(environment, "--include-dashboard=true", f"--dashboard-port={dashboard}"):
+        submit = [sys.executable, "-m", "ray.scripts.scripts", "job", "submit"]
+        submit += ["--address", f"http://127.0.0.1:{dashboard}", "--working-dir", str(job), "--"]
+        search = ["python", "-m", "harness.search", "--address", "auto", "--trials", "1"]
+        search += ["--data", str(data.relative_to(job)), "--space", "space.toml", "--study", "s"]
+        for where in (["--results", str(tmp_path / "volume")], []):
+            done = subprocess.run(
+                [*submit, *search, *where], env=environment, cwd=tmp_path,
+                capture_output=True, text=True, check=False,
+            )  # fmt: skip
+            assert done.returncode == 0, done.stderr + done.stdout
+            assert "succeeded" in done.stdout
+    check_study(tmp_path / "volume", "s", 1)
+    assert not list(job.rglob("study.log")), "a relative path is not in the submitted folder"
 
 
 @pytest.mark.slow

@@ -1,6 +1,7 @@
 """Do several searches of one study keep one budget? Rounds of it, and what was violated.
 
-    python -m tests.benchmarks.together [--rounds 200] [--storage sqlite] [--searches 2] [--no-lock]
+    python -m tests.benchmarks.together [--rounds 200] [--minutes M] [--storage sqlite]
+        [--searches 2] [--no-lock]
 
 Every round is a new study. `share`: the searches work on it until its 8 trials are done; `kill` and
 `stop`: one of them is killed, or stopped and taken for dead, at a random moment. `end`: a search
@@ -38,6 +39,7 @@ STORAGES = {"sqlite": sqlite, "postgresql": postgresql, "mysql": mysql}
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=200, help="of each kind")
+    parser.add_argument("--minutes", type=float, help="to stop after; default: all rounds")
     parser.add_argument("--storage", choices=STORAGES, default="sqlite")
     parser.add_argument("--searches", type=int, default=2)
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=KINDS)
@@ -48,9 +50,12 @@ def main() -> int:
     if options.no_lock:
         Backend.exclusive = lambda self: NoLock().held()  # type: ignore[method-assign]
     violated: Counter[str] = Counter()
-    begun = time.monotonic()
+    rounds, begun = 0, time.monotonic()
     with STORAGES[options.storage]() as url:
         for n in range(options.rounds):
+            if options.minutes and time.monotonic() - begun > 60 * options.minutes:
+                break
+            rounds += 1
             for kind in options.kinds:
                 rng = random.Random(f"{options.seed} {n} {kind}")
                 with tempfile.TemporaryDirectory(prefix="together-") as folder:
@@ -59,7 +64,7 @@ def main() -> int:
                 for line in bad:
                     print(f"{kind}, round {n}: {line}", flush=True)
     for kind in options.kinds:
-        print(f"{options.storage} {kind}: {violated[kind]} of {options.rounds} rounds violated")
+        print(f"{options.storage} {kind}: {violated[kind]} of {rounds} rounds violated")
     print(f"{time.monotonic() - begun:.0f} s")
     return int(any(violated.values()))
 
