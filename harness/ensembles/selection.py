@@ -45,16 +45,15 @@ class Recipe:
             raise InputError(f"`choose_on` {self.choose_on}: choose {' or '.join(CHOOSE_ON)}")
         if self._default_top is None and self.top is not None:
             raise InputError(f"`top`: {self.method} does not use it; remove `top`")
-        for option, value, least in (
-            ("top", self.top, 1), ("per_family", self.per_family, 1), ("seed", self.seed, 0)
-        ):  # fmt: skip
+        for option, least in (("top", 1), ("per_family", 1), ("seed", 0)):
+            value: object = getattr(self, option)
             if value is None and option != "seed":
                 continue
             if isinstance(value, bool) or not isinstance(value, Integral):
                 raise InputError(f"{value!r}: expected a whole number such as 5", option)
             # Integers of numpy would not be written as JSON.
             object.__setattr__(self, option, int(value))
-            if value < least:
+            if int(value) < least:
                 raise InputError(f"{value}: must be at least {least}", option)
 
     @property

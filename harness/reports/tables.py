@@ -1,5 +1,6 @@
 """The tables of a report, as pandas frames."""
 
+import math
 from importlib.metadata import PackageNotFoundError, version
 
 import numpy as np
@@ -208,8 +209,10 @@ def _interval(scores: "pd.Series[float]") -> Interval | None:
     """The 95 % interval of the mean by Student's t; None for fewer than three scores."""
     if len(scores) < 3:
         return None
-    half = float(stdtrit(len(scores) - 1, 0.975) * scores.sem())
-    return Interval(scores.mean() - half, scores.mean() + half)
+    values = scores.to_numpy(np.float64)
+    error = values.std(ddof=1) / math.sqrt(len(values))
+    half = float(stdtrit(len(values) - 1, 0.975) * error)
+    return Interval(float(values.mean()) - half, float(values.mean()) + half)
 
 
 def _ranges(values: "pd.Series[float]") -> "pd.Series[str]":
