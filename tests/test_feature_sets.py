@@ -189,6 +189,14 @@ def test_an_ensemble_of_two_studies_predicts_through_the_command(
         for file in (tmp_path / "new.csv", folder / "predictions.csv")
     )
     pd.testing.assert_frame_equal(found.loc[stored.index], stored)
+    other = Path(shutil.copytree(muse, tmp_path / "other"))
+    for file in sorted((other / "c2_muse_reaction" / "feats").glob("*/*.csv")):
+        table = pd.read_csv(file)
+        table[table.columns[::-1]].to_csv(file)  # with an index
+    again = ["--ensemble", folder, "--data", other, "--out", tmp_path / "again.csv", *results]
+    done = command("predict", *again)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "again.csv").read_text() == (tmp_path / "new.csv").read_text()
     done = command("predict", *line, "--features", "FAUs")
     assert done.returncode == 1
     assert "reads the precomputed features VGGFace2, found FAUs" in done.stderr

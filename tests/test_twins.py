@@ -1,10 +1,12 @@
 """Two data folders that say the same in two ways give equal features."""
 
+import shutil
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from numpy.typing import NDArray
@@ -22,6 +24,7 @@ from tests.commands import command
 from tests.faces import write_faces
 from tests.networks import save_tiny
 from tests.pictures import pattern, save_16_bit, save_turned
+from tests.trees import plain_tree
 from tests.videos import make_streams, set_matrix, write_lossless
 
 FRAMES = 5
@@ -217,3 +220,81 @@ def test_the_command_reports_what_it_chose_and_left_out(tmp_path: Path) -> None:
         listed = (tmp_path / "results" / ".cache" / f"{root.name}-gaps.csv").read_text()
         assert "plain," in listed
         assert command("extract", *given, "--strict", "--results", tmp_path).returncode == 1
+
+
+SPACE = """
+[budget]
+trials = 1
+epochs = 2
+[fixed]
+hidden = 8
+head_width = 8
+stride = 1
+[parameters.lr]
+type = "float"
+low = 0.01
+high = 0.05
+"""
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of an ensemble on images, beside the network and the data; do not change it."""
+    home = tmp_path_factory.mktemp("built")
+    (home / "data").mkdir()
+    weights = save_tiny(home / "net.safetensors")
+    (home / "space.toml").write_text(SPACE)
+    base = ["--results", home / "results", "--study", "s"]
+    given = ["--data", plain_tree(home / "data", "frames"), "--weights", weights, "--crop", "none"]
+    done = command("search", *given, "--space", home / "space.toml", *base)
+    assert done.returncode == 0, done.stderr
+    assert command("ensemble", "--top", 1, *base).returncode == 0
+    return home / "results" / "s" / "ensembles" / "mean-top1"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("write", "names"), [(write_images, list(IMAGES)), (write_films, list(MATRICES))]
+)
+def test_twins_give_equal_predictions_through_the_command(
+    built: Path, tmp_path: Path, write: Callable[[Path], None], names: list[str]
+) -> None:
+    """A folder whose clips say the same in different ways."""
+    write(tmp_path)
+    rows = [f"{name},test,0.5" for name in names]
+    (tmp_path / "clips.csv").write_text("\n".join(["clip_id,split,joy", *rows]) + "\n")
+    home = built.parents[3]
+    line = ["--ensemble", built, "--data", tmp_path, "--weights", home / "net.safetensors"]
+    done = command("predict", *line, "--out", tmp_path / "p.csv", "--results", tmp_path / "r")
+    assert done.returncode == 0, done.stderr
+    assert "clips have problems" not in done.stdout
+    found = pd.read_csv(tmp_path / "p.csv", index_col="File_ID")
+    assert len(found) == len(names)
+    expected = found.loc[names[0]].to_numpy()
+    # Batches are filled across clips; their sums differ by rounding.
+    np.testing.assert_allclose(found, np.tile(expected, (len(names), 1)), atol=2e-5)
+    stored = pd.read_csv(built / "predictions.csv", index_col="File_ID")
+    assert abs(stored - expected).to_numpy().max() > 1e-3, "other clips have other predictions"
+
+
+@pytest.mark.slow
+def test_a_study_continues_with_copies_and_names_what_has_changed(
+    built: Path, tmp_path: Path
+) -> None:
+    home = built.parents[3]
+    results = shutil.copytree(home / "results", tmp_path / "results")
+    data = shutil.copytree(home / "data", tmp_path / "data", copy_function=shutil.copyfile)
+    base = ["--results", results, "--study", "s", "--space", home / "space.toml"]
+    base += ["--data", data, "--weights", home / "net.safetensors", "--crop", "none"]
+    done = command("search", *base)
+    assert done.returncode == 0, done.stderr
+    assert "Features: 0 clips computed (0 frames), 20 were stored" in done.stdout
+    assert "The study is complete: 1 trials" in done.stdout
+    shutil.copy(data / "frames" / "c3" / "1.png", data / "frames" / "c4" / "1.png")
+    (data / "frames" / "c9").rename(data / "frames" / "c90")
+    labels = (data / "clips.csv").read_text()
+    (data / "clips.csv").write_text(labels.replace("c9,", "c90,"))
+    done = command("search", *base)
+    assert done.returncode == 1
+    for change in ("1 clip renamed: c9 is now c90", "1 clip with other contents: c4"):
+        assert change in done.stderr
