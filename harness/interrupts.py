@@ -108,7 +108,9 @@ def _descendants() -> set[int]:
 
 def _interrupt(owner: int, number: int, frame: FrameType | None) -> None:
     if os.getpid() == owner:
-        _State.received = _State.received or number
+        if _State.received is not None:
+            return  # the end has begun, and what it tidies up is not interrupted again
+        _State.received = number
         _hold(number, frame)
         if not _State.depth:
             _State.pending = None

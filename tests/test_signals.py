@@ -87,6 +87,30 @@ raise SystemExit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) + 100)
     assert done.stderr == b""
 
 
+TIDY = """
+import time
+from harness import interrupts
+interrupts.listen()
+try:
+    print("ready", flush=True)
+    time.sleep(60)
+finally:
+    print("begun", flush=True)
+    time.sleep(0.5)
+    print("tidy", flush=True)
+"""
+
+
+def test_a_second_signal_does_not_interrupt_the_end() -> None:
+    process = subprocess.Popen([sys.executable, "-c", TIDY], stdout=subprocess.PIPE, text=True)
+    assert process.stdout
+    for said, number in (("ready", signal.SIGUSR1), ("begun", signal.SIGINT)):
+        assert process.stdout.readline() == f"{said}\n"
+        process.send_signal(number)
+    assert process.stdout.read() == "tidy\n"
+    process.wait(HANGS)
+
+
 STUCK = """
 import ctypes, signal, subprocess, time
 from harness import interrupts

@@ -234,8 +234,8 @@ def opened(
             moved = prepared.space.agree(study)
         if moved and plan.sampler in BY_EQUAL_BOUNDS:
             out.print(
-                f"Other bounds than before: {', '.join(moved)}; {plan.sampler} draws these apart "
-                "from the others, another `study` would not",
+                f"Bounds changed: {', '.join(moved)}; {plan.sampler} samples these parameters "
+                "independently; start a new `study` to avoid this",
                 style="yellow", highlight=False, soft_wrap=True,
             )  # fmt: skip
         driver = Driver(folder, backend, study)

@@ -161,7 +161,7 @@ REFUSED: dict[str, tuple[list[object], str]] = {
     "no part of a CPU": (["--cpus-per-trial", 0], "--cpus-per-trial"),
     "more CPUs than there are": (["--cpus-per-trial", 10_000], "lower --cpus-per-trial"),
     "a host without a port": (["--address", "localhost"], "--address localhost"),
-    "a name that is not UTF-8": (["--study", NOT_UTF8], "UTF-8"),
+    "a name that is not UTF-8": (["--results", NOT_UTF8], "UTF-8"),
 }
 
 
@@ -175,10 +175,13 @@ def _(folder: Path, rng: random.Random) -> None:
 NOBODY = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"]
 
 
-@fault("surroundings", "a study of another user", 2, few=1)
+@fault("surroundings", "a study of another user", 2, few=0)
 def _(folder: Path, rng: random.Random) -> None:
     if os.getuid():
         raise CannotTryError("only root can play another user")
+    python = subprocess.run([*NOBODY, "test", "-x", sys.executable], check=False)
+    if python.returncode:
+        raise CannotTryError(f"other users cannot run {sys.executable}, as Ray's workers do")
     results = models.copied(models.searched(), folder)
     for path in (folder, models.given_features(), models.given_features().parent):
         path.chmod(0o755)
