@@ -8,6 +8,9 @@ from torch import Tensor
 
 # Much smaller than the variance of ratings in [0, 1] (about 0.1), much larger than its rounding.
 EPSILON = 1e-6
+# A head may have outputs of any scale: 1e-6 would change the PCC of those with a standard deviation
+# of .003 by .05 of itself, and take the gradient from those that are nearly constant.
+PCC_EPSILON = 1e-10
 
 
 def ccc_loss(prediction: Tensor, target: Tensor) -> Tensor:
@@ -21,7 +24,7 @@ def pcc_loss(prediction: Tensor, target: Tensor) -> Tensor:
     """1 - PCC over the first axis: (clips, columns) -> (columns,)."""
     a, b, _, _ = _centred(prediction, target)
     # The epsilon is inside the root, whose gradient at zero is infinite.
-    scale = ((a * a).mean(0) + EPSILON).sqrt() * ((b * b).mean(0) + EPSILON).sqrt()
+    scale = ((a * a).mean(0) + PCC_EPSILON).sqrt() * ((b * b).mean(0) + PCC_EPSILON).sqrt()
     return 1 - (a * b).mean(0) / scale
 
 

@@ -45,6 +45,14 @@ def test_losses_are_one_minus_the_metric(seed: int, clips: int, targets: int) ->
     np.testing.assert_allclose(pcc_loss(*tensors), 1 - pcc(y, p), atol=2e-3)
 
 
+@pytest.mark.parametrize("deviation", [1e-3, 3e-3, 0.3])
+def test_the_scale_of_outputs_does_not_change_pcc(deviation: float, noise: torch.Generator) -> None:
+    y = torch.rand(128, 1, generator=noise)
+    p = 0.5 + deviation * (y + 0.3 * torch.randn(128, 1, generator=noise) - 0.5)
+    expected = 1 - pcc(y.numpy(), p.numpy())[0]
+    assert reduced_loss("pcc", "flat")(p, y).item() == pytest.approx(expected, abs=1e-3)
+
+
 def test_reductions_differ_as_they_say(noise: torch.Generator) -> None:
     p, y = torch.rand(2, 20, 7, generator=noise)
     per_target, flat, both = (reduced_loss("ccc", r)(p, y) for r in ("per_target", "flat", "both"))

@@ -250,7 +250,7 @@ def test_dead_trials_are_listed_with_their_reason(tmp_path: Path) -> None:
     text = page(folder)
     assert text.count("<td>predicts a constant for Fear since epoch 2</td>") == 2
     assert "2 of 4 finished trials ended early" in text
-    assert "predicts a constant for Fear: 1, 3. They share loss=pcc (0 of 2 others)." in text
+    assert "predicts a constant: 1, 3. They share loss=pcc (0 of 2 others)." in text
 
 
 def test_scores_are_shown_by_what_all_trials_cost(tmp_path: Path) -> None:

@@ -32,8 +32,8 @@ _REMOVED = {"precision": "float32"}
 class TrialConfig(Hyperparameters):
     """The hyperparameters of one trial.
 
-    The defaults are those that train well. The setting of the authors' public code differs from
-    them: `search_spaces/paper.toml` has it as its first start point.
+    Where training or features of the authors' public code differ from these defaults, the first
+    start point of `search_spaces/paper.toml` has their value.
 
     Raises:
         ValueError: a value of another type, none of the choices, or out of range.

@@ -27,7 +27,7 @@ def death_lines(study: optuna.Study) -> list[str]:
     alive = [trial for trial in trials if not is_dead(trial)]
     kinds: dict[str, list[FrozenTrial]] = defaultdict(list)
     for trial in filter(is_dead, trials):
-        kinds[str(trial.user_attrs[REASON]).partition(" since ")[0]].append(trial)
+        kinds[_kind(str(trial.user_attrs[REASON]))].append(trial)
     lines = []
     for kind, dead in kinds.items():
         numbers = ", ".join(str(trial.number) for trial in dead[:10])
@@ -38,6 +38,11 @@ def death_lines(study: optuna.Study) -> list[str]:
             line += f". They share {', '.join(shared[:_NAMED])}"
         lines.append(line)
     return lines
+
+
+def _kind(reason: str) -> str:
+    """A reason without the targets and the epoch."""
+    return reason.partition(" since ")[0].partition(" for ")[0]
 
 
 def shared_settings(dead: Sequence[FrozenTrial], alive: Sequence[FrozenTrial]) -> list[str]:

@@ -1,7 +1,7 @@
 """Which optimiser and decay leave trials dead: a grid over what the paper compares.
 
     python -m tests.benchmarks.budget [--quick] [--json] [--demo-cache DIR] [--clips N] [--epochs N]
-        [--points N]
+        [--points N] [--only NAME=VALUE,VALUE ...]
 
 Each setting of optimiser, weight decay and initialisation trains the same grid of loss, reduction,
 layers and learning rate, each configuration for a few epochs without early stopping. The score is
@@ -182,6 +182,8 @@ def main() -> int:
     parser.add_argument("--data", nargs="+", choices=("pooled", "ordered", "mixed", "demo"),
                         default=["pooled", "ordered", "demo"])  # fmt: skip
     parser.add_argument("--demo-cache", type=Path, default=Path("results/.cache"))
+    parser.add_argument("--only", nargs="+", default=[], metavar="NAME=VALUE,VALUE",
+                        help="A part of the grid, such as loss=ccc layers=2,4.")  # fmt: skip
     options = parser.parse_args()
     grid, settings = (QUICK, _QUICK_SETTINGS) if options.quick else (GRID, SETTINGS)
     clips, epochs = (1_000, 4) if options.quick else (options.clips, options.epochs)
@@ -192,6 +194,8 @@ def main() -> int:
         for kind in kinds
     }
     points = [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
+    for name, _, values in (part.partition("=") for part in options.only):
+        points = [point for point in points if str(point[name]) in values.split(",")]
     random.Random(0).shuffle(points)
 
     def show(row: str) -> None:

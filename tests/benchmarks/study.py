@@ -1,0 +1,292 @@
+"""What a whole study costs: the authors' loop under plain Optuna, and `python -m harness.search`.
+
+    python -m tests.benchmarks.study [--quick] [--json] [--sample 12]
+
+Both sides search the points of paper.toml (60 trials of up to 50 epochs) on generated clips of
+Hume-Reaction's number in the authors' layout, one after the other, on the same two processes. Both
+are timed from the start of their processes, and scored alike: mean PCC over all of val, and the
+same of the plain mean of the five best trials until then (naive on both sides).
+
+authors: the loop of the public code, as far as TrialConfig's `plateau-loss` start point describes
+it: a DataLoader over the files of one clip each, packed sequences, Adam with a coupled decay of
+.001, the plateau of the loss on val, no early stopping. TPE of plain Optuna on a journal. Only
+`--sample` trials of it are run; `authors_whole_s` is their time times 60 over their number.
+ours: the command with `--space paper`.
+
+over_authors_best: their seconds to their best score over ours to the same score; `null` if ours
+never reaches it. over_authors_ensemble: the same of the five best. more_than_best and
+more_than_ensemble: where the sample never reaches our best, its seconds over ours to our best, of
+which the true ratio is larger. The time to a score is that of the sample: it is not extrapolated.
+parts: what the ratio consists of, each as theirs over ours: seconds of an epoch, epochs of a trial,
+seconds until the first trial starts, share of dead trials.
+
+Synthetic data: no score here is a result on Hume-Reaction. A full run takes hours.
+"""
+
+import argparse
+import json
+import multiprocessing
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+import torch
+from numpy.typing import NDArray
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.study import MaxTrialsCallback
+from optuna.trial import TrialState
+from torch.utils.data import DataLoader
+
+from harness.clips.layouts import read_clips
+from harness.dataset import Dataset
+from harness.ensembles.library import load_library
+from harness.metrics import mean_pcc
+from harness.models.config import TrialConfig
+from harness.models.losses import reduced_loss
+from harness.space.file import read_space
+from harness.spaces import SPACES
+from harness.streams.precomputed import read_foreign
+from harness.study.backend import quiet_optuna
+from harness.study.deaths import is_dead
+from harness.study.folder import StudyFolder
+from tests.benchmarks.generated import HUME, generated, write_authors_layout
+from tests.benchmarks.training import Clips, PackedHead, collate
+
+WORKERS, TOP = 2, 5
+SPACE = SPACES / "paper.toml"
+QUICK = {"train": 600, "val": 200, "test": 100}
+
+Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A trial's end: seconds since the side started, mean PCC and predictions (clips, targets) on
+    val; None for a trial without a score. epochs, seconds: of its training."""
+
+    at: float
+    score: float | None
+    predictions: Floats | None
+    epochs: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Side:
+    """One side of the comparison. startup: seconds until the first trial started."""
+
+    ended: list[Ended]
+    startup: float
+    whole: float
+    dead: int
+
+    def best(self, truth: Floats) -> list[tuple[float, float, float]]:
+        """After each trial: seconds, best score, and that of the mean of the five best."""
+        found: list[tuple[float, float, float]] = []
+        scored: list[Ended] = []
+        for end in self.ended:
+            if end.score is None or end.predictions is None:
+                continue
+            scored = sorted([*scored, end], key=lambda each: -(each.score or 0))
+            mean = np.mean([each.predictions for each in scored[:TOP]], axis=0)
+            found.append((end.at, scored[0].score or 0, mean_pcc(truth, mean)))
+        return found
+
+
+def authors_trial(data: Dataset, config: TrialConfig) -> Ended:
+    """A trial as the authors' code trains it; the score is that of all of val at once."""
+    begun = time.perf_counter()
+    torch.manual_seed(config.seed)
+    loaders = [
+        DataLoader(Clips(data, split), config.batch_size, drop_last=split == "train",
+                   collate_fn=collate)
+        for split in ("train", "val")
+    ]  # fmt: skip
+    head, loss_of = PackedHead(config), reduced_loss(config.loss, config.reduction)
+    optimiser = torch.optim.Adam(head.parameters(), config.lr, weight_decay=config.weight_decay)
+    plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(optimiser, patience=5)
+    truth = data.ratings[data.rows("val")]
+    best: tuple[float, Floats] | None = None
+    for _ in range(config.epochs):
+        head.train()
+        for features, lengths, targets in loaders[0]:
+            loss = loss_of(head(features, lengths), targets)
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+        head.eval()
+        with torch.no_grad():
+            batches = [(head(f, n), y) for f, n, y in loaders[1]]
+        plateau.step(float(np.mean([float(loss_of(p, y)) for p, y in batches])))
+        predicted = torch.cat([p for p, _ in batches]).numpy()
+        if np.isfinite(predicted).all() and (predicted.std(axis=0) > 1e-6).all():
+            score = mean_pcc(truth, predicted)
+            if best is None or score > best[0]:
+                best = score, predicted
+    seconds = time.perf_counter() - begun
+    return Ended(time.time(), *(best or (None, None)), config.epochs, seconds)
+
+
+def _authors_process(root: Path, folder: Path, number: int, trials: int, epochs: int) -> None:
+    quiet_optuna()
+    torch.set_num_threads(1)
+    data = _read(root)
+    space = read_space(SPACE, epochs).without("stride", 1)
+    own = {"optimiser": "adam", "schedule": "plateau-loss", "normalise": False}
+    storage = JournalStorage(JournalFileBackend(str(folder / "study.log")))
+    study = optuna.create_study(
+        storage=storage, study_name="s", direction="maximize", load_if_exists=True,
+        sampler=optuna.samplers.TPESampler(seed=number),
+    )  # fmt: skip
+
+    def objective(trial: optuna.Trial) -> float:
+        begun = time.time()
+        config = TrialConfig.from_dict(space.fixed | space.suggest(trial) | own)
+        end = authors_trial(data, config.changed(seed=trial.number))
+        trial.set_user_attr("begun", begun)
+        trial.set_user_attr("end", [end.at, end.score, end.epochs, end.seconds])
+        if end.predictions is None:
+            return -1.0
+        np.save(folder / f"{trial.number}.npy", end.predictions)
+        return float(end.score or 0)
+
+    study.optimize(objective, callbacks=[MaxTrialsCallback(trials)])
+
+
+def authors(root: Path, folder: Path, trials: int, epochs: int) -> Side:
+    """The authors' loop under plain Optuna, in two processes."""
+    folder.mkdir()
+    begun = time.time()
+    context = multiprocessing.get_context("spawn")
+    running = [
+        context.Process(target=_authors_process, args=(root, folder, n, trials, epochs))
+        for n in range(WORKERS)
+    ]
+    for process in running:
+        process.start()
+    for process in running:
+        process.join()
+        if process.exitcode:
+            raise SystemExit(f"a process of the authors' side ended with {process.exitcode}")
+    whole = time.time() - begun
+    storage = JournalStorage(JournalFileBackend(str(folder / "study.log")))
+    found = optuna.load_study(study_name="s", storage=storage).get_trials(
+        deepcopy=False, states=(TrialState.COMPLETE,)
+    )
+    ended = []
+    for trial in found:
+        at, score, count, seconds = trial.user_attrs["end"]
+        file = folder / f"{trial.number}.npy"
+        predictions = np.load(file) if file.exists() else None
+        ended.append(Ended(at - begun, score, predictions, count, seconds))
+    startup = min(trial.user_attrs["begun"] for trial in found) - begun
+    ended.sort(key=lambda end: end.at)
+    return Side(ended, startup, whole, sum(end.score is None for end in ended))
+
+
+def ours(root: Path, results: Path, trials: int, epochs: int) -> Side:
+    """The command, with the same number of processes."""
+    begun = time.time()
+    line = [sys.executable, "-m", "harness.search", "--data", root, "--space", "paper", "--quiet"]
+    line += ["--trials", trials, "--epochs", epochs, "--results", results, "--study", "s"]
+    line += ["--concurrency", WORKERS]
+    done = subprocess.run([str(each) for each in line], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"our side: {done.stderr}")
+    whole = time.time() - begun
+    folder = StudyFolder(results, "s")
+    library = load_library(folder.path)
+    slots = {trial.info.trial_id: slot for slot, trial in enumerate(library.matrix.trials)}
+    storage = JournalStorage(JournalFileBackend(str(folder.path / "study.log")))
+    study = optuna.load_study(study_name=folder.study_name, storage=storage)
+    ended, dead = [], 0
+    found = [t for t in study.get_trials(deepcopy=False) if t.state.is_finished()]
+    for trial in found:
+        assert trial.datetime_complete  # it is finished
+        dead += is_dead(trial)
+        slot = slots.get(f"{trial.number:05d}")
+        predictions = None if slot is None else library.matrix.predictions[:, slot].T
+        ended.append(
+            Ended(trial.datetime_complete.timestamp() - begun, trial.value, predictions,
+                  len(trial.intermediate_values), trial.user_attrs.get("seconds", 0.0))
+        )  # fmt: skip
+    startup = min(t.datetime_start.timestamp() for t in found if t.datetime_start) - begun
+    ended.sort(key=lambda end: end.at)
+    return Side(ended, startup, whole, dead)
+
+
+def compare(theirs: Side, mine: Side, truth: Floats, trials: int) -> dict[str, Any]:
+    """See the module's docstring."""
+    figures: dict[str, Any] = {
+        "authors_trials": len(theirs.ended),
+        "authors_whole_s": theirs.whole * trials / len(theirs.ended),
+        "ours_trials": len(mine.ended), "ours_whole_s": mine.whole,
+    }  # fmt: skip
+    a, b = theirs.best(truth), mine.best(truth)
+    for column, name in ((1, "best"), (2, "ensemble")):
+        target = max(row[column] for row in a)
+        first_theirs = _first(a, column, target)
+        first_ours = _first(b, column, target)
+        figures[f"authors_{name}"], figures[f"ours_{name}"] = target, max(row[column] for row in b)
+        reached = first_theirs is not None and first_ours is not None
+        figures[f"over_authors_{name}"] = first_theirs / first_ours if reached else None
+        if figures[f"ours_{name}"] > target:
+            at = _first(b, column, figures[f"ours_{name}"])
+            figures[f"more_than_{name}"] = theirs.whole / at
+    figures["parts"] = {
+        "epoch": _epoch(theirs) / _epoch(mine),
+        "epochs_of_a_trial": _epochs(theirs) / _epochs(mine),
+        "startup": theirs.startup / mine.startup,
+        "dead_share_authors": theirs.dead / len(theirs.ended),
+        "dead_share_ours": mine.dead / len(mine.ended),
+    }
+    return figures
+
+
+def _first(rows: list[tuple[float, float, float]], column: int, target: float) -> Any:
+    return next((row[0] for row in rows if row[column] >= target), None)
+
+
+def _epoch(side: Side) -> float:
+    return sum(end.seconds for end in side.ended) / sum(end.epochs for end in side.ended)
+
+
+def _epochs(side: Side) -> float:
+    return float(np.mean([end.epochs for end in side.ended]))
+
+
+def _read(root: Path) -> Dataset:
+    clips = read_clips(root)
+    stream, _, _ = read_foreign(clips)
+    return Dataset(clips.clip_ids, clips.splits, clips.targets, clips.target_names,
+                   streams={"files": stream})  # fmt: skip
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--quick", action="store_true", help="Few clips, trials and epochs.")
+    parser.add_argument("--sample", type=int, default=12, help="Trials of the authors' side.")
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args()
+    sizes, trials, epochs = (QUICK, 8, 12) if options.quick else (HUME, 60, 50)
+    sample = 4 if options.quick else options.sample
+    with tempfile.TemporaryDirectory(prefix="study-benchmark-") as name:
+        root = write_authors_layout(Path(name, "data"), generated(sizes))
+        data = _read(root)
+        truth = data.ratings[data.rows("val")]
+        mine = ours(root, Path(name, "results"), trials, epochs)
+        theirs = authors(root, Path(name, "authors"), sample, epochs)
+        figures = compare(theirs, mine, truth, trials)
+    print(json.dumps(figures) if options.json else json.dumps(figures, indent=2))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
