@@ -9,6 +9,8 @@ from scipy import stats
 from harness.ensembles.estimate import Chooser, assign_folds, curve, estimate
 from harness.ensembles.gain import resample_selection
 from harness.ensembles.intervals import FEW_GROUPS, Interval, Resamples, resample
+from harness.ensembles.library import PredictionMatrix, Trial
+from harness.ensembles.luck import luck_of_best
 from harness.ensembles.methods import METHODS
 from harness.ensembles.methods.bagged import Bagged
 from harness.ensembles.methods.greedy import Greedy
@@ -65,6 +67,14 @@ def chooser_of(
     groups = population.groups(clips) if grouped else np.arange(clips)
     moments = Moments(predictions, truth, assign_folds(groups, seed))
     return Chooser(moments, recipe, [str(family) for family in population.family]), groups
+
+
+def matrix_of(predictions: np.ndarray, truth: np.ndarray) -> PredictionMatrix:
+    """The matrix of trials 0, 1, ..."""
+    count = predictions.shape[1]
+    trials = tuple(Trial(str(number), None, None, "") for number in range(count))  # type: ignore[arg-type]
+    ids = tuple(map(str, range(len(truth))))
+    return PredictionMatrix(trials, predictions, truth, ids, tuple("abcd"))
 
 
 def simulate(
@@ -343,3 +353,29 @@ def test_the_curve_contains_the_score_of_the_ensemble(method: str) -> None:
     if method != "greedy":
         assert found.nested[3] == pytest.approx(chooser.scores()[method], abs=1e-6)
     assert found.naive[0] == pytest.approx(chooser.moments.evidence().ranking.max(), abs=1e-6)
+
+
+def test_the_luck_of_the_best_trial_is_estimated_and_new_seeds_keep_a_part() -> None:
+    """Twelve configurations of equal quality with four seeds each; the first seed selects."""
+    configurations, seeds, clips = 12, 4, 150
+    family = np.repeat(np.arange(configurations), seeds)
+    signal = np.full(len(family), 0.5)
+    population = Population(signal, family, shared=0.5, of_family=0.6, own=0.4)
+    true = population.pcc(np.eye(len(family))[[0] * 4]).mean()
+    ids = [str(number) for number in range(len(family))]
+    rows = []
+    for seed in range(30):
+        predictions, truth = population.draw(clips, np.random.default_rng(seed))
+        matrix = matrix_of(predictions, truth)
+        scores = Moments(predictions, truth, np.arange(clips) % 5).evidence().ranking
+        luck = scores.mean() - true
+        best = int(np.argmax(scores[::seeds])) * seeds
+        repeats = list(range(best + 1, best + seeds))
+        found = luck_of_best(matrix, ids[::seeds], {ids[best]: [ids[r] for r in repeats]})
+        first, mean = scores[best] - true - luck, scores[repeats].mean() - true - luck
+        rows.append((first - found.first, mean - found.kept, first, mean))
+    left_first, left_mean, first, mean = np.mean(rows, axis=0)
+    assert first > mean > 0.01, "new seeds keep a part of the luck"
+    # The bootstrap underestimates the luck most if all configurations are equally good.
+    assert 0 < left_first < 0.5 * first
+    assert abs(left_mean) < 0.5 * mean
