@@ -1,6 +1,6 @@
 """Bias and coverage of the estimates, on libraries of known true scores."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -15,6 +15,7 @@ from harness.ensembles.methods import METHODS
 from harness.ensembles.methods.bagged import Bagged
 from harness.ensembles.methods.greedy import Greedy
 from harness.ensembles.moments import Moments
+from harness.ensembles.planning import plan
 from harness.ensembles.selection import Recipe
 from harness.metrics import pcc
 from tests.benchmarks.estimates import outcome, summary
@@ -379,3 +380,27 @@ def test_the_luck_of_the_best_trial_is_estimated_and_new_seeds_keep_a_part() -> 
     # The bootstrap underestimates the luck most if all configurations are equally good.
     assert 0 < left_first < 0.5 * first
     assert abs(left_mean) < 0.5 * mean
+
+
+def test_planning_finds_the_design_effect_of_persons() -> None:
+    """Truth and errors of a person's clips have a correlation of .5, their products of .25."""
+    found = []
+    for seed in range(8):
+        population = replace(near_equal(), group=10)
+        predictions, truth = population.draw(800, np.random.default_rng(seed))
+        pooled = predictions[:, :2].transpose(1, 0, 2).astype(np.float64)
+        planned = plan(truth.T.astype(np.float64), pooled, population.groups(800), grouped=True)
+        assert planned is not None
+        assert planned.needed == np.ceil(80 * (1.96 * planned.difference_error / 0.01) ** 2)
+        alone = plan(truth.T.astype(np.float64), pooled, np.arange(800), grouped=False)
+        assert alone is not None
+        assert alone.design_effect is None
+        assert planned.design_effect == pytest.approx((planned.error / alone.error) ** 2)
+        found.append(planned.intraclass)
+    assert np.mean(found) == pytest.approx(0.25, abs=0.07)
+
+
+def test_planning_of_an_undefined_score_is_none() -> None:
+    rng = np.random.default_rng(0)
+    truth = np.eye(6)[:1]
+    assert plan(truth, rng.random((2, 1, 6)), np.arange(6), grouped=False) is None

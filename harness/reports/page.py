@@ -15,7 +15,7 @@ from plotly.offline import get_plotlyjs
 
 from harness.atomic import write_text
 from harness.ensembles.caveats import SYNTHETIC, caveats
-from harness.ensembles.table import effective, formatted
+from harness.ensembles.table import effective, formatted, planning_lines
 from harness.reports import tables
 from harness.reports.clip_figures import clip_drawing
 from harness.reports.drawing import Drawing
@@ -132,7 +132,7 @@ def _ensemble(evidence: Evidence, drawings: Sequence[Drawing]) -> str:
     if evidence.stale:
         parts.append(f'<p class="warning">{html.escape(evidence.stale)}</p>')
     shown = evidence.shown
-    parts += [_p(f"{caveat}.") for caveat in caveats(shown)]
+    parts += [_p(f"{line}.") for line in (*planning_lines(shown), *caveats(shown))]
     parts.append(_p(f"{effective(shown)}."))
     parts.append(_table(tables.members(evidence), f"Members of {shown.name}"))
     return "".join(parts) + _drawings(drawings)
