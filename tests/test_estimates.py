@@ -18,6 +18,7 @@ from harness.ensembles.moments import Moments
 from harness.ensembles.planning import plan
 from harness.ensembles.selection import Recipe
 from harness.metrics import pcc
+from harness.models.stopping import Stopping
 from tests.benchmarks.estimates import outcome, summary
 from tests.simulations import Population, families, near_equal, persons
 
@@ -404,3 +405,22 @@ def test_planning_of_an_undefined_score_is_none() -> None:
     rng = np.random.default_rng(0)
     truth = np.eye(6)[:1]
     assert plan(truth, rng.random((2, 1, 6)), np.arange(6), grouped=False) is None
+
+
+@pytest.mark.parametrize("epochs", [1, 20])
+def test_the_stopping_optimism_of_a_trial_is_estimated(epochs: int) -> None:
+    """Epochs that are equally good: choosing one of several is luck, one alone is none."""
+    population = Population(np.full(epochs, 0.5), np.zeros(epochs, np.intp), own=0.3)
+    rows = []
+    for seed in range(20):
+        predictions, truth = population.draw(100, np.random.default_rng(seed))
+        stopping = Stopping(truth, np.arange(100))
+        for epoch in range(epochs):
+            stopping.add(predictions[:, epoch].T)
+        scores = [pcc(truth, predictions[:, epoch].T).mean() for epoch in range(epochs)]
+        rows.append((stopping.optimism(seed), max(scores) - np.mean(scores)))
+    estimated, real = np.mean(rows, axis=0)
+    if epochs == 1:
+        assert estimated == 0
+    else:
+        assert 0.5 * real < estimated < 1.5 * real
