@@ -4,6 +4,7 @@ Variances and covariances have the divisor n. An epsilon keeps the gradients fin
 outputs and for batches of one clip. The scores themselves are in `harness.metrics`.
 """
 
+import torch
 from torch import Tensor
 
 # Much smaller than the variance of ratings in [0, 1] (about 0.1), much larger than its rounding.
@@ -29,7 +30,8 @@ def pcc_loss(prediction: Tensor, target: Tensor) -> Tensor:
 
 
 def _centred(prediction: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    # In float32, because differences of means lose too much precision in half precision.
-    prediction, target = prediction.float(), target.float()
+    # At least float32, because differences of means lose too much precision in half precision.
+    kind = torch.promote_types(torch.promote_types(prediction.dtype, target.dtype), torch.float32)
+    prediction, target = prediction.to(kind), target.to(kind)
     mean_a, mean_b = prediction.mean(0), target.mean(0)
     return prediction - mean_a, target - mean_b, mean_a, mean_b

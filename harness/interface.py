@@ -108,11 +108,14 @@ def search(
     with opened(*options, out, command) as session:
         session.search()
         # Imported when the trials are done: only the report needs them.
+        from harness.ensembles.library import load_library
+        from harness.ensembles.luck import luck_of_best
+        from harness.predictions import trial_name
         from harness.reports.evidence import gather
         from harness.reports.page import write_report
         from harness.reports.search_figures import search_drawings
         from harness.tuning.closing import closing_lines, confirmed_table
-        from harness.tuning.confirmation import confirmed
+        from harness.tuning.confirmation import confirmed, searched
         from harness.tuning.dashboard import show_figures
         from harness.unfolding import unfoldings
 
@@ -121,7 +124,13 @@ def search(
         show_figures(session.study, {d.key: d.titled() for d in search_drawings(evidence)})
         session.backend.seal()
         if rows := confirmed(session.study):
-            out.print(confirmed_table(rows))
+            names = {row.number: [trial_name(n) for n in row.repeats] for row in rows}
+            luck = luck_of_best(
+                load_library(session.folder.path).matrix,
+                [trial_name(number) for number in searched(session.study)],
+                {trial_name(number): repeats for number, repeats in names.items()},
+            )
+            out.print(confirmed_table(rows, luck.kept, luck.first))
         for line in (*closing_lines(session), f"Report: {report}"):
             out.print(line, highlight=False, markup=False, soft_wrap=True)
         if session.problem:

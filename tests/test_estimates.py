@@ -1,6 +1,6 @@
 """Bias and coverage of the estimates, on libraries of known true scores."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -9,12 +9,16 @@ from scipy import stats
 from harness.ensembles.estimate import Chooser, assign_folds, curve, estimate
 from harness.ensembles.gain import resample_selection
 from harness.ensembles.intervals import FEW_GROUPS, Interval, Resamples, resample
+from harness.ensembles.library import PredictionMatrix, Trial
+from harness.ensembles.luck import luck_of_best
 from harness.ensembles.methods import METHODS
 from harness.ensembles.methods.bagged import Bagged
 from harness.ensembles.methods.greedy import Greedy
 from harness.ensembles.moments import Moments
+from harness.ensembles.planning import plan
 from harness.ensembles.selection import Recipe
 from harness.metrics import pcc
+from harness.models.stopping import Stopping
 from tests.benchmarks.estimates import outcome, summary
 from tests.simulations import Population, families, near_equal, persons
 
@@ -65,6 +69,14 @@ def chooser_of(
     groups = population.groups(clips) if grouped else np.arange(clips)
     moments = Moments(predictions, truth, assign_folds(groups, seed))
     return Chooser(moments, recipe, [str(family) for family in population.family]), groups
+
+
+def matrix_of(predictions: np.ndarray, truth: np.ndarray) -> PredictionMatrix:
+    """The matrix of trials 0, 1, ..."""
+    count = predictions.shape[1]
+    trials = tuple(Trial(str(number), None, None, "") for number in range(count))  # type: ignore[arg-type]
+    ids = tuple(map(str, range(len(truth))))
+    return PredictionMatrix(trials, predictions, truth, ids, tuple("abcd"))
 
 
 def simulate(
@@ -343,3 +355,72 @@ def test_the_curve_contains_the_score_of_the_ensemble(method: str) -> None:
     if method != "greedy":
         assert found.nested[3] == pytest.approx(chooser.scores()[method], abs=1e-6)
     assert found.naive[0] == pytest.approx(chooser.moments.evidence().ranking.max(), abs=1e-6)
+
+
+def test_the_luck_of_the_best_trial_is_estimated_and_new_seeds_keep_a_part() -> None:
+    """Twelve configurations of equal quality with four seeds each; the first seed selects."""
+    configurations, seeds, clips = 12, 4, 150
+    family = np.repeat(np.arange(configurations), seeds)
+    signal = np.full(len(family), 0.5)
+    population = Population(signal, family, shared=0.5, of_family=0.6, own=0.4)
+    true = population.pcc(np.eye(len(family))[[0] * 4]).mean()
+    ids = [str(number) for number in range(len(family))]
+    rows = []
+    for seed in range(30):
+        predictions, truth = population.draw(clips, np.random.default_rng(seed))
+        matrix = matrix_of(predictions, truth)
+        scores = Moments(predictions, truth, np.arange(clips) % 5).evidence().ranking
+        luck = scores.mean() - true
+        best = int(np.argmax(scores[::seeds])) * seeds
+        repeats = list(range(best + 1, best + seeds))
+        found = luck_of_best(matrix, ids[::seeds], {ids[best]: [ids[r] for r in repeats]})
+        first, mean = scores[best] - true - luck, scores[repeats].mean() - true - luck
+        rows.append((first - found.first, mean - found.kept, first, mean))
+    left_first, left_mean, first, mean = np.mean(rows, axis=0)
+    assert first > mean > 0.01, "new seeds keep a part of the luck"
+    # The bootstrap underestimates the luck most if all configurations are equally good.
+    assert 0 < left_first < 0.5 * first
+    assert abs(left_mean) < 0.5 * mean
+
+
+def test_planning_finds_the_design_effect_of_persons() -> None:
+    """Truth and errors of a person's clips have a correlation of .5, their products of .25."""
+    found = []
+    for seed in range(8):
+        population = replace(near_equal(), group=10)
+        predictions, truth = population.draw(800, np.random.default_rng(seed))
+        pooled = predictions[:, :2].transpose(1, 0, 2).astype(np.float64)
+        planned = plan(truth.T.astype(np.float64), pooled, population.groups(800), grouped=True)
+        assert planned is not None
+        assert planned.needed == np.ceil(80 * (1.96 * planned.difference_error / 0.01) ** 2)
+        alone = plan(truth.T.astype(np.float64), pooled, np.arange(800), grouped=False)
+        assert alone is not None
+        assert alone.design_effect is None
+        assert planned.design_effect == pytest.approx((planned.error / alone.error) ** 2)
+        found.append(planned.intraclass)
+    assert np.mean(found) == pytest.approx(0.25, abs=0.07)
+
+
+def test_planning_of_an_undefined_score_is_none() -> None:
+    rng = np.random.default_rng(0)
+    truth = np.eye(6)[:1]
+    assert plan(truth, rng.random((2, 1, 6)), np.arange(6), grouped=False) is None
+
+
+@pytest.mark.parametrize("epochs", [1, 20])
+def test_the_stopping_optimism_of_a_trial_is_estimated(epochs: int) -> None:
+    """Epochs that are equally good: choosing one of several is luck, one alone is none."""
+    population = Population(np.full(epochs, 0.5), np.zeros(epochs, np.intp), own=0.3)
+    rows = []
+    for seed in range(20):
+        predictions, truth = population.draw(100, np.random.default_rng(seed))
+        stopping = Stopping(truth, np.arange(100))
+        for epoch in range(epochs):
+            stopping.add(predictions[:, epoch].T)
+        scores = [pcc(truth, predictions[:, epoch].T).mean() for epoch in range(epochs)]
+        rows.append((stopping.optimism(seed), max(scores) - np.mean(scores)))
+    estimated, real = np.mean(rows, axis=0)
+    if epochs == 1:
+        assert estimated == 0
+    else:
+        assert 0.5 * real < estimated < 1.5 * real

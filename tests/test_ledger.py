@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState, create_trial
@@ -20,6 +21,7 @@ from harness.study.trials import CONFIG, REASON, changed_settings, shown_setting
 from harness.tuning import driver
 from harness.tuning.agenda import CONFIRMS
 from harness.tuning.audit import audit
+from harness.tuning.closing import confirmed_table
 from harness.tuning.confirmation import agenda, confirmed
 from harness.tuning.ledger import MAX_FAILURES_IN_A_ROW, Ledger, done
 from harness.tuning.repeats import CUT_OFF, MAX_CUT_OFFS, MAX_RETRIES
@@ -439,6 +441,15 @@ def test_confirmation_trains_the_best_under_new_seeds_outside_the_budget(tmp_pat
         assert len(finish(again)) == 0, "a second call trains nothing"
     rows = confirmed(study)
     assert [len(row.scores) for row in rows] == [3, 3]
+    for row in rows:
+        assert row.stopping == pytest.approx(0.001, abs=1e-6)
+        assert row.clip_error == pytest.approx(0.1)
+        assert row.seed_error == pytest.approx(np.std(row.scores, ddof=1) / 3**0.5)
+        assert row.corrected(0.01) == pytest.approx(row.mean - 0.011, abs=1e-6)
+    table = confirmed_table(rows, 0.01, 0.02)
+    assert [str(column.header) for column in table.columns][1:5] == [
+        "mean", "corrected", "error over seeds", "error over clips",
+    ]  # fmt: skip
     chosen = {row.number for row in rows}
     best = sorted((t for t in study.trials[:8]), key=lambda t: -(t.value or 0))
     assert best[0].number in chosen

@@ -14,6 +14,7 @@ from harness.ensembles.estimate import Estimate, TargetEstimate
 from harness.ensembles.explanation import Member
 from harness.ensembles.gain import Gain
 from harness.ensembles.intervals import Interval
+from harness.ensembles.planning import Planning
 from harness.ensembles.selection import Recipe
 
 # The sum of the weights may differ from 1 by rounding.
@@ -207,7 +208,8 @@ def _rows(values: list[list[float]]) -> Rows:
 
 def _estimate(values: dict[str, Any]) -> Estimate:
     targets = tuple(TargetEstimate(**_with_intervals(target)) for target in values["targets"])
-    return Estimate(**(_with_intervals(values) | {"targets": targets}))
+    planned = None if values["planning"] is None else Planning(**values["planning"])
+    return Estimate(**(_with_intervals(values) | {"targets": targets, "planning": planned}))
 
 
 def _with_intervals(values: dict[str, Any]) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from harness.ensembles.gain import Gain, Selections
 from harness.ensembles.intervals import REPLICATES, Interval, resample
 from harness.ensembles.methods import METHODS, Stepwise
 from harness.ensembles.moments import Evidence, Moments
+from harness.ensembles.planning import Planning, plan
 from harness.ensembles.selection import (
     Choice,
     Recipe,
@@ -70,6 +71,7 @@ class Estimate:
     undefined: replicates that were skipped, because the PCC of a target was undefined.
     fold_hash: sha256 of the fold of every clip.
     methods: with auto, the nested score of each method.
+    planning: the accuracy at this size; None if it is undefined.
     mean_pcc_corrected: `nested` without the expected optimism of the choice of the members' epochs;
         None if that is not known.
 
@@ -89,6 +91,7 @@ class Estimate:
     undefined: int
     fold_hash: str
     methods: dict[str, float] | None = None
+    planning: Planning | None = None
     mean_pcc_corrected: float | None = None
 
 
@@ -223,6 +226,7 @@ def estimate(
         undefined=drawn.undefined,
         fold_hash=hashed,
         methods=chooser.scores() if recipe.method == "auto" else None,
+        planning=plan(moments.truth, pooled, groups[moments.order], grouped),
     )
 
 

@@ -16,6 +16,7 @@ from harness.ensembles.explanation import Member
 from harness.ensembles.gain import Gain
 from harness.ensembles.intervals import Interval
 from harness.ensembles.library import FAMILY, Library
+from harness.ensembles.planning import sentences
 
 # Members that are printed; ensemble.json has all.
 _MEMBERS = 20
@@ -46,6 +47,8 @@ def show(out: Console, library: Library, ensemble: Ensemble) -> None:
             value, interval = gain_cells(gain)
             _say(out, f"Gain over the best single trial: mean PCC {value}, 95 % {interval} "
                       f"({gain.replicates} replicates of the selection)")  # fmt: skip
+        for line in planning_lines(ensemble):
+            _say(out, line)
     for caveat in caveats(ensemble):
         _say(out, caveat, "yellow")
     _show_scores(out, library, ensemble)
@@ -110,6 +113,15 @@ def member_row(member: Member) -> dict[str, str]:
         "correlation": "" if member.correlation is None else f"{member.correlation:.2f}",
         "family": member.family,
     }
+
+
+def planning_lines(ensemble: Ensemble) -> list[str]:
+    """The accuracy of the scores and what a comparison needs; empty if it is not known."""
+    found = ensemble.estimate
+    if found is None or found.planning is None:
+        return []
+    split = ensemble.recipe.choose_on
+    return sentences(found.planning, split, found.groups, found.grouped)
 
 
 def effective(ensemble: Ensemble) -> str:

@@ -1,7 +1,8 @@
-"""The loss of a head over (clips, targets), in float32."""
+"""The loss of a head over (clips, targets), at least in float32."""
 
 from collections.abc import Callable
 
+import torch
 from torch import Tensor
 
 from harness.correlation import ccc_loss, pcc_loss
@@ -11,7 +12,8 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 
 def mse_loss(prediction: Tensor, target: Tensor) -> Tensor:
     """Mean squared error along the first axis, shape (clips, columns) -> (columns,)."""
-    return (prediction.float() - target.float()).square().mean(0)
+    kind = torch.promote_types(prediction.dtype, torch.float32)
+    return (prediction.to(kind) - target.to(kind)).square().mean(0)
 
 
 _COLUMN_LOSSES: dict[str, Loss] = {"ccc": ccc_loss, "pcc": pcc_loss, "mse": mse_loss}

@@ -283,10 +283,15 @@ class Training:
 
     @torch.no_grad()
     def _average(self) -> None:
-        """The moving average of the weights, which begins with the first step's."""
+        """The moving average of the weights, which begins with the first step's.
+
+        Its decay grows to the configured one, min(decay, (1 + step) / (10 + step)), so that the
+        scores of the first epochs are not those of the first steps.
+        """
         averages, weights = (tuple(h.parameters()) for h in (self.scored_head, self.head))
         self.steps += 1
-        share = 1 - self.config.ema if self.steps > 1 else 1.0
+        decay = min(self.config.ema, (1 + self.steps) / (10 + self.steps))
+        share = 1 - decay if self.steps > 1 else 1.0
         torch._foreach_lerp_(averages, weights, share)
 
     def _advance(self, epoch: Epoch, predicted: NDArray[np.float32]) -> None:

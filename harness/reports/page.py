@@ -8,7 +8,7 @@ import pandas as pd
 
 from harness.atomic import write_text
 from harness.ensembles.caveats import SYNTHETIC, caveats
-from harness.ensembles.table import effective
+from harness.ensembles.table import effective, planning_lines
 from harness.reports import tables
 from harness.reports.clip_figures import clip_drawing
 from harness.reports.commands import (
@@ -97,7 +97,7 @@ def _score(evidence: Evidence, drawings: Sequence[Drawing]) -> str:
     ]
     if evidence.stale:
         parts.append(paragraph(evidence.stale, "warning"))
-    parts += [paragraph(f"{caveat}.") for caveat in caveats(shown)]
+    parts += [paragraph(f"{line}.") for line in (*planning_lines(shown), *caveats(shown))]
     parts.append(table(tables.ensembles(evidence), "Ensembles of this study"))
     parts.append(paragraph(f"{effective(shown)}."))
     parts.append(table(tables.members(evidence), f"Members of {shown.name}"))

@@ -42,26 +42,43 @@ def closing_lines(session: Session) -> list[str]:
     ]
 
 
-def confirmed_table(rows: list[Confirmed]) -> Table:
-    """Configurations under new seeds, the best mean first."""
+def confirmed_table(rows: list[Confirmed], luck: float, first: float) -> Table:
+    """Configurations under new seeds, the best mean first.
+
+    Args:
+        luck: the part of the optimism of the selection that new seeds keep.
+        first: the optimism of the first score of the best trial.
+    """
     table = Table(
         title="Confirmed under new seeds: mean PCC on val",
-        caption="first: the score by which it was chosen, which is optimistic",
+        caption=(
+            f"corrected: without the expected optimism of the choice of the epoch and of the "
+            f"selection of the best trial ({luck:.4f}, because the clips are the same); error over "
+            "seeds: more seeds reduce it; error over clips: only more clips of val reduce it; "
+            f"first: the score that selected the trial, expected to be optimistic by {first:.4f}"
+        ),
         title_justify="left",
         caption_justify="left",
         box=None,
         pad_edge=False,
     )
-    for name in ("trial", "mean", "sd", "seeds", "first"):
+    headings = ("trial", "mean", "corrected", "error over seeds", "error over clips", "seeds")
+    for name in (*headings, "first"):
         table.add_column(name, justify="right")
     table.add_column("configuration", overflow="fold")
     for row in rows:
         table.add_row(
             str(row.number),
             f"{row.mean:.4f}",
-            f"{row.deviation:.4f}" if len(row.scores) > 1 else "",
+            _cell(row.corrected(luck)),
+            _cell(row.seed_error if len(row.scores) > 1 else None),
+            _cell(row.clip_error),
             str(len(row.scores)),
             f"{row.first:.4f}",
             settings(row.params),
         )
     return table
+
+
+def _cell(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"

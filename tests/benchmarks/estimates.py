@@ -1,6 +1,6 @@
 """Coverage of the 95 % intervals of an ensemble, on libraries of known true scores.
 
-    python -m tests.benchmarks.estimates [--only score|gain] [--repetitions N] [--json]
+    python -m tests.benchmarks.estimates [--only PART] [--repetitions N] [--heads N] [--json]
 
 Each repetition draws 40 trials (tests/simulations.py), builds the ensemble `mean` of five, and
 compares its nested score, and its gain over the best single trial, with the true ones of the chosen
@@ -12,7 +12,9 @@ the jackknife. `gain`: `fixed` resamples the held-out predictions, as an earlier
 version did; `selection` repeats the selection (harness/ensembles/gain.py). `deviation` is the
 standard deviation of the error of the estimate, and `excludes_0` how often the interval does not
 contain 0: in the cases `null`, where all trials are nearly the same, this is the rate of false
-positives.
+positives (`null_rejections` in the JSON).
+
+`calibration`, `average` and `optimism` train heads: tests/benchmarks/reactions.py.
 """
 
 import argparse
@@ -31,6 +33,7 @@ from harness.ensembles.gain import BLOCKS, resample_selection
 from harness.ensembles.intervals import Interval, resample
 from harness.ensembles.moments import Moments
 from harness.ensembles.selection import Choice, Recipe
+from tests.benchmarks import reactions
 from tests.simulations import Population, families, near_equal
 
 # Bootstrap replicates of held-out predictions: more change the limits of an interval little.
@@ -54,6 +57,8 @@ PARTS = {
     "score": (("families", "near-equal"), (4, 6, 10, 20, 60), (30, 60, 100, 200, 600)),
     "gain": (tuple(POPULATIONS), (20,), (60, 200, 600)),
 }
+#: Parts that train heads.
+TRAINED = ("calibration", "average", "optimism")
 #: An interval as (contains the true value, excludes 0, width), and the error of its centre.
 Outcome = dict[str, tuple[bool, bool, float, float]]
 
@@ -128,13 +133,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("--only", choices=PARTS, help="default: both parts")
+    parser.add_argument("--only", choices=(*PARTS, *TRAINED), help="default: all parts")
     parser.add_argument("--repetitions", type=int, default=400, help="default: 400")
+    parser.add_argument("--heads", type=int, default=24, help="trained heads, default: 24")
     parser.add_argument("--json", action="store_true", help="print JSON alone")
     options = parser.parse_args()
     figures: dict[str, Any] = {"repetitions": options.repetitions}
     with ProcessPoolExecutor(2) as pool:
-        for part in [options.only] if options.only else PARTS:
+        for part in PARTS if options.only is None else {options.only} & set(PARTS):
             populations, persons, clips = PARTS[part]
             cases = [(f"{n} persons", n, n * _PER_PERSON) for n in persons]
             cases += [(f"{n} clips", None, n) for n in clips]
@@ -144,14 +150,38 @@ def main() -> None:
                     found = summary(list(pool.map(work, range(options.repetitions), chunksize=10)))
                     figures.setdefault(f"coverage_{part}", {})[f"{name}, {size}"] = found
                     show(f"{part}: {name}, {size}", found, options.json)
+    for part in TRAINED if options.only is None else {options.only} & set(TRAINED):
+        figures |= trained(part, options.heads, options.repetitions, options.json)
+    if null := {
+        size: {kind: values["excludes_0"] for kind, values in found.items()}
+        for size, found in figures.get("coverage_gain", {}).items()
+        if "null" in size
+    }:
+        figures["null_rejections"] = null  # fmt: skip
     if options.json:
         print(json.dumps(figures))
+
+
+def trained(part: str, heads: int, repetitions: int, as_json: bool) -> dict[str, Any]:
+    """The figures of a part that trains heads, by setting."""
+    if part == "calibration":
+        found = {"calibration": reactions.calibration(min(heads, 6))}
+    elif part == "average":
+        draws = max(repetitions, 2)
+        found = {f"default_average_{name}": reactions.default_average(name, heads, draws)
+                 for name in reactions.SETTINGS}  # fmt: skip
+    else:
+        found = {f"optimism_error_{name}_{clips}":
+                 reactions.optimism_error(name, min(heads, 12), clips, max(repetitions // 10, 2))
+                 for name in reactions.SETTINGS for clips in reactions.SIZES}  # fmt: skip
+    show(part, found, as_json)
+    return found
 
 
 def show(case: str, found: dict[str, dict[str, float]], as_json: bool) -> None:
     for kind, values in found.items():
         text = "  ".join(f"{name} {value:+.4f}" for name, value in values.items())
-        print(f"{case:34}{kind:12}{text}", file=sys.stderr if as_json else sys.stdout, flush=True)
+        print(f"{case:34}{kind:26}{text}", file=sys.stderr if as_json else sys.stdout, flush=True)
 
 
 if __name__ == "__main__":
