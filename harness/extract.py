@@ -1,5 +1,6 @@
 """`python -m harness.extract`: computes the features of clips ahead of a search."""
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -82,7 +83,10 @@ def main(
         )  # fmt: skip
         if outputs and network and not network.has_outputs:
             raise InputError(f"{outputs}: only an MTL-DAN has it; remove it", "features")
-        done, gaps, read = extract_features(clips, network, cache, tuple(stride), machines, steps)
+        tell = partial(out.print, highlight=False, markup=False, soft_wrap=True)
+        done, gaps, read = extract_features(
+            clips, network, cache, tuple(stride), machines, steps, tell
+        )
     if strict:
         gaps.refuse()
     brought = f"{done.kept} clips bring their features; nothing is computed"

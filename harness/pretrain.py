@@ -31,15 +31,28 @@ _change = partial(typer.Option, metavar="X", min=0.0, max=1.0, rich_help_panel="
 @app.command()
 def main(
     data: Annotated[
-        Path, _data(help="Folder of two s-Aff-Wild2 annotation files and cropped_aligned/.")
-    ],
+        Path | None,
+        _data(
+            help="Folder of two s-Aff-Wild2 annotation files and cropped_aligned/. Needed, except "
+            "for --export of --init."
+        ),
+    ] = None,
     out: Annotated[
-        Path,
+        Path | None,
         typer.Option(
-            help="Weights to write, NAME.safetensors; the run is kept in NAME.training.",
+            help="Weights to write, NAME.safetensors; the run is kept in NAME.training. Needed "
+            "with --data.",
             rich_help_panel="Output",
         ),
-    ],
+    ] = None,
+    export: Annotated[
+        Path | None,
+        typer.Option(
+            help="Also write the network as an ONNX file, NAME.onnx. Without --data: the network "
+            "of --init, which is not trained.",
+            rich_help_panel="Output",
+        ),
+    ] = None,
     init: Annotated[
         Path | None,
         _network(help="Initial weights: DAN, ResNet18 or MTL-DAN. Default: random."),
@@ -124,6 +137,11 @@ def main(
     Example: python -m harness.pretrain --data DIR --init FILE --out weights/mtl_dan.safetensors.
     On several GPUs: torchrun --nproc-per-node 4 -m harness.pretrain --data DIR --out FILE
     """
+    if data is None and export and init and out is None:
+        _export(init, export, weights_key, quiet or as_json)
+        return
+    if data is None or out is None:
+        raise typer.BadParameter(f"Missing option '--{'out' if data else 'data'}'.")
     # Heavy imports follow; help and wrong usage need none of them.
     from harness.pretraining.annotations import read_annotated_faces
     from harness.pretraining.augmentation import Augmentation
@@ -188,6 +206,15 @@ def main(
         terminal.print(_table(trained))
         tell(f"Weights of epoch {trained.epoch}: {out}")
         tell(f"Curves: tensorboard --logdir {curves.folder}")
+        if export and rank() == 0:
+            _export(out, export, None, quiet or as_json)
+
+
+def _export(weights: Path, target: Path, key: str | None, quiet: bool) -> None:
+    from harness.encoders.mtl_dan.export import export
+
+    export(weights, target, key)
+    console(quiet).print(f"ONNX: {target}", markup=False, highlight=False, soft_wrap=True)
 
 
 def _table(trained: "Trained") -> "Table":

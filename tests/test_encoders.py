@@ -7,6 +7,9 @@ import pytest
 import torch
 
 from harness.encoders.encoder import EncoderOptions
+from harness.encoders.mtl_dan.checkpoints import save_mtl_dan
+from harness.encoders.mtl_dan.export import export
+from harness.encoders.mtl_dan.preprocessing import standardised
 from harness.encoders.preprocessing import Preprocessing
 from harness.encoders.registry import Wanted
 from harness.errors import InputError
@@ -16,6 +19,7 @@ from harness.streams.sources import real_sources
 from tests.commands import command
 from tests.documents import blocks
 from tests.graphs import means
+from tests.networks import make_network, save_tiny
 from tests.trees import plain_tree
 
 DOCUMENT = Path(__file__).parent.parent / "docs" / "encoders.md"
@@ -212,3 +216,48 @@ def test_a_function_states_its_version_and_weights_and_keeps_its_promise(
     ):
         with pytest.raises(InputError, match=message):
             Wanted(encoder=(f"own_encoders:{name}",)).load(EncoderOptions())
+
+
+# --- An MTL-DAN as an ONNX file.
+
+
+@pytest.mark.slow
+def test_an_exported_mtl_dan_gives_the_features_of_the_fused_one(tmp_path: Path) -> None:
+    pytest.importorskip("onnxscript")
+    network, file = make_network(2), tmp_path / "net.safetensors"
+    save_mtl_dan(file, network, {"input_size": "64"})
+    done = command("pretrain", "--init", file, "--export", tmp_path / "net.onnx")
+    assert done.returncode == 0, done.stderr
+    assert "ONNX: " in done.stdout
+    generator = torch.Generator().manual_seed(0)
+    frames = torch.randint(256, (5, 70, 70, 3), generator=generator, dtype=torch.uint8)
+    exact = make_network(2).double()
+    for outputs in ("outputs", "shared"):
+        fused, exported = (
+            Wanted(weights, encoder=encoder, encoder_output=output).load(EncoderOptions(kind))
+            for weights, encoder, output, kind in (
+                (file, (), (), outputs),
+                (None, (str(tmp_path / "net.onnx"),), (outputs,), "outputs"),
+            )
+        )
+        assert fused.specification().differences(exported.specification())
+        images = fused.resize(frames)
+        assert torch.equal(images, exported.resize(frames))
+        with torch.inference_mode():
+            seen: list[torch.Tensor] = []
+            exact.encoder.register_forward_hook(lambda _, __, y, seen=seen: seen.append(y))
+            expected = exact(standardised(images).double())
+            expected = expected if outputs == "outputs" else seen[0]
+            one, other = (encoder.load()(images).double() for encoder in (fused, exported))
+        rounding = float((one - expected).norm() / expected.norm())
+        assert float((other - one).norm() / expected.norm()) < max(1e-5, 3 * rounding)
+        assert float((other - expected).norm() / expected.norm()) < max(1e-5, 3 * rounding)
+
+
+def test_an_export_without_a_network_or_a_name_is_refused(tmp_path: Path) -> None:
+    net = save_tiny(tmp_path / "net.safetensors")
+    with pytest.raises(InputError, match=r"expected a name that ends with \.onnx"):
+        export(net, tmp_path / "net.pt")
+    done = command("pretrain", "--export", tmp_path / "net.onnx")
+    assert done.returncode == 2
+    assert "Missing option '--data'" in done.stderr

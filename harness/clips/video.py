@@ -95,6 +95,23 @@ def sampled_frames(
         raise InputError(f"{path}: {'; '.join(problems)}")
 
 
+# Frames of 46 hours at 60 frames a second; a damaged header may state any number.
+_MOST_STATED = 10_000_000
+
+
+def stated_frames(path: Path) -> int:
+    """The number of frames that a film states, or its duration times its rate; 0 where it states
+    neither or cannot be opened. Nothing is decoded."""
+    try:
+        with av.open(str(path), container_options=_OPENING) as container:
+            stream, _ = _video_stream(path, container)
+            seconds = (container.duration or 0) / av.time_base
+            stated = stream.frames or int(seconds * float(stream.average_rate or 0))
+    except (FFmpegError, OSError, InputError):
+        return 0
+    return max(0, min(stated, _MOST_STATED))
+
+
 def write_video(
     path: Path,
     frames: Iterable[NDArray[np.uint8]],

@@ -5,6 +5,7 @@ import shlex
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import optuna
@@ -285,7 +286,8 @@ def _prepare(
         else:
             table, encoder = demo_sources(cache, outputs_of(space), steps)
         machines = Machines(device, means.address)
-        prepared = prepare(table, encoder, cache, space, machines, steps, clips.strict)
+        tell = partial(out.print, highlight=False, markup=False, soft_wrap=True)
+        prepared = prepare(table, encoder, cache, space, machines, steps, clips.strict, tell)
     if plan.sampler == "grid":
         prepared.space.grid()  # complains where it is infinite
     held, notes = hold_out(

@@ -43,7 +43,7 @@ def _mtl_dan(weights: Path, options: EncoderOptions) -> Encoder:
     ):
         if value not in choices:
             raise InputError(f"{value!r}: choose one of {', '.join(choices)}", name)
-    size = _input_size(weights)
+    size = input_size(weights)
     both = outputs == "both"
     return Encoder(
         name="mtl-dan",
@@ -83,7 +83,12 @@ def _load(weights: Path, outputs: str, precision: str, key: str | None) -> nn.Mo
     return Standardised(fuse(load_mtl_dan(weights, key), PRECISIONS[precision], outputs)).eval()
 
 
-def _input_size(weights: Path) -> int:
+def input_size(weights: Path) -> int:
+    """Pixels a side of the network's input, as its file says.
+
+    Raises:
+        InputError: it says something else than a number of pixels.
+    """
     size = read_metadata(weights).get("input_size", str(INPUT_SIZE))
     # The trunk divides a side by 32, and no camera gives more.
     if not (size.isascii() and size.isdecimal() and len(size) <= 4 and 32 <= int(size) <= 4096):
