@@ -104,12 +104,11 @@ def test_every_part_gives_figures_or_its_reason(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_bare_machine_measures_what_it_can(tmp_path: Path) -> None:
-    chosen = [f"--only={name}" for name in ("tests", "extraction", "training", "sharing", "search")]
+    chosen = [f"--only={name}" for name in ("tests", "extraction", "training", "search")]
     parts = benchmark(*chosen, env=without(tmp_path, *LACKING))["parts"]
     assert parts["search"]["status"].startswith("skipped: needs ray, optuna, av")
     check_rows(parts["extraction"], *NETWORK)
     check_rows(parts["training"], *TRAINING)
-    check_rows(parts["sharing"], *SHARING)
     tests = parts["tests"]["figures"]
     assert tests["passed"] + tests["skipped"] >= 8, "those of heads run"
     assert "optuna" in "".join(tests["not_run_for"].values()), tests

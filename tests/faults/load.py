@@ -40,7 +40,6 @@ MOST_GROWTH, MOST_MEMORY = 1.5, 1.25
 #: A poll is answered by Optuna's own program, which looks through all trials: twice as many of them
 #: make it twice as dear, and the square would give 4.
 MOST_GROWTH_OF_POLLS = 2.5
-HOURS = 8
 
 
 @dataclass(frozen=True)
@@ -51,10 +50,12 @@ class Size:
     members: int
     minutes: int
     clips: int
+    #: That the dashboard's page is open.
+    hours: int
 
 
-FULL = Size(trials=2000, members=5000, minutes=180, clips=30_000)
-QUICK = Size(trials=160, members=400, minutes=8, clips=1200)
+FULL = Size(trials=2000, members=5000, minutes=180, clips=30_000, hours=8)
+QUICK = Size(trials=160, members=400, minutes=4, clips=1200, hours=1)
 
 
 @dataclass(frozen=True)
@@ -126,28 +127,28 @@ def across(burden: str, meters: list[Meter], pieces: float, given_mib: float = 0
 
 
 def trials(folder: Path, size: Size) -> Iterator[Row]:
-    """Short trials in one study, while the page of a dashboard is open for eight hours."""
+    """Short trials in one study, while the page of a dashboard is open for hours."""
     results = folder / "results"
     written = results / "s" / "predictions"
 
     def done() -> int:
         return len(list(written.glob("[0-9]*.parquet")))
 
-    page = Page(StudyFolder(results, "s").path / "study.log", size.trials, done)
+    page = Page(StudyFolder(results, "s").path / "study.log", size, done)
     line = models.searching(results, size.trials)
     with closing(page):
         meter = metered(done, "search", *line, each=page.poll_what_is_due)
     yield along(f"{size.trials:,} short trials in one study", meter, size.trials)
-    polls = f"{page.polls:,} polls of a dashboard while they run: {HOURS} hours"
+    polls = f"{page.polls:,} polls of a dashboard while they run: {size.hours} hours"
     yield along(polls, page.meter, page.polls, MOST_GROWTH_OF_POLLS)
 
 
 class Page:
-    """A page of a real dashboard, open while a search that would take HOURS is run in less: it is
+    """A page of a real dashboard, open while a search that would take hours is run in less: it is
     polled when its clock, which the trials drive, says so."""
 
-    def __init__(self, log: Path, trials: int, done: Callable[[], int]) -> None:
-        self.log, self.trials, self.done = log, trials, done
+    def __init__(self, log: Path, size: Size, done: Callable[[], int]) -> None:
+        self.log, self.size, self.done = log, size, done
         self.polls = 0
         self._due = 0.0
         self._states: list[str] = []
@@ -158,7 +159,7 @@ class Page:
         if not self._states and not self.polls:
             self._open()
         done = self.done()
-        now = HOURS * 3600 * done / self.trials
+        now = self.size.hours * 3600 * done / self.size.trials
         while self._due <= now:
             self._poll()
             # As its page does: seconds between polls, by the number of trials.

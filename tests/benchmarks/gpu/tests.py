@@ -17,7 +17,7 @@ def measure(run: Run, note: Note) -> None:
     """Runs `pytest -m gpu` over the files that have such tests."""
     files = sorted(
         str(path.relative_to(ROOT))
-        for path in (ROOT / "tests").glob("test_*.py")
+        for path in (ROOT / "tests").rglob("test_*.py")
         if "pytest.mark.gpu" in path.read_text()
     )
     with tempfile.TemporaryDirectory() as folder:
