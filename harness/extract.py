@@ -8,7 +8,7 @@ import typer
 
 from harness import options as o
 from harness.choices import DEFAULT_PRECISION, DEFAULT_STORED, OUTPUTS
-from harness.console import console, run
+from harness.console import as_options, console, run
 from harness.errors import InputError
 
 app = typer.Typer(add_completion=False, rich_markup_mode="rich")
@@ -20,7 +20,7 @@ def _describe(file: Path | None) -> None:
         from harness.encoders.onnx.encoder import description
 
         for line in description(file):
-            print(line)
+            print(as_options(line))
         raise typer.Exit
 
 

