@@ -1,5 +1,6 @@
 """`python -m harness.extract`: computes the features of clips ahead of a search."""
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -7,7 +8,7 @@ import typer
 
 from harness import options as o
 from harness.choices import DEFAULT_PRECISION, DEFAULT_STORED, OUTPUTS
-from harness.console import console, run
+from harness.console import as_options, console, run
 from harness.errors import InputError
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ def _describe(file: Path | None) -> None:
         from harness.encoders.onnx.encoder import description
 
         for line in description(file):
-            print(line)
+            print(as_options(line))
         raise typer.Exit
 
 
@@ -92,7 +93,10 @@ def main(
         )  # fmt: skip
         if outputs and network and not network.has_outputs:
             raise InputError(f"{outputs}: only an MTL-DAN has it; remove it", "features")
-        done, gaps, read = extract_features(clips, network, cache, tuple(stride), machines, steps)
+        tell = partial(out.print, highlight=False, markup=False, soft_wrap=True)
+        done, gaps, read = extract_features(
+            clips, network, cache, tuple(stride), machines, steps, tell
+        )
     if strict:
         gaps.refuse()
     brought = f"{done.kept} clips bring their features; nothing is computed"

@@ -34,12 +34,13 @@ _change = partial(typer.Option, metavar="X", min=0.0, max=1.0, rich_help_panel="
 @app.command()
 def main(
     data: Annotated[
-        Path,
+        Path | None,
         _data(
             help="Folder of annotated faces: s-Aff-Wild2 files, or train.csv and val.csv with "
-            "columns such as image and expression; see docs/pretraining.md."
+            "columns such as image and expression; see docs/pretraining.md. Needed, except for "
+            "--export of --init."
         ),
-    ],
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -53,6 +54,14 @@ def main(
         _network(
             metavar="FILE",
             help="Score this MTL-DAN on the faces of val instead of training. Default: train.",
+        ),
+    ] = None,
+    export: Annotated[
+        Path | None,
+        typer.Option(
+            help="Also write the network as an ONNX file, NAME.onnx. Without --data: the network "
+            "of --init, which is not trained.",
+            rich_help_panel="Output",
         ),
     ] = None,
     init: Annotated[
@@ -140,6 +149,11 @@ def main(
     The same command continues a broken run.
     On several GPUs: torchrun --nproc-per-node 4 -m harness.pretrain --data DIR --out FILE
     """
+    if data is None and export and init and out is None and evaluate is None:
+        _export(init, export, weights_key, quiet or as_json)
+        return
+    if data is None:
+        raise typer.BadParameter("Missing option '--data'.")
     if (out is None) == (evaluate is None):
         raise typer.BadParameter("expected either --out or --evaluate")
     # Heavy imports follow; help and wrong usage need none of them.
@@ -237,6 +251,15 @@ def main(
         tell(f"Curves: tensorboard --logdir {shlex.quote(str(curves.folder))}")
         again = ["--data", str(data), "--evaluate", str(out)]
         tell(f"Next: {invocation('pretrain')} {shlex.join(again)}")
+        if export and rank() == 0:
+            _export(out, export, None, quiet or as_json)
+
+
+def _export(weights: Path, target: Path, key: str | None, quiet: bool) -> None:
+    from harness.encoders.mtl_dan.export import export
+
+    export(weights, target, key)
+    console(quiet).print(f"ONNX: {target}", markup=False, highlight=False, soft_wrap=True)
 
 
 def _tables(scores: "Scores", details: "Details") -> "dict[str, pd.DataFrame]":

@@ -1,6 +1,6 @@
 """Small ONNX graphs: made by hand, operation by operation, or exported by torch."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -74,3 +74,84 @@ def export(path: Path, network: nn.Module, size: int = 32, batch: int | None = N
         dynamic_axes=axes, opset_version=OPSET, dynamo=False,
     )  # fmt: skip
     return path
+
+
+def external(folder: Path, location: str = "net.data", *, write: bool = True) -> Path:
+    """A graph with a weight in a file beside it."""
+    file = means(folder / "net.onnx")
+    model = onnx.load(file)
+    tensor = model.graph.initializer[0]
+    content = tensor.raw_data
+    tensor.ClearField("raw_data")
+    tensor.data_location = TensorProto.EXTERNAL
+    for key, value in (("location", location), ("offset", "0"), ("length", str(len(content)))):
+        tensor.external_data.add(key=key, value=value)
+    file.write_bytes(model.SerializeToString())
+    if write:
+        (folder / location).write_bytes(content)
+    return file
+
+
+def two_inputs(path: Path) -> Path:
+    file = one(path, "Identity")
+    model = onnx.load(file)
+    model.graph.input.add().CopyFrom(helper.make_tensor_value_info("z", TensorProto.FLOAT, [1]))
+    file.write_bytes(model.SerializeToString())
+    return file
+
+
+def bomb(path: Path) -> Path:
+    """Asks for four terabytes."""
+    nodes = [
+        helper.make_node("ConstantOfShape", ["shape"], ["big"]),
+        helper.make_node("ReduceMean", ["big"], ["m"], keepdims=0),
+        helper.make_node("ReduceMean", ["x"], ["p"], axes=[2, 3], keepdims=0),
+        helper.make_node("Add", ["p", "m"], ["y"]),
+    ]
+    return save_graph(path, nodes, weights={"shape": np.array([1 << 20, 1 << 20])})
+
+
+def truncated(path: Path) -> Path:
+    path.write_bytes(means(path).read_bytes()[:-40])
+    return path
+
+
+def empty(path: Path) -> Path:
+    path.touch()
+    return path
+
+
+def nan(path: Path) -> Path:
+    nodes = [
+        helper.make_node("ReduceL2", ["x"], ["l"], axes=[2, 3], keepdims=0),
+        helper.make_node("Neg", ["l"], ["n"]),
+        helper.make_node("Sqrt", ["n"], ["y"]),
+    ]
+    return save_graph(path, nodes)
+
+
+#: How to make a file that is no encoder of images, and what its refusal says.
+FAULTS: dict[str, tuple[Callable[[Path], Path], str]] = {
+    "rank 5": (lambda p: one(p, "Unsqueeze", inputs=["x", "a"], weights={"a": np.array([1])}),
+               "has rank 5"),
+    "rank 1": (lambda p: one(p, "ReduceMean", attributes={"axes": [1, 2, 3], "keepdims": 0}),
+               "has rank 1"),
+    "a scalar for all": (lambda p: one(p, "ReduceMean", attributes={"axes": [0], "keepdims": 1}),
+                         "has shape (1, 3, 16, 16) for 2 images; expected 2 rows"),
+    "integers": (lambda p: one(p, "ArgMax", attributes={"axis": 1, "keepdims": 0}),
+                 "is of type int64; expected floating-point numbers"),
+    "float64": (lambda p: one(p, "Identity", element=TensorProto.DOUBLE),
+                "input x float64 (batch, 3, 16, 16): expected elements of type float32"),
+    "a waveform": (lambda p: one(p, "Identity", shape=("batch", 16000)), "sound is not supported"),
+    "one colour": (lambda p: one(p, "Identity", shape=(1, 1, 16, 16)), "expected 3 colours"),
+    "two inputs": (two_inputs, "2 inputs (x, z); expected one, of images"),
+    "a new opset": (lambda p: means(p, opset=99), "export it again with a lower opset_version"),
+    "all memory": (bomb, "it asks for more memory than is free"),
+    "NaN": (nan, "gave NaN or infinity"),
+    "truncated": (truncated, "truncated, or no ONNX file"),
+    "empty": (empty, "no ONNX file: it holds no graph"),
+    "no such operation": (lambda p: one(p, "Nonsense"), "refuses it"),
+    "weights outside": (lambda p: external(p.parent, "../net.data", write=False),
+                        "'../net.data', outside the folder of the file"),
+    "weights missing": (lambda p: external(p.parent, "other.data", write=False), "is missing"),
+}  # fmt: skip

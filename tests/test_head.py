@@ -20,7 +20,7 @@ HEADS = [
     for pooling in ("last", "mean", "attention")
     for both in (False, True)
     for layers in (1, 2)
-]
+] + [{"project": 3}]
 
 
 def make_head(**options: Any) -> Head:
@@ -69,6 +69,18 @@ def test_gradients_are_finite_for_constant_outputs(loss: str, reduction: str, cl
     reduced_loss(loss, reduction)(prediction, torch.rand(clips, 3)).backward()
     assert prediction.grad is not None
     assert torch.isfinite(prediction.grad).all()
+
+
+def test_a_projection_is_a_linear_map_of_scaled_features(noise: torch.Generator) -> None:
+    head = make_head(project=3, hidden=5).eval()
+    head.scaler.fit(torch.randn(50, 4, generator=noise) * 3 + 1)
+    x, lengths = torch.randn(2, 5, 4, generator=noise), torch.tensor([5, 3])
+    weight, bias = head.project.weight, head.project.bias
+    assert weight.shape == (3, 4)
+    projected = ((x - head.scaler.mean) * head.scaler.scale) @ weight.T + bias
+    expected = head.regressor(head.sequence(projected, lengths))
+    torch.testing.assert_close(head(x, lengths), expected)
+    assert not list(make_head().project.parameters())
 
 
 @pytest.mark.parametrize("options", HEADS)

@@ -170,6 +170,7 @@ CHANGES: list[dict[str, object]] = [
     {"reduction": "both"},
     {"stride": 2},
     {"sequence": "fixed-12"},
+    {"project": 2},
     {"layers": 2},
     {"hidden": 9},
     {"bidirectional": True},

@@ -86,6 +86,10 @@ def sampled_frames(
         raise InputError(f"{path}: {'; '.join(problems)}")
 
 
+# Frames of 46 hours at 60 frames a second; a damaged header may state any number.
+_MOST_STATED = 10_000_000
+
+
 def stated_frames(path: Path) -> int:
     """How many frames the header of a film states, or its duration and frame rate; 0 if neither is
     stated.
@@ -96,11 +100,12 @@ def stated_frames(path: Path) -> int:
     with _opened(path) as container:
         stream, _ = _video_stream(path, container)
         if stream.frames:
-            return int(stream.frames)
+            return min(int(stream.frames), _MOST_STATED)
         seconds = (container.duration or 0) / av.time_base
         if stream.duration is not None and stream.time_base is not None:
             seconds = float(stream.duration * stream.time_base)
-        return round(seconds * float(stream.average_rate or 0))
+        stated = round(seconds * float(stream.average_rate or 0))
+        return max(0, min(stated, _MOST_STATED))
 
 
 def write_video(

@@ -7,7 +7,9 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import get_args
 
+from harness.choices import Stored
 from harness.encoders.encoder import Encoder, EncoderKind, EncoderOptions
 from harness.encoders.module import is_reference, module_encoder
 from harness.encoders.mtl_dan.encoder import MTL_DAN
@@ -91,6 +93,10 @@ def encoder_of(weights: Path, options: EncoderOptions = EncoderOptions()) -> Enc
 
 def _used(encoder: Encoder, options: EncoderOptions) -> Encoder:
     """With the options that do not depend on the kind."""
+    if options.stored not in get_args(Stored):
+        raise InputError(
+            f"{options.stored!r} is not one of {', '.join(get_args(Stored))}", "stored"
+        )
     wider = encoder.wider and _used(encoder.wider, options)
     return replace(encoder, crop=options.crop, stored=options.stored, wider=wider)
 

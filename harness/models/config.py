@@ -57,6 +57,10 @@ class TrialConfig(Hyperparameters):
     """Steps of a clip: all of them, or exactly 12 as in the authors' code (the centre of a longer
     clip; the last step of a shorter one repeated)."""
 
+    project: Annotated[int, Range(0, 16_384), Memory()] = 0
+    """Columns to which a learnt linear map reduces the features of a step before the sequence
+    model reads them; 0: no map. It makes trials on wide features faster."""
+
     family: Annotated[str, OneOf(lambda: FAMILIES)] = DEFAULT
     """The sequence model, by its name in `harness/models/families/`."""
 

@@ -1,4 +1,4 @@
-"""The regression head: scaler, sequence model, regressor, target transform and calibration.
+"""The regression head: scaler, projection, sequence model, regressor, transform, calibration.
 
 Shape in: (clips, time, columns) with true lengths; shape out: (clips, targets). Padding
 has no influence.
@@ -126,7 +126,8 @@ class Head(nn.Module):
         """columns, targets: how many values a step and a clip's ratings have."""
         super().__init__()
         self.scaler = Scaler(columns)
-        self.sequence = FAMILIES[config.family](columns, config)
+        self.project = nn.Linear(columns, config.project) if config.project else nn.Identity()
+        self.sequence = FAMILIES[config.family](config.project or columns, config)
         self.regressor = Regressor(self.sequence.width, targets, config)
         self.transform = TargetTransform(targets, config.label_transform)
         self.calibration = Calibration(targets)
@@ -145,7 +146,7 @@ class Head(nn.Module):
         Returns:
             (clips, targets), transformed as `transform` says.
         """
-        pooled = self.sequence(self.scaler(features), lengths)
+        pooled = self.sequence(self.project(self.scaler(features)), lengths)
         learnt: Tensor = self.regressor(pooled)
         return learnt
 

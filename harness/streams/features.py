@@ -1,6 +1,6 @@
 """Clips and an encoder -> the stream of their features, stored and computed."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -14,6 +14,7 @@ from harness.encoders.encoder import Encoder
 from harness.progress import Progress
 from harness.streams.clip_issues import Gaps
 from harness.streams.contents import sources
+from harness.streams.estimate import estimate
 from harness.streams.extraction import Compute, Extraction, Extractor, extract
 from harness.streams.precomputed import read_foreign
 from harness.streams.store import FeatureStore, is_there
@@ -56,12 +57,14 @@ def features_of(
     machines: Machines,
     progress: Progress,
     names: Sequence[str] | None = None,
+    tell: Callable[[str], None] = lambda line: None,
 ) -> Found:
     """The features of clips at some strides; those of frames that are not stored are computed.
 
     Args:
         encoder: None where the clips bring their features.
         names: the columns that such features must have, in the wanted order; None: any.
+        tell: is given a line on what will be computed, before it is.
     """
     if encoder is None:
         stream, problems, columns = read_foreign(clips, names)
@@ -71,7 +74,7 @@ def features_of(
     keys = _keys(clips, cache)
     holder = _holder(encoder, cache, keys, strides)
     store = feature_store(holder, cache)
-    extraction = _extract(clips, holder, store, strides, machines, progress)
+    extraction = _extract(clips, keys, holder, store, strides, machines, progress, tell)
     stream = store.load(keys, strides)
     if holder is not encoder:
         stream = stream.select(encoder.columns)
@@ -89,6 +92,7 @@ def extract_features(
     strides: tuple[int, ...],
     machines: Machines,
     progress: Progress,
+    tell: Callable[[str], None] = lambda line: None,
 ) -> tuple[Extraction, Gaps, tuple[str, ...]]:
     """Fills the store for some strides; gives what was done, what clips did not give, and what
     was read, a line each.
@@ -101,7 +105,8 @@ def extract_features(
     keys = _keys(clips, cache)
     holder = _holder(encoder, cache, keys, strides)
     store = feature_store(holder, cache)
-    done = _extract(clips, holder, store, tuple(sorted(set(strides))), machines, progress)
+    wanted = tuple(sorted(set(strides)))
+    done = _extract(clips, keys, holder, store, wanted, machines, progress, tell)
     counts = [len(store.known_frames(*key)) for key in keys]
     faceless = store.faceless(keys, strides)
     gaps = Gaps.of(clips.clip_ids, counts, store.problems(keys), faceless)
@@ -132,13 +137,19 @@ def _holder(
 
 def _extract(
     clips: ClipTable,
+    keys: Sequence[tuple[str, str]],
     encoder: Encoder,
     store: FeatureStore,
     strides: tuple[int, ...],
     machines: Machines,
     progress: Progress,
+    tell: Callable[[str], None],
 ) -> Extraction:
     def compute() -> Compute:  # only where a frame is missing
+        rows = [row for row, key in enumerate(keys) if store.missing_strides(*key, strides)]
+        needed = estimate(clips, rows, strides, store.specification)
+        tell(str(needed))
+        needed.check(store.folder)
         if not machines.many():
             return extractor(encoder, machines.device)
         # Ray takes seconds to import and to start.

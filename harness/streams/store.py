@@ -8,8 +8,9 @@ import itertools
 import json
 import secrets
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -38,7 +39,7 @@ class ClipFrames:
     source: str
     strides: tuple[int, ...]
     frames: NDArray[np.int32]
-    features: NDArray[np.float32]
+    features: NDArray[Any]
     faceless: tuple[int, ...] = ()
     problem: str = ""
 
@@ -50,7 +51,7 @@ class _Stored:
     faceless: set[int] = field(default_factory=set)
     strides: set[int] = field(default_factory=set)
     frames: list[NDArray[np.int32]] = field(default_factory=list)
-    features: list[NDArray[np.float32]] = field(default_factory=list)
+    features: list[NDArray[Any]] = field(default_factory=list)
 
 
 class FeatureStore:
@@ -60,6 +61,7 @@ class FeatureStore:
         self.specification = specification
         self.root = root
         self.folder = _folder(root, specification)
+        self._dtype = np.dtype(str(specification.details.get("stored", "float32")))
         self._clips: dict[str, _Stored] = {}
         self._shards = 0
         description = self.folder / "specification.json"
@@ -109,13 +111,18 @@ class FeatureStore:
         return counts
 
     def append(self, clips: Sequence[ClipFrames]) -> None:
-        """Writes one shard; when this returns, it is on the disk."""
+        """Writes one shard; when this returns, it is on the disk.
+
+        Raises:
+            InputError: a value is beyond the range of the number format.
+        """
         if not clips:
             return
+        clips = [replace(clip, features=self._rounded(clip.features)) for clip in clips]
         # Other processes may write here, too: a name of its own overwrites nothing.
         path = self.folder / f"{self._shards:06d}-{secrets.token_hex(4)}.parquet"
         filled = [clip.features for clip in clips if len(clip.frames)]
-        flat = np.concatenate(filled or [np.empty((0, 1), np.float32)]).astype(np.float32)
+        flat = np.concatenate(filled or [np.empty((0, 1), self._dtype)])
         dim = flat.shape[1]
         table = pa.table(
             {
@@ -182,6 +189,18 @@ class FeatureStore:
             positions=np.concatenate(frames).astype(np.int32),
             offsets=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
         )
+
+    def _rounded(self, features: NDArray[np.float32]) -> NDArray[Any]:
+        """In the number format of the store, also for those who read without storing first."""
+        with np.errstate(over="ignore"):  # the test follows
+            rounded = features.astype(self._dtype, copy=False)
+        if not np.isfinite(rounded).all():
+            raise InputError(
+                f"a feature of {np.abs(features).max():g} is beyond the range of {self._dtype}; "
+                "use float32",
+                "stored",
+            )
+        return rounded
 
     def _read(self, shard: Path) -> None:
         try:

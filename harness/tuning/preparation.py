@@ -1,7 +1,7 @@
 """Clips, their encoder and a search space -> the data set that a study's trials read."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -82,8 +82,12 @@ def prepare(
     machines: Machines,
     progress: Progress,
     strict: bool = False,
+    tell: Callable[[str], None] = lambda line: None,
 ) -> Prepared:
     """Computes the features that are missing and lays out what trials read.
+
+    Args:
+        tell: is given a line on what will be computed, before it is.
 
     Raises:
         InputError: no clip gave a frame, or, with `strict`, one gave none or not all.
@@ -101,7 +105,7 @@ def prepare(
         notes = (f"{space.path}: features are not searched; {encoder.name} has one set of them",)
     if encoder is None or not encoder.has_outputs:
         space = space.without("features", "outputs")
-    found = features_of(clips, encoder, cache, space.strides(), machines, progress)
+    found = features_of(clips, encoder, cache, space.strides(), machines, progress, tell=tell)
     if strict:
         found.gaps.refuse()
     stream = found.stream

@@ -5,6 +5,7 @@ import shlex
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import optuna
@@ -310,7 +311,8 @@ def _prepare(
         for line in check_headers(table):
             out.print(line, style="yellow", markup=False, soft_wrap=True)
         machines = Machines(device, means.address)
-        prepared = prepare(table, encoder, cache, space, machines, steps, clips.strict)
+        tell = partial(out.print, highlight=False, markup=False, soft_wrap=True)
+        prepared = prepare(table, encoder, cache, space, machines, steps, clips.strict, tell)
     if plan.sampler == "grid":
         prepared.space.grid()  # complains where it is infinite
     data = replace(prepared.data, held_out=held.held_out)

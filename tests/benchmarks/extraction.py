@@ -1,12 +1,14 @@
 """Images a second of the plain and of the fused network, and of the whole extraction.
 
-    python -m tests.benchmarks.extraction [--json] [--quick]
+    python -m tests.benchmarks.extraction [--json] [--quick] [--encoder FILE]
 
 MTL-DAN with 9 + 9 heads at 224 pixels, random weights and batch statistics. `plain` is the model
 as published, a clip of 12 images at a time, as the public code runs it; `fused` takes ready
 batches of 64, which is the ceiling; `extract` is everything from mp4 files to the features: films
 of faces (224 pixels high, 30 frames a second), sampled at the strides of paper.toml. Sides are
-measured in turn, round by round, and the best round counts.
+measured in turn, round by round, and the best round counts. With --encoder, an ONNX file or
+module:function takes the place of MTL-DAN: `encoder` is the network on ready batches, `decode`
+reads and resizes the films alone, and `extract` does both; on a CPU they share the cores.
 
 The floor, by operations an image: the trunk 1.82 G multiply-adds, 18 heads as published 1.85 G,
 fused 1.16 G. So folding and fusing alone give 3.67 / 2.98 = 1.23; the rest of the gain is memory
@@ -43,9 +45,11 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 
+from harness.encoders.encoder import EncoderOptions
 from harness.encoders.mtl_dan.encoder import Standardised
 from harness.encoders.mtl_dan.fused import fuse
 from harness.encoders.mtl_dan.preprocessing import resized
+from harness.encoders.registry import Wanted
 from harness.streams.extraction import Extractor, Work
 from tests.benchmarks.films import write_films
 from tests.benchmarks.inference import BATCH, CLIP, SIZE, seconds
@@ -99,19 +103,64 @@ def measure(folder: Path, rounds: int, films: int) -> dict[str, float]:
     }
 
 
+class _Nothing(nn.Module):
+    """No network: one column of zeros."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return torch.zeros(len(images), 1, device=images.device)
+
+
+@torch.inference_mode()
+def measure_encoder(folder: Path, given: str, rounds: int, films: int) -> dict[str, float]:
+    """Of an encoder: images a second of the network, of reading, and of both."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    encoder = Wanted(encoder=(given,)).load(EncoderOptions())
+    clips = write_films(folder, films, SIZE, 0.8)
+    work = [Work(c, row, "", STRIDES, frozenset()) for row, c in enumerate(clips.clip_ids)]
+    network = encoder.load().to(device)
+    frames = torch.randint(256, (BATCH, SIZE, SIZE, 3), dtype=torch.uint8)
+    images = encoder.resize(frames).to(device)
+
+    def through(network: nn.Module) -> int:
+        found = Extractor(network, encoder.resize, device)(clips, work)
+        return sum(len(result.frames) for result in found)
+
+    count = through(_Nothing())
+    runs: dict[str, tuple[Callable[[], object], int]] = {
+        "encoder": (lambda: network(images), BATCH),
+        "decode": (lambda: through(_Nothing()), count),
+        "extract": (lambda: through(network), count),
+    }
+    best: dict[str, float] = dict.fromkeys(runs, 0.0)
+    for number in range(rounds + 1):
+        for name, (run, done) in runs.items():
+            taken = seconds(run, device)
+            if number:  # the first round warms up
+                best[name] = max(best[name], done / taken)
+    slowest = min(best["encoder"], best["decode"])
+    return best | {"extract_over_slowest_stage": best["extract"] / slowest}
+
+
 def main() -> None:
     """Prints the figures."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--quick", action="store_true", help="within a minute")
+    parser.add_argument("--encoder", metavar="FILE", help="an ONNX file or module:function")
     options = parser.parse_args()
+    rounds, films = (2, 8) if options.quick else (6, 12)
     with tempfile.TemporaryDirectory() as folder:
-        figures = measure(Path(folder), 2 if options.quick else 6, 8 if options.quick else 12)
+        figures = (
+            measure_encoder(Path(folder), options.encoder, rounds, films)
+            if options.encoder
+            else measure(Path(folder), rounds, films)
+        )
     if options.json:
         print(json.dumps(figures))
         return
     name = torch.cuda.get_device_name() if torch.cuda.is_available() else f"{os.cpu_count()} cores"
-    table = Table("", "images a second", title=f"MTL-DAN, 9 + 9 heads, {SIZE} pixels, {name}")
+    what = options.encoder or "MTL-DAN, 9 + 9 heads"
+    table = Table("", "images a second", title=f"{what}, films of {SIZE} pixels, {name}")
     for label, value in figures.items():
         shown = f"{value:.1e}" if "error" in label else f"{value:.2f}" if "_" in label else None
         table.add_row(label, shown or f"{value:.1f}")

@@ -23,7 +23,9 @@ from safetensors.torch import save_file
 from harness.clips.csv_file import read_csv
 from harness.clips.table import ClipTable
 from harness.clips.video import sampled_frames
+from harness.encoders.encoder import EncoderOptions
 from harness.encoders.mtl_dan.checkpoints import load_mtl_dan
+from harness.encoders.registry import Wanted
 from harness.errors import InputError
 from harness.parquet import writing
 from harness.pictures import read_picture
@@ -31,6 +33,7 @@ from harness.predictions import MOST_CLIPS, _metadata, read_clips
 from harness.space.file import read_space
 from harness.streams.precomputed import read_foreign
 from harness.streams.sources import real_sources
+from tests import graphs
 from tests.faults import models
 from tests.faults.fault import fault, turn
 from tests.networks import make_network
@@ -330,3 +333,12 @@ def _(folder: Path, rng: random.Random) -> None:
     text = {"deep": "[" * 100_000, "digits": "9" * 100_000, "pairs": json.dumps({"schema": "x"})}
     file.write_text(text[turn(text, "json")])
     refused(lambda: read_sealed(file, MANIFEST))
+
+
+@fault("hostile", "damaged or demanding ONNX encoders", len(graphs.FAULTS))
+def _(folder: Path, rng: random.Random) -> None:
+    make, message = graphs.FAULTS[turn(graphs.FAULTS, "onnx")]
+    file = make(folder / "net.onnx")
+    said = refused(lambda: Wanted(encoder=(str(file),)).load(EncoderOptions()))
+    assert message in said, said
+    assert "\n" not in said, said

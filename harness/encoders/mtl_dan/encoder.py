@@ -84,7 +84,11 @@ def _load(weights: Path, outputs: str, precision: str, key: str | None) -> nn.Mo
 
 
 def input_size(weights: Path) -> int:
-    """The pixels a side for which a network was trained. InputError: the file states nonsense."""
+    """Pixels a side of the network's input, as its file says.
+
+    Raises:
+        InputError: it says something else than a number of pixels.
+    """
     size = read_metadata(weights).get("input_size", str(INPUT_SIZE))
     # The trunk divides a side by 32, and no camera gives more.
     if not (size.isascii() and size.isdecimal() and len(size) <= 4 and 32 <= int(size) <= 4096):

@@ -145,11 +145,11 @@ class OnnxFile:
 
     def candidates(self) -> list[str]:
         """Values that may serve as features, the deepest first: outputs, inputs of fully connected
-        layers, and pooled maps."""
+        layers and convolutions, and pooled maps."""
         found = dict.fromkeys(value.name for value in self.outputs)
         for node in reversed(self.model.graph.node):
-            names = node.input if node.op_type in _LINEAR else node.output
-            if node.op_type in (*_LINEAR, *_POOLING):
+            names = node.output if node.op_type in _POOLING else node.input
+            if node.op_type in (*_LINEAR, *_POOLING, "Conv"):
                 found.update(dict.fromkeys(name for name in names[:1] if name in self.values))
         return list(found)[:_LISTED]
 

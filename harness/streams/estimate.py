@@ -1,0 +1,77 @@
+"""How many frames an extraction will compute, and the disk and memory that their features take."""
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from harness.clips.images import image_files
+from harness.clips.table import ClipTable
+from harness.clips.video import stated_frames
+from harness.dataset import Specification
+from harness.errors import InputError
+
+# Clips that are opened to learn how many frames a clip has.
+_LOOKED_AT = 32
+_UNITS = (("GB", 1e9), ("MB", 1e6), ("kB", 1e3))
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """frames: about how many are computed. columns: of each. disk: bytes of the store, which
+    compression reduces. memory: bytes of the features in float32."""
+
+    frames: int
+    columns: int
+    disk: int
+    memory: int
+
+    def __str__(self) -> str:
+        return (
+            f"To compute: about {self.frames:,} frames of {self.columns:,} columns, up to "
+            f"{_size(self.disk)} on disk and {_size(self.memory)} of memory"
+        )
+
+    def check(self, folder: Path) -> None:
+        """Raises an InputError if the disk of `folder` has less space."""
+        free = shutil.disk_usage(folder).free
+        if self.disk > free:
+            raise InputError(
+                f"{folder}: the features take about {_size(self.disk)}, {_size(free)} are free; "
+                "free some space, or give stored float16, larger strides or another `results`"
+            )
+
+
+def estimate(
+    clips: ClipTable, rows: Sequence[int], strides: Sequence[int], specification: Specification
+) -> Estimate:
+    """Of an extraction of some clips, from what some of their files state."""
+    looked_at = {rows[i] for i in np.linspace(0, len(rows) - 1, _LOOKED_AT).round().astype(int)}
+    counts = [_sampled(clips.paths[row], clips.kind, strides) for row in sorted(looked_at)]
+    frames = round(float(np.mean(counts)) * len(rows))
+    values = frames * specification.width
+    size = np.dtype(str(specification.details.get("stored", "float32"))).itemsize
+    return Estimate(frames, specification.width, values * size, values * 4)
+
+
+def _sampled(path: Path | None, kind: str, strides: Sequence[int]) -> int:
+    """How many frames of a clip the strides ask for."""
+    if path is None or not path.exists():
+        return 0
+    if kind == "images":
+        total = len(image_files(path)[0]) if path.is_dir() else 0
+    else:
+        try:
+            total = stated_frames(path)
+        except InputError:  # reported when the film is read
+            return 0
+    index = np.arange(total)
+    return int(np.any([index % stride == 0 for stride in strides], axis=0).sum())
+
+
+def _size(count: int) -> str:
+    """Bytes for a person."""
+    unit, scale = next((u, s) for u, s in _UNITS if count >= s or u == "kB")
+    return f"{count / scale:.1f} {unit}"
