@@ -1,10 +1,12 @@
 """`python -m harness.extract`: computes the features of clips ahead of a search."""
 
+import shlex
+
 import typer
 
 from harness import options as o
 from harness.choices import DEFAULT_PRECISION, OUTPUTS
-from harness.console import console, run
+from harness.console import console, invocation, run, tell
 
 app = typer.Typer(add_completion=False, rich_markup_mode="rich")
 
@@ -61,7 +63,14 @@ def main(
     for line in (*clips.notes, *lines):
         out.print(line, style="yellow", markup=False, soft_wrap=True)
     if encoder:
-        out.print(f"Store: {cache / 'features'}", markup=False, soft_wrap=True)
+        tell(out, f"Store: {cache / 'features'}")
+    given = {
+        "data": data, "weights": weights, "weights-key": weights_key, "layout": layout,
+        "features": None if outputs else features, "crop": crop, "results": results,
+        "precision": precision if encoder and precision != DEFAULT_PRECISION else None,
+    }  # fmt: skip
+    line = [f"--{name}={value}" for name, value in given.items() if value is not None]
+    tell(out, f"Next: {invocation('search')} {shlex.join(line)}")
 
 
 if __name__ == "__main__":

@@ -316,7 +316,6 @@ def test_a_missing_ensemble_is_an_error(study: Path) -> None:
 
 
 def test_figures_for_a_paper_have_the_numbers_of_the_study(study: Path, tmp_path: Path) -> None:
-    pytest.importorskip("matplotlib")
     written = write_figures(gather(study), tmp_path)
     assert sorted(path.name for path in written) == sorted(p.name for p in tmp_path.iterdir())
     names = {path.name for path in written}
