@@ -69,8 +69,8 @@ def main(
         "features": None if outputs else features, "crop": crop, "results": results,
         "precision": precision if encoder and precision != DEFAULT_PRECISION else None,
     }  # fmt: skip
-    line = [f"--{name}={value}" for name, value in given.items() if value is not None]
-    tell(out, f"Next: {invocation('search')} {shlex.join(line)}")
+    words = [f"--{name}={value}" for name, value in given.items() if value is not None]
+    tell(out, f"Next: {invocation('search')} {shlex.join(words)}")
 
 
 if __name__ == "__main__":

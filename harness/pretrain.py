@@ -235,8 +235,8 @@ def main(
             )  # fmt: skip
             tell(f"Page: {page}")
         tell(f"Curves: tensorboard --logdir {shlex.quote(str(curves.folder))}")
-        line = ["--data", str(data), "--evaluate", str(out)]
-        tell(f"Next: {invocation('pretrain')} {shlex.join(line)}")
+        words = ["--data", str(data), "--evaluate", str(out)]
+        tell(f"Next: {invocation('pretrain')} {shlex.join(words)}")
 
 
 def _tables(scores: "Scores", details: "Details") -> "dict[str, pd.DataFrame]":

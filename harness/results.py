@@ -63,7 +63,7 @@ class StudyResults:
         Hyperparameters that some trials lack are nullable (Int64, boolean, string), or NaN.
         """
         trials = self.matrix.trials
-        columns = {
+        columns: dict[str, list[Any]] = {
             "mean_pcc": [trial.info.val_pcc for trial in trials],
             "best_epoch": [trial.info.best_epoch for trial in trials],
             "family": [trial.family for trial in trials],
@@ -215,7 +215,7 @@ class StudyResults:
         return pd.DataFrame(values, index=names, columns=list(index.target_names))
 
 
-def _typed(values: list[object]) -> "pd.Series[Any]":
+def _typed(values: list[Any]) -> "pd.Series[Any]":
     """A column of the type of its values. Whole numbers with missing ones are nullable."""
     column = pd.Series(pd.array(values))
     if None not in values and pd.api.types.is_integer_dtype(column):

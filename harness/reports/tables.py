@@ -1,5 +1,6 @@
 """The tables of a report, as pandas frames."""
 
+import math
 from importlib.metadata import PackageNotFoundError, version
 
 import numpy as np
@@ -187,8 +188,10 @@ def _interval(scores: "pd.Series[float]") -> Interval | None:
     """The 95 % interval of the mean by Student's t; None for fewer than three scores."""
     if len(scores) < 3:
         return None
-    half = float(stdtrit(len(scores) - 1, 0.975) * scores.sem())
-    return Interval(scores.mean() - half, scores.mean() + half)
+    values = scores.to_numpy(np.float64)
+    count, mean = len(values), float(values.mean())
+    half = float(stdtrit(count - 1, 0.975)) * float(values.std(ddof=1)) / math.sqrt(count)
+    return Interval(mean - half, mean + half)
 
 
 def _ranges(values: "pd.Series[float]") -> "pd.Series[str]":
