@@ -7,7 +7,7 @@ import typer
 
 from harness import options as o
 from harness.choices import DEFAULT_CHOOSE_ON, DEFAULT_METHOD
-from harness.console import console, run, tell
+from harness.console import console, invocation, run, tell
 from harness.names import check_folder_name
 
 app = typer.Typer(add_completion=False, rich_markup_mode="rich")
@@ -83,7 +83,7 @@ def main(
         content = built.to_dict(explain) | {"written": written}
         print(json.dumps(content | ({"comparison": asdict(compared)} if compared else {})))
         return
-    tell(out, f"Next: {predicting(evidence)}")
+    tell(out, f"Next: {predicting(evidence, invocation('predict'))}")
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """`python -m harness.extract`: computes the features of clips ahead of a search."""
 
+import shlex
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -8,7 +9,7 @@ import typer
 
 from harness import options as o
 from harness.choices import DEFAULT_PRECISION, DEFAULT_STORED, OUTPUTS
-from harness.console import as_options, console, run
+from harness.console import as_options, console, invocation, run
 from harness.errors import InputError
 
 if TYPE_CHECKING:
@@ -107,7 +108,19 @@ def main(
     for line in (*clips.notes, *lines):
         out.print(line, style="yellow", markup=False, soft_wrap=True)
     if network:
-        out.print(f"Store: {cache / 'features'}", markup=False, soft_wrap=True)
+        tell(out, f"Store: {cache / 'features'}")
+    given = {
+        "data": data, "weights": weights, "weights-key": weights_key, "layout": layout,
+        "features": None if outputs else features, "crop": crop, "results": results,
+        "precision": precision if network and precision != DEFAULT_PRECISION else None,
+    }  # fmt: skip
+    words = [f"--{name}={value}" for name, value in given.items() if value is not None]
+    repeated = {
+        "encoder": encoder, "encoder-output": encoder_output, "encoder-input": encoder_input
+    }  # fmt: skip
+    words += [f"--{name}={value}" for name, values in repeated.items() for value in values or ()]
+    words += [] if stored == DEFAULT_STORED else [f"--stored={stored}"]
+    tell(out, f"Next: {invocation('search')} {shlex.join(words)}")
 
 
 def print_sheet(

@@ -1,12 +1,13 @@
 """`python -m harness.predict`: new clips in, a csv of intensities out, by a stored ensemble."""
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
 
 from harness import options as o
-from harness.console import console, run
+from harness.console import console, run, tell
 
 if TYPE_CHECKING:
     from harness.streams.features import Found
@@ -73,7 +74,10 @@ def main(
         printer.print(line, style="yellow", markup=False, soft_wrap=True)
     if predictor.synthetic:
         printer.print("The ensemble was trained on SYNTHETIC demo clips.", style="yellow")
-    printer.print(f"Written: {out}", highlight=False, markup=False, soft_wrap=True)
+    tell(printer, f"Written: {out}")
+    # Ids are text: 00042 is no number.
+    show = f"import pandas; print(pandas.read_csv({str(out)!r}, dtype={{'File_ID': str}}))"
+    tell(printer, f"Look: python -c {shlex.quote(show)}")
 
 
 if __name__ == "__main__":

@@ -232,7 +232,7 @@ def _known(value: float | None) -> float:
     return float("nan") if value is None else value
 
 
-def _typed(values: list[object]) -> "pd.Series[Any]":
+def _typed(values: list[Any]) -> "pd.Series[Any]":
     """A column of the type of its values. Whole numbers with missing ones are nullable."""
     column = pd.Series(pd.array(values))
     if None not in values and pd.api.types.is_integer_dtype(column):

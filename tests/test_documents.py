@@ -97,7 +97,8 @@ def form(text: str) -> str:
 @pytest.mark.slow
 def test_the_first_command_ends_as_the_readme_says(demo: tuple[Path, str]) -> None:
     promised = next(b for b in blocks(README, "") if "Expected on new clips" in b).splitlines()
-    printed = [line for line in demo[1].splitlines() if not line.startswith("Written: ")]
+    files = ("Written: ", "Next: ")
+    printed = [line for line in demo[1].splitlines() if not line.startswith(files)]
     assert [form(line) for line in printed[-len(promised) :]] == [form(line) for line in promised]
     (ensemble,) = (line for line in printed if line.startswith("Ensemble: mean PCC"))
     assert float(ensemble.split()[3]) > 0.5, "the demo learns"

@@ -3,6 +3,8 @@
 import json
 from pathlib import Path
 
+import nbclient
+import nbformat
 import pandas as pd
 import pytest
 
@@ -20,8 +22,6 @@ def test_the_notebook_is_stored_without_outputs() -> None:
 
 @pytest.mark.slow
 def test_the_notebook_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    nbformat = pytest.importorskip("nbformat")
-    nbclient = pytest.importorskip("nbclient")
     data = plain_tree(tmp_path, "features")
     monkeypatch.setenv("PYTHONPATH", str(NOTEBOOK.parent.parent), prepend=":")
     notebook = nbformat.read(NOTEBOOK, as_version=4)

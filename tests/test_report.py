@@ -7,7 +7,7 @@ import re
 import shlex
 import shutil
 import sys
-from itertools import combinations
+from itertools import combinations, pairwise
 from pathlib import Path
 
 import numpy as np
@@ -348,7 +348,6 @@ def test_a_missing_ensemble_is_an_error(study: Path) -> None:
 
 
 def test_figures_for_a_paper_have_the_numbers_of_the_study(study: Path, tmp_path: Path) -> None:
-    pytest.importorskip("matplotlib")
     written = write_figures(gather(study), tmp_path)
     assert sorted(path.name for path in written) == sorted(p.name for p in tmp_path.iterdir())
     names = {path.name for path in written}
@@ -434,6 +433,94 @@ return ["body", "nav a", "figcaption", "th", "summary", ".gtitle, .xtick text"].
   return (Math.max(text, page) + 0.05) / (Math.min(text, page) + 0.05);
 });
 """
+
+
+@pytest.fixture(scope="module")
+def opened(study: Path, browser: Browser) -> Browser:
+    """The report of the small study, without complaints, in a window of 1200 x 900 pixels."""
+    path = write_report(gather(study), unfoldings)
+    browser.open(path.resolve().as_uri(), drawn=DRAWN)
+    assert browser.complaints() == []
+    return browser
+
+
+@pytest.mark.slow
+def test_a_reader_sees_the_answers_in_order_on_one_screen(opened: Browser) -> None:
+    seen = opened.ask("return [...document.querySelectorAll('h1, h2, .card h3')].map((e) => "
+                      "[e.tagName, e.innerText])")  # fmt: skip
+    assert isinstance(seen, list)
+    cards = [["H3", title] for title in SECTIONS]
+    sections = [["H2", title] for title in SECTIONS]
+    assert seen == [["H1", "Study s"], ["H2", "Summary"], *cards, *sections]
+    last = opened.ask("return Math.max(...[...document.querySelectorAll('.card')]"
+                      ".map((card) => card.getBoundingClientRect().bottom))")  # fmt: skip
+    assert last <= 900, "the summary fits on one screen"
+    missing = opened.ask("return [...document.querySelectorAll('a')].filter((link) => "
+                         "!document.getElementById(link.hash.slice(1))).length")  # fmt: skip
+    assert missing == 0
+
+
+@pytest.mark.slow
+def test_numbers_on_the_screen_are_those_of_ensemble_json(opened: Browser, study: Path) -> None:
+    ensemble = json.loads((study / "ensembles" / "mean-top3" / "ensemble.json").read_text())
+    estimate = ensemble["estimate"]
+    shown = str(opened.ask("return document.querySelector('.summary').innerText"))
+    for value in (estimate["nested"], ensemble["naive"], ensemble["best_single_naive"]):
+        assert f"{value:.4f}" in shown
+    low, high = estimate["interval"]["low"], estimate["interval"]["high"]
+    assert f"{low:.4f} to {high:.4f}; {ensemble['clips']} clips" in shown
+    rows = opened.ask("return [...document.querySelectorAll('#score ~ .table tbody')][0].innerText")
+    for target in estimate["targets"]:
+        assert f"{target['nested']:.4f}" in str(rows)
+    drawn = opened.ask("const { y } = document.getElementById('plot-targets').data[0];"
+                       "return Object.values(y._inputArray ?? y)"
+                       ".filter((value) => typeof value === 'number')")  # fmt: skip
+    assert drawn == [target["nested"] for target in estimate["targets"]]
+
+
+@pytest.mark.slow
+def test_a_screen_reader_has_names_for_everything(opened: Browser) -> None:
+    nameless = opened.ask("""
+      const lacks = (which, test) => [...document.querySelectorAll(which)].filter(test).length;
+      return [
+        lacks(".plot", (e) => e.getAttribute("role") !== "img" || !e.ariaLabel),
+        lacks("table", (e) => !e.caption || !e.querySelector("th[scope=col]")),
+        lacks("img", (e) => !e.alt),
+        lacks("nav, [role=region]", (e) => !e.ariaLabel),
+        document.querySelectorAll("main").length - 1,
+        document.documentElement.lang ? 0 : 1,
+      ]""")
+    assert nameless == [0] * 6
+    levels = opened.ask("return [...document.querySelectorAll('h1, h2, h3')]"
+                        ".map((e) => Number(e.tagName[1]))")  # fmt: skip
+    assert isinstance(levels, list)
+    assert all(after - before <= 1 for before, after in pairwise(levels)), "no level is skipped"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dark", [False, True])
+def test_long_and_many_names_fit_a_phone(tmp_path: Path, browser: Browser, dark: bool) -> None:
+    names = tuple(f"{'<b>' * (n % 2)}{'a long name of a target ' * 3}{n}" for n in range(35))
+    index = make_index(40, 10)
+    ratings = np.random.default_rng(0).random((50, 35)).astype(np.float32)
+    make_study(tmp_path / "s", 3, dataclasses.replace(index, targets=ratings, target_names=names))
+    library = load_library(tmp_path / "s")
+    built = construct(library, Recipe("mean", 2))
+    path = write_report(gather(tmp_path / "s", built=built), unfoldings)
+    browser.open(path.resolve().as_uri(), width=390, dark=dark, drawn=DRAWN)
+    assert browser.ask(SEEN)[2] <= 0, "the page is wider than the window"
+    assert browser.complaints() == []
+    plot = "document.getElementById('plot-targets')"
+    ticks = browser.ask(
+        f"return [...{plot}.querySelectorAll('.xtick text')].map(e => e.textContent)"
+    )
+    assert isinstance(ticks, list)
+    assert max(map(len, ticks)) <= 24
+    assert browser.ask(f"return {plot}.querySelectorAll('.xtick [style*=bold]').length") == 0
+    height = browser.ask(f"return {plot}.querySelector('.plot .barlayer, .barlayer')"
+                         ".getBoundingClientRect().height")  # fmt: skip
+    assert height > 80, "labels leave room for the bars"
+    browser.picture(f"report-names{'-dark' * dark}", 2400)
 
 
 @pytest.fixture(scope="module", params=["journal", "database"])

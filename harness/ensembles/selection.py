@@ -45,16 +45,17 @@ class Recipe:
             raise InputError(f"`choose_on` {self.choose_on}: choose {' or '.join(CHOOSE_ON)}")
         if self._default_top is None and self.top is not None:
             raise InputError(f"`top`: {self.method} does not use it; remove `top`")
-        for option, least in (("top", 1), ("per_family", 1), ("seed", 0)):
-            value: object = getattr(self, option)
-            if value is None and option != "seed":
+        wanted: dict[str, object] = {"top": self.top, "per_family": self.per_family}
+        for option, value in (wanted | {"seed": self.seed}).items():
+            if value is None and option in wanted:
                 continue
             if isinstance(value, bool) or not isinstance(value, Integral):
                 raise InputError(f"{value!r}: expected a whole number such as 5", option)
-            # Integers of numpy would not be written as JSON.
-            object.__setattr__(self, option, int(value))
+            least = 1 if option in wanted else 0
             if int(value) < least:
                 raise InputError(f"{value}: must be at least {least}", option)
+            # Integers of numpy would not be written as JSON.
+            object.__setattr__(self, option, int(value))
 
     @property
     def options(self) -> list[str]:

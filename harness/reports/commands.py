@@ -29,7 +29,7 @@ def reporting(evidence: Evidence) -> str:
     return f"python -m harness.report {_options(evidence)}"
 
 
-def predicting(evidence: Evidence) -> str | None:
+def predicting(evidence: Evidence, program: str = "python -m harness.predict") -> str | None:
     """Predicts clips with the shown ensemble; None if there is none.
 
     The clips are those of the study. Where a path is not known, CLIPS or FILE stands for it.
@@ -46,7 +46,7 @@ def predicting(evidence: Evidence) -> str | None:
         if value := _given(evidence, option):
             line += [f"--{option.replace('_', '-')}", value]
     line += ["--out", f"{evidence.folder.name}-new.csv", "--results", str(results)]
-    return f"python -m harness.predict {shlex.join(line)}"
+    return f"{program} {shlex.join(line)}"
 
 
 def _options(evidence: Evidence) -> str:

@@ -77,7 +77,9 @@ def plain(text: str) -> str:
 
 def short(text: str) -> str:
     """`plain` text of at most 24 characters, for axes and legends."""
-    return plain(text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…")
+    half = _LONGEST // 2
+    # Beginning and end, because names often differ in their last characters.
+    return plain(text if len(text) <= _LONGEST else f"{text[:half]}…{text[1 - half :]}")
 
 
 def named_axis(names: Sequence[str]) -> dict[str, Any]:

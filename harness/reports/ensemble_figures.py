@@ -250,7 +250,7 @@ def _calibration(built: Construction) -> Drawing:
             line={"color": style.colour, "dash": style.dash}, marker_symbol=style.symbol,
         )  # fmt: skip
     off = (table["rated"] - table["predicted"]).abs()
-    widest = table.iloc[int(off.argmax())]
+    widest = table.iloc[int(off.to_numpy().argmax())]
     alt = (
         f"Mean rating against mean prediction of val, in {bins} bins of clips for each target; the "
         f"largest difference is {off.max():.3f}, of {widest['target']} at a prediction of "

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _WIDTH, _HEIGHT = 3.4, 2.4
 _FORMATS = ("pdf", "svg")
 # Text stays text in both; equal inputs give equal files.
-_SETTINGS = {
+_SETTINGS: dict[Any, Any] = {
     "font.size": 8,
     "pdf.fonttype": 42,
     "svg.fonttype": "none",

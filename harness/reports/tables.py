@@ -210,9 +210,9 @@ def _interval(scores: "pd.Series[float]") -> Interval | None:
     if len(scores) < 3:
         return None
     values = scores.to_numpy(np.float64)
-    error = values.std(ddof=1) / math.sqrt(len(values))
-    half = float(stdtrit(len(values) - 1, 0.975) * error)
-    return Interval(float(values.mean()) - half, float(values.mean()) + half)
+    count, mean = len(values), float(values.mean())
+    half = float(stdtrit(count - 1, 0.975)) * float(values.std(ddof=1)) / math.sqrt(count)
+    return Interval(mean - half, mean + half)
 
 
 def _ranges(values: "pd.Series[float]") -> "pd.Series[str]":
