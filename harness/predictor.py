@@ -237,7 +237,7 @@ def load(folder: str | PathLike[str]) -> Predictor:
     try:
         own = folder.parent.parent.name
         models = tuple(member(results, own, ensemble, name) for name in ensemble.members)
-        _check_told_apart(folder, [_home(results, own, ensemble, m) for m in ensemble.members])
+        check_told_apart(folder, [_home(results, own, ensemble, m) for m in ensemble.members])
     except InputError:
         raise
     # Seals are checksums, which anyone can make: what is said may be anything.
@@ -283,7 +283,7 @@ def _home(results: Path, own: str, ensemble: Ensemble, member: str) -> StudyFold
     return StudyFolder(results, own if study in ("", ensemble.studies[0]) else study)
 
 
-def _check_told_apart(folder: Path, homes: Sequence[StudyFolder]) -> None:
+def check_told_apart(folder: Path, homes: Sequence[StudyFolder]) -> None:
     """InputError if members read different features which nothing tells apart: of one set name and
     width, without column names. One of them would be given the features of the other."""
     contents: dict[str, dict[str, str]] = {}

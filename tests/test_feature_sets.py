@@ -9,16 +9,17 @@ import pandas as pd
 import pytest
 
 from harness.clips.layouts import feature_sets, read_clips
-from harness.dataset import Dataset
+from harness.dataset import Dataset, Specification
 from harness.ensembles.ensemble import Ensemble
 from harness.ensembles.selection import Recipe
 from harness.errors import InputError
 from harness.models.model import Model
-from harness.predictor import Predictor
+from harness.predictor import Predictor, check_told_apart
 from harness.streams.precomputed import read_foreign
+from harness.study.folder import Manifest, StudyFolder
 from harness.trials.trial import run_trial
 from tests.commands import command
-from tests.datasets import CONFIG
+from tests.datasets import CONFIG, make_data
 from tests.trees import authors_tree, muse_tree, plain_tree
 
 SETS = ("FAUs", "VGGFace2")
@@ -159,6 +160,33 @@ def test_another_layout_has_another_set(tmp_path: Path) -> None:
     model = model_of(dataset(plain_tree(tmp_path / "plain", "features")), "0")
     with pytest.raises(InputError, match="reads the precomputed features features, found MTL_feat"):
         ensemble_of(model)(authors_tree(tmp_path, "features"))
+
+
+def study(results: Path, name: str, columns: tuple[str, ...], contents: str) -> StudyFolder:
+    """The folder of a study of precomputed features."""
+    data = make_data(6)
+    stream = Specification("files", {"set": "features"}, columns, 3)
+    about = Manifest(
+        name=name, seed=0, space="", data="d", features=stream.fingerprint(),
+        stream=stream.to_dict(), early_stop_split="val", held_out="", storage="study.log",
+        strides=(1,), targets=data.target_names, synthetic=False, oracle={}, problems={}, empty=(),
+    )  # fmt: skip
+    folder = StudyFolder(results, name)
+    folder.settle(about, data, {clip: f"{contents} {clip}" for clip in data.clip_ids})
+    return folder
+
+
+def test_different_features_that_nothing_tells_apart_are_refused(tmp_path: Path) -> None:
+    """Without names and of one width: a member would be given the features of another study."""
+    one, same, other = (
+        study(tmp_path, name, (), contents)
+        for name, contents in (("one", "x"), ("same", "x"), ("other", "y"))
+    )
+    check_told_apart(tmp_path, [one, same, one])
+    with pytest.raises(InputError, match="different features of the set features, without column"):
+        check_told_apart(tmp_path, [one, other])
+    named = [study(tmp_path, f"named-{c}", ("a", "b", "c"), c) for c in "xy"]
+    check_told_apart(tmp_path, named)
 
 
 @pytest.mark.slow
