@@ -208,7 +208,8 @@ def test_a_signal_ends_a_search_without_a_loss(
         resource.setrlimit(resource.RLIMIT_CORE, limits)
     assert done.code == 128 + number, done
     assert "of 500 trials of the search are kept. Continue: python -m harness.search" in done.stdout
-    assert done.stderr == ""
+    # A busy machine may have to wait for its cores before.
+    assert all(said.startswith("waiting for ") for said in done.stderr.splitlines()), done.stderr
     assert TrialState.RUNNING not in {trial.state for trial in trials_of(tmp_path, "s")}
     assert not list(Path.cwd().glob("core*"))
 

@@ -159,7 +159,7 @@ def die_within_a_write(folder: Path, number: int, half: bool) -> None:
 
 
 @fault(
-    "crash", "search: its driver is killed within a write of the journal", 50, few=FEW,
+    "crash", "search: its driver is killed within a write of the journal", 50, few=2,
     ending=_writers.end,
 )  # fmt: skip
 def _(folder: Path, rng: random.Random) -> None:
