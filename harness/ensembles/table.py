@@ -47,6 +47,9 @@ def show(out: Console, library: Library, ensemble: Ensemble) -> None:
             value, interval = gain_cells(gain)
             _say(out, f"Gain over the best single trial: mean PCC {value}, 95 % {interval} "
                       f"({gain.replicates} replicates of the selection)")  # fmt: skip
+        if ensemble.estimate.mean_pcc_corrected is not None:
+            _say(out, "Nested score, corrected for the choice of the epochs: mean PCC "
+                      f"{ensemble.estimate.mean_pcc_corrected:.4f}")  # fmt: skip
         for line in planning_lines(ensemble):
             _say(out, line)
     for caveat in caveats(ensemble):
@@ -191,11 +194,8 @@ def _show_scores(out: Console, library: Library, ensemble: Ensemble) -> None:
     if found is not None:
         how = f"of {found.groups} persons" if found.grouped else "of clips"
         interval = "" if found.interval is None else f", 95 % {found.interval:.4f}"
-        corrected = ""
-        if found.mean_pcc_corrected is not None:
-            corrected = f"; {found.mean_pcc_corrected:.4f} corrected for the choice of the epochs"
         _say(out, f"Expected on new clips: mean PCC {found.nested:.4f}{interval} "
-                  f"(nested, {found.folds} folds {how}){corrected}")  # fmt: skip
+                  f"(nested, {found.folds} folds {how})")  # fmt: skip
     oracle = library.studies[0].oracle
     if split in oracle:
         # Not the naive score, which is optimistic.
