@@ -327,7 +327,7 @@ def test_every_layout_goes_all_the_way(tmp_path: Path, weights: Path, name: str)
     done = command("search", *line)
     assert done.returncode == 0, done.stderr
     assert "SYNTHETIC" not in done.stdout
-    nobody = "1 clips gave nothing and are predicted by train's mean: [00019] (no face in any"
+    nobody = "1 clips have no frame and are predicted by train's mean: [00019] (no face in any"
     assert (nobody in done.stdout) is (name == "release")
     assert ("Features: 0 clips computed (0 frames), 20 were stored" in done.stdout) is (
         brings == "frames"
@@ -369,7 +369,7 @@ def test_clips_that_give_nothing_are_all_listed_and_strictly_an_error(
     line = ["--data", root, "--weights", weights, "--results", tmp_path, "--crop", "none"]
     done = command("extract", *line, "--stride", 5)
     assert done.returncode == 0, done.stderr
-    assert "5 clips gave nothing: c1 (" in done.stdout
+    assert "5 clips have no frame: c1 (" in done.stdout
     assert "and 2 more" in done.stdout
     file = tmp_path / ".cache" / "data-gaps.csv"
     assert f"All of these clips: {file}" in done.stdout

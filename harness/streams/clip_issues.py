@@ -1,4 +1,4 @@
-"""What clips did not give: counted and exemplified on the terminal, all of it in a csv."""
+"""Clips with missing frames, missing faces or other problems: examples for the terminal, a csv."""
 
 import csv
 import io
@@ -13,8 +13,9 @@ from harness.errors import InputError
 
 @dataclass(frozen=True)
 class Gap:
-    """A clip that did not give all. frames: with features. faceless: frames that show no face.
-    problem: why the clip gave nothing or broke off; empty where only faces are missing."""
+    """A clip with a problem. frames: number with features. faceless: number of frames without a
+    face. problem: the reason why frames are missing, or what was chosen; "" if only faces are
+    missing."""
 
     clip_id: str
     frames: int
@@ -24,7 +25,7 @@ class Gap:
 
 @dataclass(frozen=True)
 class Gaps:
-    """Every clip that did not give all, in the order of the clips."""
+    """Every clip with a problem, in the order of the clips."""
 
     clips: tuple[Gap, ...]
 
@@ -54,7 +55,7 @@ class Gaps:
         return cls(tuple(dict.fromkeys(gap for gaps in several for gap in gaps.clips)))
 
     def lines(self, fate: str = "") -> list[str]:
-        """What a person should know, a line each kind. fate: of the clips that gave nothing."""
+        """A line for each kind of problem. fate: what happens to clips without a frame."""
         unseen = [gap for gap in self.clips if gap.faceless]
         nothing = [gap for gap in self.clips if not gap.frames]
         broken = [gap for gap in self.clips if gap.frames and gap.problem]
@@ -65,7 +66,7 @@ class Gaps:
                 f"and are skipped: {some([f'{gap.clip_id} ({gap.faceless})' for gap in unseen])}"
             )
         for gaps, what in (
-            (nothing, f"gave nothing{fate}"),
+            (nothing, f"have no frame{fate}"),
             (broken, "have problems"),
         ):
             if gaps:
@@ -74,7 +75,7 @@ class Gaps:
         return lines
 
     def write(self, file: Path) -> list[str]:
-        """Lists every one in a csv; gives a line that names it. A list of no clip is removed."""
+        """Writes all of them to a csv and returns a line that names it; without any, removes it."""
         if not self.clips:
             remove(file)
             return []
@@ -87,7 +88,7 @@ class Gaps:
         return [f"All of these clips: {file}"]
 
     def refuse(self) -> None:
-        """Raises InputError if a clip gave nothing or not all, as `--strict` asks."""
+        """Raises InputError if a clip has a problem, as `strict` asks."""
         problems = [f"{gap.clip_id}: {gap.problem}" for gap in self.clips if gap.problem]
         if problems:
             raise InputError(f"{some(problems)} (`strict`; without it this is a warning)")

@@ -102,7 +102,7 @@ class Extractor:
         yield from _through_model(chunks, model, self.device, self.batch_size)
 
 
-#: What computes: one extractor here, or many elsewhere (`harness.streams.workers`).
+#: Computes features: one extractor in this process, or several (`harness.streams.workers`).
 Compute = Callable[[ClipTable, Sequence[Work]], Iterator[ClipFrames]]
 
 
@@ -117,11 +117,11 @@ def extract(
     """Computes every frame that `strides` ask for and the store lacks.
 
     Args:
-        compute: gives what computes; called only when something is missing.
+        compute: returns what computes; called only if frames are missing.
         progress: called with (clips done, clips to do, frames done).
 
-    A clip that gives nothing, or breaks off, ends nothing: the store holds the reason beside what
-    the clip gave (`FeatureStore.problems`).
+    A clip with missing frames does not stop the others: the store holds the reason beside its
+    frames (`FeatureStore.problems`).
     """
     begun = time.perf_counter()
     work = _missing(clips, store, strides)
@@ -147,8 +147,8 @@ def extract(
 
 
 def _as_found(result: ClipFrames, paths: Mapping[str, Path | None]) -> ClipFrames:
-    """A clip that gave nothing, or not all, while its file changed is stored with a state that no
-    file has: one that vanished, or was still being copied, is then looked at again."""
+    """A clip whose file changed while it was read, such as one that is still being copied, gets a
+    fingerprint that no file has, so that the next run reads it again."""
     if not result.problem or source_fingerprint(paths[result.clip_id]) == result.source:
         return result
     return replace(result, source="changed while it was read")
@@ -171,7 +171,7 @@ def _decoded(
 ) -> Iterator[_Chunk | None]:
     """Chunks of all clips; those of one clip in order, those of different clips interleaved.
 
-    None stands where no chunk is ready, so that what has come need not wait.
+    Yields None if no chunk is ready, so that the network can process what is there.
     """
     ready: queue.Queue[_Chunk] = queue.Queue(maxsize=8 * decoders)
     stop = threading.Event()
@@ -201,17 +201,17 @@ def _decoded(
         finally:
             stop.set()
             pool.shutdown(wait=True, cancel_futures=True)
-            # What a decoder sets for itself would be passed on to threads that begin later.
+            # Threads that start later would inherit the setting of a decoder.
             torch.set_num_threads(torch.get_num_threads())
 
 
 def _alone() -> None:
-    """Keeps torch within the calling thread: helpers of its own would spin beside it."""
+    """Limits torch to the calling thread; further threads would compete with other decoders."""
     torch.set_num_threads(1)
 
 
 class _StoppedError(Exception):
-    """The consumer has gone; a decoder ends."""
+    """The consumer has stopped, so that decoders stop."""
 
 
 def _next_chunk(ready: "queue.Queue[_Chunk]", futures: Sequence[Future[None]]) -> _Chunk:
@@ -221,7 +221,7 @@ def _next_chunk(ready: "queue.Queue[_Chunk]", futures: Sequence[Future[None]]) -
         except queue.Empty:
             for future in futures:
                 if future.done():
-                    future.result()  # raises what a decoder died of, instead of waiting for ever
+                    future.result()  # raises the error of a decoder
 
 
 def _clip_chunks(
@@ -246,7 +246,7 @@ def _clip_chunks(
                 yield chunk(last=False)
                 index, images = [], []
             index.append(number)
-            # Small at once: frames of the file's size are never gathered.
+            # Resized at once, so that frames of the original size are never collected.
             images.append(resize(torch.from_numpy(picture)[None]))
     except InputError as error:
         problem = str(error)
@@ -327,7 +327,7 @@ def _through_model(
 
 @contextmanager
 def _threads(number: int) -> Iterator[None]:
-    """torch computes with so many threads."""
+    """Sets the number of threads of torch."""
     before = torch.get_num_threads()
     torch.set_num_threads(number)
     try:

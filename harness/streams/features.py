@@ -30,16 +30,19 @@ class Machines:
     workers: int | None = None
 
     def many(self) -> bool:
-        """Whether the work is shared out."""
+        """Whether several processes compute."""
         gpus = torch.cuda.device_count() if self.device.type == "cuda" else 0
         return self.address is not None or (self.workers or gpus) > 1
 
 
 @dataclass(frozen=True)
 class Found:
-    """stream: of every clip. gaps: clips that did not give all. extraction: what was computed now;
-    None where the clips bring their features. read: what was read, notes: what may be wrong with
-    it, a line each. left_out: columns that are no features, with the reason."""
+    """The features of clips.
+
+    stream: of every clip. gaps: clips with problems. extraction: what was computed now; None for
+    precomputed features. read: what was read, notes: what may be wrong with it, a line each.
+    left_out: columns that are no features, with the reason.
+    """
 
     stream: Stream
     gaps: Gaps
@@ -94,10 +97,10 @@ def extract_features(
     progress: Progress,
     tell: Callable[[str], None] = lambda line: None,
 ) -> tuple[Extraction, Gaps, tuple[str, ...]]:
-    """Fills the store for some strides; gives what was done, what clips did not give, and what
-    was read, a line each.
+    """Computes what the store lacks at some strides; returns what was done, the clips with
+    problems, and what was read, a line each.
 
-    Features that clips bring are read, so that their gaps are known; there is nothing to store.
+    Precomputed features are read and checked; nothing is stored.
     """
     if encoder is None:
         found = features_of(clips, None, cache, (1,), machines, progress)
@@ -114,7 +117,7 @@ def extract_features(
 
 
 def feature_store(encoder: Encoder, cache: Path) -> FeatureStore:
-    """The store of what an encoder gives."""
+    """The store of the features of an encoder."""
     return FeatureStore(cache / "features", encoder.specification())
 
 
@@ -164,7 +167,7 @@ def _extract(
 
 
 def extractor(encoder: Encoder, device: torch.device | None = None) -> Extractor:
-    """What computes an encoder's features on a device; None: a GPU, where there is one."""
+    """Computes the features of an encoder on a device; None: a GPU if there is one."""
     device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
     detector = None if encoder.crop == "none" else load_detector()
     return Extractor(encoder.load(), encoder.resize, device, detector)

@@ -1,7 +1,7 @@
-"""The feature store: one row a frame, each computed once.
+"""The feature store: one row per frame, each computed once.
 
-A folder for each specification of a stream, named by its fingerprint, of Parquet shards that are
-written whole and never changed: what was computed before an interruption stays.
+Each specification of a stream has a folder, named by its fingerprint, with Parquet shards. A shard
+is written whole and never changed, so that an interruption loses nothing that was stored.
 """
 
 import itertools
@@ -30,9 +30,9 @@ _METADATA_KEY = b"harness.clips"
 class ClipFrames:
     """Newly computed features of one clip.
 
-    strides: that are complete with these rows. frames: (n,) indices. features: (n, dim), of any
-    dim where n is 0. faceless: indices of frames that show no face and have no features.
-    problem: why the clip gave nothing, or not all; empty where all is well.
+    strides: those that are complete with these rows. frames: (n,) indices. features: (n, dim), of
+    any dim where n is 0. faceless: indices of frames that show no face and have no features.
+    problem: why frames are missing; "" if none are.
     """
 
     clip_id: str
@@ -71,7 +71,7 @@ class FeatureStore:
             self._read(shard)
 
     def missing_strides(self, clip_id: str, source: str, strides: Iterable[int]) -> list[int]:
-        """The strides whose frames are not all stored for this clip in this very state."""
+        """The strides whose frames are not all stored for these contents of the clip."""
         stored = self._clips.get(clip_id)
         if stored is None or stored.source != source:
             return sorted(set(strides))
@@ -88,7 +88,7 @@ class FeatureStore:
         return frozenset(np.concatenate(stored.frames).tolist())
 
     def problems(self, clips: Iterable[tuple[str, str]]) -> dict[str, str]:
-        """Of clips, given as (clip id, source), those that gave nothing or not all: the reason."""
+        """By clip the reason why frames are missing. clips: as (clip id, source)."""
         stored = ((clip_id, self._clips.get(clip_id), source) for clip_id, source in clips)
         return {
             clip_id: clip.problem or f"no face in any of its {len(clip.faceless)} frames"
@@ -99,8 +99,8 @@ class FeatureStore:
         }
 
     def faceless(self, clips: Iterable[tuple[str, str]], strides: Sequence[int]) -> dict[str, int]:
-        """Of clips, given as (clip id, source): how many frames that one of `strides` asks for
-        show no face, where some do not."""
+        """By clip the number of frames of `strides` without a face, where there are some. clips: as
+        (clip id, source)."""
         counts = {}
         for clip_id, source in clips:
             stored = self._clips.get(clip_id)
@@ -153,9 +153,8 @@ class FeatureStore:
     def load(self, clips: Sequence[tuple[str, str]], strides: Sequence[int]) -> Stream:
         """The features of clips, given as (clip id, source), in that order.
 
-        A clip that gave no frame has no rows; `problems` says why.
-
-        Only frames that one of `strides` asks for, in order of time.
+        A clip without a frame has no rows; `problems` has the reason. Only frames of `strides` are
+        loaded, in order of time.
 
         Raises:
             InputError: a clip whose frames are not stored, with how to compute them.
@@ -172,7 +171,7 @@ class FeatureStore:
                 counts.append(0)
                 continue
             index = np.concatenate(stored.frames)
-            # The same frame may stand in two shards when two runs computed it; any one will do.
+            # Two runs may have computed the same frame; both results are valid.
             unique, first = np.unique(index, return_index=True)
             wanted = np.any([unique % stride == 0 for stride in strides], axis=0)
             frames.append(unique[wanted])
@@ -181,7 +180,7 @@ class FeatureStore:
         if not features:
             raise InputError(
                 f"{self.folder}: none of {len(clips)} clips gave a frame; "
-                "do the files play, and do they show faces?"
+                "check that the files play and show faces"
             )
         return Stream(
             specification=self.specification,
@@ -237,7 +236,7 @@ class FeatureStore:
         for clip in clips:
             stored = self._clips.get(clip.clip_id)
             if stored is None or stored.source != clip.source:
-                # The video was exchanged since: what its predecessor gave is void.
+                # The contents have changed: earlier features are invalid.
                 stored = self._clips[clip.clip_id] = _Stored(clip.source)
             stored.strides.update(clip.strides)
             stored.faceless.update(clip.faceless)

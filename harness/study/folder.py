@@ -44,8 +44,8 @@ class Manifest:
     stream: the specification of the features.
     oracle: best possible mean PCC on each split, known for synthetic clips alone;
     oracle_by_target: the same for each target of a split.
-    problems: clips that gave nothing or not all, with the reason; empty: those that gave nothing,
-    which are predicted by the mean rating of train.
+    problems: clips with missing frames or another problem, with the reason; empty: those without a
+    frame, which are predicted by the mean rating of train.
     read: what was read, left_out: what was not and why, notes: what may be wrong; a line each.
     """
 
