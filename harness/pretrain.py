@@ -33,23 +33,23 @@ def main(
     data: Annotated[
         Path | None,
         _data(
-            help="Folder of two s-Aff-Wild2 annotation files and cropped_aligned/. Needed, except "
-            "for --export of --init."
+            help="Folder of two s-Aff-Wild2 annotation files and cropped_aligned/. Default: none, "
+            "for --export of --init without training."
         ),
     ] = None,
     out: Annotated[
         Path | None,
         typer.Option(
-            help="Weights to write, NAME.safetensors; the run is kept in NAME.training. Needed "
-            "with --data.",
+            help="Weights to write, NAME.safetensors; the run is kept in NAME.training. "
+            "Default: none, without --data.",
             rich_help_panel="Output",
         ),
     ] = None,
     export: Annotated[
         Path | None,
         typer.Option(
-            help="Also write the network as an ONNX file, NAME.onnx. Without --data: the network "
-            "of --init, which is not trained.",
+            help="Also write the network as an ONNX file, NAME.onnx; without --data, that of "
+            "--init. Default: none.",
             rich_help_panel="Output",
         ),
     ] = None,
