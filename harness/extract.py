@@ -46,7 +46,7 @@ def main(
         typer.Option(
             metavar="FILE",
             help="Print the inputs, outputs, candidate features and preprocessing of an ONNX "
-            "file, and exit.",
+            "file, and exit. Default: extract.",
             rich_help_panel="Streams (features)",
             is_eager=True,  # before options that are missing are refused
             callback=_describe,

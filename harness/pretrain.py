@@ -37,15 +37,15 @@ def main(
         Path | None,
         _data(
             help="Folder of annotated faces: s-Aff-Wild2 files, or train.csv and val.csv with "
-            "columns such as image and expression; see docs/pretraining.md. Needed, except for "
-            "--export of --init."
+            "columns such as image and expression; see docs/pretraining.md. Default: none, "
+            "for --export of --init without training."
         ),
     ] = None,
     out: Annotated[
         Path | None,
         typer.Option(
             help="Weights to write, NAME.safetensors; the run is kept in NAME.training. Default: "
-            "none, with --evaluate.",
+            "none, with --evaluate or without --data.",
             rich_help_panel="Output",
         ),
     ] = None,
@@ -59,8 +59,8 @@ def main(
     export: Annotated[
         Path | None,
         typer.Option(
-            help="Also write the network as an ONNX file, NAME.onnx. Without --data: the network "
-            "of --init, which is not trained.",
+            help="Also write the network as an ONNX file, NAME.onnx; without --data, that of "
+            "--init. Default: none.",
             rich_help_panel="Output",
         ),
     ] = None,
