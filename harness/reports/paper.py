@@ -133,7 +133,8 @@ def _calibration(axes: "Axes", table: pd.DataFrame) -> None:
     for n, (name, style) in enumerate(styles(dict.fromkeys(table["target"])).items()):
         own = table[table["target"] == name]
         axes.plot(own["predicted"], own["rated"], color=style.colour, linewidth=0.8, markersize=3,
-                  marker=markers[(n + n // len(markers)) % len(markers)], label=shortened(name))  # fmt: skip
+                  marker=markers[(n + n // len(markers)) % len(markers)],
+                  label=shortened(name))  # fmt: skip
     axes.set_xlim(table["predicted"].min() - 0.05, table["predicted"].max() + 0.05)
     _label(axes, "mean prediction", "mean rating")
 
