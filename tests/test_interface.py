@@ -1,12 +1,15 @@
 """Searching, combining and predicting from Python, without a command."""
 
+import io
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 import harness
+from harness.progress import Steps
 from tests.trees import plain_tree
 
 SPACE = """
@@ -80,3 +83,15 @@ if __name__ == "__main__":
     assert done.stdout.splitlines()[-1].startswith("`top` 99")
     page = (tmp_path / "s" / "report.html").read_text()
     assert "harness.run_search(data=" in page, "what continues it"
+
+
+def test_long_steps_print_lines_where_there_is_no_terminal() -> None:
+    """In a pipe and in a notebook; silence would look like a hang."""
+    output = io.StringIO()
+    with Steps(Console(file=output), every=0) as steps:
+        for done in range(3):
+            steps("decoding clips", done, 2)
+    lines = output.getvalue().splitlines()
+    assert lines[0] == "decoding clips: 0 of 2"
+    assert lines[1] == "decoding clips: 1 of 2"
+    assert lines[2].startswith("decoding clips: 2 in ")

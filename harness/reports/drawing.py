@@ -75,11 +75,16 @@ def plain(text: str) -> str:
     return html.escape(text, quote=False)
 
 
-def short(text: str) -> str:
-    """`plain` text of at most 24 characters, for axes and legends."""
+def shortened(text: str) -> str:
+    """Text of at most 24 characters: its beginning and its end, because names often differ in their
+    last characters."""
     half = _LONGEST // 2
-    # Beginning and end, because names often differ in their last characters.
-    return plain(text if len(text) <= _LONGEST else f"{text[:half]}…{text[1 - half :]}")
+    return text if len(text) <= _LONGEST else f"{text[:half]}…{text[1 - half :]}"
+
+
+def short(text: str) -> str:
+    """`plain` and `shortened` text, for axes and legends."""
+    return plain(shortened(text))
 
 
 def named_axis(names: Sequence[str]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from harness.atomic import write_bytes, write_text
 from harness.ensembles.caveats import SYNTHETIC
 from harness.errors import InputError
 from harness.reports import tables
-from harness.reports.drawing import BEST, ENSEMBLE, OTHER, SINGLE, styles
+from harness.reports.drawing import BEST, ENSEMBLE, OTHER, SINGLE, shortened, styles
 from harness.reports.evidence import Evidence
 from harness.reports.figures import drawings
 
@@ -103,9 +103,11 @@ def _targets(axes: "Axes", table: pd.DataFrame) -> None:
         places = [place + 0.4 * shift for place in range(len(names))]
         axes.bar(places, own["nested PCC"], 0.38, label=model, color=colour, hatch=hatch,
                  yerr=errors, error_kw={"linewidth": 0.8, "capsize": 2})  # fmt: skip
-    axes.set_xticks([place + 0.2 for place in range(len(names))], names, rotation=40, ha="right")
+    middle = [place + 0.2 for place in range(len(names))]
+    axes.set_xticks(middle, [shortened(name) for name in names], rotation=40, ha="right")
     axes.set_ylabel("nested PCC on val")
-    axes.legend(frameon=False, fontsize=6)
+    # Above the axes, because the bars begin at 0.
+    axes.legend(frameon=False, fontsize=6, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
 
 
 def _size(axes: "Axes", table: pd.DataFrame) -> None:
@@ -131,7 +133,8 @@ def _calibration(axes: "Axes", table: pd.DataFrame) -> None:
     for n, (name, style) in enumerate(styles(dict.fromkeys(table["target"])).items()):
         own = table[table["target"] == name]
         axes.plot(own["predicted"], own["rated"], color=style.colour, linewidth=0.8, markersize=3,
-                  marker=markers[(n + n // len(markers)) % len(markers)], label=name)  # fmt: skip
+                  marker=markers[(n + n // len(markers)) % len(markers)],
+                  label=shortened(name))  # fmt: skip
     axes.set_xlim(table["predicted"].min() - 0.05, table["predicted"].max() + 0.05)
     _label(axes, "mean prediction", "mean rating")
 
