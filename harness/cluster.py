@@ -1,7 +1,7 @@
 """Ray: a cluster that is joined, or one of our own on the loopback interface.
 
-Names of Ray that are private or undocumented are used in this file alone. tests/test_ray.py checks
-that they exist.
+Names of Ray that are private or undocumented are used in this file alone. tests/tuning/test_ray.py
+checks that they exist.
 """
 
 import logging

@@ -63,6 +63,17 @@ def tiny_demo_faces(tiny_demo: Demo) -> Path:
     return tiny_demo.annotations
 
 
+@pytest.fixture(scope="session")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small MTL-DAN of one head, for pictures of 32 pixels."""
+    from harness.encoders.mtl_dan.checkpoints import save_mtl_dan
+    from tests.networks import make_network
+
+    path = tmp_path_factory.mktemp("weights") / "net.safetensors"
+    save_mtl_dan(path, make_network(1), {"input_size": "32"})
+    return path
+
+
 @dataclass(frozen=True)
 class Searched:
     """Two studies of one search space, each by the command: `journal`, with an ensemble, whose

@@ -11,7 +11,7 @@ from harness.study.trials import REASON
 
 def queued(trial: FrozenTrial) -> Point:
     """The values that a trial was queued with; empty if it was not queued."""
-    # The attribute is public, but its name is not documented: tests/test_optuna.py checks it.
+    # The attribute is public but its name is not documented: tests/tuning/test_optuna.py checks it.
     point: Point = trial.system_attrs.get("fixed_params", {})
     return point
 

@@ -12,10 +12,9 @@ from harness.models.families.lstm import LSTM
 from harness.space.file import read_space
 from harness.spaces import SPACES
 from harness.tuning.sharing import CONTEXT, MOST, fraction, largest, measured_need
+from tests.commands import command
 from tests.datasets import make_data
-from tests.test_search import SMOKE, command, trials, weights
-
-__all__ = ["weights"]  # a fixture
+from tests.searches import trials_of
 
 
 def test_the_largest_of_a_space_is_measured() -> None:
@@ -63,9 +62,9 @@ def test_the_need_is_measured_on_the_gpu() -> None:
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 def test_trials_share_the_gpu(tmp_path: Path, tiny_demo: Demo, weights: Path) -> None:
-    data = ["--data", tiny_demo.root, "--weights", weights, "--space", SMOKE]
+    data = ["--data", tiny_demo.root, "--weights", weights, "--space", SPACES / "smoke.toml"]
     share = ["--gpus-per-trial", 0.25, "--concurrency", 3, "--scheduler", "none"]
     done = command("search", "--results", tmp_path, "--study", "s", *data, *share)
     assert done.returncode == 0, done.stderr
-    found = trials(tmp_path, "s")
+    found = trials_of(tmp_path, "s")
     assert [trial.state for trial in found] == [TrialState.COMPLETE] * 3

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import optuna
 import pandas as pd
 import pytest
 from optuna.trial import TrialState
@@ -21,13 +20,10 @@ from safetensors import safe_open
 
 import harness
 from harness.clips.demo import Demo
-from harness.encoders.mtl_dan.checkpoints import save_mtl_dan
 from harness.predictions import read_clips, read_predictions
 from harness.spaces import SPACES
-from harness.study.backend import open_backend
-from harness.study.folder import StudyFolder
 from tests.commands import HANGS, command
-from tests.networks import make_network
+from tests.searches import trials_of
 from tests.trees import authors_tree, muse_tree, plain_tree, release_tree
 
 SMOKE = SPACES / "smoke.toml"
@@ -69,13 +65,6 @@ choices = [0.001, 1e6]
 """
 
 
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("weights") / "net.safetensors"
-    save_mtl_dan(path, make_network(1), {"input_size": "32"})
-    return path
-
-
 def wait_for_trials(predictions: Path, process: subprocess.Popen[Any]) -> None:
     """Until a running search has finished two."""
     deadline = time.monotonic() + HANGS
@@ -83,11 +72,6 @@ def wait_for_trials(predictions: Path, process: subprocess.Popen[Any]) -> None:
         assert process.poll() is None, "the search ended before it was to"
         assert time.monotonic() < deadline, "no trial is finished"
         time.sleep(0.02)
-
-
-def trials(results: Path, study: str) -> list[optuna.trial.FrozenTrial]:
-    folder = StudyFolder(results, study)
-    return folder.study(open_backend(folder.path).storage).get_trials(deepcopy=False)
 
 
 @pytest.mark.slow
@@ -100,7 +84,7 @@ def test_from_video_to_submission(tmp_path: Path, tiny_demo: Demo, weights: Path
     assert done.returncode == 0, done.stderr
     assert "SYNTHETIC" in done.stdout
     assert done.stderr == ""
-    found = trials(tmp_path, "s")
+    found = trials_of(tmp_path, "s")
     states = [trial.state for trial in found]
     assert states.count(TrialState.COMPLETE) + states.count(TrialState.PRUNED) == 3
     assert TrialState.RUNNING not in states
@@ -119,7 +103,7 @@ def test_from_video_to_submission(tmp_path: Path, tiny_demo: Demo, weights: Path
     again = command("search", *search)
     assert "The study is complete: 3 trials" in again.stdout
     assert command("search", *search, "--trials", 5).returncode == 0
-    more = trials(tmp_path, "s")
+    more = trials_of(tmp_path, "s")
     assert [t.number for t in more] == list(range(len(more)))
     assert sum(t.state in (TrialState.COMPLETE, TrialState.PRUNED) for t in more) == 5
     assert [t.value for t in more[: len(found)]] == [t.value for t in found], "kept as they were"
@@ -170,7 +154,7 @@ def test_a_killed_search_goes_on(tmp_path: Path, tiny_demo: Demo, weights: Path)
     budget = len(before) + 4
     done = command("search", *search, "--trials", budget)
     assert done.returncode == 0, done.stderr
-    found = trials(tmp_path, "s")
+    found = trials_of(tmp_path, "s")
     states = [trial.state for trial in found]
     assert states.count(TrialState.COMPLETE) + states.count(TrialState.PRUNED) == budget
     assert TrialState.RUNNING not in states
@@ -197,7 +181,7 @@ def test_an_interrupted_search_says_how_to_go_on(
     assert process.returncode == 130, err
     assert "of 500 trials of the search are kept. Continue: python -m harness.search" in out
     assert "Traceback" not in err
-    assert TrialState.RUNNING not in [trial.state for trial in trials(tmp_path, "s")]
+    assert TrialState.RUNNING not in [trial.state for trial in trials_of(tmp_path, "s")]
 
 
 @pytest.mark.slow
@@ -216,7 +200,7 @@ def test_a_hopeless_study_stops_and_says_why(
     expected = "no trial is complete; 2 of 2" if budget == 2 else "trials failed one after another"
     assert expected in done.stderr
     assert " since epoch 1" in done.stdout
-    found = trials(tmp_path, "s")
+    found = trials_of(tmp_path, "s")
     assert {trial.state for trial in found} == {TrialState.PRUNED}
     assert len(found) < 12, "the budget is not burnt"
 
@@ -236,13 +220,13 @@ def test_workers_that_the_memory_monitor_kills_are_retried_by_the_next_search(
         assert "trials in a row were lost to the machine" in done.stderr
         assert "ran out of memory: " in done.stderr, "with the figure"
         assert "GB used / " in done.stderr
-    found = trials(tmp_path, "s")
+    found = trials_of(tmp_path, "s")
     assert {trial.state for trial in found} == {TrialState.FAIL}
     if len(os.sched_getaffinity(0)) > 1:
         assert "from now on, trials at the same time: 1" in done.stdout
     done = command("search", *search)
     assert done.returncode == 0, done.stderr
-    assert [t.state for t in trials(tmp_path, "s")].count(TrialState.COMPLETE) == 4
+    assert [t.state for t in trials_of(tmp_path, "s")].count(TrialState.COMPLETE) == 4
 
 
 @pytest.mark.slow
@@ -269,7 +253,7 @@ def test_a_dead_trial_ends_after_two_epochs_with_its_reason(tmp_path: Path) -> N
                    "--sampler", "grid", "--scheduler", "none", *place)  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "1 complete, 1 pruned (1 dead), 0 failed" in done.stdout
-    alive, dead = sorted(trials(tmp_path, "s"), key=lambda trial: trial.params["weight_decay"])
+    alive, dead = sorted(trials_of(tmp_path, "s"), key=lambda trial: trial.params["weight_decay"])
     assert (alive.state, dead.state) == (TrialState.COMPLETE, TrialState.PRUNED)
     assert dead.user_attrs["reason"] == "predicts a constant since epoch 1"
     assert dead.intermediate_values == {1: -1.0, 2: -1.0}
@@ -426,6 +410,6 @@ def test_a_deterministic_search_is_the_same_again(tmp_path: Path) -> None:
             "--study", name, "--deterministic", "--concurrency", 2,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
-        found.append([(t.params, t.value) for t in trials(tmp_path, name)])
+        found.append([(t.params, t.value) for t in trials_of(tmp_path, name)])
     assert found[0] == found[1]
     assert len(found[0]) == 14

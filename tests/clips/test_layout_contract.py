@@ -14,7 +14,7 @@ import harness
 from harness.clips.layouts import LAYOUTS, Layout, LayoutOptions
 from harness.errors import InputError
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 EVERY = [pytest.param(layout, id=name) for name, layout in LAYOUTS.items()]
 
 

@@ -24,7 +24,7 @@ from tests.graphs import means
 from tests.networks import make_network, save_tiny
 from tests.trees import plain_tree
 
-DOCUMENT = Path(__file__).parent.parent / "docs" / "encoders.md"
+DOCUMENT = Path(__file__).parents[2] / "docs" / "encoders.md"
 SPACE = """
 [budget]
 trials = 2
