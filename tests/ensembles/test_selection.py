@@ -270,7 +270,7 @@ def test_a_new_method_is_one_class(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         ({"method": "median"}, "choose mean, zscore, raw, greedy, bagged, ridge or auto"),
         ({"top": 0}, "must be at least 1"),
-        ({"per_family": 0}, "`per_family` 0"),
+        ({"per_family": 0}, "`per_family`: 0: must be at least 1"),
         ({"method": "ridge", "top": 3}, "remove `top`"),
         ({"method": "auto", "top": 3}, "remove `top`"),
     ],

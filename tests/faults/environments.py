@@ -116,7 +116,7 @@ def relative(folder: Path) -> dict[str, str]:
 
 HOMES: dict[str, Callable[[Path], dict[str, str]]] = {
     "a home that is not writable": lambda folder: {"HOME": "/proc"},
-    "a home that does not exist": lambda folder: {"HOME": "/nowhere"},
+    "a home that does not exist": lambda folder: {"HOME": str(folder / "no-home")},
     "a long TMPDIR": long,
     "a relative TMPDIR": relative,
 }
@@ -142,7 +142,7 @@ def _(folder: Path, rng: random.Random) -> None:
 
 # What sites set for Ray and Tune.
 SITE = {
-    "TUNE_RESULT_DIR": "/nowhere", "RAY_AIR_LOCAL_CACHE_DIR": "/nowhere",
+    "TUNE_RESULT_DIR": "/proc/nowhere", "RAY_AIR_LOCAL_CACHE_DIR": "/proc/nowhere",
     "RAY_AIR_NEW_OUTPUT": "1", "TUNE_GLOBAL_CHECKPOINT_S": "1", "TUNE_MAX_PENDING_TRIALS_PG": "1",
     "RAY_ADDRESS": "127.0.0.1:1",
 }  # fmt: skip

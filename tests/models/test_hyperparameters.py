@@ -131,10 +131,10 @@ def test_the_moving_average_of_weights_is_what_is_scored() -> None:
     data = make_data()
     each = training(data, ema=0.75, batch_size=100)
     average = None
-    for _ in range(3):  # an epoch is one batch
+    for step in (1, 2, 3):  # an epoch is one batch
         each.epoch()
-        now = weights(each.head)
-        average = now if average is None else 0.75 * average + 0.25 * now
+        now, decay = weights(each.head), min(0.75, (1 + step) / (10 + step))
+        average = now if average is None else decay * average + (1 - decay) * now
     assert average is not None
     torch.testing.assert_close(weights(each.scored_head), average)
     predicted = predict(each.scored_head, each.val)
