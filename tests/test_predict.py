@@ -1,6 +1,5 @@
 """New clips through stored heads: the same numbers as in the study, and refusals by name."""
 
-import csv
 import dataclasses
 import json
 import shutil
@@ -193,6 +192,8 @@ def test_given_features_are_predicted_by_the_heads_of_folds(tmp_path: Path) -> N
     out = tmp_path / "out.csv"
     done = command("predict", "--ensemble", folder, "--data", root, "--out", out)
     assert done.returncode == 0, done.stderr
-    stored = {row["File_ID"]: row for row in csv.DictReader((folder / "predictions.csv").open())}
-    found = {row["File_ID"]: row for row in csv.DictReader(out.open())}
-    assert {clip: found[clip] for clip in stored} == stored
+    found, stored = (
+        pd.read_csv(table, index_col="File_ID") for table in (out, folder / "predictions.csv")
+    )
+    # Files have six decimals.
+    pd.testing.assert_frame_equal(found.loc[stored.index], stored, rtol=0, atol=1.1e-6)
