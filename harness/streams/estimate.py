@@ -40,7 +40,7 @@ class Estimate:
         if self.disk > free:
             raise InputError(
                 f"{folder}: the features take about {_size(self.disk)}, {_size(free)} are free; "
-                "free some space, or give stored float16, larger strides or another `results`"
+                "free some space, or choose `stored` float16, larger strides or another `results`"
             )
 
 
