@@ -101,7 +101,7 @@ class Model:
         """(targets,) slope and offset: an intensity is slope x raw output + offset. With several
         heads, the map whose inverse is the mean of the heads' inverses."""
         parts = [
-            [_calibration(state, name, len(self.targets)) for name in ("slope", "centre", "level")]
+            [state[f"calibration.{name}"] for name in ("slope", "centre", "level")]
             for state in self.weights
         ]
         slopes, centres, levels = np.array(parts).transpose(1, 0, 2)
@@ -109,9 +109,7 @@ class Model:
         return slope, -slope * (centres - levels / slopes).mean(axis=0)
 
     def _head(self, state: Mapping[str, NDArray[np.float32]]) -> Head:
-        parts = {f"calibration.{name}": _calibration(state, name, len(self.targets))
-                 for name in ("centre", "slope", "level")}  # fmt: skip
-        weights = {name: torch.from_numpy(array) for name, array in {**parts, **state}.items()}
+        weights = {name: torch.from_numpy(array) for name, array in state.items()}
         try:
             # Without memory of its own: a configuration cannot ask for more than the file holds.
             with torch.device("meta"):
@@ -123,14 +121,6 @@ class Model:
                 f"model {self.name}: its weights do not fit its configuration: {reason}"
             ) from error
         return head.eval()
-
-
-def _calibration(
-    state: Mapping[str, NDArray[np.float32]], name: str, targets: int
-) -> NDArray[np.float32]:
-    """A part of a head's calibration: that of the identity for heads of earlier versions."""
-    identity = np.full(targets, float(name == "slope"), np.float32)
-    return state.get(f"calibration.{name}", identity)
 
 
 def predicted(

@@ -17,7 +17,7 @@ from harness.errors import InputError
 from harness.models.config import TrialConfig
 from harness.models.model import Model
 
-_SCHEMA = "model 1"
+_SCHEMA = "model 2"
 
 
 def write_model(path: Path, model: Model) -> None:
