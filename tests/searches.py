@@ -101,7 +101,13 @@ def make_result(config: dict[str, Any]) -> TrialResult:
             targets=INDEX.target_names,
             early_stop_split="val",
             fill=np.zeros(len(INDEX.target_names), np.float32),
-            weights=({"bias": np.zeros(2, np.float32)},),
+            weights=(
+                {
+                    "calibration.slope": np.ones(len(INDEX.target_names), np.float32),
+                    "calibration.centre": np.zeros(len(INDEX.target_names), np.float32),
+                    "calibration.level": np.zeros(len(INDEX.target_names), np.float32),
+                },
+            ),
         ),
         score=score,
         best=Epoch(1, 0.5, score),
