@@ -108,7 +108,7 @@ def main(
     for line in (*clips.notes, *lines):
         out.print(line, style="yellow", markup=False, soft_wrap=True)
     if network:
-        tell(out, f"Store: {cache / 'features'}")
+        tell(f"Store: {cache / 'features'}")
     given = {
         "data": data, "weights": weights, "weights-key": weights_key, "layout": layout,
         "features": None if outputs else features, "crop": crop, "results": results,
@@ -120,7 +120,7 @@ def main(
     }  # fmt: skip
     words += [f"--{name}={value}" for name, values in repeated.items() for value in values or ()]
     words += [] if stored == DEFAULT_STORED else [f"--stored={stored}"]
-    tell(out, f"Next: {invocation('search')} {shlex.join(words)}")
+    tell(f"Next: {invocation('search')} {shlex.join(words)}")
 
 
 def print_sheet(
