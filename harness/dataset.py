@@ -89,6 +89,9 @@ class Stream:
     positions: (steps,) int32, the index of each step among the clip's decoded frames.
     offsets: (clips + 1,) int64; clip i has the steps offsets[i]:offsets[i + 1].
     parts: names of groups of columns that a model may read alone, with their places.
+    times: (steps,) float32, the second of the clip at which each step begins; NaN where it is not
+    known; None where no step's is.
+    sampled: whether the steps are frames, of which the stride chooses some.
     """
 
     specification: Specification
@@ -96,6 +99,8 @@ class Stream:
     positions: NDArray[np.int32]
     offsets: NDArray[np.int64]
     parts: Mapping[str, slice] = field(default_factory=dict)
+    times: NDArray[np.float32] | None = None
+    sampled: bool = False
 
     @property
     def width(self) -> int:
@@ -117,9 +122,14 @@ class Stream:
             return self.specification
         return self.specification.only(self.specification.columns[self.parts[part]])
 
+    def chosen(self, stride: int) -> NDArray[np.bool_]:
+        """(steps,) True for those at this stride, which only chooses among frames."""
+        found: NDArray[np.bool_] = self.positions % (stride if self.sampled else 1) == 0
+        return found
+
     def at(self, stride: int) -> NDArray[np.bool_]:
         """(clips,) True for those that have a step at this stride."""
-        hits = np.concatenate([[0], np.cumsum(self.positions % stride == 0)])
+        hits = np.concatenate([[0], np.cumsum(self.chosen(stride))])
         counts: NDArray[np.int64] = np.diff(hits[self.offsets])
         return counts > 0
 
@@ -146,10 +156,11 @@ class Stream:
         return printable(f"{source}: {steps}, {what}")
 
     def digest(self, clip_ids: Sequence[str]) -> str:
-        """sha256 of the contents: ids, column names, shapes, offsets, positions and values."""
+        """sha256 of the contents: ids, column names, shapes, offsets, positions, times, values."""
         digest = hashlib.sha256(self.specification.fingerprint().encode())
         digest.update(json.dumps([list(clip_ids), self.values.shape]).encode())
-        for array in (self.offsets, self.positions, self.values):
+        times = np.empty(0, np.float32) if self.times is None else self.times
+        for array in (self.offsets, self.positions, times, self.values):
             digest.update(np.ascontiguousarray(array).tobytes())
         return digest.hexdigest()
 

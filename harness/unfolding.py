@@ -6,7 +6,7 @@ imported when clips are predicted.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -115,11 +115,13 @@ def _stream(source: _Source, key: tuple[str, str]) -> Stream | None:
 def _beginnings(stream: Stream, moments: NDArray[np.int64], targets: tuple[str, ...]) -> Dataset:
     """A data set in which each beginning of a clip is a clip."""
     counts = np.searchsorted(stream.positions, moments, side="right")
-    beginnings = Stream(
-        specification=stream.specification,
+    times = stream.times
+    beginnings = replace(
+        stream,
         values=np.concatenate([stream.values[:n] for n in counts]),
         positions=np.concatenate([stream.positions[:n] for n in counts]),
         offsets=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
+        times=None if times is None else np.concatenate([times[:n] for n in counts]),
     )
     names = tuple(map(str, range(len(moments))))
     streams: Mapping[str, Stream] = {stream.specification.source: beginnings}

@@ -21,7 +21,7 @@ def make_stream(
     offsets: ArrayLike,
     parts: Mapping[str, slice] | None = None,
 ) -> Stream:
-    """A stream whose columns are named c0, c1, and so on."""
+    """A stream of frames whose columns are named c0, c1, and so on."""
     names = tuple(f"c{column}" for column in range(values.shape[1]))
     return Stream(
         Specification("test", {}, names, len(names)),
@@ -29,6 +29,7 @@ def make_stream(
         np.asarray(positions, np.int32),
         np.asarray(offsets, np.int64),
         parts or {},
+        sampled=True,
     )
 
 

@@ -33,7 +33,7 @@ def sequences(
     """
     if rule not in ("full", "fixed-12"):
         raise ValueError(f"unknown sequence rule {rule!r}; choose full or fixed-12")
-    kept = np.flatnonzero(stream.positions % stride == 0)
+    kept = np.flatnonzero(stream.chosen(stride))
     bounds = np.searchsorted(kept, stream.offsets)
     first, counts = bounds[rows], np.diff(bounds)[rows]
     if len(rows) and not counts.all():

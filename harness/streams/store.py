@@ -187,6 +187,7 @@ class FeatureStore:
             values=np.ascontiguousarray(np.concatenate(features), dtype=np.float32),
             positions=np.concatenate(frames).astype(np.int32),
             offsets=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
+            sampled=True,
         )
 
     def _rounded(self, features: NDArray[np.float32]) -> NDArray[Any]:
