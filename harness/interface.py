@@ -37,7 +37,7 @@ def run_search(
     weights: Name | None = None,
     weights_key: str | None = None,
     layout: Layout | None = None,
-    features: str | None = None,
+    features: str | Sequence[str] | None = None,
     crop: Crop | None = None,
     precision: Precision = DEFAULT_PRECISION,
     encoder: Name | Sequence[str] | None = None,

@@ -9,7 +9,7 @@ from harness.atomic import write_text
 from harness.errors import InputError
 
 #: The schemas of study.json, of ensemble.json, and of contents.json.
-MANIFEST = "study 3"
+MANIFEST = "study 4"
 ENSEMBLE = "ensemble 1"
 CONTENTS = "contents 1"
 _SCHEMA, _SEAL = "schema", "sha256"

@@ -25,7 +25,7 @@ def main(
     weights: o.Weights = None,
     weights_key: o.WeightsKey = None,
     layout: o.Layout = None,
-    features: o.FeatureSet = None,
+    features: o.FeatureSets = None,
     crop: o.Crop = None,
     precision: o.Precision = DEFAULT_PRECISION,
     encoder: o.Encoder = None,

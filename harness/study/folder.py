@@ -37,13 +37,14 @@ _CONTENTS = "contents.json"
 class Manifest:
     """What a study is about; a search on other data or features is another study.
 
-    data: sha256 of clip ids, splits, ratings, persons and files. features: fingerprint of their
-    specification.
+    data: sha256 of clip ids, splits, ratings, persons and files. features: fingerprint of the
+    specifications of all streams.
     early_stop_split: what stops heads. held_out: how many parts of train do, and their fingerprint.
     storage: where the study is kept: its name, without user, password and options of a database.
-    stream: the specification of the features.
+    streams: their specifications, by name.
     oracle: best possible mean PCC on each split, known for synthetic clips alone;
-    oracle_by_target: the same for each target of a split.
+    oracle_by_target: the same for each target of a split; oracles: by stream, the means on each
+    split.
     problems: clips with missing frames or another problem, with the reason; empty: those without a
     frame, which are predicted by the mean rating of train.
     read: what was read, left_out: what was not and why, notes: what may be wrong; a line each.
@@ -54,7 +55,7 @@ class Manifest:
     space: str
     data: str
     features: str
-    stream: dict[str, Any]
+    streams: dict[str, dict[str, Any]]
     early_stop_split: str
     held_out: str
     storage: str
@@ -65,6 +66,7 @@ class Manifest:
     problems: dict[str, str]
     empty: tuple[str, ...]
     oracle_by_target: dict[str, dict[str, float]] = field(default_factory=dict)
+    oracles: dict[str, dict[str, float]] = field(default_factory=dict)
     read: tuple[str, ...] = ()
     left_out: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
@@ -161,9 +163,16 @@ class StudyFolder:
         contents: Mapping[str, str],
     ) -> str:
         """What differs in an entry of the manifest."""
-        if name == "features" and old["stream"] and new["stream"]:
-            begun, now = (Specification.from_dict(each["stream"]) for each in (old, new))
-            return f"this study reads other features: {'; '.join(begun.differences(now))}"
+        if name == "features":
+            begun, now = (specifications(each) for each in (old, new))
+            differing = [
+                f"{stream} ({'; '.join(begun[stream].differences(now[stream]))})"
+                for stream in begun.keys() & now.keys()
+                if begun[stream] != now[stream]
+            ]
+            differing += [f"no longer {stream}" for stream in begun.keys() - now.keys()]
+            differing += [f"also {stream}" for stream in now.keys() - begun.keys()]
+            return f"this study reads other features: {', '.join(sorted(differing))}"
         if name == "data":
             known = read_clips(self.path / "clips.parquet")
             if found := changes(known, clips, self.contents(), contents):
@@ -221,6 +230,12 @@ class StudyFolder:
                     f"`storage`: its study {self.name}, {name}: was begun with "
                     f"{_short(known[name])}, now it is {_short(value)}; choose another `study`"
                 )
+
+
+def specifications(manifest: Mapping[str, Any]) -> dict[str, Specification]:
+    """Of the streams of a study, by name. KeyError, TypeError or ValueError if it is no manifest of
+    this version."""
+    return {str(name): Specification.from_dict(each) for name, each in manifest["streams"].items()}
 
 
 def _short(value: Any) -> str:

@@ -19,7 +19,7 @@ class DataOptions:
     weights: Path | None = None
     weights_key: str | None = None
     layout: str | None = None
-    features: str | None = None
+    features: Sequence[str] = ()
     crop: str | None = None
     precision: str = DEFAULT_PRECISION
     encoder: Sequence[str] | None = None
@@ -89,7 +89,7 @@ class Options(NamedTuple):
             values["space"] = find_space(str(values["space"]))
         for name in values.keys() & {"data", "weights", "results"}:
             values[name] = Path(values[name])
-        for name in values.keys() & {"encoder", "encoder_output", "encoder_input"}:
+        for name in values.keys() & {"features", "encoder", "encoder_output", "encoder_input"}:
             one = isinstance(values[name], str | PathLike)
             values[name] = tuple(map(str, [values[name]] if one else values[name]))
 
