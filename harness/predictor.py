@@ -112,8 +112,8 @@ class Predictor:
         Raises:
             InputError: bad clips, or no folder has one of `sets`.
         """
-        members = [model for model in self.models if model.stream.source == FILES]
-        needed = dict.fromkeys(str(model.stream.details["set"]) for model in members)
+        members = [model for model in self.models if _stream(model).source == FILES]
+        needed = dict.fromkeys(str(_stream(model).details["set"]) for model in members)
         there = {folder: feature_sets(folder, layout) for folder in folders}
         for name in sets or ():
             if not any(name in found for found in there.values()):
@@ -151,14 +151,14 @@ class Predictor:
             for clips, wider in {e.wider.specification().fingerprint(): (clips, e.wider)
                                  for clips, e in encoders if e.wider}.values():  # fmt: skip
                 extract_features(clips, wider, cache, strides, machines, progress)
-        columns = {m.stream.fingerprint(): m.stream.columns or None for m in self.models}
+        columns = {_stream(m).fingerprint(): _stream(m).columns or None for m in self.models}
         for stream, (clips, encoder) in sources.items():
             found = features_of(clips, encoder, cache, strides, machines, progress, columns[stream])
             if strict:
                 found.gaps.refuse()
             on_found(found)
             known[stream] = unrated(clips, self.ensemble.targets, found.stream)
-        datasets = [known[model.stream.fingerprint()] for model in self.models]
+        datasets = [known[_stream(model).fingerprint()] for model in self.models]
         # Tables may have the clips in different orders.
         orders = [np.argsort(np.array(data.clip_ids)) for data in datasets]
         pairs = list(zip(self.models, datasets, orders, strict=True))
@@ -175,7 +175,7 @@ class Predictor:
 
     def doubts(self, tables: Sequence[ClipTable]) -> list[str]:
         """What may be wrong with clips that are predicted all the same, a line each."""
-        crops = {model.stream.details.get("crop") for model in self.models}
+        crops = {_stream(model).details.get("crop") for model in self.models}
         films = any(clips.kind == "video" and not clips.synthetic for clips in tables)
         if not films or self.synthetic or "none" not in crops:
             return []
@@ -193,12 +193,12 @@ class Predictor:
         Raises:
             InputError: no table or encoder for one of them, or a table that no model reads.
         """
-        streams = {model.stream.fingerprint(): model for model in self.models}
+        streams = {_stream(model).fingerprint(): model for model in self.models}
         brought = [clips for clips in tables if clips.kind == "features"]
         framed = [clips for clips in tables if clips.kind != "features"]
         sources: dict[str, Source] = {}
         for stream, model in streams.items():
-            if model.stream.source == FILES:
+            if _stream(model).source == FILES:
                 sources[stream] = _table_of(model, brought), None
             elif not framed:
                 raise InputError(
@@ -209,7 +209,7 @@ class Predictor:
             elif len(framed) > 1:
                 raise InputError("expected one folder of videos or images", "data")
             elif not wanted.is_given:
-                name = "weights" if model.stream.source == "mtl-dan" else "encoder"
+                name = "weights" if _stream(model).source == "mtl-dan" else "encoder"
                 raise InputError("missing: give the file that the ensemble was built on", name)
             else:
                 sources[stream] = framed[0], _encoder(wanted, model)
@@ -267,10 +267,10 @@ def member(results: Path, own: str, ensemble: Ensemble, name: str) -> Model:
         )
     # A trial may read a part of its study's stream.
     stream = Specification.from_dict(home.manifest()["stream"])
-    columns = model.stream.columns
+    columns = _stream(model).columns
     if columns and set(columns) <= set(stream.columns):
         stream = stream.only(columns)
-    if differences := stream.differences(model.stream):
+    if differences := stream.differences(_stream(model)):
         raise InputError(
             f"{file}: was trained on other features than its study's: {'; '.join(differences)}"
         )
@@ -303,6 +303,12 @@ def check_told_apart(folder: Path, homes: Sequence[StudyFolder]) -> None:
         other.update(found)
 
 
+def _stream(model: Model) -> Specification:
+    """The only stream that a model reads."""
+    (stream,) = model.streams.values()
+    return stream
+
+
 def unrated(clips: ClipTable, targets: tuple[str, ...], stream: Stream) -> Dataset:
     """A data set of clips that are to be predicted."""
     streams = {stream.specification.source: stream}
@@ -315,7 +321,7 @@ def _table_of(model: Model, tables: Sequence[ClipTable]) -> ClipTable:
     Raises:
         InputError: there is none, or several that cannot be told apart.
     """
-    wanted = str(model.stream.details["set"])
+    wanted = str(_stream(model).details["set"])
     found = [clips for clips in tables if set_name_of(clips.paths) == wanted]
     if not found:
         names = ", ".join(set_name_of(clips.paths) for clips in tables)
@@ -324,12 +330,12 @@ def _table_of(model: Model, tables: Sequence[ClipTable]) -> ClipTable:
             "give a folder that holds them as `data`"
         )
     if len(found) > 1:
-        columns = set(map(str.casefold, model.stream.columns))
+        columns = set(map(str.casefold, _stream(model).columns))
         files = [(clips, first_file(clips)) for clips in found]
         found = [
             clips
             for clips, file in files
-            if file.values.shape[1] == model.stream.width
+            if file.values.shape[1] == _stream(model).width
             and set(map(str.casefold, file.names or ())) == columns
         ]
         if len(found) != 1:
@@ -356,7 +362,7 @@ def _encoder(wanted: Wanted, model: Model) -> Encoder:
     Raises:
         InputError: with this file, or in this version of the harness, it is another.
     """
-    details = model.stream.details
+    details = _stream(model).details
     options = EncoderOptions(
         outputs=model.config.features,
         precision=str(details.get("precision", "float32")),
@@ -365,7 +371,7 @@ def _encoder(wanted: Wanted, model: Model) -> Encoder:
         stored=str(details.get("stored", "float32")),
     )
     encoder = wanted.load(options)
-    if differences := model.stream.differences(encoder.specification()):
+    if differences := _stream(model).differences(encoder.specification()):
         given = wanted.encoder[0] if wanted.encoder else wanted.weights
         raise InputError(
             f"{given}: trial {model.name} reads other features: {'; '.join(differences)}",
