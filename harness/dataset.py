@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.errors import printable
+from harness.errors import InputError, printable
 
 Rows = NDArray[np.intp]
 #: The fingerprint of the contents of a clip without a file, or without a step.
@@ -242,6 +242,30 @@ class Dataset:
         if len(self.streams) != 1:
             raise ValueError(f"expected one stream, found {len(self.streams)}")
         return next(iter(self.streams.values()))
+
+    def only(self, streams: str) -> "Dataset":
+        """The same clips with some of the streams, in alphabetical order of their names.
+
+        Args:
+            streams: names joined by "+"; empty: all streams.
+
+        Raises:
+            InputError: there is no stream, or none of such a name.
+        """
+        names = sorted(streams.split("+") if streams else self.streams)
+        unknown = [name for name in names if name not in self.streams]
+        if unknown or not names:
+            found = printable(", ".join(self.streams)) or "none"
+            wanted = f"the stream {printable(unknown[0])}" if unknown else "a stream"
+            raise InputError(f"streams: expected {wanted} of these clips, found {found}")
+        if names == list(self.streams):
+            return self
+        return replace(self, streams={name: self.streams[name] for name in names})
+
+    def at(self, stride: int) -> NDArray[np.bool_]:
+        """(clips,) True for those that have a step of any stream at this stride."""
+        found: NDArray[np.bool_] = np.any([s.at(stride) for s in self.streams.values()], axis=0)
+        return found
 
     @property
     def early_stop_split(self) -> str:

@@ -109,7 +109,8 @@ def _stream(source: _Source, key: tuple[str, str]) -> Stream | None:
         stream = source.store.load([key], [stride])
     except InputError:  # the clip has no frame; the study has reported it
         return None
-    return stream.select(source.model.stream.columns)
+    (specification,) = source.model.streams.values()
+    return stream.select(specification.columns)
 
 
 def _beginnings(stream: Stream, moments: NDArray[np.int64], targets: tuple[str, ...]) -> Dataset:

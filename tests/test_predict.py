@@ -100,9 +100,10 @@ def test_features_of_another_making_are_refused(
     models = [
         dataclasses.replace(
             model,
-            stream=dataclasses.replace(
-                model.stream, details={**model.stream.details, detail: "another"}
-            ),
+            streams={
+                name: dataclasses.replace(stream, details={**stream.details, detail: "another"})
+                for name, stream in model.streams.items()
+            },
         )
         for model in predictor.models
     ]

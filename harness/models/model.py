@@ -1,13 +1,13 @@
 """A trained model: everything that predicts clips from a data set."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from harness.dataset import Dataset, Rows, Specification
+from harness.dataset import Dataset, Rows, Specification, Stream
 from harness.errors import InputError
 from harness.models.config import TrialConfig
 from harness.models.head import Head
@@ -22,15 +22,16 @@ _FAR = 4.0
 class Model:
     """One or several trained heads, of which several are folds whose mean is the prediction.
 
-    name: of the trial that trained it. config: what it was trained with. stream: the specification
-    of the features that it reads. targets: names of its outputs. early_stop_split: what chose its
-    epochs. fill: (targets,) the mean rating of train, which clips without features are predicted
-    by. weights: of each head, its state dict as arrays.
+    name: of the trial that trained it. config: what it was trained with. streams: by name, the
+    specifications of the streams that it reads, in alphabetical order. targets: names of its
+    outputs. early_stop_split: what chose its epochs. fill: (targets,) the mean rating of train,
+    which clips without features are predicted by. weights: of each head, its state dict as
+    arrays.
     """
 
     name: str
     config: TrialConfig
-    stream: Specification
+    streams: Mapping[str, Specification]
     targets: tuple[str, ...]
     early_stop_split: str
     fill: NDArray[np.float32]
@@ -56,35 +57,59 @@ class Model:
             rows: which clips; None: all.
 
         Raises:
-            InputError: the data set's features are not those that the model reads.
+            InputError: the data set lacks a stream that the model reads.
         """
         rows = np.arange(len(data)) if rows is None else rows
-        self.check(data)
-        return predicted(self.heads(device), self.config, data, rows, self.fill, device)
+        read = self.check(data)
+        return predicted(self.heads(device), self.config, read, rows, self.fill, device)
 
     def reads(self, data: Dataset) -> NDArray[np.bool_]:
-        """(clips,) True for those that have a step for this model."""
-        return data.features.at(self.config.stride)
+        """(clips,) True for those that have a step of any stream of this model."""
+        return self.check(data).at(self.config.stride)
 
-    def check(self, data: Dataset) -> None:
-        """Compares features by their specification.
+    def missing(self, data: Dataset) -> dict[str, NDArray[np.bool_]]:
+        """For each stream of this model, (clips,) True for those that have no step of it."""
+        streams = self.check(data).streams
+        return {name: ~stream.at(self.config.stride) for name, stream in streams.items()}
+
+    def check(self, data: Dataset) -> Dataset:
+        """The clips with the streams that the model reads, under the names that it knows them by.
+
+        A stream is recognised by its specification; its name may be another one.
 
         Raises:
-            InputError: they are others than those that the model was trained on.
+            InputError: no stream has the specification of one that the model was trained on.
         """
-        given = data.features.specification_of(self.config.features)
-        if differences := self.stream.differences(given):
-            raise InputError(
-                f"model {self.name}: reads other features than these: {'; '.join(differences)}"
-            )
+        return replace(data, streams={name: self._found(name, data) for name in self.streams})
+
+    def _found(self, name: str, data: Dataset) -> Stream:
+        expected, part = self.streams[name], self.config.features
+        own = {name: data.streams[name]} if name in data.streams else {}
+        others = {
+            known: expected.differences(stream.specification_of(part))
+            for known, stream in (own | dict(data.streams)).items()
+        }
+        for known, differences in others.items():
+            if not differences:
+                return data.streams[known]
+        if not others:
+            raise InputError(f"model {self.name}: reads the stream {name}, these clips have none")
+        # Of several, the one of this name, or of the same source, is the one that was meant.
+        meant = min(others, key=lambda known: (known != name, len(others[known])))
+        raise InputError(
+            f"model {self.name}: reads other features than these"
+            f"{f' (stream {meant})' if len(data.streams) > 1 else ''}: {'; '.join(others[meant])}"
+        )
 
     def unlike(self, data: Dataset) -> str:
         """A line if features without column names lie far from those of train; empty if not.
 
         Nothing else tells such features of one tool from those of another.
         """
-        values = data.features.values[:, data.features.part(self.config.features)]
-        if self.stream.columns or not self.config.normalise or not len(values):
+        stream = self.check(data).features
+        values = stream.values[:, stream.part(self.config.features)]
+        unnamed = not next(iter(self.streams.values())).columns
+        if not unnamed or not self.config.normalise or not len(values):
             return ""
         mean, scale = (self.weights[0][f"scaler.{name}"] for name in ("mean", "scale"))
         shift, spread = np.abs(values.mean(0) - mean) * scale, values.std(0) * scale
@@ -108,12 +133,16 @@ class Model:
         slope = 1 / (1 / slopes).mean(axis=0)
         return slope, -slope * (centres - levels / slopes).mean(axis=0)
 
+    @property
+    def _width(self) -> int:
+        return sum(stream.width for stream in self.streams.values())
+
     def _head(self, state: Mapping[str, NDArray[np.float32]]) -> Head:
         weights = {name: torch.from_numpy(array) for name, array in state.items()}
         try:
             # Without memory of its own: a configuration cannot ask for more than the file holds.
             with torch.device("meta"):
-                head = Head(self.stream.width, len(self.targets), self.config)
+                head = Head(self._width, len(self.targets), self.config)
             head.load_state_dict(weights, assign=True)
         except RuntimeError as error:
             reason = " ".join(str(error).split())
@@ -134,7 +163,7 @@ def predicted(
     """The heads' mean predictions (clips, targets) of some clips, `fill` for those without a
     step."""
     found = np.tile(fill, (len(rows), 1))
-    seen = data.features.at(config.stride)[rows]
+    seen = data.at(config.stride)[rows]
     if seen.any():
         given = tensors(data, rows[seen], config, device or torch.device("cpu"))
         found[seen] = np.mean([predict(head, given) for head in heads], axis=0)

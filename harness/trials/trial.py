@@ -59,7 +59,8 @@ class Trial:
 
     def __post_init__(self) -> None:
         self._begun = time.perf_counter()
-        self.with_frames = self.data.features.at(self.config.stride)
+        self.data = self.data.only(self.config.streams)
+        self.with_frames = self.data.at(self.config.stride)
         self.curve: list[Epoch] = []
         train = self.data.rated(self.data.rows("train"))
         val = self.data.rated(self.data.rows("val"))
@@ -159,7 +160,10 @@ class Trial:
         return Model(
             name="",
             config=self.config,
-            stream=self.data.features.specification_of(self.config.features),
+            streams={
+                name: stream.specification_of(self.config.features)
+                for name, stream in self.data.streams.items()
+            },
             targets=self.data.target_names,
             early_stop_split=self.data.early_stop_split,
             fill=self._fill(),

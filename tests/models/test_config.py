@@ -107,7 +107,7 @@ def test_a_removed_hyperparameter_is_read_where_it_means_the_same() -> None:
 
 def test_models_of_earlier_versions_are_refused_by_their_schema(tmp_path: Path) -> None:
     save_file({"mean": np.zeros(4, np.float32)}, tmp_path / "old", {"schema": "head 2"})
-    with pytest.raises(InputError, match="old: schema 'head 2', this harness reads 'model 2'"):
+    with pytest.raises(InputError, match="old: schema 'head 2', this harness reads 'model 3'"):
         read_model(tmp_path / "old")
 
 
