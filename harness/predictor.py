@@ -31,6 +31,7 @@ from harness.streams.precomputed import FILES, first_file, set_name_of
 from harness.streams.sources import Source
 from harness.study.folder import StudyFolder, specifications
 
+
 @dataclass(frozen=True)
 class Predictor:
     """An ensemble with its models, ready for new clips; `load` reads it."""
@@ -165,8 +166,8 @@ class Predictor:
                 extract_features(*source, cache, tuple(sorted(steps)), machines, progress)
         for stream, source in sources.items():
             names = specifications[stream].columns or None
-            steps = tuple(sorted(strides[stream]))
-            found = features_of(*source, cache, steps, machines, progress, names)
+            own = tuple(sorted(strides[stream]))
+            found = features_of(*source, cache, own, machines, progress, names)
             if strict:
                 found.gaps.refuse()
             on_found(found)
@@ -317,7 +318,10 @@ def check_told_apart(folder: Path, homes: Sequence[StudyFolder]) -> None:
         for name, stream in specifications(home.manifest()).items():
             if stream.source != FILES or stream.columns:
                 continue
-            found, other = home.contents(name), contents.setdefault(stream.fingerprint(), {})
+            found, other = (
+                home.contents().get(name, {}),
+                contents.setdefault(stream.fingerprint(), {}),
+            )
             different = [clip for clip in found if clip in other and other[clip] != found[clip]]
             if different:
                 raise InputError(
@@ -329,9 +333,7 @@ def check_told_apart(folder: Path, homes: Sequence[StudyFolder]) -> None:
             other.update(found)
 
 
-def unrated(
-    clips: ClipTable, targets: tuple[str, ...], streams: Mapping[str, Stream]
-) -> Dataset:
+def unrated(clips: ClipTable, targets: tuple[str, ...], streams: Mapping[str, Stream]) -> Dataset:
     """A data set of clips that are to be predicted."""
     return Dataset(clips.clip_ids, clips.splits, None, targets, streams=streams)
 

@@ -11,7 +11,7 @@ from harness.errors import InputError
 #: The schemas of study.json, of ensemble.json, and of contents.json.
 MANIFEST = "study 4"
 ENSEMBLE = "ensemble 1"
-CONTENTS = "contents 1"
+CONTENTS = "contents 2"
 _SCHEMA, _SEAL = "schema", "sha256"
 
 

@@ -118,12 +118,16 @@ class StudyFolder:
             yield
 
     def settle(
-        self, manifest: Manifest, clips: Dataset, contents: Mapping[str, str] | None = None
+        self,
+        manifest: Manifest,
+        clips: Dataset,
+        contents: Mapping[str, Mapping[str, str]] | None = None,
     ) -> None:
         """Writes the manifest and the clips of a new study, or checks that an old one agrees.
 
         Args:
-            contents: the fingerprint of each clip's contents, with which changes are named.
+            contents: by stream, the fingerprint of each clip's contents, with which changes are
+                named.
 
         Raises:
             InputError: the study was made from other data or features; it is left untouched.
@@ -131,7 +135,7 @@ class StudyFolder:
         file = self.path / "study.json"
         if not file.exists():
             write_clips(self.path / "clips.parquet", clips)
-            write_sealed(self.path / _CONTENTS, CONTENTS, {"clips": dict(contents or {})})
+            write_sealed(self.path / _CONTENTS, CONTENTS, {"streams": dict(contents or {})})
             # Last, so that a study with a manifest is whole.
             write_sealed(file, MANIFEST, asdict(manifest))
             return
@@ -149,10 +153,10 @@ class StudyFolder:
                     "choose another `study`"
                 )
 
-    def contents(self) -> dict[str, str]:
-        """The fingerprint of each clip's contents; empty for a study of an earlier version."""
+    def contents(self) -> dict[str, dict[str, str]]:
+        """By stream, the fingerprint of each clip's contents; empty if they are not known."""
         file = self.path / _CONTENTS
-        return dict(read_sealed(file, CONTENTS)["clips"]) if file.exists() else {}
+        return dict(read_sealed(file, CONTENTS)["streams"]) if file.exists() else {}
 
     def _change(
         self,
@@ -160,22 +164,29 @@ class StudyFolder:
         old: Mapping[str, Any],
         new: Mapping[str, Any],
         clips: Dataset,
-        contents: Mapping[str, str],
+        contents: Mapping[str, Mapping[str, str]],
     ) -> str:
         """What differs in an entry of the manifest."""
         if name == "features":
             begun, now = (specifications(each) for each in (old, new))
             differing = [
-                f"{stream} ({'; '.join(begun[stream].differences(now[stream]))})"
-                for stream in begun.keys() & now.keys()
+                f"{stream}: {', '.join(begun[stream].differences(now[stream]))}"
+                for stream in sorted(begun.keys() & now.keys())
                 if begun[stream] != now[stream]
             ]
-            differing += [f"no longer {stream}" for stream in begun.keys() - now.keys()]
-            differing += [f"also {stream}" for stream in now.keys() - begun.keys()]
-            return f"this study reads other features: {', '.join(sorted(differing))}"
+            if begun.keys() != now.keys():
+                differing = [f"streams {', '.join(now)}, expected {', '.join(begun)}", *differing]
+            return f"this study reads other features: {'; '.join(differing)}"
         if name == "data":
             known = read_clips(self.path / "clips.parquet")
-            if found := changes(known, clips, self.contents(), contents):
+            before = self.contents()
+            # What differs in each stream; what differs in the clips themselves is said once.
+            found = dict.fromkeys(
+                line
+                for stream in contents or [""]
+                for line in changes(known, clips, before.get(stream, {}), contents.get(stream, {}))
+            )
+            if found:
                 return f"the clips of this study have changed: {'; '.join(found)}"
         return f"this study was begun with {_short(old[name])}, now it is {_short(new[name])}"
 

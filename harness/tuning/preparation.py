@@ -1,7 +1,6 @@
 """Clips, the sources of their streams and a space -> the data set that a study's trials read."""
 
 import hashlib
-import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -33,18 +32,18 @@ class Prepared:
     """A data set, and what is to be said about it.
 
     space: of the search, without what the streams leave no choice of. contents: sha256 of
-    ids, splits, ratings, persons and files. files: of each clip the fingerprint of its files, or of
-    its precomputed features. gaps: by stream, the clips that did not give all. extractions: by
-    stream, what was computed now. revealed: what these streams show of synthetic clips, `picture`,
-    `sound` or `both`; oracles: `ClipTable.oracles`. read: what was read; notes: what was decided
-    for the user, and what may be wrong; a line each. left_out: columns that are no features, with
-    the reason.
+    ids, splits, ratings, persons and files. files: by stream, of each clip the fingerprint of its
+    file, or of its precomputed features. gaps: by stream, the clips that did not give all.
+    extractions: by stream, what was computed now. revealed: what these streams show of synthetic
+    clips, `picture`, `sound` or `both`; oracles: `ClipTable.oracles`. read: what was read; notes:
+    what was decided for the user, and what may be wrong; a line each. left_out: columns that are no
+    features, with the reason.
     """
 
     data: Dataset
     space: SearchSpace
     contents: str
-    files: dict[str, str]
+    files: dict[str, dict[str, str]]
     gaps: dict[str, Gaps]
     extractions: dict[str, Extraction]
     revealed: str
@@ -150,22 +149,19 @@ def prepare(
             found[name].gaps.refuse()
     streams = {name: each.stream for name, each in found.items()}
     data = replace(bare_dataset(clips), streams=streams)
+    contents: list[str] = []
     for name, (table, encoder) in named.items():
-        # Precomputed features are compared by their contents, which other files may hold.
+        # Precomputed features are compared by their contents, which files of other names may hold.
         files[name] = sources(table, cache / "features") if encoder else streams[name].digests()
-    wholes = [
-        files[name] if source.encoder else [streams[name].digest(clips.clip_ids)]
-        for name, source in named.items()
-    ]
+        contents += files[name] if encoder else [streams[name].digest(clips.clip_ids)]
     several = len(named) > 1
     heard = [bool(each.encoder and each.encoder.kind == "sound") for each in named.values()]
     revealed = "picture" if not any(heard) else "sound" if all(heard) else "both"
     return Prepared(
         data=data,
         space=space,
-        contents=_fingerprint(data, list(itertools.chain.from_iterable(wholes))),
-        files=dict(zip(clips.clip_ids, map(" ".join, zip(*files.values(), strict=True)),
-                       strict=True)),
+        contents=_fingerprint(data, contents),
+        files={name: dict(zip(clips.clip_ids, each, strict=True)) for name, each in files.items()},
         gaps={name: each.gaps for name, each in found.items()},
         extractions={name: each.extraction for name, each in found.items() if each.extraction},
         revealed=revealed,
