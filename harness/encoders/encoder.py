@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import ClassVar
 
 from torch import Tensor, nn
 
@@ -23,6 +24,8 @@ class Encoder:
     network whose columns contain these, if there is one. stored: number format of the feature
     store, `float32` or `float16`. describe: what a user should know about the encoder, a line each.
     """
+
+    kind: ClassVar[str] = "frames"
 
     name: str
     columns: tuple[str, ...]
