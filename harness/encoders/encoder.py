@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import ClassVar
 
 from torch import Tensor, nn
 
@@ -25,6 +26,8 @@ class Encoder:
     label: the name that the user gives to the stream, in place of `name`; the values do not depend
     on it. kind: `frames`, what it reads.
     """
+
+    kind: ClassVar[str] = "frames"
 
     name: str
     columns: tuple[str, ...]
