@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from harness import options as o
-from harness.choices import DEFAULT_PRECISION, DEFAULT_STORED
+from harness.choices import DEFAULT_PRECISION, DEFAULT_SOUND_STEP, DEFAULT_STORED
 from harness.console import as_options, console, invocation, run
 from harness.errors import InputError
 
@@ -56,6 +56,8 @@ def main(
         ),
     ] = None,
     stored: o.Stored = DEFAULT_STORED,
+    sound: o.Sound = None,
+    sound_step: o.SoundStep = DEFAULT_SOUND_STEP,
     workers: o.Workers = None,
     address: o.Address = None,
     strict: o.Strict = False,
@@ -80,7 +82,7 @@ def main(
 
     from harness.progress import Steps
     from harness.streams.clip_issues import Gaps
-    from harness.streams.features import Machines, extract_features
+    from harness.streams.features import Machines
     from harness.streams.sources import real_sources
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -93,15 +95,13 @@ def main(
             precision=precision, outputs=outputs, strict=strict,
             allow_shared_groups=True, weights_key=weights_key, encoder=encoder,
             encoder_output=encoder_output, encoder_input=encoder_input, stored=stored,
+            sound=sound, sound_step=sound_step,
         )  # fmt: skip
-        networks = [source.encoder for source in given if source.encoder]
+        networks = [source.network for source in given if source.network]
         if outputs != "outputs" and not any(network.has_outputs for network in networks):
             raise InputError(f"{outputs}: only an MTL-DAN has it; remove it", "outputs")
         tell = partial(out.print, highlight=False, markup=False, soft_wrap=True)
-        done = [
-            extract_features(*source, cache, tuple(stride), machines, steps, tell)
-            for source in given
-        ]
+        done = [source.extract(cache, tuple(stride), machines, steps, tell) for source in given]
     all_gaps = Gaps.joined([gaps for _, gaps, _ in done])
     if strict:
         all_gaps.refuse()
@@ -115,7 +115,7 @@ def main(
             out.print(f"{of}{line}", style="yellow", markup=False, soft_wrap=True)
     for line in (*given[0].clips.notes, *all_gaps.write(cache / f"{data.resolve().name}-gaps.csv")):
         out.print(line, style="yellow", markup=False, soft_wrap=True)
-    if networks:
+    if any(source.encoder for source in given):
         tell(f"Store: {cache / 'features'}")
     options = {
         "data": data, "weights": weights, "weights-key": weights_key, "layout": layout,
@@ -128,6 +128,7 @@ def main(
         "encoder-input": encoder_input,
     }  # fmt: skip
     words += [f"--{name}={value}" for name, values in repeated.items() for value in values or ()]
+    words += [] if sound is None else [f"--sound={sound}", f"--sound-step={sound_step:g}"]
     words += [] if stored == DEFAULT_STORED else [f"--stored={stored}"]
     tell(f"Next: {invocation('search')} {shlex.join(words)}")
 

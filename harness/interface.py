@@ -9,12 +9,14 @@ from harness.choices import (
     DEFAULT_PRECISION,
     DEFAULT_SAMPLER,
     DEFAULT_SCHEDULER,
+    DEFAULT_SOUND_STEP,
     DEFAULT_STORED,
     Crop,
     Layout,
     Precision,
     Sampler,
     Scheduler,
+    Sound,
     Stored,
 )
 from harness.console import console
@@ -44,6 +46,8 @@ def run_search(
     encoder_output: str | Sequence[str] | None = None,
     encoder_input: str | Sequence[str] | None = None,
     stored: Stored = DEFAULT_STORED,
+    sound: Sound | None = None,
+    sound_step: float = DEFAULT_SOUND_STEP,
     strict: bool = False,
     folds: int | None = None,
     early_stop_fraction: float | None = None,

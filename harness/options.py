@@ -119,6 +119,18 @@ Stored = Annotated[
     choices.Stored,
     _streams("--stored", help="Number format of stored features; float16 takes half the disk."),
 ]
+Sound = Annotated[
+    choices.Sound | None,
+    _streams(
+        "--sound",
+        metavar="NAME",
+        help=f"Read the sound of the clips as the stream `sound`: {', '.join(choices.SOUNDS)} "
+        "(egemaps: extra `egemaps`). Default: log-mel where the search space names `sound`.",
+    ),
+]
+SoundStep = Annotated[
+    float, _streams("--sound-step", metavar="SECONDS", help="Length of the steps of sound.")
+]
 FeatureSets = Annotated[
     list[str] | None,
     _streams(

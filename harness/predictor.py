@@ -20,13 +20,14 @@ from harness.dataset import Dataset, Specification, Stream
 from harness.encoders.encoder import Encoder, EncoderOptions
 from harness.encoders.mtl_dan.encoder import MTL_DAN
 from harness.encoders.registry import Wanted
+from harness.encoders.sound.encoder import SoundEncoder, sound_encoder
 from harness.ensembles.ensemble import Ensemble
 from harness.ensembles.files import read_ensemble
 from harness.errors import InputError
 from harness.models.model import Model
 from harness.models.model_file import read_model
 from harness.progress import Progress, Steps, silent
-from harness.streams.features import Found, Machines, extract_features, features_of
+from harness.streams.features import Found, Machines
 from harness.streams.precomputed import FILES, first_file, set_name_of
 from harness.streams.sources import Source
 from harness.study.folder import StudyFolder, specifications
@@ -156,18 +157,17 @@ class Predictor:
         # Several outputs of a network: each frame is computed once.
         wider: dict[str, tuple[Source, set[int]]] = {}
         for stream, source in sources.items():
-            if source.encoder and source.encoder.wider:
-                of_all = source.encoder.wider
+            if source.network and source.network.wider:
+                of_all = source.network.wider
                 key = of_all.specification().fingerprint()
                 pair = wider.setdefault(key, (Source(source.clips, of_all), set()))
                 pair[1].update(strides[stream])
-        if len(wider) < sum(bool(s.encoder and s.encoder.wider) for s in sources.values()):
+        if len(wider) < sum(bool(s.network and s.network.wider) for s in sources.values()):
             for source, steps in wider.values():
-                extract_features(*source, cache, tuple(sorted(steps)), machines, progress)
+                source.extract(cache, tuple(sorted(steps)), machines, progress)
         for stream, source in sources.items():
             names = specifications[stream].columns or None
-            own = tuple(sorted(strides[stream]))
-            found = features_of(*source, cache, own, machines, progress, names)
+            found = source.read(cache, sorted(strides[stream]), machines, progress, names)
             if strict:
                 found.gaps.refuse()
             on_found(found)
@@ -224,6 +224,9 @@ class Predictor:
         for stream, need in needed.items():
             if need.specification.source == FILES:
                 sources[stream] = Source(_table_of(need, brought), None)
+                continue
+            if need.specification.source == SoundEncoder.name:
+                sources[stream] = Source(_heard(tables), _sound_encoder(need))
                 continue
             if not framed:
                 raise InputError(
@@ -406,6 +409,30 @@ def _wanted(need: _Need, encoders: Sequence[Wanted]) -> Wanted:
             f"missing: give the file that the ensemble was built on, for {need.name}{form}", name
         )
     return found[0]
+
+
+def _heard(tables: Sequence[ClipTable]) -> ClipTable:
+    """The table whose clips have sound.
+
+    Raises:
+        InputError: none has any.
+    """
+    for clips in tables:
+        if any(clips.heard().paths):
+            return clips
+    raise InputError("the members read sound; no clip of this folder has sound", "data")
+
+
+def _sound_encoder(need: _Need) -> SoundEncoder:
+    """The encoder of the sound that a model reads; its parameters are in the specification."""
+    details = need.specification.details
+    encoder = sound_encoder(str(details["descriptors"]), float(details["step"]))
+    if differences := need.specification.differences(encoder.specification()):
+        raise InputError(
+            f"trial {need.model.name} reads other sound than this version of the harness computes: "
+            f"{'; '.join(differences)}"
+        )
+    return encoder
 
 
 def _encoder(wanted: Wanted, need: _Need) -> Encoder:

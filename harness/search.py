@@ -7,7 +7,13 @@ from typing import TYPE_CHECKING
 import typer
 
 from harness import options as o
-from harness.choices import DEFAULT_PRECISION, DEFAULT_SAMPLER, DEFAULT_SCHEDULER, DEFAULT_STORED
+from harness.choices import (
+    DEFAULT_PRECISION,
+    DEFAULT_SAMPLER,
+    DEFAULT_SCHEDULER,
+    DEFAULT_SOUND_STEP,
+    DEFAULT_STORED,
+)
 from harness.console import console, invocation, run
 from harness.interface import search
 from harness.names import STORAGE_VARIABLE
@@ -32,6 +38,8 @@ def main(
     encoder_output: o.EncoderOutput = None,
     encoder_input: o.EncoderInput = None,
     stored: o.Stored = DEFAULT_STORED,
+    sound: o.Sound = None,
+    sound_step: o.SoundStep = DEFAULT_SOUND_STEP,
     strict: o.Strict = False,
     allow_shared_groups: o.AllowSharedGroups = False,
     space: o.Space = None,

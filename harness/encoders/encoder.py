@@ -24,7 +24,7 @@ class Encoder:
     network whose columns contain these, if there is one. stored: number format of the feature
     store, `float32` or `float16`. describe: what a user should know about the encoder, a line each.
     label: the name that the user gives to the stream, in place of `name`; the values do not depend
-    on it. kind: `frames`, what it reads.
+    on it. kind: what it reads.
     """
 
     kind: ClassVar[str] = "frames"
@@ -41,7 +41,6 @@ class Encoder:
     stored: str = "float32"
     describe: Callable[[], list[str]] = list
     label: str = ""
-    kind: str = "frames"
 
     def specification(self) -> Specification:
         """Of the stream that it gives."""

@@ -6,7 +6,13 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from harness.choices import DEFAULT_PRECISION, DEFAULT_SAMPLER, DEFAULT_SCHEDULER, DEFAULT_STORED
+from harness.choices import (
+    DEFAULT_PRECISION,
+    DEFAULT_SAMPLER,
+    DEFAULT_SCHEDULER,
+    DEFAULT_SOUND_STEP,
+    DEFAULT_STORED,
+)
 from harness.names import check_folder_name
 from harness.spaces import find_space
 
@@ -26,6 +32,8 @@ class DataOptions:
     encoder_output: Sequence[str] | None = None
     encoder_input: Sequence[str] | None = None
     stored: str = DEFAULT_STORED
+    sound: str | None = None
+    sound_step: float = DEFAULT_SOUND_STEP
     strict: bool = False
     folds: int | None = None
     early_stop_fraction: float | None = None

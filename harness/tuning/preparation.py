@@ -16,9 +16,8 @@ from harness.models.config import TrialConfig
 from harness.progress import Progress
 from harness.space.search_space import SearchSpace
 from harness.streams.clip_issues import Gaps
-from harness.streams.contents import sources
 from harness.streams.extraction import Extraction
-from harness.streams.features import Found, Machines, features_of
+from harness.streams.features import Found, Machines
 from harness.streams.sources import JOIN, Source
 from harness.study.folder import Manifest
 from harness.trials.folds import fingerprint
@@ -140,20 +139,21 @@ def prepare(
     clips = next(iter(named.values())).clips
     found: dict[str, Found] = {}
     files: dict[str, list[str]] = {}
-    for name, (table, encoder) in named.items():
-        sampled = encoder is not None and encoder.kind == "frames"
-        strides = space.strides() if sampled else (1,)
+    for name, source in named.items():
         here = partial(_tell_of, name, tell) if len(named) > 1 else tell
-        found[name] = features_of(table, encoder, cache, strides, machines, progress, tell=here)
+        found[name] = source.read(cache, space.strides(), machines, progress, tell=here)
         if strict:
             found[name].gaps.refuse()
     streams = {name: each.stream for name, each in found.items()}
     data = replace(bare_dataset(clips), streams=streams)
     contents: list[str] = []
-    for name, (table, encoder) in named.items():
-        # Precomputed features are compared by their contents, which files of other names may hold.
-        files[name] = sources(table, cache / "features") if encoder else streams[name].digests()
-        contents += files[name] if encoder else [streams[name].digest(clips.clip_ids)]
+    for name, source in named.items():
+        if source.encoder:
+            files[name] = source.contents(cache / "features")
+            contents += files[name]
+        else:  # compared by their contents, which files of other names may hold
+            files[name] = streams[name].digests()
+            contents.append(streams[name].digest(clips.clip_ids))
     several = len(named) > 1
     heard = [bool(each.encoder and each.encoder.kind == "sound") for each in named.values()]
     revealed = "picture" if not any(heard) else "sound" if all(heard) else "both"
@@ -195,8 +195,7 @@ def used_sources(given: Sequence[Source], space: SearchSpace) -> dict[str, Sourc
 
 def _fitted(space: SearchSpace, named: Mapping[str, Source]) -> tuple[SearchSpace, tuple[str, ...]]:
     """The space without what these streams leave no choice of, and a line on that."""
-    encoders = [source.encoder for source in named.values() if source.encoder]
-    frames = [encoder for encoder in encoders if encoder.kind == "frames"]
+    frames = [source.network for source in named.values() if source.network]
     fixed: dict[str, Any] = {}
     notes = []
     if not frames:

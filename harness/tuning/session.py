@@ -13,8 +13,10 @@ import torch
 from optuna.trial import FrozenTrial, TrialState
 from rich.console import Console
 
+from harness.choices import DEFAULT_SOUND
 from harness.clips.layouts import feature_sets
 from harness.console import invocation
+from harness.encoders.sound.encoder import SoundEncoder
 from harness.errors import InputError
 from harness.interrupts import attended, mark_reported
 from harness.progress import Steps
@@ -285,13 +287,14 @@ def _prepare(
 ) -> Prepared:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     cache = means.results / ".cache"
+    sets, sound = _named(space, clips)
     with Steps(out) as steps:
         if clips.data:
             given = real_sources(
                 clips.data,
                 clips.weights,
                 layout=clips.layout,
-                features=clips.features or _named_sets(space, clips),
+                features=clips.features or sets,
                 crop=clips.crop,
                 precision=clips.precision,
                 outputs=outputs_of(space),
@@ -302,11 +305,13 @@ def _prepare(
                 encoder_output=clips.encoder_output,
                 encoder_input=clips.encoder_input,
                 stored=clips.stored,
+                sound=sound,
+                sound_step=clips.sound_step,
             )
         elif clips.encoder:
             raise InputError("synthetic clips have one of their own; give `data`", "encoder")
         else:
-            given = demo_sources(cache, outputs_of(space), steps)
+            given = demo_sources(cache, outputs_of(space), steps, sound, clips.sound_step)
         table = given[0].clips
         # Before features are computed, which may take hours.
         held, notes = hold_out(
@@ -331,11 +336,13 @@ def _prepare(
     return replace(prepared, data=data, notes=(*table.notes, *prepared.notes, *notes))
 
 
-def _named_sets(space: SearchSpace, clips: DataOptions) -> list[str]:
-    """The feature sets of the data folder that the space names in `streams`."""
+def _named(space: SearchSpace, clips: DataOptions) -> tuple[list[str], str | None]:
+    """The feature sets of the data folder that the space names in `streams`, and the encoder of
+    sound: as given, or the default one if the space names sound."""
     names = {name for streams in space.streams() for name in streams.split(JOIN)}
     found = feature_sets(clips.data, clips.layout) if clips.data else ()
-    return [name for name in found if name in names]
+    by_name = DEFAULT_SOUND if SoundEncoder.name in names - set(found) else None
+    return [name for name in found if name in names], clips.sound or by_name
 
 
 def _note(session: Session) -> str:

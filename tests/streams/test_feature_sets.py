@@ -169,8 +169,9 @@ def study(results: Path, name: str, columns: tuple[str, ...], contents: str) -> 
     stream = Specification("files", {"set": "features"}, columns, 3)
     about = Manifest(
         name=name, seed=0, space="", data="d", features=stream.fingerprint(),
-        streams={"features": stream.to_dict()}, early_stop_split="val", held_out="", storage="study.log",
-        strides=(1,), targets=data.target_names, synthetic=False, oracle={}, problems={}, empty=(),
+        streams={"features": stream.to_dict()}, early_stop_split="val", held_out="",
+        storage="study.log", strides=(1,), targets=data.target_names, synthetic=False,
+        oracle={}, problems={}, empty=(),
     )  # fmt: skip
     folder = StudyFolder(results, name)
     of_clips = {clip: f"{contents} {clip}" for clip in data.clip_ids}

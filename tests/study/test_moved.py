@@ -168,7 +168,7 @@ def test_other_features_are_named(tmp_path: Path) -> None:
 
     folder = StudyFolder(tmp_path, "s")
     folder.settle(of("A", ("x", "y")), clips_of())
-    with pytest.raises(InputError, match="features: this study reads other features: streams B, exp"):
+    with pytest.raises(InputError, match="features: this study reads other features: streams B"):
         folder.settle(of("B", ("x", "y")), clips_of())
     with pytest.raises(InputError, match="column 1 is y, expected x"):
         folder.settle(of("A", ("y", "x")), clips_of())
