@@ -125,6 +125,13 @@ class Stream:
         """(clips,) steps of each clip."""
         return np.diff(self.offsets)
 
+    @cached_property
+    def not_finite(self) -> int | None:
+        """The first step that has a value that is not finite; None if there is no such step."""
+        if np.isfinite(self.values.sum(dtype=np.float64)):
+            return None
+        return int(np.argmin(np.isfinite(self.values).all(axis=1)))
+
     def part(self, name: str) -> slice:
         """The columns of a part; all of them where the stream has no parts."""
         return self.parts.get(name, slice(None))

@@ -1,5 +1,6 @@
 """A trained model: everything that predicts clips from a data set."""
 
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -8,14 +9,15 @@ import torch
 from numpy.typing import NDArray
 
 from harness.dataset import Dataset, Rows, Specification, Stream
-from harness.errors import InputError
+from harness.errors import InputError, printable
 from harness.models.config import TrialConfig
 from harness.models.head import Head
-from harness.models.sequences import tensors
+from harness.models.sequences import read, tensors
 from harness.models.training import predict
 
 # In standard deviations of train: a mean this far off, or a deviation this much larger.
 _FAR = 4.0
+Floats = NDArray[np.float32]
 
 
 @dataclass(frozen=True, repr=False)
@@ -106,20 +108,27 @@ class Model:
 
         Nothing else tells such features of one tool from those of another.
         """
-        stream = self.check(data).features
-        values = stream.values[:, stream.part(self.config.features)]
-        unnamed = not next(iter(self.streams.values())).columns
-        if not unnamed or not self.config.normalise or not len(values):
+        unnamed = [name for name, stream in self.streams.items() if not stream.columns]
+        rows = np.flatnonzero(self.reads(data))
+        if not unnamed or not self.config.normalise or not len(rows):
             return ""
-        mean, scale = (self.weights[0][f"scaler.{name}"] for name in ("mean", "scale"))
-        shift, spread = np.abs(values.mean(0) - mean) * scale, values.std(0) * scale
-        far = np.flatnonzero((shift > _FAR) | (spread > _FAR))
-        if not len(far):
-            return ""
-        return (
-            f"model {self.name}: {len(far)} of {len(mean)} features lie far from those of train, "
-            f"column {far[0] + 1} for one; do these files come from the same tool?"
-        )
+        arrays = [steps for steps, _ in read(self.check(data), rows, self.config)]
+        if len(arrays) < len(self.streams):
+            arrays = np.split(arrays[0], _cuts(self._widths), axis=1)
+        for name, values, (mean, scale) in zip(self.streams, arrays, self._scalers(), strict=True):
+            present = values[~np.isnan(values[:, 0])] if len(arrays) > 1 else values
+            if name not in unnamed or not len(present):
+                continue
+            shift, spread = np.abs(present.mean(0) - mean) * scale, present.std(0) * scale
+            far = np.flatnonzero((shift > _FAR) | (spread > _FAR))
+            if len(far):
+                of = f" of the stream {printable(name)}" if len(arrays) > 1 else ""
+                return (
+                    f"model {self.name}: {len(far)} of {len(mean)} features{of} lie far from those "
+                    f"of train, column {far[0] + 1} for one; do these files come from the same "
+                    "tool?"
+                )
+        return ""
 
     @property
     def calibration(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -134,15 +143,24 @@ class Model:
         return slope, -slope * (centres - levels / slopes).mean(axis=0)
 
     @property
-    def _width(self) -> int:
-        return sum(stream.width for stream in self.streams.values())
+    def _widths(self) -> list[int]:
+        return [stream.width for stream in self.streams.values()]
+
+    def _scalers(self) -> list[tuple[Floats, Floats]]:
+        """Of each stream the mean and the scale of its columns in the first head."""
+        state, widths = self.weights[0], self._widths
+        if len(widths) > 1 and self.config.fusion == "late":
+            names = [f"scaler.{number}." for number in range(len(widths))]
+            return [(state[name + "mean"], state[name + "scale"]) for name in names]
+        parts = (np.split(state[f"scaler.{name}"], _cuts(widths)) for name in ("mean", "scale"))
+        return list(zip(*parts, strict=True))
 
     def _head(self, state: Mapping[str, NDArray[np.float32]]) -> Head:
         weights = {name: torch.from_numpy(array) for name, array in state.items()}
         try:
             # Without memory of its own: a configuration cannot ask for more than the file holds.
             with torch.device("meta"):
-                head = Head(self._width, len(self.targets), self.config)
+                head = Head(self._widths, len(self.targets), self.config)
             head.load_state_dict(weights, assign=True)
         except RuntimeError as error:
             reason = " ".join(str(error).split())
@@ -150,6 +168,11 @@ class Model:
                 f"model {self.name}: its weights do not fit its configuration: {reason}"
             ) from error
         return head.eval()
+
+
+def _cuts(widths: list[int]) -> list[int]:
+    """Where the columns of each stream end that has another one behind it."""
+    return list(itertools.accumulate(widths[:-1]))
 
 
 def predicted(
