@@ -36,6 +36,11 @@ class Specification:
     columns: tuple[str, ...]
     width: int
 
+    @property
+    def name(self) -> str:
+        """The default name of the stream: that of the encoder, or of the set of files."""
+        return str(self.details.get("set", self.source))
+
     def fingerprint(self) -> str:
         """sha256 of all of it."""
         return hashlib.sha256(json.dumps(self.to_dict(), sort_keys=True).encode()).hexdigest()
@@ -79,6 +84,14 @@ class Specification:
         if columns and len(columns) != width:
             raise ValueError(f"{len(columns)} names of {width} columns")
         return cls(source, dict(values["details"]), columns, width)
+
+
+def fingerprint_of(streams: Mapping[str, Specification]) -> str:
+    """Of several streams by name; of one, that of its specification, whatever its name."""
+    prints = {name: each.fingerprint() for name, each in streams.items()}
+    if len(prints) == 1:
+        return next(iter(prints.values()))
+    return hashlib.sha256(json.dumps(prints, sort_keys=True).encode()).hexdigest()
 
 
 @dataclass(frozen=True, repr=False)
