@@ -38,6 +38,7 @@ Schedule = Literal["exponential", "one-cycle"]
 LAYOUTS: tuple[Layout, ...] = get_args(Layout)
 CROPS: tuple[Crop, ...] = get_args(Crop)
 OUTPUTS: tuple[Outputs, ...] = get_args(Outputs)
+SOUNDS: tuple[Sound, ...] = get_args(Sound)
 SAMPLERS: tuple[Sampler, ...] = get_args(Sampler)
 SCHEDULERS: tuple[Scheduler, ...] = get_args(Scheduler)
 CHOOSE_ON: tuple[ChooseOn, ...] = get_args(ChooseOn)
@@ -45,6 +46,7 @@ METHODS: tuple[Method, ...] = tuple(name for name in get_args(Method) if name !=
 
 DEFAULT_PRECISION: Precision = "float32"
 DEFAULT_STORED: Stored = "float32"
+DEFAULT_SOUND: Sound = "log-mel"
 #: Seconds.
 DEFAULT_SOUND_STEP = 0.5
 DEFAULT_SAMPLER: Sampler = "tpe"

@@ -116,6 +116,20 @@ def check_groups(file: str | PathLike[str], clips: ClipTable, allow: bool = Fals
     return replace(clips, notes=(*clips.notes, note))
 
 
+def in_order(clips: ClipTable) -> ClipTable:
+    """The clips by their ids, without ratings, persons and folds."""
+    rows = sorted(range(len(clips)), key=clips.clip_ids.__getitem__)
+    return replace(
+        clips,
+        clip_ids=tuple(clips.clip_ids[row] for row in rows),
+        splits=tuple(clips.splits[row] for row in rows),
+        paths=tuple(clips.paths[row] for row in rows),
+        targets=np.full_like(clips.targets, np.nan),
+        groups=None,
+        folds=None,
+    )
+
+
 def shared_groups(clips: ClipTable) -> list[str]:
     """The persons with clips in several splits, each with these splits."""
     splits: dict[str, set[str]] = {}

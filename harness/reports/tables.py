@@ -22,7 +22,9 @@ WORST = 10
 # Values of a hyperparameter that are shown one by one; more are shown in three ranges.
 _VALUES = 8
 # Fields of the manifest that are shown elsewhere in the page or are too long for a row.
-_ELSEWHERE = frozenset({"oracle", "oracle_by_target", "problems", "empty", "stream", "synthetic"})
+_ELSEWHERE = frozenset(
+    {"oracle", "oracle_by_target", "problems", "empty", "oracles", "streams", "synthetic"}
+)
 
 
 def leaderboard(evidence: Evidence, rows: int = LEADERS) -> pd.DataFrame:
@@ -115,9 +117,9 @@ def provenance(evidence: Evidence) -> pd.DataFrame:
     """Data, weights, settings and versions of the study."""
     manifest = evidence.manifest
     rows = {k: v for k, v in manifest.items() if k not in _ELSEWHERE and v not in (None, "", [])}
-    stream = dict(manifest.get("stream") or {})
-    stream |= stream.pop("details", {})
-    rows |= {f"features: {k}": v for k, v in stream.items() if v not in (None, "", [])}
+    for name, known in (manifest.get("streams") or {}).items():
+        stream = {**known, **known["details"], "details": None}
+        rows |= {f"{name}: {k}": v for k, v in stream.items() if v not in (None, "", [])}
     counts = {split: len(evidence.index.rows(split)) for split in ("train", "val", "test")}
     rows["clips"] = ", ".join(f"{count} {split}" for split, count in counts.items())
     rows["clips without features"] = len(manifest.get("empty") or ())

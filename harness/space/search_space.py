@@ -181,6 +181,11 @@ class SearchSpace:
             found.add(TrialConfig.stride)
         return tuple(sorted(found))
 
+    def streams(self) -> tuple[str, ...]:
+        """Every value of `streams` that a trial may ask for; "" stands for all streams."""
+        found = self._all("streams")
+        return tuple(map(str, (*found, "") if "streams" in self.only_if else found))
+
     def _all(self, name: str) -> tuple[Any, ...]:
         distribution = self.distributions.get(name)
         if distribution is None:

@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,7 +50,7 @@ class Gaps:
         return cls(tuple(gap for gap in found if gap.problem or gap.faceless))
 
     @classmethod
-    def joined(cls, several: Sequence["Gaps"]) -> "Gaps":
+    def joined(cls, several: Iterable["Gaps"]) -> "Gaps":
         """Those of several streams; equal ones once."""
         return cls(tuple(dict.fromkeys(gap for gaps in several for gap in gaps.clips)))
 

@@ -70,7 +70,7 @@ def members(muse: Path) -> dict[str, Model]:
 def test_the_sets_of_a_folder_are_listed(muse: Path, tmp_path: Path) -> None:
     assert feature_sets(muse) == SETS
     assert feature_sets(muse / "c2_muse_reaction", "muse") == SETS
-    assert feature_sets(plain_tree(tmp_path, "features")) == ()
+    assert feature_sets(plain_tree(tmp_path, "features")) == ("features",)
     assert feature_sets(tmp_path / "features") == ()
 
 
@@ -169,11 +169,13 @@ def study(results: Path, name: str, columns: tuple[str, ...], contents: str) -> 
     stream = Specification("files", {"set": "features"}, columns, 3)
     about = Manifest(
         name=name, seed=0, space="", data="d", features=stream.fingerprint(),
-        stream=stream.to_dict(), early_stop_split="val", held_out="", storage="study.log",
-        strides=(1,), targets=data.target_names, synthetic=False, oracle={}, problems={}, empty=(),
+        streams={"features": stream.to_dict()}, early_stop_split="val", held_out="",
+        storage="study.log", strides=(1,), targets=data.target_names, synthetic=False,
+        oracle={}, problems={}, empty=(),
     )  # fmt: skip
     folder = StudyFolder(results, name)
-    folder.settle(about, data, {clip: f"{contents} {clip}" for clip in data.clip_ids})
+    of_clips = {clip: f"{contents} {clip}" for clip in data.clip_ids}
+    folder.settle(about, data, {"features": of_clips})
     return folder
 
 

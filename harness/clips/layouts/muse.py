@@ -37,7 +37,8 @@ def _read(folder: Path, options: LayoutOptions) -> ClipTable:
     labels = _read_labels(home / "labels.csv", home / "partition.csv")
     homes = dict.fromkeys(SPLITS, chosen)
     sounds = [base / "raw" / "wav" for base in dict.fromkeys((home, folder))]
-    return join_files(folder, labels, homes, "features", (".csv", ".npy"), sounds=sounds)
+    suffixes = (".csv", ".npy", ".parquet")
+    return join_files(folder, labels, homes, "features", suffixes, sounds=sounds)
 
 
 def _home(folder: Path) -> Path:

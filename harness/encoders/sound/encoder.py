@@ -86,7 +86,7 @@ def _pooled(frames: Array) -> Array:
     return np.concatenate([wide.mean(axis=0), wide.std(axis=0)]).astype(np.float32)[np.newaxis]
 
 
-def sound_encoder(name: Sound, step: float = DEFAULT_SOUND_STEP) -> SoundEncoder:
+def sound_encoder(name: str, step: float = DEFAULT_SOUND_STEP) -> SoundEncoder:
     """The encoder of a name.
 
     Args:
