@@ -199,6 +199,8 @@ def test_egemaps_gives_25_descriptors_of_any_sound() -> None:
         found = encoder([np.resize(NOISE, samples)])
         assert found.shape == (steps, 50)
         assert np.isfinite(found).all()
+    full, less = (encoder([np.clip(gain * tone(1), -1, 1)])[0, 0] for gain in (8.0, 1.9))
+    assert full > less, "full scale does not overflow"
     pitch = encoder.columns.index("F0semitoneFrom27.5Hz_sma3nz_mean")
     found = encoder([np.tile(sum(tone(2, pitch=220 * k) / k for k in (1, 2, 3)), 40)])
     assert len(found) == 160
