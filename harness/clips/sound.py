@@ -19,11 +19,6 @@ from numpy.typing import NDArray
 from harness.clips.video import MISSING, opened, start_of
 from harness.errors import InputError
 
-#: Suffixes of sound files, in lower case. Of two files with one name, the earlier suffix is read.
-SOUND_SUFFIXES = (
-    *(".wav", ".flac", ".aif", ".aiff", ".caf"),
-    *(".m4a", ".mka", ".ogg", ".oga", ".opus", ".mp3", ".aac", ".wma"),
-)
 _Samples = NDArray[np.float32]
 # Containers that state how long the sound is; others leave it to be estimated from the size.
 _STATE_LENGTHS = ("mov", "avi", "wav", "w64", "flac", "aiff", "caf")
@@ -128,8 +123,8 @@ class _Track:
         found = []
         if self._undecoded:
             found.append(
-                f"{self._undecoded} of {self._packets} packets of sound cannot be decoded and are "
-                f"taken for silence ({self._reason})"
+                f"{self._undecoded} of {self._packets} packets of sound cannot be decoded, so that "
+                f"sound is missing ({self._reason})"
             )
         seconds, stated = self._given / self._rate, self._stated()
         if seconds < (1 - MISSING) * stated - 1 or self._interruption:
@@ -191,7 +186,23 @@ class _Track:
         """When the sound should end, in seconds; 0 where the file does not say."""
         names = self._container.format.name.split(",")
         stream: Any = self.stream
+        if names == ["wav"] and stream.codec_context.bit_rate:  # FFmpeg trusts the file's size
+            return _wav_bytes(self._path) * 8 / float(stream.codec_context.bit_rate)
         if not any(name in names for name in _STATE_LENGTHS) or stream.duration is None:
             return 0.0
         begun = float((stream.start_time or 0) * stream.time_base) - self._start
         return begun + float(stream.duration * stream.time_base)
+
+
+def _wav_bytes(path: Path) -> int:
+    """The size of the samples that the header of a wav file states; 0 where it does not say."""
+    with path.open("rb") as file:
+        header = file.read(1 << 16)
+    place = 12  # chunks follow, each with its name and size
+    while place + 8 <= len(header):
+        size = int.from_bytes(header[place + 4 : place + 8], "little")
+        if header[place : place + 4] == b"data":
+            # Programs that write into a pipe do not know the size.
+            return 0 if size >= 0x7FFFFFFF else size
+        place += 8 + size + size % 2
+    return 0

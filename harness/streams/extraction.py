@@ -31,16 +31,19 @@ FLUSH_SECONDS = 20.0
 
 @dataclass(frozen=True)
 class Extraction:
-    """What a run did: `clips` and `frames` computed, `kept` clips found in the store, `seconds`."""
+    """What a run did: `clips` and `frames` computed, `kept` clips found in the store, `seconds`.
+    what: the name of a frame."""
 
     clips: int
     frames: int
     kept: int
     seconds: float
+    what: str = "frames"
 
     def __str__(self) -> str:
-        speed = f", {self.frames / self.seconds:.0f} frames a second" if self.frames else ""
-        return f"{self.clips} clips computed ({self.frames} frames{speed}), {self.kept} were stored"
+        speed = f", {self.frames / self.seconds:.0f} {self.what} a second" if self.frames else ""
+        computed = f"{self.frames} {self.what}{speed}"
+        return f"{self.clips} clips computed ({computed}), {self.kept} were stored"
 
 
 @dataclass(frozen=True)

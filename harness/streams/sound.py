@@ -57,8 +57,12 @@ def sound_stream(
         progress(encoder.name, done, total)
 
     extraction = extract(heard, compute, store, _EVERY_STEP, progress=on_clips)
+    counts = [len(store.known_frames(*key)) for key in keys]
+    gaps = Gaps.of(clips.clip_ids, counts, store.problems(keys), {}, "sound")
+    if not any(counts):
+        raise InputError(f"none of the clips has sound: {'; '.join(gaps.lines())}")
     stream = replace(store.load(keys, _EVERY_STEP), sampled=False)
-    gaps = Gaps.of(clips.clip_ids, stream.counts.tolist(), store.problems(keys), {})
+    extraction = replace(extraction, what="steps of sound")
     return Found(stream, gaps, extraction, (*encoder.describe(), str(stream)))
 
 

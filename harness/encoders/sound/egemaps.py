@@ -36,6 +36,8 @@ def descriptors(blocks: Iterable[Array]) -> Iterator[Array]:
         count = -(-len(samples) // HOP)
         # openSMILE gives no row for what is shorter than its window of 60 ms.
         padded = np.pad(samples, (0, RATE // 10))
+        # Its wrapper converts to 16 bits without a limit: 1.0 would become -1.0.
+        padded = np.clip(padded, -1, 32767 / 32768)
         found = _smile().process_signal(padded, RATE).to_numpy(np.float32)
         yield found[:count]
 

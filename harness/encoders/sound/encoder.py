@@ -115,3 +115,18 @@ def sound_encoder(name: str, step: float = DEFAULT_SOUND_STEP) -> SoundEncoder:
     details |= {"step": f"{step:g}", "pooling": "mean, standard deviation"}
     columns = tuple(f"{each}_{part}" for part in ("mean", "std") for each in names)
     return SoundEncoder(columns, details, descriptors, step)
+
+
+def sound_encoder_of(specification: Specification) -> SoundEncoder:
+    """The encoder that gives a stored stream, as far as this version can: compare the two
+    specifications.
+
+    Raises:
+        InputError: it is of no sound encoder of this version, or needs a missing package.
+    """
+    details = specification.details
+    try:
+        step = float(details["step"])
+    except (KeyError, ValueError):
+        raise InputError(f"no stream of sound: {specification.to_dict()}") from None
+    return sound_encoder(details.get("descriptors"), step)  # type: ignore[arg-type]  # checked there
