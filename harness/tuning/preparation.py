@@ -231,7 +231,10 @@ def _check_early(data: Dataset, space: SearchSpace) -> None:
         config = TrialConfig(streams=streams, clock=str(clock), stride=stride)
         # Under a condition, the space itself keeps a clock from the streams that lack it.
         if "clock" not in space.only_if or clock in config.streams.split(JOIN):
-            check_fusion(data, config)
+            try:
+                check_fusion(data, config)
+            except InputError as error:
+                raise InputError(f"{space.path}: {error}") from error
 
 
 def _tell_of(name: str, tell: Callable[[str], None], line: str) -> None:
