@@ -15,6 +15,8 @@ Crop = Literal["detect", "none"]
 Precision = Literal["float32", "bf16", "fp16"]
 #: Number format of stored features. harness/streams/store.py
 Stored = Literal["float32", "float16"]
+#: Descriptors of sound. egemaps needs an extra. harness/encoders/sound/encoder.py
+Sound = Literal["log-mel", "mfcc", "egemaps"]
 #: What the network gives for each frame: 22 outputs, 512 shared values, or both.
 #: harness/encoders/mtl_dan/fused.py
 Outputs = Literal["outputs", "shared", "both"]
@@ -36,6 +38,7 @@ Schedule = Literal["exponential", "one-cycle"]
 LAYOUTS: tuple[Layout, ...] = get_args(Layout)
 CROPS: tuple[Crop, ...] = get_args(Crop)
 OUTPUTS: tuple[Outputs, ...] = get_args(Outputs)
+SOUNDS: tuple[Sound, ...] = get_args(Sound)
 SAMPLERS: tuple[Sampler, ...] = get_args(Sampler)
 SCHEDULERS: tuple[Scheduler, ...] = get_args(Scheduler)
 CHOOSE_ON: tuple[ChooseOn, ...] = get_args(ChooseOn)
@@ -43,6 +46,9 @@ METHODS: tuple[Method, ...] = tuple(name for name in get_args(Method) if name !=
 
 DEFAULT_PRECISION: Precision = "float32"
 DEFAULT_STORED: Stored = "float32"
+DEFAULT_SOUND: Sound = "log-mel"
+#: Seconds.
+DEFAULT_SOUND_STEP = 0.5
 DEFAULT_SAMPLER: Sampler = "tpe"
 DEFAULT_SCHEDULER: Scheduler = "asha"
 DEFAULT_CHOOSE_ON: ChooseOn = "val"

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.errors import printable
+from harness.errors import InputError, printable
 
 Rows = NDArray[np.intp]
 #: The fingerprint of the contents of a clip without a file, or without a step.
@@ -35,6 +35,11 @@ class Specification:
     details: Mapping[str, str | int]
     columns: tuple[str, ...]
     width: int
+
+    @property
+    def name(self) -> str:
+        """The default name of the stream: that of the encoder, or of the set of files."""
+        return str(self.details.get("set", self.source))
 
     def fingerprint(self) -> str:
         """sha256 of all of it."""
@@ -81,6 +86,14 @@ class Specification:
         return cls(source, dict(values["details"]), columns, width)
 
 
+def fingerprint_of(streams: Mapping[str, Specification]) -> str:
+    """Of several streams by name; of one, that of its specification, whatever its name."""
+    prints = {name: each.fingerprint() for name, each in streams.items()}
+    if len(prints) == 1:
+        return next(iter(prints.values()))
+    return hashlib.sha256(json.dumps(prints, sort_keys=True).encode()).hexdigest()
+
+
 @dataclass(frozen=True, repr=False)
 class Stream:
     """Features over time of every clip, in flat arrays that processes can share.
@@ -111,6 +124,13 @@ class Stream:
     def counts(self) -> NDArray[np.int64]:
         """(clips,) steps of each clip."""
         return np.diff(self.offsets)
+
+    @cached_property
+    def not_finite(self) -> int | None:
+        """The first step that has a value that is not finite; None if there is no such step."""
+        if np.isfinite(self.values.sum(dtype=np.float64)):
+            return None
+        return int(np.argmin(np.isfinite(self.values).all(axis=1)))
 
     def part(self, name: str) -> slice:
         """The columns of a part; all of them where the stream has no parts."""
@@ -229,6 +249,30 @@ class Dataset:
         if len(self.streams) != 1:
             raise ValueError(f"expected one stream, found {len(self.streams)}")
         return next(iter(self.streams.values()))
+
+    def only(self, streams: str) -> "Dataset":
+        """The same clips with some of the streams, in alphabetical order of their names.
+
+        Args:
+            streams: names joined by "+"; empty: all streams.
+
+        Raises:
+            InputError: there is no stream, or none of such a name.
+        """
+        names = sorted(streams.split("+") if streams else self.streams)
+        unknown = [name for name in names if name not in self.streams]
+        if unknown or not names:
+            found = printable(", ".join(self.streams)) or "none"
+            wanted = f"the stream {printable(unknown[0])}" if unknown else "a stream"
+            raise InputError(f"streams: expected {wanted} of these clips, found {found}")
+        if names == list(self.streams):
+            return self
+        return replace(self, streams={name: self.streams[name] for name in names})
+
+    def at(self, stride: int) -> NDArray[np.bool_]:
+        """(clips,) True for those that have a step of any stream at this stride."""
+        found: NDArray[np.bool_] = np.any([s.at(stride) for s in self.streams.values()], axis=0)
+        return found
 
     @property
     def early_stop_split(self) -> str:

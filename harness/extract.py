@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from harness import options as o
-from harness.choices import DEFAULT_PRECISION, DEFAULT_STORED, OUTPUTS
+from harness.choices import DEFAULT_PRECISION, DEFAULT_SOUND_STEP, DEFAULT_STORED
 from harness.console import as_options, console, invocation, run
 from harness.errors import InputError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from rich.console import Console
 
 app = typer.Typer(add_completion=False, rich_markup_mode="rich")
@@ -35,8 +37,9 @@ def main(
     weights_key: o.WeightsKey = None,
     stride: o.Strides = [30],  # noqa: B006 - typer reads the default and never changes it
     layout: o.Layout = None,
+    features: o.FeatureSets = None,
     crop: o.Crop = None,
-    features: o.ExtractedFeatures = None,
+    outputs: o.Outputs = "outputs",
     precision: o.Precision = DEFAULT_PRECISION,
     encoder: o.Encoder = None,
     encoder_output: o.EncoderOutput = None,
@@ -53,6 +56,8 @@ def main(
         ),
     ] = None,
     stored: o.Stored = DEFAULT_STORED,
+    sound: o.Sound = None,
+    sound_step: o.SoundStep = DEFAULT_SOUND_STEP,
     workers: o.Workers = None,
     address: o.Address = None,
     strict: o.Strict = False,
@@ -70,55 +75,60 @@ def main(
     """
     out = console(quiet or json)
     if check or json:
-        print_sheet(data, layout, features, strict, results / ".cache", out, json)
+        print_sheet(data, layout, features or (), strict, results / ".cache", out, json)
         return
     # Heavy imports follow; help and wrong usage need none of them.
     import torch
 
     from harness.progress import Steps
-    from harness.streams.features import Machines, extract_features
+    from harness.streams.clip_issues import Gaps
+    from harness.streams.features import Machines
     from harness.streams.sources import real_sources
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     machines = Machines(device, address, workers)
     cache = results / ".cache"
-    # One word for two things that no layout has both of.
-    outputs = features if features in OUTPUTS else None
     with Steps(out) as steps:
         # Features do not depend on splits; a search decides about persons in several.
-        clips, network = real_sources(
-            data, weights, layout=layout, features=None if outputs else features, crop=crop,
-            precision=precision, outputs=outputs or "outputs", strict=strict,
+        given = real_sources(
+            data, weights, layout=layout, features=features or (), crop=crop,
+            precision=precision, outputs=outputs, strict=strict,
             allow_shared_groups=True, weights_key=weights_key, encoder=encoder,
             encoder_output=encoder_output, encoder_input=encoder_input, stored=stored,
+            sound=sound, sound_step=sound_step,
         )  # fmt: skip
-        if outputs and network and not network.has_outputs:
-            raise InputError(f"{outputs}: only an MTL-DAN has it; remove it", "features")
+        networks = [source.network for source in given if source.network]
+        if outputs != "outputs" and not any(network.has_outputs for network in networks):
+            raise InputError(f"{outputs}: only an MTL-DAN has it; remove it", "outputs")
         tell = partial(out.print, highlight=False, markup=False, soft_wrap=True)
-        done, gaps, read = extract_features(
-            clips, network, cache, tuple(stride), machines, steps, tell
-        )
+        done = [source.extract(cache, tuple(stride), machines, steps, tell) for source in given]
+    all_gaps = Gaps.joined([gaps for _, gaps, _ in done])
     if strict:
-        gaps.refuse()
-    brought = f"{done.kept} clips bring their features; nothing is computed"
-    out.print(str(done) if network else brought, highlight=False)
-    lines = gaps.lines() + gaps.write(cache / f"{data.resolve().name}-gaps.csv")
-    for line in read:
-        out.print(line, markup=False, highlight=False, soft_wrap=True)
-    for line in (*clips.notes, *lines):
+        all_gaps.refuse()
+    for source, (extraction, gaps, read) in zip(given, done, strict=True):
+        of = f"{source.name}: " if len(given) > 1 else ""
+        brought = f"{extraction.kept} clips bring their features; nothing is computed"
+        tell(f"{of}{extraction if source.encoder else brought}")
+        for line in read:
+            tell(line)
+        for line in gaps.lines():
+            out.print(f"{of}{line}", style="yellow", markup=False, soft_wrap=True)
+    for line in (*given[0].clips.notes, *all_gaps.write(cache / f"{data.resolve().name}-gaps.csv")):
         out.print(line, style="yellow", markup=False, soft_wrap=True)
-    if network:
+    if any(source.encoder for source in given):
         tell(f"Store: {cache / 'features'}")
-    given = {
+    options = {
         "data": data, "weights": weights, "weights-key": weights_key, "layout": layout,
-        "features": None if outputs else features, "crop": crop, "results": results,
-        "precision": precision if network and precision != DEFAULT_PRECISION else None,
+        "crop": crop, "results": results,
+        "precision": precision if networks and precision != DEFAULT_PRECISION else None,
     }  # fmt: skip
-    words = [f"--{name}={value}" for name, value in given.items() if value is not None]
+    words = [f"--{name}={value}" for name, value in options.items() if value is not None]
     repeated = {
-        "encoder": encoder, "encoder-output": encoder_output, "encoder-input": encoder_input
+        "features": features, "encoder": encoder, "encoder-output": encoder_output,
+        "encoder-input": encoder_input,
     }  # fmt: skip
     words += [f"--{name}={value}" for name, values in repeated.items() for value in values or ()]
+    words += [] if sound is None else [f"--sound={sound}", f"--sound-step={sound_step:g}"]
     words += [] if stored == DEFAULT_STORED else [f"--stored={stored}"]
     tell(f"Next: {invocation('search')} {shlex.join(words)}")
 
@@ -126,7 +136,7 @@ def main(
 def print_sheet(
     data: Path,
     layout: str | None,
-    features: str | None,
+    features: "Sequence[str]",
     strict: bool,
     cache: Path,
     out: "Console",
@@ -135,20 +145,26 @@ def print_sheet(
     """Prints what the clips of a folder are, and what looks wrong with them."""
     import json
 
-    from harness.clips.layouts import read_clips
+    from harness.clips.layouts import read_tables
     from harness.clips.table import refuse_notes
     from harness.progress import Steps
-    from harness.streams.data_sheet import data_sheet
+    from harness.streams.data_sheet import data_sheet, files_of
 
-    clips = read_clips(data, layout, features=features, strict=strict, allow_shared_groups=True)
+    tables = read_tables(data, layout, features=features, strict=strict, allow_shared_groups=True)
+    notes = tables[0].notes
     with Steps(out) as steps:
-        sheet = data_sheet(clips, cache, steps)
+        sheets = {files_of(clips): data_sheet(clips, cache, steps) for clips in tables}
     if as_json:
-        print(json.dumps({"data": str(data), **sheet.to_dict(), "notes": clips.notes}, indent=2))
-    for line in sheet.lines():
-        out.print(line, markup=False, highlight=False, soft_wrap=True)
+        shown = {name: sheet.to_dict() for name, sheet in sheets.items()}
+        of_all = shown.popitem()[1] if len(sheets) == 1 else {"sheets": shown}
+        print(json.dumps({"data": str(data), **of_all, "notes": notes}, indent=2))
     # The sheet names shared persons itself.
-    warnings = [note for note in clips.notes if "in several splits" not in note] + sheet.warnings()
+    warnings = [note for note in notes if "in several splits" not in note]
+    for name, sheet in sheets.items():
+        of = f"{name}: " if len(sheets) > 1 else ""
+        for line in sheet.lines():
+            out.print(f"{of}{line}", markup=False, highlight=False, soft_wrap=True)
+        warnings += [f"{of}{line}" for line in sheet.warnings()]
     for line in warnings:
         out.print(line, style="yellow", markup=False, soft_wrap=True)
     refuse_notes(warnings, strict)

@@ -119,27 +119,41 @@ Stored = Annotated[
     choices.Stored,
     _streams("--stored", help="Number format of stored features; float16 takes half the disk."),
 ]
-FeatureSet = Annotated[
-    str | None,
+Sound = Annotated[
+    choices.Sound | None,
     _streams(
-        "--features",
-        help="Feature set of the muse layout, such as FAUs. Default: the only one.",
+        "--sound",
+        metavar="NAME",
+        help=f"Read the sound of the clips as the stream `sound`: {', '.join(choices.SOUNDS)} "
+        "(egemaps: extra `egemaps`). Default: log-mel where the search space names `sound`.",
     ),
+]
+SoundStep = Annotated[
+    float, _streams("--sound-step", metavar="SECONDS", help="Length of the steps of sound.")
 ]
 FeatureSets = Annotated[
     list[str] | None,
     _streams(
         "--features",
-        help="Feature set of the muse layout, such as FAUs. May be repeated. Default: those that "
-        "the members read.",
+        metavar="SET",
+        help="Set of precomputed features, such as FAUs: a stream of this name. May be repeated. "
+        "Default: those that the search space names, or else the only one.",
     ),
 ]
-ExtractedFeatures = Annotated[
-    str | None,
+NewFeatureSets = Annotated[
+    list[str] | None,
     _streams(
         "--features",
-        help="What to keep of the network: its 22 outputs, its 512 shared values, or both; or the "
-        "feature set of the muse layout. Default: outputs.",
+        metavar="SET",
+        help="Set of precomputed features, such as FAUs. May be repeated. Default: those that the "
+        "members read.",
+    ),
+]
+Outputs = Annotated[
+    choices.Outputs,
+    _streams(
+        "--outputs",
+        help="What to keep of an MTL-DAN: its 22 outputs, its 512 shared values, or both.",
     ),
 ]
 Crop = Annotated[

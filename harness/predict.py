@@ -25,7 +25,7 @@ def main(
     encoder_output: o.EncoderOutput = None,
     encoder_input: o.EncoderInput = None,
     layout: o.Layout = None,
-    features: o.FeatureSets = None,
+    features: o.NewFeatureSets = None,
     out: o.PredictionsFile = Path("predictions.csv"),
     strict: o.Strict = False,
     results: o.Results = o.RESULTS,

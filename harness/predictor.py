@@ -1,10 +1,11 @@
 """A stored ensemble with its models, which predicts new clips."""
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -13,23 +14,23 @@ from numpy.typing import NDArray
 
 from harness.clips.faces import crop_recipe
 from harness.clips.layouts import feature_sets, read_new_clips
-from harness.clips.table import ClipTable, some
+from harness.clips.table import ClipTable, in_order, some
 from harness.console import console
 from harness.dataset import Dataset, Specification, Stream
 from harness.encoders.encoder import Encoder, EncoderOptions
+from harness.encoders.mtl_dan.encoder import MTL_DAN
 from harness.encoders.registry import Wanted
+from harness.encoders.sound.encoder import SoundEncoder, sound_encoder
 from harness.ensembles.ensemble import Ensemble
 from harness.ensembles.files import read_ensemble
 from harness.errors import InputError
 from harness.models.model import Model
 from harness.models.model_file import read_model
 from harness.progress import Progress, Steps, silent
-from harness.streams.features import Found, Machines, extract_features, features_of
+from harness.streams.features import Found, Machines
 from harness.streams.precomputed import FILES, first_file, set_name_of
-from harness.study.folder import StudyFolder
-
-#: Clips, and the encoder of their frames; None where the clips bring their features.
-Source = tuple[ClipTable, Encoder | None]
+from harness.streams.sources import Source
+from harness.study.folder import StudyFolder, specifications
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ class Predictor:
 
         Args:
             data: a folder of one of the layouts, labelled or not, or of videos alone. Several, if
-                the members read features that are in different folders.
+                the members read streams that are in different folders.
             weights: of the network that the ensemble was built on; None where clips bring features.
             features: the feature sets to read; None: those that the members read.
             weights_key: which network of the weight file, where it holds several.
@@ -104,7 +105,7 @@ class Predictor:
         *,
         strict: bool = False,
     ) -> list[ClipTable]:
-        """The clips of some folders: one table of each folder, or of each feature set in it.
+        """The clips of some folders: a table of the frames of each, and of each feature set in it.
 
         Args:
             sets: the feature sets to read; None: those that the members read.
@@ -112,8 +113,9 @@ class Predictor:
         Raises:
             InputError: bad clips, or no folder has one of `sets`.
         """
-        members = [model for model in self.models if model.stream.source == FILES]
-        needed = dict.fromkeys(str(model.stream.details["set"]) for model in members)
+        wanted = [each for model in self.models for each in model.streams.values()]
+        needed = dict.fromkeys(each.name for each in wanted if each.source == FILES)
+        looks = any(each.source != FILES for each in wanted)
         there = {folder: feature_sets(folder, layout) for folder in folders}
         for name in sets or ():
             if not any(name in found for found in there.values()):
@@ -121,14 +123,14 @@ class Predictor:
                 raise InputError(
                     f"{name}: no such feature set; found {known or 'none'}", "features"
                 )
-        chosen: list[tuple[Path, str | None]] = []
+        tables: list[ClipTable] = []
         for folder, found in there.items():
             names = [name for name in sets or needed if name in found]
             # Without a choice the layout reads its only set, or says what there is.
-            chosen += [(folder, name) for name in names] or [(folder, None)]
-        return [
-            read_new_clips(folder, layout, features=name, strict=strict) for folder, name in chosen
-        ]
+            given = read_new_clips(folder, layout, features=names, strict=strict)
+            # Frames beside the sets that members read are none of their business.
+            tables += [clips for clips in given if looks or clips.kind == "features" or not names]
+        return tables
 
     def predict(
         self,
@@ -142,40 +144,51 @@ class Predictor:
     ) -> pd.DataFrame:
         """The same of tables of the same clips; `on_found` gets each stream that the models read,
         with what is to be said about it."""
-        sources = self._sources(tables, wanted)
-        known: dict[str, Dataset] = {}
-        strides = tuple(sorted({model.config.stride for model in self.models}))
+        # Tables may have the clips in different orders.
+        sources = self._sources([in_order(clips) for clips in tables], wanted)
+        known: dict[str, Stream] = {}
+        strides: dict[str, set[int]] = {}
+        specifications: dict[str, Specification] = {}
+        for model in self.models:
+            for each in model.streams.values():
+                specifications[each.fingerprint()] = each
+                strides.setdefault(each.fingerprint(), set()).add(model.config.stride)
         machines = Machines(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
-        encoders = [(clips, encoder) for clips, encoder in sources.values() if encoder]
-        if len(encoders) > 1:  # several outputs of a network: each frame is computed once
-            for clips, wider in {e.wider.specification().fingerprint(): (clips, e.wider)
-                                 for clips, e in encoders if e.wider}.values():  # fmt: skip
-                extract_features(clips, wider, cache, strides, machines, progress)
-        columns = {m.stream.fingerprint(): m.stream.columns or None for m in self.models}
-        for stream, (clips, encoder) in sources.items():
-            found = features_of(clips, encoder, cache, strides, machines, progress, columns[stream])
+        # Several outputs of a network: each frame is computed once.
+        wider: dict[str, tuple[Source, set[int]]] = {}
+        for stream, source in sources.items():
+            if source.network and source.network.wider:
+                of_all = source.network.wider
+                key = of_all.specification().fingerprint()
+                pair = wider.setdefault(key, (Source(source.clips, of_all), set()))
+                pair[1].update(strides[stream])
+        if len(wider) < sum(bool(s.network and s.network.wider) for s in sources.values()):
+            for source, steps in wider.values():
+                source.extract(cache, tuple(sorted(steps)), machines, progress)
+        for stream, source in sources.items():
+            names = specifications[stream].columns or None
+            found = source.read(cache, sorted(strides[stream]), machines, progress, names)
             if strict:
                 found.gaps.refuse()
             on_found(found)
-            known[stream] = unrated(clips, self.ensemble.targets, found.stream)
-        datasets = [known[model.stream.fingerprint()] for model in self.models]
-        # Tables may have the clips in different orders.
-        orders = [np.argsort(np.array(data.clip_ids)) for data in datasets]
-        pairs = list(zip(self.models, datasets, orders, strict=True))
-        parts = [model.predict(data)[order] for model, data, order in pairs]
+            known[stream] = found.stream
+        clips = next(iter(sources.values())).clips
+        pairs = [(model, self._dataset(model, clips, known)) for model in self.models]
+        parts = [model.predict(data) for model, data in pairs]
         # After predict, which refuses a model whose weights are invalid.
-        for model, data, _ in pairs:
+        for model, data in pairs:
             if line := model.unlike(data):
                 warnings.warn(line, UserWarning, stacklevel=2)
-        seen = np.any([model.reads(data)[order] for model, data, order in pairs], axis=0)
+        seen = np.any([model.reads(data) for model, data in pairs], axis=0)
         table = pd.DataFrame(self._combined(parts), columns=list(self.ensemble.targets))
         table.insert(0, "filled", ~seen)
-        table.index = pd.Index(sorted(datasets[0].clip_ids), name="clip_id")
+        table.index = pd.Index(clips.clip_ids, name="clip_id")
         return table
 
     def doubts(self, tables: Sequence[ClipTable]) -> list[str]:
         """What may be wrong with clips that are predicted all the same, a line each."""
-        crops = {model.stream.details.get("crop") for model in self.models}
+        streams = [each for model in self.models for each in model.streams.values()]
+        crops = {each.details.get("crop") for each in streams}
         films = any(clips.kind == "video" and not clips.synthetic for clips in tables)
         if not films or self.synthetic or "none" not in crops:
             return []
@@ -183,6 +196,11 @@ class Predictor:
             "The ensemble takes whole frames for faces (`crop` none): no face is looked for in "
             "these videos"
         ]
+
+    def _dataset(self, model: Model, clips: ClipTable, known: Mapping[str, Stream]) -> Dataset:
+        """The clips with the streams that a model reads."""
+        streams = {name: known[each.fingerprint()] for name, each in model.streams.items()}
+        return unrated(clips, self.ensemble.targets, streams)
 
     def _combined(self, parts: list[NDArray[np.float32]]) -> NDArray[np.float64]:
         return self.ensemble.combine(np.stack(parts).transpose(2, 0, 1))
@@ -193,29 +211,37 @@ class Predictor:
         Raises:
             InputError: no table or encoder for one of them, or a table that no model reads.
         """
-        streams = {model.stream.fingerprint(): model for model in self.models}
+        needed: dict[str, _Need] = {}
+        for model in self.models:
+            for name, each in model.streams.items():
+                needed.setdefault(each.fingerprint(), _Need(model, name, each))
         brought = [clips for clips in tables if clips.kind == "features"]
         framed = [clips for clips in tables if clips.kind != "features"]
+        encoders = wanted.each()
+        unread = list(encoders)
         sources: dict[str, Source] = {}
-        for stream, model in streams.items():
-            if model.stream.source == FILES:
-                sources[stream] = _table_of(model, brought), None
-            elif not framed:
+        for stream, need in needed.items():
+            if need.specification.source == FILES:
+                sources[stream] = Source(_table_of(need, brought), None)
+                continue
+            if need.specification.source == SoundEncoder.name:
+                sources[stream] = Source(_heard(tables), _sound_encoder(need))
+                continue
+            if not framed:
                 raise InputError(
                     f"ensemble {self.ensemble.name} reads a network's features, these clips bring "
                     "their own; give clips with frames, and the network's weights",
                     "data",
                 )
-            elif len(framed) > 1:
+            if len(framed) > 1:
                 raise InputError("expected one folder of videos or images", "data")
-            elif not wanted.is_given:
-                name = "weights" if model.stream.source == "mtl-dan" else "encoder"
-                raise InputError("missing: give the file that the ensemble was built on", name)
-            else:
-                sources[stream] = framed[0], _encoder(wanted, model)
-        if wanted.is_given and all(encoder is None for _, encoder in sources.values()):
-            name = "encoder" if wanted.encoder else "weights"
-            raise InputError("the members read precomputed features, which need none", name)
+            one = _wanted(need, encoders)
+            unread = [other for other in unread if other is not one]
+            sources[stream] = Source(framed[0], _encoder(one, need))
+        for one in unread:
+            name = "encoder" if one.encoder else "weights"
+            what = one.encoder[0] if one.encoder else one.weights
+            raise InputError(f"no member reads features of {what}; remove it", name)
         used = [clips for clips, _ in sources.values()]
         for clips in tables:
             if not any(clips is other for other in used):
@@ -265,15 +291,18 @@ def member(results: Path, own: str, ensemble: Ensemble, name: str) -> Model:
             f"{file}: its targets are {', '.join(model.targets)}; "
             f"the ensemble's are {', '.join(ensemble.targets)}"
         )
-    # A trial may read a part of its study's stream.
-    stream = Specification.from_dict(home.manifest()["stream"])
-    columns = model.stream.columns
-    if columns and set(columns) <= set(stream.columns):
-        stream = stream.only(columns)
-    if differences := stream.differences(model.stream):
-        raise InputError(
-            f"{file}: was trained on other features than its study's: {'; '.join(differences)}"
-        )
+    known = specifications(home.manifest())
+    for stream, read in model.streams.items():
+        if stream not in known:
+            raise InputError(f"{file}: reads the stream {stream}, which its study does not have")
+        # A trial may read a part of its study's stream.
+        own_stream = known[stream]
+        if read.columns and set(read.columns) <= set(own_stream.columns):
+            own_stream = own_stream.only(read.columns)
+        if differences := own_stream.differences(read):
+            raise InputError(
+                f"{file}: was trained on other features than its study's: {'; '.join(differences)}"
+            )
     return model
 
 
@@ -288,54 +317,64 @@ def check_told_apart(folder: Path, homes: Sequence[StudyFolder]) -> None:
     width, without column names. One of them would be given the features of the other."""
     contents: dict[str, dict[str, str]] = {}
     for home in {home.name: home for home in homes}.values():
-        stream = Specification.from_dict(home.manifest()["stream"])
-        if stream.source != FILES or stream.columns:
-            continue
-        found, other = home.contents(), contents.setdefault(stream.fingerprint(), {})
-        different = [clip for clip in found if clip in other and other[clip] != found[clip]]
-        if different:
-            raise InputError(
-                f"{folder}: its studies read different features of the set "
-                f"{stream.details['set']}, without column names, such as those of "
-                f"{different[0]}; new features cannot be assigned to them: put each set into a "
-                "folder of its own name, or save csv files with names, and search again"
+        for name, stream in specifications(home.manifest()).items():
+            if stream.source != FILES or stream.columns:
+                continue
+            found, other = (
+                home.contents().get(name, {}),
+                contents.setdefault(stream.fingerprint(), {}),
             )
-        other.update(found)
+            different = [clip for clip in found if clip in other and other[clip] != found[clip]]
+            if different:
+                raise InputError(
+                    f"{folder}: its studies read different features of the set {stream.name}, "
+                    f"without column names, such as those of {different[0]}; new features cannot "
+                    "be assigned to them: put each set into a folder of its own name, or save csv "
+                    "files with names, and search again"
+                )
+            other.update(found)
 
 
-def unrated(clips: ClipTable, targets: tuple[str, ...], stream: Stream) -> Dataset:
+def unrated(clips: ClipTable, targets: tuple[str, ...], streams: Mapping[str, Stream]) -> Dataset:
     """A data set of clips that are to be predicted."""
-    streams = {stream.specification.source: stream}
     return Dataset(clips.clip_ids, clips.splits, None, targets, streams=streams)
 
 
-def _table_of(model: Model, tables: Sequence[ClipTable]) -> ClipTable:
+class _Need(NamedTuple):
+    """A stream that a model reads, and its name in the study."""
+
+    model: Model
+    name: str
+    specification: Specification
+
+
+def _table_of(need: _Need, tables: Sequence[ClipTable]) -> ClipTable:
     """The table of precomputed features that a model reads.
 
     Raises:
         InputError: there is none, or several that cannot be told apart.
     """
-    wanted = str(model.stream.details["set"])
+    wanted, trial = need.specification.name, need.model.name
     found = [clips for clips in tables if set_name_of(clips.paths) == wanted]
     if not found:
         names = ", ".join(set_name_of(clips.paths) for clips in tables)
         raise InputError(
-            f"trial {model.name} reads the precomputed features {wanted}, found {names or 'none'}; "
+            f"trial {trial} reads the precomputed features {wanted}, found {names or 'none'}; "
             "give a folder that holds them as `data`"
         )
     if len(found) > 1:
-        columns = set(map(str.casefold, model.stream.columns))
+        columns = set(map(str.casefold, need.specification.columns))
         files = [(clips, first_file(clips)) for clips in found]
         found = [
             clips
             for clips, file in files
-            if file.values.shape[1] == model.stream.width
+            if file.values.shape[1] == need.specification.width
             and set(map(str.casefold, file.names or ())) == columns
         ]
         if len(found) != 1:
             raise InputError(
                 f"{len(found)} of {len(files)} folders hold the features {wanted} that trial "
-                f"{model.name} reads; give each set of features a folder of its own name"
+                f"{trial} reads; give each set of features a folder of its own name"
             )
     return found[0]
 
@@ -350,13 +389,58 @@ def _check_same_clips(one: ClipTable, other: ClipTable) -> None:
         )
 
 
-def _encoder(wanted: Wanted, model: Model) -> Encoder:
-    """The encoder of the stream that a model reads.
+def _wanted(need: _Need, encoders: Sequence[Wanted]) -> Wanted:
+    """Which of the encoders that a user gives is that of a stream: the only one, or the one of its
+    name.
+
+    Raises:
+        InputError: none is.
+    """
+    of_weights = need.specification.source == MTL_DAN.name
+    found = [one for one in encoders if one.name == need.name]
+    found = found or [one for one in encoders if of_weights and one.weights]
+    if len(encoders) == 1:
+        found = list(encoders)
+    if not found:
+        name = "weights" if of_weights else "encoder"
+        form = "" if of_weights or not encoders else f", as {need.name}=FILE"
+        raise InputError(
+            f"missing: give the file that the ensemble was built on, for {need.name}{form}", name
+        )
+    return found[0]
+
+
+def _heard(tables: Sequence[ClipTable]) -> ClipTable:
+    """The table whose clips have sound.
+
+    Raises:
+        InputError: none has any.
+    """
+    for clips in tables:
+        if any(clips.heard().paths):
+            return clips
+    raise InputError("the members read sound; no clip of this folder has sound", "data")
+
+
+def _sound_encoder(need: _Need) -> SoundEncoder:
+    """The encoder of the sound that a model reads; its parameters are in the specification."""
+    details = need.specification.details
+    encoder = sound_encoder(str(details["descriptors"]), float(details["step"]))
+    if differences := need.specification.differences(encoder.specification()):
+        raise InputError(
+            f"trial {need.model.name} reads other sound than this version of the harness computes: "
+            f"{'; '.join(differences)}"
+        )
+    return encoder
+
+
+def _encoder(wanted: Wanted, need: _Need) -> Encoder:
+    """The encoder of a stream that a model reads.
 
     Raises:
         InputError: with this file, or in this version of the harness, it is another.
     """
-    details = model.stream.details
+    model, details = need.model, need.specification.details
     options = EncoderOptions(
         outputs=model.config.features,
         precision=str(details.get("precision", "float32")),
@@ -365,7 +449,7 @@ def _encoder(wanted: Wanted, model: Model) -> Encoder:
         stored=str(details.get("stored", "float32")),
     )
     encoder = wanted.load(options)
-    if differences := model.stream.differences(encoder.specification()):
+    if differences := need.specification.differences(encoder.specification()):
         given = wanted.encoder[0] if wanted.encoder else wanted.weights
         raise InputError(
             f"{given}: trial {model.name} reads other features: {'; '.join(differences)}",

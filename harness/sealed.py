@@ -9,9 +9,9 @@ from harness.atomic import write_text
 from harness.errors import InputError
 
 #: The schemas of study.json, of ensemble.json, and of contents.json.
-MANIFEST = "study 3"
+MANIFEST = "study 4"
 ENSEMBLE = "ensemble 1"
-CONTENTS = "contents 1"
+CONTENTS = "contents 2"
 _SCHEMA, _SEAL = "schema", "sha256"
 
 

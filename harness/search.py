@@ -7,7 +7,13 @@ from typing import TYPE_CHECKING
 import typer
 
 from harness import options as o
-from harness.choices import DEFAULT_PRECISION, DEFAULT_SAMPLER, DEFAULT_SCHEDULER, DEFAULT_STORED
+from harness.choices import (
+    DEFAULT_PRECISION,
+    DEFAULT_SAMPLER,
+    DEFAULT_SCHEDULER,
+    DEFAULT_SOUND_STEP,
+    DEFAULT_STORED,
+)
 from harness.console import console, invocation, run
 from harness.interface import search
 from harness.names import STORAGE_VARIABLE
@@ -25,13 +31,15 @@ def main(
     weights: o.Weights = None,
     weights_key: o.WeightsKey = None,
     layout: o.Layout = None,
-    features: o.FeatureSet = None,
+    features: o.FeatureSets = None,
     crop: o.Crop = None,
     precision: o.Precision = DEFAULT_PRECISION,
     encoder: o.Encoder = None,
     encoder_output: o.EncoderOutput = None,
     encoder_input: o.EncoderInput = None,
     stored: o.Stored = DEFAULT_STORED,
+    sound: o.Sound = None,
+    sound_step: o.SoundStep = DEFAULT_SOUND_STEP,
     strict: o.Strict = False,
     allow_shared_groups: o.AllowSharedGroups = False,
     space: o.Space = None,

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from harness.dataset import Dataset, Specification, Stream
 from harness.errors import InputError
-from harness.study.folder import StudyFolder
+from harness.study.folder import StudyFolder, specifications
 
 if TYPE_CHECKING:
     from harness.clips.table import ClipTable
@@ -39,8 +39,10 @@ class Unfolding:
 
 @dataclass(frozen=True)
 class _Source:
+    """A model, and where the features of each of its streams are stored."""
+
     model: "Model"
-    store: "FeatureStore | None"
+    stores: "Mapping[str, FeatureStore | None]"
 
 
 def unfoldings(
@@ -73,12 +75,15 @@ def _source(
     study, _, trial = name.rpartition("/")
     own = study in ("", ensemble.studies[0])
     folder = StudyFolder(home.parent, home.name if own else study)
-    specification = Specification.from_dict(folder.manifest()["stream"])
-    key, root = specification.fingerprint(), home.parent / ".cache" / "features"
-    if key not in stores:
-        there = is_there(root, specification)
-        stores[key] = FeatureStore(root, specification) if there else None
-    return _Source(read_model(folder.model_file(int(trial))), stores[key])
+    model = read_model(folder.model_file(int(trial)))
+    root = home.parent / ".cache" / "features"
+    known = specifications(folder.manifest())
+    for specification in (known[stream] for stream in model.streams):
+        key = specification.fingerprint()
+        if key not in stores:
+            there = is_there(root, specification)
+            stores[key] = FeatureStore(root, specification) if there else None
+    return _Source(model, {stream: stores[known[stream].fingerprint()] for stream in model.streams})
 
 
 def _of_clip(
@@ -86,43 +91,95 @@ def _of_clip(
 ) -> Unfolding | None:
     from harness.streams.contents import source_fingerprint
 
-    key = (clips.clip_ids[row], source_fingerprint(clips.paths[row]))
-    found = [_stream(source, key) for source in sources]
+    clip, path, sound = clips.clip_ids[row], clips.paths[row], clips.heard().paths[row]
+    seen, heard = ((clip, source_fingerprint(file)) for file in (path, sound))
+    found = [_streams(source, seen, heard) for source in sources]
     if any(each is None for each in found):
         return None
     streams = [each for each in found if each is not None]
-    moments = np.unique(np.concatenate([each.positions for each in streams]))
+    sampled = [stream for each in streams for stream in each.values() if stream.sampled]
+    if not any(len(stream.positions) for stream in sampled):
+        return None
+    positions = np.concatenate([stream.positions for stream in sampled])
+    moments, first = np.unique(positions, return_index=True)
+    seconds = np.concatenate([_seconds(stream) for stream in sampled])[first]
     picks = np.unique(np.linspace(0, len(moments) - 1, min(_MOMENTS, len(moments))).astype(int))
-    moments = moments[picks].astype(np.int64)
+    moments, seconds = moments[picks].astype(np.int64), seconds[picks]
+    if np.isnan(seconds).any() and not all(s.sampled for each in streams for s in each.values()):
+        return None  # nothing says which steps of the sound come before a frame
     parts = [
-        source.model.predict(_beginnings(stream, moments, ensemble.targets))
-        for source, stream in zip(sources, streams, strict=True)
+        source.model.predict(_beginnings(own, moments, seconds, ensemble.targets))
+        for source, own in zip(sources, streams, strict=True)
     ]
     return Unfolding(moments, ensemble.combine(np.stack(parts).transpose(2, 0, 1)))
 
 
-def _stream(source: _Source, key: tuple[str, str]) -> Stream | None:
-    stride = source.model.config.stride
-    if source.store is None or source.store.missing_strides(*key, [stride]):
-        return None
-    try:
-        stream = source.store.load([key], [stride])
-    except InputError:  # the clip has no frame; the study has reported it
-        return None
-    return stream.select(source.model.stream.columns)
+def _streams(
+    source: _Source, seen: tuple[str, str], heard: tuple[str, str]
+) -> dict[str, Stream] | None:
+    """The stored streams of a clip that a model reads; None if one is not stored.
+
+    Args:
+        seen, heard: the clip as (clip id, source) of its frames and of its sound.
+    """
+    from harness.encoders.sound.encoder import SoundEncoder
+
+    found = {}
+    for name, store in source.stores.items():
+        is_sound = source.model.streams[name].source == SoundEncoder.name
+        key, steps = (heard, [1]) if is_sound else (seen, [source.model.config.stride])
+        if store is None or store.missing_strides(*key, steps):
+            return None
+        try:
+            stream = store.load([key], steps)
+        except InputError:  # the clip has no frame or no sound; the study has reported it
+            stream = _without_steps(store.specification)
+        stream = replace(stream, sampled=not is_sound)
+        found[name] = stream.select(source.model.streams[name].columns)
+    return found
 
 
-def _beginnings(stream: Stream, moments: NDArray[np.int64], targets: tuple[str, ...]) -> Dataset:
-    """A data set in which each beginning of a clip is a clip."""
-    counts = np.searchsorted(stream.positions, moments, side="right")
-    times = stream.times
-    beginnings = replace(
+def _without_steps(specification: Specification) -> Stream:
+    return Stream(
+        specification=specification,
+        values=np.empty((0, specification.width), np.float32),
+        positions=np.empty(0, np.int32),
+        offsets=np.zeros(2, np.int64),
+    )
+
+
+def _seconds(stream: Stream) -> NDArray[np.float32]:
+    """(steps,) when each step begins; NaN where it is not known."""
+    return np.full(len(stream.positions), np.nan) if stream.times is None else stream.times
+
+
+def _beginnings(
+    streams: Mapping[str, Stream],
+    moments: NDArray[np.int64],
+    seconds: NDArray[np.float32],
+    targets: tuple[str, ...],
+) -> Dataset:
+    """A data set in which each beginning of a clip is a clip.
+
+    Args:
+        moments, seconds: (clips,) the last frame of each, and when it begins. All steps of other
+            streams that begin by then are in it; in the last one all steps are.
+    """
+    names = tuple(map(str, range(len(moments))))
+    cut = {name: _cut(stream, moments, seconds) for name, stream in streams.items()}
+    return Dataset(names, ("test",) * len(names), None, targets, streams=cut)
+
+
+def _cut(stream: Stream, moments: NDArray[np.int64], seconds: NDArray[np.float32]) -> Stream:
+    if stream.sampled:
+        counts = np.searchsorted(stream.positions, moments, side="right")
+    else:
+        counts = np.searchsorted(_seconds(stream), seconds, side="right")
+        counts[-1] = len(stream.positions)
+    return replace(
         stream,
         values=np.concatenate([stream.values[:n] for n in counts]),
         positions=np.concatenate([stream.positions[:n] for n in counts]),
         offsets=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
-        times=None if times is None else np.concatenate([times[:n] for n in counts]),
+        times=np.concatenate([_seconds(stream)[:n] for n in counts]),
     )
-    names = tuple(map(str, range(len(moments))))
-    streams: Mapping[str, Stream] = {stream.specification.source: beginnings}
-    return Dataset(names, ("test",) * len(names), None, targets, streams=streams)

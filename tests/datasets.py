@@ -53,6 +53,48 @@ def with_stream(data: Dataset, stream: Stream) -> Dataset:
     return replace(data, streams={"test": stream})
 
 
+def timed_stream(
+    name: str, steps: Sequence[ArrayLike], times: Sequence[ArrayLike] | None, sampled: bool = False
+) -> Stream:
+    """A stream of (steps, columns) values for each clip, with the seconds of these steps."""
+    counts = [len(np.atleast_2d(clip)) if np.size(clip) else 0 for clip in steps]
+    width = max(np.atleast_2d(clip).shape[1] for clip in steps if np.size(clip))
+    values = [np.reshape(clip, (-1, width)) for clip in steps]
+    seconds = None if times is None else np.concatenate(list(map(np.asarray, times)))
+    stream = make_stream(
+        np.concatenate(values),
+        np.concatenate([np.arange(count) for count in counts]),
+        np.concatenate([[0], np.cumsum(counts)]),
+    )
+    return replace(
+        stream,
+        specification=replace(stream.specification, source=name),
+        times=None if seconds is None else seconds.astype(np.float32),
+        sampled=sampled,
+    )
+
+
+def make_fused(clips: int = 60, seed: int = 0) -> Dataset:
+    """`make_data` with frames every .5 s as the stream `eye`, and `ear` with a step every .2 s,
+    which decides the ratings too. Each seventh clip lacks `ear`, each eleventh `eye`."""
+    data, rng = make_data(clips, seed), np.random.default_rng(seed + 1)
+    bounds = list(itertools.pairwise(data.features.offsets))
+    eye = [data.features.values[a:b] for a, b in bounds]
+    ear = [rng.standard_normal((int(2.5 * len(steps)), 2)) for steps in eye]
+    shift = np.stack([steps.mean(axis=0)[0] for steps in ear])
+    for clip in range(clips):
+        if clip % 7 == 3:
+            ear[clip] = np.empty((0, 2))
+        if clip % 11 == 5:
+            eye[clip] = np.empty((0, 4))
+    streams = {
+        name: timed_stream(name, steps, [np.arange(len(s)) * every for s in steps], name == "eye")
+        for name, steps, every in (("ear", ear, 0.2), ("eye", eye, 0.5))
+    }
+    targets = (data.ratings + 1 / (1 + np.exp(-shift[:, None]))) / 2
+    return replace(data, streams=streams, targets=targets.astype(np.float32))
+
+
 def make_data(clips: int = 60, seed: int = 0) -> Dataset:
     """Sequences of 2 to 6 steps whose mean decides the ratings; some clips unrated."""
     rng = np.random.default_rng(seed)

@@ -97,7 +97,7 @@ def make_result(config: dict[str, Any]) -> TrialResult:
         model=Model(
             name="",
             config=TrialConfig.from_dict(config),
-            stream=Specification("test", {}, (), 4),
+            streams={"test": Specification("test", {}, (), 4)},
             targets=INDEX.target_names,
             early_stop_split="val",
             fill=np.zeros(len(INDEX.target_names), np.float32),

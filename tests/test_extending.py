@@ -104,5 +104,6 @@ def test_an_encoder_costs_one_file_and_one_entry(copy: Path) -> None:
     data = plain_tree(copy / "data", "frames")
     search(copy, "--data", data, "--weights", grid, "--space", "smoke", "--crop", "none")
     model = read_model(copy / "results" / "s" / "heads" / "00000.safetensors")
-    assert model.stream.source == "colour-grid"
-    assert model.stream.columns[0] == "red_0_0"
+    stream = model.streams["colour-grid"]
+    assert stream.source == "colour-grid"
+    assert stream.columns[0] == "red_0_0"

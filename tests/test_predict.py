@@ -100,9 +100,10 @@ def test_features_of_another_making_are_refused(
     models = [
         dataclasses.replace(
             model,
-            stream=dataclasses.replace(
-                model.stream, details={**model.stream.details, detail: "another"}
-            ),
+            streams={
+                name: dataclasses.replace(stream, details={**stream.details, detail: "another"})
+                for name, stream in model.streams.items()
+            },
         )
         for model in predictor.models
     ]
@@ -126,7 +127,7 @@ def test_every_kind_of_features_is_searched_combined_and_predicted(
     )
     base = ["--results", tmp_path, "--study", "s"]
     data = ["--data", tiny_demo.root, "--weights", weights]
-    extracted = command("extract", *data, "--results", tmp_path, "--features", "both",
+    extracted = command("extract", *data, "--results", tmp_path, "--outputs", "both",
                         "--stride", 10)  # fmt: skip
     assert "20 clips computed (80 frames" in extracted.stdout, extracted.stderr
     done = command("search", *base, *data, "--space", space, "--scheduler", "none")

@@ -63,11 +63,12 @@ def without_first(path: Path, packets: int, out: Path) -> Path:
     return out
 
 
-def damaged(path: Path, numbers: set[int], out: Path) -> Path:
-    """The same film in which some packets, counted as they are stored, hold nothing but ones."""
+def damaged(path: Path, numbers: set[int], out: Path, kind: str = "video") -> Path:
+    """The same film in which some packets, counted as they are stored, hold nothing but ones; or,
+    of the kind `audio`, the same sound file."""
     with av.open(str(path)) as source, av.open(str(out), "w") as copy:
-        stream = copy.add_stream_from_template(source.streams.video[0])
-        for number, packet in enumerate(source.demux(video=0)):
+        stream = copy.add_stream_from_template(getattr(source.streams, kind)[0])
+        for number, packet in enumerate(source.demux(getattr(source.streams, kind)[0])):
             if packet.dts is None:
                 continue
             bad = packet

@@ -1,4 +1,4 @@
-"""The entries of a folder that count as data, and which of them are films."""
+"""The entries of a folder that count as data, and which of them are films or sounds."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +11,11 @@ VIDEO_SUFFIXES = (
     *(".mkv", ".webm", ".ogv"),  # browsers
     *(".mts", ".m2ts", ".ts", ".mpg", ".mpeg", ".vob", ".dv", ".mxf"),  # cameras
     *(".avi", ".wmv", ".asf", ".flv"),
+)
+#: Suffixes of sound files, in lower case. Of two files with one name, the earlier suffix is read.
+SOUND_SUFFIXES = (
+    *(".wav", ".flac", ".aif", ".aiff", ".caf"),
+    *(".m4a", ".mka", ".ogg", ".oga", ".opus", ".mp3", ".aac", ".wma"),
 )
 # In lower case: what Windows, macOS and network storage put into folders of media.
 _SYSTEM = ("thumbs.db", "ehthumbs.db", "desktop.ini", "__macosx", "@eadir")

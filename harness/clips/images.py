@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from math import nan
 from pathlib import Path
 
 import numpy as np
@@ -61,9 +62,17 @@ def image_files(folder: Path) -> tuple[list[Path], list[str]]:
 def sampled_images(
     folder: Path, strides: Sequence[int], skip: frozenset[int] = frozenset()
 ) -> Iterator[tuple[int, NDArray[np.uint8]]]:
-    """Yields (index, picture) for every image whose place is a multiple of a stride.
+    """Yields (index, picture) as `timed_images`, without the times."""
+    return ((index, picture) for index, _, picture in timed_images(folder, strides, skip))
 
-    Args and yields as `harness.clips.video.sampled_frames`; strides count images.
+
+def timed_images(
+    folder: Path, strides: Sequence[int], skip: frozenset[int] = frozenset()
+) -> Iterator[tuple[int, float, NDArray[np.uint8]]]:
+    """Yields (index, second, picture) for every image whose place is a multiple of a stride.
+
+    Args and yields as `harness.clips.video.timed_frames`; strides count images, whose times are
+    not known: NaN.
 
     Raises:
         InputError: the folder is missing or holds no image. After the last picture: some images
@@ -84,7 +93,7 @@ def sampled_images(
         except InputError as error:
             failed.append(str(error))
             continue
-        yield index, picture
+        yield index, nan, picture
     lines = failed[:1]
     if len(failed) > 1:
         lines.append(f"{folder}: {len(failed) - 1} more images cannot be read")

@@ -31,6 +31,7 @@ class ClipTable:
     paths: the file or folder of each clip, all of one kind; None where a clip has none.
     groups: the person of each clip, where the data says who. folds: (clips,) the authors' fold
     of each clip, from 1, 0 where it has none; None where the data has no folds.
+    sounds: the sound file of each clip, where the data has such files; None where a clip has none.
     notes: recoverable problems, a line each.
     synthetic: True for generated clips, whose scores are no results on real data; oracles: what can
     be predicted of these, by stream.
@@ -44,12 +45,20 @@ class ClipTable:
     kind: Kind
     groups: tuple[str, ...] | None = None
     folds: NDArray[np.int64] | None = None
+    sounds: tuple[Path | None, ...] | None = None
     notes: tuple[str, ...] = ()
     synthetic: bool = False
     oracles: Oracles = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.clip_ids)
+
+    def heard(self) -> "ClipTable":
+        """The same clips with `paths` to their sound: the sound file of a clip, else its film."""
+        films = self.paths if self.kind == "video" else (None,) * len(self)
+        sounds = self.sounds or (None,) * len(self)
+        paths = tuple(own or film for own, film in zip(sounds, films, strict=True))
+        return replace(self, paths=paths)
 
 
 def check_usable(file: str | PathLike[str], clips: ClipTable, strict: bool) -> ClipTable:
@@ -105,6 +114,20 @@ def check_groups(file: str | PathLike[str], clips: ClipTable, allow: bool = Fals
         )
     note = f"{message}; scores on new persons may be lower"
     return replace(clips, notes=(*clips.notes, note))
+
+
+def in_order(clips: ClipTable) -> ClipTable:
+    """The clips by their ids, without ratings, persons and folds."""
+    rows = sorted(range(len(clips)), key=clips.clip_ids.__getitem__)
+    return replace(
+        clips,
+        clip_ids=tuple(clips.clip_ids[row] for row in rows),
+        splits=tuple(clips.splits[row] for row in rows),
+        paths=tuple(clips.paths[row] for row in rows),
+        targets=np.full_like(clips.targets, np.nan),
+        groups=None,
+        folds=None,
+    )
 
 
 def shared_groups(clips: ClipTable) -> list[str]:

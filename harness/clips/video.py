@@ -1,12 +1,13 @@
 """One film in, its sampled RGB frames out; and the other way for synthetic clips.
 
-The only importer of PyAV. Strides count frames from the first that can be decoded, as the paper
+Strides count frames from the first that can be decoded, as the paper
 does ("the first of every 30 frames"), whatever the frame rate and the container.
 """
 
 from bisect import bisect_left, insort
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from fractions import Fraction
+from math import nan
 from pathlib import Path
 from typing import Any, TypeAlias, cast
 
@@ -33,12 +34,18 @@ FPS = 30
 _Packet: TypeAlias = "Packet[Any]"
 # Only containers that hold all of their data, whatever the suffix: a playlist named x.mp4 would
 # open other files.
-_FORMATS = "mov,matroska,avi,asf,asf_o,mpegts,mpeg,flv,ogg,dv,mxf"
-_OPENING = {"format_whitelist": _FORMATS, "protocol_whitelist": "file"}
+_FORMATS = {
+    "video": "mov,matroska,avi,asf,asf_o,mpegts,mpeg,flv,ogg,dv,mxf",
+    "sound": "mov,matroska,avi,asf,asf_o,mpegts,mpeg,flv,ogg,dv,mxf,wav,w64,flac,aiff,caf,mp3,aac",
+}
+_FORMS = {
+    "video": "mp4, mov, mkv, webm, avi, wmv, mpeg, mts, flv, ogv, dv or mxf",
+    "sound": "wav, flac, aiff, caf, m4a, mka, ogg, opus, mp3, aac, wma or a film",
+}
 # Containers that state how long each stream is; others state the length of all streams together.
 _STATE_STREAMS = ("mov", "avi")
-# Tolerance for a missing end: share of the stated length. Rounding and delays shorten films.
-_MISSING = 0.1
+#: Tolerance for a missing end: share of the stated length. Rounding and delays shorten films.
+MISSING = 0.1
 # Limits for holding all packets of a film in memory: number of frames, bytes of the file.
 _LISTED, _HELD = 20_000, 64 * 2**20
 # Width over height of a pixel. Closer to 1 is rounding by the encoder; further is an error.
@@ -48,7 +55,14 @@ _SQUARE, _WIDEST = 1.02, 4.0
 def sampled_frames(
     path: Path, strides: Sequence[int], skip: frozenset[int] = frozenset()
 ) -> Iterator[tuple[int, NDArray[np.uint8]]]:
-    """Yields (index, frame) for every frame whose index is a multiple of a stride.
+    """Yields (index, frame) as `timed_frames`, without the times."""
+    return ((index, frame) for index, _, frame in timed_frames(path, strides, skip))
+
+
+def timed_frames(
+    path: Path, strides: Sequence[int], skip: frozenset[int] = frozenset()
+) -> Iterator[tuple[int, float, NDArray[np.uint8]]]:
+    """Yields (index, second, frame) for every frame whose index is a multiple of a stride.
 
     Index 0 is the first frame that can be decoded. A packet that cannot be decoded loses its own
     frame; the frames after it keep their indices.
@@ -59,7 +73,8 @@ def sampled_frames(
         skip: indices already known, which are counted but not converted.
 
     Yields:
-        the index and the frame, upright, shape (height, width, 3), RGB.
+        the index; the time at which the frame is shown, in seconds from the start of the film, NaN
+        where the file does not say; the frame, upright, shape (height, width, 3), RGB.
 
     Raises:
         InputError: the file is missing, has no video or gives no frame. After the last frame, so
@@ -70,7 +85,7 @@ def sampled_frames(
     def wanted(index: int) -> bool:
         return index not in skip and any(index % stride == 0 for stride in strides)
 
-    container = _opened(path)
+    container = opened(path)
     index = -1
     try:
         with container:
@@ -79,7 +94,7 @@ def sampled_frames(
             converter = VideoReformatter()
             for index, frame in film.frames(wanted):
                 if wanted(index):
-                    yield index, _rgb(frame, film.stream, converter)
+                    yield index, film.time_of(frame), _rgb(frame, film.stream, converter)
     except FFmpegError as error:
         raise InputError(f"{path}: cannot be read after frame {index}: {error.strerror}") from error
     if problems := film.problems(index):
@@ -97,7 +112,7 @@ def stated_frames(path: Path) -> int:
     Raises:
         InputError: the file is missing, cannot be opened, or has no video.
     """
-    with _opened(path) as container:
+    with opened(path) as container:
         stream, _ = _video_stream(path, container)
         if stream.frames:
             return min(int(stream.frames), _MOST_STATED)
@@ -192,6 +207,10 @@ class _Film:
             return self._by_count(packets)
         return self._by_count(self._read())
 
+    def time_of(self, frame: VideoFrame) -> float:
+        """When a frame is shown, in seconds from the start of the film; NaN if it is not known."""
+        return nan if frame.pts is None else frame.pts * self._unit - start_of(self._container)
+
     def problems(self, last: int) -> list[str]:
         """What is wrong with the film that was read, and what was chosen. last: index."""
         if last < 0 and self._undecoded:
@@ -207,13 +226,13 @@ class _Film:
                 f"frames are missing ({self._reason})"
             )
         # Some decoders give nothing, and no error, until the next key frame.
-        if self._shown < (1 - _MISSING) * self._last - 1:
+        if self._shown < (1 - MISSING) * self._last - 1:
             found.append(
                 f"no frame after frame {last} at {self._shown:.1f} s can be decoded, but there are "
                 f"packets up to {self._last:.1f} s"
             )
         # A download that was cut off decodes without an error as far as it goes.
-        short = self._reached < (1 - _MISSING) * self._stated - 1
+        short = self._reached < (1 - MISSING) * self._stated - 1
         if short or self._interruption:
             found.append(
                 f"ends after frame {last} at {self._reached:.1f} s, but announces "
@@ -305,17 +324,25 @@ class _Film:
         return float(((stream.start_time or 0) + stream.duration) * stream.time_base)
 
 
-def _opened(path: Path) -> InputContainer:
+def opened(path: Path, what: str = "video") -> InputContainer:
+    """An open container of local data alone. what: "video" or "sound".
+
+    Raises:
+        InputError: the file is missing, or is of no known form.
+    """
     if not path.is_file():
-        raise InputError(f"{path}: no such video file")
+        raise InputError(f"{path}: no such {what} file")
+    allowed = {"format_whitelist": _FORMATS[what], "protocol_whitelist": "file"}
     try:
         # Not `options`, with which PyAV before 18 crashes where streams appear late (mpg).
-        return av.open(str(path), container_options=_OPENING)
+        return av.open(str(path), container_options=allowed)
     except (FFmpegError, OSError) as error:
-        raise InputError(
-            f"{path}: cannot be opened as mp4, mov, mkv, webm, avi, wmv, mpeg, mts, flv, ogv, dv "
-            f"or mxf: {error.strerror}"
-        ) from error
+        raise InputError(f"{path}: cannot be opened as {_FORMS[what]}: {error.strerror}") from error
+
+
+def start_of(container: InputContainer) -> float:
+    """The second of its clock at which a film begins: times of frames and sound count from it."""
+    return float((container.start_time or 0) / av.time_base)
 
 
 def _video_stream(path: Path, container: InputContainer) -> tuple[VideoStream, str]:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import ClassVar
 
 from torch import Tensor, nn
 
@@ -22,7 +23,11 @@ class Encoder:
     crop: how faces are found and cut out of the frames, or "none". wider: an encoder of the same
     network whose columns contain these, if there is one. stored: number format of the feature
     store, `float32` or `float16`. describe: what a user should know about the encoder, a line each.
+    label: the name that the user gives to the stream, in place of `name`; the values do not depend
+    on it. kind: what it reads.
     """
+
+    kind: ClassVar[str] = "frames"
 
     name: str
     columns: tuple[str, ...]
@@ -35,6 +40,7 @@ class Encoder:
     wider: "Encoder | None" = None
     stored: str = "float32"
     describe: Callable[[], list[str]] = list
+    label: str = ""
 
     def specification(self) -> Specification:
         """Of the stream that it gives."""

@@ -1,4 +1,4 @@
-"""The kinds of encoders, and the encoder that a user asks for.
+"""The kinds of encoders, and the encoders that a user asks for.
 
 To add a kind, write its file and enter it here (docs/extending.md).
 """
@@ -24,7 +24,7 @@ _NAMED = re.compile(r"([A-Za-z_]\w*)=(.+)", re.DOTALL)
 
 @dataclass(frozen=True)
 class Wanted:
-    """The encoder that a user asks for, by a weight file or by `encoder`.
+    """The encoders that a user asks for, by a weight file and by `encoder`.
 
     weights, weights_key: of an MTL-DAN or another kind in `ENCODERS`. encoder: [NAME=]FILE or
     [NAME=]module:function. encoder_output: [NAME=]OUTPUT. encoder_input: [NAME=]KEY=VALUE texts.
@@ -41,8 +41,39 @@ class Wanted:
         """Whether an encoder is asked for."""
         return self.weights is not None or bool(self.encoder)
 
+    @property
+    def name(self) -> str:
+        """The NAME of the only encoder; "" without."""
+        return _named(self.encoder[0])[0] if self.encoder else ""
+
+    def each(self) -> list["Wanted"]:
+        """One for each encoder that is asked for, with its own options.
+
+        Raises:
+            InputError: several entries of `encoder` without names, or an option of none of them.
+        """
+        if (self.weights is None or not self.encoder) and len(self.encoder) < 2:
+            return [self] if self.is_given else []
+        found = [] if self.weights is None else [Wanted(self.weights, self.weights_key)]
+        if self.weights is None and self.weights_key:
+            self._refuse("weights_key")
+        names = [_named(text)[0] for text in self.encoder]
+        if len(names) > 1 and ("" in names or len(set(names)) < len(names)):
+            raise InputError("several encoders need names of their own: NAME=FILE", "encoder")
+        for name, text in zip(names, self.encoder, strict=True):
+            outputs, inputs = (
+                tuple(each for each in texts if each.startswith(f"{name}=" if name else ""))
+                for texts in (self.encoder_output, self.encoder_input)
+            )
+            found.append(Wanted(None, None, (text,), outputs, inputs))
+        for option in ("encoder_output", "encoder_input"):
+            for text in getattr(self, option):
+                if not any(text in getattr(one, option) for one in found):
+                    raise InputError(f"{text}: begin it with the NAME= of an `encoder`", option)
+        return found
+
     def load(self, options: EncoderOptions) -> Encoder:
-        """The encoder; `options` has what does not depend on it.
+        """The only encoder; `options` has what does not depend on it.
 
         Raises:
             InputError: there is no such file; two encoders; options that do not fit it.
@@ -50,7 +81,7 @@ class Wanted:
         if self.encoder and self.weights is not None:
             raise InputError("give one of `encoder` and `weights`", "encoder")
         if len(self.encoder) > 1:
-            raise InputError(f"{len(self.encoder)} are given; a study reads one encoder", "encoder")
+            raise InputError(f"{len(self.encoder)} are given, expected one", "encoder")
         if self.weights is not None:
             self._refuse("encoder_output", "encoder_input")
             if not self.weights.is_file():
@@ -67,12 +98,12 @@ class Wanted:
             values=tuple(_without(name, text) for text in self.encoder_input),
         )
         if is_reference(source) and not Path(source).exists():
-            return _used(module_encoder(source, options), options)
+            return replace(_used(module_encoder(source, options), options), label=name)
         if not Path(source).is_file():
             raise InputError(
                 f"{source}: no such file; expected an ONNX file or module:function", "encoder"
             )
-        return encoder_of(Path(source), options)
+        return replace(encoder_of(Path(source), options), label=name)
 
     def _refuse(self, *names: str) -> None:
         for name in names:

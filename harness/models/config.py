@@ -46,6 +46,22 @@ class TrialConfig(Hyperparameters):
     """Over what the loss is computed: each target alone and then the mean, the flattened
     (batch x targets) matrix, or the mean of these two."""
 
+    streams: str = ""
+    """The streams that are read: one name, or several joined by "+", such as "mtl-dan+sound"; their
+    order does not matter. Empty: all streams of the data."""
+
+    fusion: Annotated[Literal["early", "late"], Memory()] = "early"
+    """How several streams are combined: at each step of one of them, the clock (`early`), or after
+    a sequence model for each (`late`). No effect with one stream."""
+
+    clock: str = ""
+    """With early fusion, the stream that has the steps; the others are averaged between two of its
+    steps. Empty: the first stream of frames."""
+
+    stream_dropout: Annotated[float, Range(least=0, below=1)] = 0.0
+    """Probability in [0, 1) that training masks a whole stream of a clip, but never all of them. No
+    effect with one stream."""
+
     features: Annotated[Literal["outputs", "shared", "both"], Memory()] = "outputs"
     """Features of a frame: the network's 22 outputs, the 512 values of its shared representation,
     or both."""
@@ -134,6 +150,10 @@ class TrialConfig(Hyperparameters):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        names = self.streams.split("+") if self.streams else []
+        if not all(names) or len(set(names)) < len(names):
+            raise ValueError(f"streams must be different names joined by +, got {self.streams!r}")
+        object.__setattr__(self, "streams", "+".join(sorted(names)))
         expected = FAMILIES[self.family].Options
         if type(self.own) is not expected:
             raise ValueError(f"own must be {expected.__qualname__}, got {self.own!r}")

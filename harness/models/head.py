@@ -1,40 +1,22 @@
 """The regression head: scaler, projection, sequence model, regressor, transform, calibration.
 
-Shape in: (clips, time, columns) with true lengths; shape out: (clips, targets). Padding
-has no influence.
+Shape in: (clips, time, columns) with true lengths, with late fusion for each stream; shape out:
+(clips, targets). Padding has no influence.
 """
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
 from harness.models.config import TrialConfig
 from harness.models.families import FAMILIES
+from harness.models.families.family import Family
+from harness.models.fusion import Late, Parallel, Read
+from harness.models.scaler import MaskedScaler, Scaler
 
 # A smaller relative deviation of raw outputs is rounding of float32.
 _ROUNDING = 1e-6
-
-
-class Scaler(nn.Module):
-    """(x - mean) * scale for each column: standardised features, or as they are before `fit`."""
-
-    mean: Tensor
-    scale: Tensor
-
-    def __init__(self, columns: int) -> None:
-        super().__init__()
-        self.register_buffer("mean", torch.zeros(columns))
-        self.register_buffer("scale", torch.ones(columns))
-
-    def fit(self, steps: Tensor) -> None:
-        """Standardises by the mean and standard deviation of steps, shape (steps, columns)."""
-        real = steps.double()
-        deviation = real.std(0, unbiased=False).float()
-        self.mean.copy_(real.mean(0).float())
-        # A feature that never varies carries nothing; dividing by its zero would carry NaN.
-        self.scale.copy_(torch.where(deviation > 1e-8, 1 / deviation.clamp_min(1e-8), 0.0))
-
-    def forward(self, steps: Tensor) -> Tensor:
-        return (steps - self.mean) * self.scale
 
 
 class Regressor(nn.Module):
@@ -122,26 +104,39 @@ class Calibration(nn.Module):
 class Head(nn.Module):
     """The modules that a configuration asks for, one after the other."""
 
-    def __init__(self, columns: int, targets: int, config: TrialConfig) -> None:
-        """columns, targets: how many values a step and a clip's ratings have."""
+    def __init__(self, columns: Sequence[int], targets: int, config: TrialConfig) -> None:
+        """columns: how many values a step of each stream has, in alphabetical order of the streams'
+        names. targets: how many a clip's ratings have."""
         super().__init__()
-        self.scaler = Scaler(columns)
-        self.project = nn.Linear(columns, config.project) if config.project else nn.Identity()
-        self.sequence = FAMILIES[config.family](config.project or columns, config)
+        self.scaler: Scaler | Parallel
+        self.sequence: Family | Late
+        if len(columns) > 1 and config.fusion == "late":
+            self.scaler = Parallel(MaskedScaler([width]) for width in columns)
+            self.project: nn.Module = Parallel(_projection(width, config) for width in columns)
+            models = [_sequence_model(width, config) for width in columns]
+            self.sequence = Late(models, config.stream_dropout)
+        else:
+            several = len(columns) > 1
+            self.scaler = (
+                MaskedScaler(columns, config.stream_dropout) if several else Scaler(*columns)
+            )
+            self.project = _projection(sum(columns), config)
+            self.sequence = _sequence_model(sum(columns), config)
         self.regressor = Regressor(self.sequence.width, targets, config)
         self.transform = TargetTransform(targets, config.label_transform)
         self.calibration = Calibration(targets)
         self._normalise = config.normalise
 
-    def fit(self, steps: Tensor, ratings: Tensor) -> None:
-        """Sets what is not learnt by gradients from training data: steps (steps, columns) and
-        ratings (clips, targets)."""
+    def fit(self, steps: Read, ratings: Tensor) -> None:
+        """Sets what is not learnt by gradients from training data: steps (steps, columns), with
+        late fusion of each stream, and ratings (clips, targets)."""
         if self._normalise:
-            self.scaler.fit(steps)
+            self.scaler.fit(steps)  # type: ignore[arg-type]  # as `forward` gives it
         self.transform.fit(ratings)
 
-    def forward(self, features: Tensor, lengths: Tensor) -> Tensor:
-        """features: (clips, time, columns); lengths: (clips,) in 1..time.
+    def forward(self, features: Read, lengths: Read) -> Tensor:
+        """features: (clips, time, columns); lengths: (clips,) in 1..time. With late fusion one of
+        both for each stream, and the length 0 where a clip lacks the stream.
 
         Returns:
             (clips, targets), transformed as `transform` says.
@@ -150,7 +145,15 @@ class Head(nn.Module):
         learnt: Tensor = self.regressor(pooled)
         return learnt
 
-    def ratings(self, features: Tensor, lengths: Tensor) -> Tensor:
+    def ratings(self, features: Read, lengths: Read) -> Tensor:
         """`forward` with the transform undone and calibrated: intensities."""
         calibrated: Tensor = self.calibration(self.transform.inverse(self(features, lengths)))
         return calibrated
+
+
+def _projection(columns: int, config: TrialConfig) -> nn.Module:
+    return nn.Linear(columns, config.project) if config.project else nn.Identity()
+
+
+def _sequence_model(columns: int, config: TrialConfig) -> Family:
+    return FAMILIES[config.family](config.project or columns, config)

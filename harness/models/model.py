@@ -1,36 +1,39 @@
 """A trained model: everything that predicts clips from a data set."""
 
+import itertools
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from harness.dataset import Dataset, Rows, Specification
-from harness.errors import InputError
+from harness.dataset import Dataset, Rows, Specification, Stream
+from harness.errors import InputError, printable
 from harness.models.config import TrialConfig
 from harness.models.head import Head
-from harness.models.sequences import tensors
+from harness.models.sequences import read, tensors
 from harness.models.training import predict
 
 # In standard deviations of train: a mean this far off, or a deviation this much larger.
 _FAR = 4.0
+Floats = NDArray[np.float32]
 
 
 @dataclass(frozen=True, repr=False)
 class Model:
     """One or several trained heads, of which several are folds whose mean is the prediction.
 
-    name: of the trial that trained it. config: what it was trained with. stream: the specification
-    of the features that it reads. targets: names of its outputs. early_stop_split: what chose its
-    epochs. fill: (targets,) the mean rating of train, which clips without features are predicted
-    by. weights: of each head, its state dict as arrays.
+    name: of the trial that trained it. config: what it was trained with. streams: by name, the
+    specifications of the streams that it reads, in alphabetical order. targets: names of its
+    outputs. early_stop_split: what chose its epochs. fill: (targets,) the mean rating of train,
+    which clips without features are predicted by. weights: of each head, its state dict as
+    arrays.
     """
 
     name: str
     config: TrialConfig
-    stream: Specification
+    streams: Mapping[str, Specification]
     targets: tuple[str, ...]
     early_stop_split: str
     fill: NDArray[np.float32]
@@ -56,45 +59,76 @@ class Model:
             rows: which clips; None: all.
 
         Raises:
-            InputError: the data set's features are not those that the model reads.
+            InputError: the data set lacks a stream that the model reads.
         """
         rows = np.arange(len(data)) if rows is None else rows
-        self.check(data)
-        return predicted(self.heads(device), self.config, data, rows, self.fill, device)
+        read = self.check(data)
+        return predicted(self.heads(device), self.config, read, rows, self.fill, device)
 
     def reads(self, data: Dataset) -> NDArray[np.bool_]:
-        """(clips,) True for those that have a step for this model."""
-        return data.features.at(self.config.stride)
+        """(clips,) True for those that have a step of any stream of this model."""
+        return self.check(data).at(self.config.stride)
 
-    def check(self, data: Dataset) -> None:
-        """Compares features by their specification.
+    def missing(self, data: Dataset) -> dict[str, NDArray[np.bool_]]:
+        """For each stream of this model, (clips,) True for those that have no step of it."""
+        streams = self.check(data).streams
+        return {name: ~stream.at(self.config.stride) for name, stream in streams.items()}
+
+    def check(self, data: Dataset) -> Dataset:
+        """The clips with the streams that the model reads, under the names that it knows them by.
+
+        A stream is recognised by its specification; its name may be another one.
 
         Raises:
-            InputError: they are others than those that the model was trained on.
+            InputError: no stream has the specification of one that the model was trained on.
         """
-        given = data.features.specification_of(self.config.features)
-        if differences := self.stream.differences(given):
-            raise InputError(
-                f"model {self.name}: reads other features than these: {'; '.join(differences)}"
-            )
+        return replace(data, streams={name: self._found(name, data) for name in self.streams})
+
+    def _found(self, name: str, data: Dataset) -> Stream:
+        expected, part = self.streams[name], self.config.features
+        own = {name: data.streams[name]} if name in data.streams else {}
+        others = {
+            known: expected.differences(stream.specification_of(part))
+            for known, stream in (own | dict(data.streams)).items()
+        }
+        for known, differences in others.items():
+            if not differences:
+                return data.streams[known]
+        if not others:
+            raise InputError(f"model {self.name}: reads the stream {name}, these clips have none")
+        # Of several, the one of this name, or of the same source, is the one that was meant.
+        meant = min(others, key=lambda known: (known != name, len(others[known])))
+        raise InputError(
+            f"model {self.name}: reads other features than these"
+            f"{f' (stream {meant})' if len(data.streams) > 1 else ''}: {'; '.join(others[meant])}"
+        )
 
     def unlike(self, data: Dataset) -> str:
         """A line if features without column names lie far from those of train; empty if not.
 
         Nothing else tells such features of one tool from those of another.
         """
-        values = data.features.values[:, data.features.part(self.config.features)]
-        if self.stream.columns or not self.config.normalise or not len(values):
+        unnamed = [name for name, stream in self.streams.items() if not stream.columns]
+        rows = np.flatnonzero(self.reads(data))
+        if not unnamed or not self.config.normalise or not len(rows):
             return ""
-        mean, scale = (self.weights[0][f"scaler.{name}"] for name in ("mean", "scale"))
-        shift, spread = np.abs(values.mean(0) - mean) * scale, values.std(0) * scale
-        far = np.flatnonzero((shift > _FAR) | (spread > _FAR))
-        if not len(far):
-            return ""
-        return (
-            f"model {self.name}: {len(far)} of {len(mean)} features lie far from those of train, "
-            f"column {far[0] + 1} for one; do these files come from the same tool?"
-        )
+        arrays = [steps for steps, _ in read(self.check(data), rows, self.config)]
+        if len(arrays) < len(self.streams):
+            arrays = np.split(arrays[0], _cuts(self._widths), axis=1)
+        for name, values, (mean, scale) in zip(self.streams, arrays, self._scalers(), strict=True):
+            present = values[~np.isnan(values[:, 0])] if len(arrays) > 1 else values
+            if name not in unnamed or not len(present):
+                continue
+            shift, spread = np.abs(present.mean(0) - mean) * scale, present.std(0) * scale
+            far = np.flatnonzero((shift > _FAR) | (spread > _FAR))
+            if len(far):
+                of = f" of the stream {printable(name)}" if len(arrays) > 1 else ""
+                return (
+                    f"model {self.name}: {len(far)} of {len(mean)} features{of} lie far from those "
+                    f"of train, column {far[0] + 1} for one; do these files come from the same "
+                    "tool?"
+                )
+        return ""
 
     @property
     def calibration(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -108,12 +142,25 @@ class Model:
         slope = 1 / (1 / slopes).mean(axis=0)
         return slope, -slope * (centres - levels / slopes).mean(axis=0)
 
+    @property
+    def _widths(self) -> list[int]:
+        return [stream.width for stream in self.streams.values()]
+
+    def _scalers(self) -> list[tuple[Floats, Floats]]:
+        """Of each stream the mean and the scale of its columns in the first head."""
+        state, widths = self.weights[0], self._widths
+        if len(widths) > 1 and self.config.fusion == "late":
+            names = [f"scaler.{number}." for number in range(len(widths))]
+            return [(state[name + "mean"], state[name + "scale"]) for name in names]
+        parts = (np.split(state[f"scaler.{name}"], _cuts(widths)) for name in ("mean", "scale"))
+        return list(zip(*parts, strict=True))
+
     def _head(self, state: Mapping[str, NDArray[np.float32]]) -> Head:
         weights = {name: torch.from_numpy(array) for name, array in state.items()}
         try:
             # Without memory of its own: a configuration cannot ask for more than the file holds.
             with torch.device("meta"):
-                head = Head(self.stream.width, len(self.targets), self.config)
+                head = Head(self._widths, len(self.targets), self.config)
             head.load_state_dict(weights, assign=True)
         except RuntimeError as error:
             reason = " ".join(str(error).split())
@@ -121,6 +168,11 @@ class Model:
                 f"model {self.name}: its weights do not fit its configuration: {reason}"
             ) from error
         return head.eval()
+
+
+def _cuts(widths: list[int]) -> list[int]:
+    """Where the columns of each stream end that has another one behind it."""
+    return list(itertools.accumulate(widths[:-1]))
 
 
 def predicted(
@@ -134,7 +186,7 @@ def predicted(
     """The heads' mean predictions (clips, targets) of some clips, `fill` for those without a
     step."""
     found = np.tile(fill, (len(rows), 1))
-    seen = data.features.at(config.stride)[rows]
+    seen = data.at(config.stride)[rows]
     if seen.any():
         given = tensors(data, rows[seen], config, device or torch.device("cpu"))
         found[seen] = np.mean([predict(head, given) for head in heads], axis=0)

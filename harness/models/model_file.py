@@ -17,7 +17,7 @@ from harness.errors import InputError
 from harness.models.config import TrialConfig
 from harness.models.model import Model
 
-_SCHEMA = "model 2"
+_SCHEMA = "model 3"
 
 
 def write_model(path: Path, model: Model) -> None:
@@ -26,7 +26,7 @@ def write_model(path: Path, model: Model) -> None:
         "schema": _SCHEMA,
         "name": model.name,
         "config": json.dumps(model.config.to_dict()),
-        "stream": json.dumps(model.stream.to_dict()),
+        "streams": json.dumps({name: s.to_dict() for name, s in model.streams.items()}),
         "targets": json.dumps(model.targets),
         "early_stop_split": model.early_stop_split,
         "fill": json.dumps(model.fill.tolist()),
@@ -54,7 +54,10 @@ def read_model(path: Path) -> Model:
         return Model(
             name=said["name"],
             config=TrialConfig.from_dict(json.loads(said["config"])),
-            stream=Specification.from_dict(json.loads(said["stream"])),
+            streams={
+                name: Specification.from_dict(stream)
+                for name, stream in sorted(json.loads(said["streams"]).items())
+            },
             targets=tuple(json.loads(said["targets"])),
             early_stop_split=said["early_stop_split"],
             fill=np.array(json.loads(said["fill"]), dtype=np.float32),

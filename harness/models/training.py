@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from harness.metrics import mean_pcc
 from harness.models.config import TrialConfig
+from harness.models.fusion import Read
 from harness.models.head import Head
 from harness.models.losses import reduced_loss
 from harness.models.stopping import Stopping
@@ -37,39 +38,80 @@ class UndefinedScoreError(ValueError):
 
 
 @dataclass(frozen=True)
-class Tensors:
-    """A split on the device: features (steps, dim), the steps of one clip after the other; lengths
-    (clips,) of those; targets. So a long clip costs no padding to others."""
+class Steps:
+    """Sequences on the device: features (steps, dim), the steps of one clip after the other, and
+    their lengths (clips,). So a long clip costs no padding to others. A clip of length 0 has one
+    step of NaN."""
 
     features: Tensor
     lengths: Tensor
-    targets: Tensor
 
-    def __len__(self) -> int:
-        return len(self.lengths)
+    @cached_property
+    def last(self) -> Tensor:
+        """(clips,) the number of each clip's last step, from 0."""
+        return (self.lengths - 1).clamp_min(0)
 
     @cached_property
     def starts(self) -> Tensor:
         """(clips,) where the steps of each clip begin."""
-        return torch.cumsum(self.lengths, 0) - self.lengths
-
-    @cached_property
-    def longest(self) -> int:
-        """Steps of the longest clip."""
-        return int(self.lengths_on_host.max())
+        return torch.cumsum(self.last + 1, 0) - self.last - 1
 
     @cached_property
     def lengths_on_host(self) -> Tensor:
-        """`lengths`, for which a GPU need not be waited for."""
-        return self.lengths.cpu()
+        """(clips,) number of steps, for which a GPU need not be waited for; at least 1."""
+        return self.last.cpu() + 1
 
     def padded(self, rows: Tensor, time: int) -> tuple[Tensor, Tensor]:
         """Features (clips, time, dim) and lengths of some clips, padded with each clip's last
         step. time: steps to pad to, at least those of the longest of these clips."""
-        lengths = self.lengths[rows]
-        step = torch.arange(time, device=lengths.device)
-        places = self.starts[rows, None] + torch.minimum(step, lengths[:, None] - 1)
-        return self.features[places], lengths
+        step = torch.arange(time, device=rows.device)
+        places = self.starts[rows, None] + torch.minimum(step, self.last[rows, None])
+        return self.features[places], self.lengths[rows]
+
+
+@dataclass(frozen=True)
+class Tensors:
+    """A split on the device. streams: one, or with late fusion one for each; targets: (clips,
+    targets)."""
+
+    streams: tuple[Steps, ...]
+    targets: Tensor
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    @property
+    def features(self) -> Read:
+        """(steps, dim) of the only one, or of each."""
+        each = tuple(stream.features for stream in self.streams)
+        return each if len(each) > 1 else each[0]
+
+    @cached_property
+    def lengths_on_host(self) -> Tensor:
+        """(clips,) number of steps over all streams."""
+        return torch.stack([stream.lengths_on_host for stream in self.streams]).sum(0)
+
+    @property
+    def longest(self) -> int:
+        """Steps of the longest sequence."""
+        return max(int(stream.lengths_on_host.max()) for stream in self.streams)
+
+    def batches(self, order: Tensor, sizes: list[int] | int) -> Iterator[tuple[Tensor, Read, Read]]:
+        """The clips of each batch, on the device, and what a head reads of them.
+
+        Args:
+            order: (clips,) on the host. sizes: of the batches, or of each.
+        """
+        times = []
+        for stream in self.streams:
+            parts = torch.split(stream.lengths_on_host[order], sizes)
+            times.append([int(part.max()) for part in parts])
+        if self.targets.is_cuda:
+            order = order.pin_memory().to(self.targets.device, non_blocking=True)
+        for rows, *longest in zip(torch.split(order, sizes), *times, strict=True):
+            pairs = [s.padded(rows, time) for s, time in zip(self.streams, longest, strict=True)]
+            features, lengths = zip(*pairs, strict=True)
+            yield (rows, features, lengths) if len(pairs) > 1 else (rows, *pairs[0])
 
 
 @dataclass(frozen=True)
@@ -189,7 +231,8 @@ class Training:
     def epoch(self) -> Epoch:
         """Trains on every clip once and scores val."""
         number = len(self.curve) + 1
-        devices = [self.train.features.device] if self.train.features.is_cuda else []
+        device = self.train.targets.device
+        devices = [device] if device.type == "cuda" else []
         with torch.random.fork_rng(devices=devices):
             torch.manual_seed(_epoch_seed(self.seed, number))
             loss = float(self.pass_over_train())
@@ -255,9 +298,9 @@ class Training:
         """A step for each batch of an epoch; the mean loss of its clips, left on the device: on a
         GPU nothing here waits for it."""
         self.head.train()
-        total, clips = torch.zeros((), device=self.train.features.device), 0
-        for rows, time in self._batches():
-            loss = self.loss(self.head(*self.train.padded(rows, time)), self.learnt[rows])
+        total, clips = torch.zeros((), device=self.train.targets.device), 0
+        for rows, features, lengths in self._batches():
+            loss = self.loss(self.head(features, lengths), self.learnt[rows])
             self.optimiser.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             if self.config.clip_norm:
@@ -269,17 +312,11 @@ class Training:
             clips += len(rows)
         return total / clips
 
-    def _batches(self) -> Iterator[tuple[Tensor, int]]:
-        """The clips of each batch, on the device, and the steps that its longest has."""
+    def _batches(self) -> Iterator[tuple[Tensor, Read, Read]]:
         clips = len(self.train)
         order = torch.randperm(clips) if self.config.shuffle else torch.arange(clips)
         sizes = batch_sizes(clips, self.config.batch_size, self.config.last_batch)
-        order = order[: sum(sizes)]
-        lengths = self.train.lengths_on_host[order]
-        times = [int(part.max()) for part in torch.split(lengths, sizes)]
-        if self.train.features.is_cuda:
-            order = order.pin_memory().to(self.train.features.device, non_blocking=True)
-        return zip(torch.split(order, sizes), times, strict=True)
+        return self.train.batches(order[: sum(sizes)], sizes)
 
     @torch.no_grad()
     def _average(self) -> None:
@@ -333,15 +370,12 @@ def predict(head: Head, split: Tensors) -> NDArray[np.float32]:
     # Sequences of about the same length together: the batches' steps are then full.
     ordered, order = torch.sort(split.lengths_on_host, stable=True)
     size = EVALUATION_BATCH
-    if split.features.is_cuda:
-        size = max(size, EVALUATION_STEPS // split.longest)
-    order = order.to(split.features.device)
-    batches = zip(torch.split(order, size), torch.split(ordered, size), strict=True)
-    rated = torch.cat(
-        [head.ratings(*split.padded(rows, int(steps[-1]))) for rows, steps in batches]
-    )
+    if split.targets.is_cuda:
+        size = max(size, EVALUATION_STEPS // int(ordered[-1]))
+    batches = split.batches(order, size)
+    rated = torch.cat([head.ratings(features, lengths) for _, features, lengths in batches])
     out = torch.empty_like(rated)
-    out[order] = rated
+    out[order.to(rated.device)] = rated
     return out.float().cpu().numpy()
 
 

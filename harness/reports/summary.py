@@ -96,9 +96,8 @@ def _mattered(evidence: Evidence, drawings: list[Drawing]) -> Lines:
         best = families.iloc[0]
         lines.append((str(best["family"]), f"best family, {best['best']}; trials: "
                                            f"{best['trials']}"))  # fmt: skip
-    stream = evidence.manifest.get("stream") or {}
-    if stream:
-        lines.append((str(stream.get("source")), f"features, {stream.get('width')} columns"))
+    streams = evidence.manifest.get("streams") or {}
+    lines += [(name, f"features, {stream['width']} columns") for name, stream in streams.items()]
     return lines or [("Not known", "with so few trials")]
 
 

@@ -8,6 +8,7 @@ import pandas as pd
 from optuna.trial import TrialState
 from scipy.special import stdtrit
 
+from harness.ensembles.by_streams import added_by_streams, by_streams
 from harness.ensembles.intervals import Interval
 from harness.ensembles.table import corrected_cell, formatted, gain_cells, member_row
 from harness.predictions import trial_name
@@ -22,7 +23,9 @@ WORST = 10
 # Values of a hyperparameter that are shown one by one; more are shown in three ranges.
 _VALUES = 8
 # Fields of the manifest that are shown elsewhere in the page or are too long for a row.
-_ELSEWHERE = frozenset({"oracle", "oracle_by_target", "problems", "empty", "stream", "synthetic"})
+_ELSEWHERE = frozenset(
+    {"oracle", "oracle_by_target", "problems", "empty", "oracles", "streams", "synthetic"}
+)
 
 
 def leaderboard(evidence: Evidence, rows: int = LEADERS) -> pd.DataFrame:
@@ -115,9 +118,9 @@ def provenance(evidence: Evidence) -> pd.DataFrame:
     """Data, weights, settings and versions of the study."""
     manifest = evidence.manifest
     rows = {k: v for k, v in manifest.items() if k not in _ELSEWHERE and v not in (None, "", [])}
-    stream = dict(manifest.get("stream") or {})
-    stream |= stream.pop("details", {})
-    rows |= {f"features: {k}": v for k, v in stream.items() if v not in (None, "", [])}
+    for name, known in (manifest.get("streams") or {}).items():
+        stream = {**known, **known["details"], "details": None}
+        rows |= {f"{name}: {k}": v for k, v in stream.items() if v not in (None, "", [])}
     counts = {split: len(evidence.index.rows(split)) for split in ("train", "val", "test")}
     rows["clips"] = ", ".join(f"{count} {split}" for split, count in counts.items())
     rows["clips without features"] = len(manifest.get("empty") or ())
@@ -172,6 +175,37 @@ def targets(evidence: Evidence) -> pd.DataFrame:
             }
         rows.append(row)
     return pd.DataFrame(rows)
+
+
+def streams(evidence: Evidence) -> pd.DataFrame:
+    """The scores of the trials by the streams that they read; empty if all read the same."""
+    found = by_streams(evidence.built) if evidence.built is not None else []
+    if len(found) < 2:
+        return pd.DataFrame()
+    return pd.DataFrame(
+        {
+            "streams": each.streams,
+            "trials": str(each.trials),
+            "best single (optimistic)": f"{each.best:.4f}",
+            "nested": "undefined" if math.isnan(each.nested) else f"{each.nested:.4f}",
+        }
+        for each in found
+    )
+
+
+def added(evidence: Evidence) -> pd.DataFrame:
+    """What each stream adds to the nested PCC of the shown ensemble."""
+    found = added_by_streams(evidence.built) if evidence.built is not None else []
+    return pd.DataFrame(
+        {
+            "stream": each.stream,
+            "target": each.target or "mean",
+            "nested without it": f"{each.without:.4f}",
+            "it adds": f"{each.difference:+.4f}",
+            "95 % interval": formatted(each.interval),
+        }
+        for each in found
+    )
 
 
 def settings(evidence: Evidence) -> pd.DataFrame:

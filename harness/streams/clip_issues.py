@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,12 +15,13 @@ from harness.errors import InputError
 class Gap:
     """A clip with a problem. frames: number with features. faceless: number of frames without a
     face. problem: the reason why frames are missing, or what was chosen; "" if only faces are
-    missing."""
+    missing. what: the clip lacks where `frames` is 0."""
 
     clip_id: str
     frames: int
     faceless: int
     problem: str
+    what: str = "frame"
 
 
 @dataclass(frozen=True)
@@ -36,21 +37,29 @@ class Gaps:
         frames: Sequence[int],
         problems: Mapping[str, str],
         faceless: Mapping[str, int],
+        what: str = "frame",
     ) -> "Gaps":
         """Gathers them.
 
         Args:
             frames: of each clip, how many have features.
             problems, faceless: by clip, of those that have some.
+            what: a word for what is missing.
         """
         found = (
-            Gap(clip, count, faceless.get(clip, 0), problems.get(clip, "" if count else "no frame"))
+            Gap(
+                clip,
+                count,
+                faceless.get(clip, 0),
+                problems.get(clip, "" if count else f"no {what}"),
+                what,
+            )
             for clip, count in zip(clip_ids, frames, strict=True)
         )
         return cls(tuple(gap for gap in found if gap.problem or gap.faceless))
 
     @classmethod
-    def joined(cls, several: Sequence["Gaps"]) -> "Gaps":
+    def joined(cls, several: Iterable["Gaps"]) -> "Gaps":
         """Those of several streams; equal ones once."""
         return cls(tuple(dict.fromkeys(gap for gaps in several for gap in gaps.clips)))
 
@@ -58,6 +67,7 @@ class Gaps:
         """A line for each kind of problem. fate: what happens to clips without a frame."""
         unseen = [gap for gap in self.clips if gap.faceless]
         nothing = [gap for gap in self.clips if not gap.frames]
+        lacking = dict.fromkeys(gap.what for gap in nothing)
         broken = [gap for gap in self.clips if gap.frames and gap.problem]
         lines = []
         if unseen:
@@ -66,7 +76,7 @@ class Gaps:
                 f"and are skipped: {some([f'{gap.clip_id} ({gap.faceless})' for gap in unseen])}"
             )
         for gaps, what in (
-            (nothing, f"have no frame{fate}"),
+            *(([g for g in nothing if g.what == w], f"have no {w}{fate}") for w in lacking),
             (broken, "have problems"),
         ):
             if gaps:

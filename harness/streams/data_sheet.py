@@ -18,7 +18,7 @@ from harness.dataset import NOTHING
 from harness.errors import InputError, printable
 from harness.progress import Progress, silent
 from harness.streams.contents import sources
-from harness.streams.precomputed import read_foreign
+from harness.streams.precomputed import read_foreign, set_name_of
 
 # Ratings are in [0, 1]; a target that varies less can hardly be scored.
 _CONSTANT_DEVIATION, _CONSTANT_SHARE = 0.01, 0.99
@@ -170,6 +170,11 @@ def data_sheet(
         problems={clip: why for clip, why in problems.items() if steps_of[clip]},
         read=read,
     )  # fmt: skip
+
+
+def files_of(clips: ClipTable) -> str:
+    """What the files of a table are, for a person: their kind, or the feature set."""
+    return set_name_of(clips.paths) if clips.kind == "features" else clips.kind
 
 
 def check_headers(clips: ClipTable) -> list[str]:

@@ -21,17 +21,25 @@ _UNITS = (("GB", 1e9), ("MB", 1e6), ("kB", 1e3))
 @dataclass(frozen=True)
 class Estimate:
     """frames: about how many are computed. columns: of each. disk: bytes of the store, which
-    compression reduces. memory: bytes of the features in float32."""
+    compression reduces. memory: bytes of the features in float32. what: the name of a frame."""
 
     frames: int
     columns: int
     disk: int
     memory: int
+    what: str = "frames"
+
+    @classmethod
+    def of(cls, frames: int, specification: Specification, what: str = "frames") -> "Estimate":
+        """Of so many frames of a stream."""
+        values = frames * specification.width
+        size = np.dtype(str(specification.details.get("stored", "float32"))).itemsize
+        return cls(frames, specification.width, values * size, values * 4, what)
 
     def __str__(self) -> str:
         return (
-            f"To compute: about {self.frames:,} frames of {self.columns:,} columns, up to "
-            f"{_size(self.disk)} on disk and {_size(self.memory)} of memory"
+            f"To compute: about {self.frames:,} {self.what} of {self.columns:,} columns, "
+            f"up to {_size(self.disk)} on disk and {_size(self.memory)} of memory"
         )
 
     def check(self, folder: Path) -> None:
@@ -48,12 +56,13 @@ def estimate(
     clips: ClipTable, rows: Sequence[int], strides: Sequence[int], specification: Specification
 ) -> Estimate:
     """Of an extraction of some clips, from what some of their files state."""
-    looked_at = {rows[i] for i in np.linspace(0, len(rows) - 1, _LOOKED_AT).round().astype(int)}
-    counts = [_sampled(clips.paths[row], clips.kind, strides) for row in sorted(looked_at)]
-    frames = round(float(np.mean(counts)) * len(rows))
-    values = frames * specification.width
-    size = np.dtype(str(specification.details.get("stored", "float32"))).itemsize
-    return Estimate(frames, specification.width, values * size, values * 4)
+    counts = [_sampled(clips.paths[row], clips.kind, strides) for row in looked_at(rows)]
+    return Estimate.of(round(float(np.mean(counts)) * len(rows)), specification)
+
+
+def looked_at(rows: Sequence[int]) -> list[int]:
+    """The clips among `rows` whose files are opened for an estimate."""
+    return sorted({rows[i] for i in np.linspace(0, len(rows) - 1, _LOOKED_AT).round().astype(int)})
 
 
 def _sampled(path: Path | None, kind: str, strides: Sequence[int]) -> int:

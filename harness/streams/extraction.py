@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from harness.clips.faces import TRACKING_GRID, Detector, followed
-from harness.clips.images import sampled_images
+from harness.clips.images import timed_images
 from harness.clips.table import ClipTable
-from harness.clips.video import sampled_frames
+from harness.clips.video import timed_frames
 from harness.cores import cores
 from harness.errors import InputError
 from harness.streams.contents import source_fingerprint, sources
@@ -31,16 +31,19 @@ FLUSH_SECONDS = 20.0
 
 @dataclass(frozen=True)
 class Extraction:
-    """What a run did: `clips` and `frames` computed, `kept` clips found in the store, `seconds`."""
+    """What a run did: `clips` and `frames` computed, `kept` clips found in the store, `seconds`.
+    what: the name of a frame."""
 
     clips: int
     frames: int
     kept: int
     seconds: float
+    what: str = "frames"
 
     def __str__(self) -> str:
-        speed = f", {self.frames / self.seconds:.0f} frames a second" if self.frames else ""
-        return f"{self.clips} clips computed ({self.frames} frames{speed}), {self.kept} were stored"
+        speed = f", {self.frames / self.seconds:.0f} {self.what} a second" if self.frames else ""
+        computed = f"{self.frames} {self.what}{speed}"
+        return f"{self.clips} clips computed ({computed}), {self.kept} were stored"
 
 
 @dataclass(frozen=True)
@@ -59,12 +62,14 @@ class Work:
 class _Chunk:
     """Images of one clip, of the network's size; `last` ends it, with a problem or without.
 
-    frames, images: (n,) indices and (n, 3, size, size) uint8; images is None where n is 0.
+    frames, times, images: (n,) indices, (n,) seconds and (n, 3, size, size) uint8; images is None
+    where n is 0.
     faceless: indices of frames without a face, with the last chunk.
     """
 
     work: Work
     frames: NDArray[np.int32]
+    times: NDArray[np.float32]
     images: Tensor | None
     last: bool
     faceless: tuple[int, ...] = ()
@@ -230,15 +235,17 @@ def _clip_chunks(
     index: list[int] = []
     images: list[Tensor] = []
     faceless: list[int] = []
+    times: dict[int, float] = {}
     problem = ""
 
     def chunk(last: bool) -> _Chunk:
         stacked = torch.cat(images) if images else None
         frames = np.array(index, np.int32)
-        return _Chunk(item, frames, stacked, last, tuple(faceless) if last else (), problem)
+        begun = np.array([times[number] for number in index], np.float32)
+        return _Chunk(item, frames, begun, stacked, last, tuple(faceless) if last else (), problem)
 
     try:
-        for number, picture in _pictures(clips, item, detector):
+        for number, picture in _pictures(clips, item, detector, times):
             if picture is None:
                 faceless.append(number)
                 continue
@@ -254,10 +261,11 @@ def _clip_chunks(
 
 
 def _pictures(
-    clips: ClipTable, item: Work, detector: Detector | None
+    clips: ClipTable, item: Work, detector: Detector | None, times: dict[int, float]
 ) -> Iterator[tuple[int, NDArray[np.uint8] | None]]:
+    """Frames or faces by index; the second of each frame is entered into `times`."""
     if detector is None:
-        yield from _frames(clips, item, item.strides, item.skip)
+        yield from _frames(clips, item, item.strides, item.skip, times)
         return
 
     def wanted(number: int) -> bool:
@@ -265,18 +273,24 @@ def _pictures(
 
     # Known frames of the grid are read again: the crops must not depend on what is stored.
     skip = frozenset(number for number in item.skip if number % TRACKING_GRID)
-    frames = _frames(clips, item, (*item.strides, TRACKING_GRID), skip)
+    frames = _frames(clips, item, (*item.strides, TRACKING_GRID), skip, times)
     yield from followed(frames, detector, wanted)
 
 
 def _frames(
-    clips: ClipTable, item: Work, strides: Sequence[int], skip: frozenset[int]
+    clips: ClipTable,
+    item: Work,
+    strides: Sequence[int],
+    skip: frozenset[int],
+    times: dict[int, float],
 ) -> Iterator[tuple[int, NDArray[np.uint8]]]:
     path = clips.paths[item.row]
     if path is None:
         raise InputError("no file")
-    read = sampled_images if clips.kind == "images" else sampled_frames
-    yield from read(path, strides, skip)
+    read = timed_images if clips.kind == "images" else timed_frames
+    for index, second, picture in read(path, strides, skip):
+        times[index] = second
+        yield index, picture
 
 
 def _through_model(
@@ -285,6 +299,7 @@ def _through_model(
     """Fills batches across clips; yields each clip when its last frame is through."""
     features: dict[int, list[NDArray[np.float32]]] = {}
     frames: dict[int, list[NDArray[np.int32]]] = {}
+    times: dict[int, list[NDArray[np.float32]]] = {}
     waiting: list[_Chunk] = []
     count = 0
 
@@ -300,6 +315,7 @@ def _through_model(
             row = chunk.work.row
             stop = start + len(chunk.frames)
             frames.setdefault(row, []).append(chunk.frames)
+            times.setdefault(row, []).append(chunk.times)
             if stop > start:
                 features.setdefault(row, []).append(outputs[start:stop])
             start = stop
@@ -313,6 +329,7 @@ def _through_model(
                     np.concatenate(rows),
                     chunk.faceless,
                     chunk.problem,
+                    np.concatenate(times.pop(row)),
                 )
 
     for chunk in chunks:

@@ -1,6 +1,6 @@
-"""One file of precomputed features, .npy or csv -> (steps, columns), every value checked.
+"""One file of precomputed features, .npy, Parquet or csv -> (steps, columns), each value checked.
 
-Columns of a csv that number or time the rows, or that say whose rows they are, are not features;
+Columns of a table that number or time the rows, or that say whose rows they are, are not features;
 docs/formats.md lists them.
 """
 
@@ -51,6 +51,8 @@ _OTHER = (
 )
 # No features either, where they are a running index of the rows.
 _INDEX = (UNNAMED, "index", "idx", "level0", "row", "step")
+# Of _TIME, those whose name says milliseconds.
+_MILLISECONDS = ("timestampms", "timems", "frametimeinms")
 # Why columns are no features, by name.
 _BOOKKEEPING = {
     **dict.fromkeys(_FRAME, "numbers the frames"),
@@ -68,13 +70,16 @@ class FeatureFile:
 
     values: (steps, columns) float32, finite. names: of the columns; None for .npy files.
     left_out: columns that are no features, with the reason. face: which of several faces was kept;
-    "" if there is one.
+    "" if there is one. times: (steps,) the numbers of the column that times the steps, rising; None
+    without one. time_unit: of these, `s` or `ms`; "" where the column does not say it.
     """
 
     values: NDArray[np.float32]
     names: tuple[str, ...] | None
     left_out: Mapping[str, str] = field(default_factory=dict)
     face: str = ""
+    times: NDArray[np.float64] | None = None
+    time_unit: str = ""
 
 
 def read_feature_file(path: str | PathLike[str] | None) -> FeatureFile:
@@ -90,7 +95,7 @@ def read_feature_file(path: str | PathLike[str] | None) -> FeatureFile:
     if not path.is_file():
         raise InputError(f"{path}: not a file")  # a pipe would be waited for
     try:
-        found = _npy(path) if path.suffix.lower() == ".npy" else _csv(path)
+        found = _READERS.get(path.suffix.lower(), _csv)(path)
     except InputError:
         raise
     except (
@@ -103,6 +108,7 @@ def read_feature_file(path: str | PathLike[str] | None) -> FeatureFile:
         TokenError,
         AttributeError,
         MemoryError,
+        NotImplementedError,
         csv.Error,
     ) as error:
         raise InputError(f"{path}: not readable as features: {error}") from error
@@ -182,7 +188,28 @@ def _csv(path: Path) -> FeatureFile:
         # Spreadsheets may end with rows of empty cells.
         filled = np.flatnonzero(table.notna().any(axis=1))
         table = table.iloc[: filled[-1] + 1 if filled.size else 0]
-    table = _with_numbers(path, table, form)
+    return _of_table(path, _with_numbers(path, table, form))
+
+
+def _parquet(path: Path) -> FeatureFile:
+    table = pd.read_parquet(path, engine="pyarrow")
+    if not isinstance(table.index, pd.RangeIndex):  # such as openSMILE's file, start and end
+        table = table.reset_index()
+    table.columns = pd.Index([str(name) for name in table.columns])
+    check_header(path, tuple(table.columns))
+    for place, kind in enumerate(table.dtypes):
+        name = str(table.columns[place])
+        if kind.kind not in "iufb" and _key(name) not in _BOOKKEEPING:
+            raise InputError(
+                f"{path}: not readable as features: column {printable(name)} holds {kind}; "
+                "expected numbers; remove the column if it is no feature"
+            )
+    return _of_table(path, table)
+
+
+def _of_table(path: Path, table: pd.DataFrame) -> FeatureFile:
+    """The features in a table whose columns are numbers, except for those that are no features."""
+    header = tuple("" if name == UNNAMED else str(name) for name in table.columns)
     left_out = [
         place
         for place, name in enumerate(header)
@@ -205,7 +232,23 @@ def _csv(path: Path) -> FeatureFile:
         header[p] or "(unnamed)": _BOOKKEEPING.get(_key(header[p]), "a running index")
         for p in left_out
     }
-    return FeatureFile(values, names, why, face)
+    times, unit = _times(table)
+    return FeatureFile(values, names, why, face, times, unit)
+
+
+def _times(table: pd.DataFrame) -> tuple[NDArray[np.float64] | None, str]:
+    """The numbers of the column that times the rows, and their unit where it is known."""
+    keys = [_key(str(name)) for name in table.columns]
+    place = _place(keys, _TIME)
+    if place is None:
+        return None, ""
+    column, unit = table.iloc[:, place], "ms" if keys[place] in _MILLISECONDS else ""
+    if column.dtype.kind not in "iuf":  # openSMILE: 0 days 00:00:01
+        column = pd.to_timedelta(column, errors="coerce").dt.total_seconds()
+        unit = "s"
+    times = column.to_numpy(np.float64)
+    usable = bool(np.isfinite(times).all() and (np.diff(times) > 0).all())
+    return (times, unit) if usable else (None, "")
 
 
 def _with_numbers(path: Path, table: pd.DataFrame, form: CsvForm) -> pd.DataFrame:
@@ -317,6 +360,10 @@ def _main_face(table: pd.DataFrame, keys: list[str], face: int) -> tuple[object,
 
 def _place(keys: list[str], names: tuple[str, ...]) -> int | None:
     return next((keys.index(name) for name in names if name in keys), None)
+
+
+# By suffix, in lower case; any other is csv.
+_READERS = {".npy": _npy, ".parquet": _parquet}
 
 
 @lru_cache(maxsize=10_000)

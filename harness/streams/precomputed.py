@@ -22,6 +22,8 @@ _THREADS = 4
 _FILES = 32
 # A counter may be off by this part of a step: times are written with two or three decimals.
 _ROUNDING = 0.25
+# In the unit of a file: a longer median step counts milliseconds.
+_LONGEST_STEP = 10.0
 # Folders within a feature set.
 _WITHIN_SET = (*SPLITS, "5_fold_train", *(f"fold{number}" for number in range(1, 6)))
 
@@ -34,7 +36,7 @@ class FeatureColumns:
     folds do not count. names: the columns of csv files, in the order of the values; None for .npy
     files, which have no names. count: the number of columns. left_out: columns that are no
     features, in the spelling of the last file that has them, with the reason. notes: what else a
-    user should know.
+    user should know. times: what the times of the steps are taken from; "" if they have none.
     """
 
     set_name: str
@@ -42,6 +44,7 @@ class FeatureColumns:
     count: int
     left_out: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    times: str = ""
 
     def lines(self) -> list[str]:
         """What is used and what is not, for the terminal."""
@@ -50,9 +53,10 @@ class FeatureColumns:
         return [*lines, *self.left_out_lines(), *self.notes]
 
     def left_out_lines(self) -> list[str]:
-        """The columns that are no features; no line if there are none."""
+        """The columns that are no features, and what their times are; no line if there are none."""
         left_out = ", ".join(map(printable, self.left_out))
-        return [f"columns that are not used as features: {left_out}"] if left_out else []
+        used = f"; {self.times}" if self.times else ""
+        return [f"columns that are not used as features: {left_out}{used}"] if left_out else []
 
 
 def read_foreign(
@@ -85,11 +89,13 @@ def read_foreign(
     arrays = [_in_order(files[i], order) if i in files else empty for i in clips.clip_ids]
     counts = [len(array) for array in arrays]
     set_name = set_name_of(clips.paths)
+    times, where = _times([files.get(clip) for clip in clips.clip_ids], counts)
     stream = Stream(
         specification=Specification(FILES, {"set": set_name}, order or (), width),
         values=np.concatenate(arrays),
         positions=np.concatenate([np.arange(n, dtype=np.int32) for n in counts]),
         offsets=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
+        times=times,
     )
     listed = order or [f"feature {place}" for place in range(width)]
     left_out = {
@@ -104,6 +110,7 @@ def read_foreign(
         set_name=set_name,
         names=order,
         count=width,
+        times=where,
         left_out=dict(left_out.values()),
         notes=tuple(_value_notes(arrays, listed)),
     )
@@ -202,6 +209,28 @@ def _in_order(file: FeatureFile, names: tuple[str, ...] | None) -> NDArray[np.fl
         return file.values
     places = {name.casefold(): place for place, name in enumerate(file.names)}
     return file.values[:, [places[name.casefold()] for name in names]]
+
+
+def _times(
+    files: Sequence[FeatureFile | None], counts: Sequence[int]
+) -> tuple[NDArray[np.float32] | None, str]:
+    """(steps,) seconds at which the steps of all clips begin, and a line on their source."""
+    timed = [file for file in files if file is not None and file.times is not None]
+    if not timed:
+        return None, ""
+    units = {file.time_unit for file in timed}
+    steps = np.concatenate([np.diff(f.times) for f in timed if f.times is not None])
+    # Features of clips of a few seconds have steps of less than ten.
+    long = len(steps) > 0 and bool(np.median(steps) >= _LONGEST_STEP)
+    unit = units.pop() if len(units) == 1 else ""
+    unit = unit or ("ms" if long else "s")
+    scale = 1e-3 if unit == "ms" else 1.0
+    times = [
+        np.full(count, np.nan) if file is None or file.times is None else file.times * scale
+        for file, count in zip(files, counts, strict=True)
+    ]
+    meant = "milliseconds" if unit == "ms" else "seconds"
+    return np.concatenate(times).astype(np.float32), f"times of the steps are read as {meant}"
 
 
 def _value_notes(arrays: Sequence[NDArray[np.float32]], names: Sequence[str]) -> list[str]:

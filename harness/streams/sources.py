@@ -1,24 +1,89 @@
-"""What a study reads: its clips, and the encoder that looks at them."""
+"""What a study reads: its clips, and what gives each stream of their features."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
+from harness.choices import DEFAULT_SOUND_STEP
 from harness.clips.demo import ensure_demo
 from harness.clips.faces import crop_recipe
-from harness.clips.layouts import read_clips
+from harness.clips.layouts import read_clips, read_tables
 from harness.clips.table import ClipTable
 from harness.cores import cores
 from harness.encoders.encoder import Encoder, EncoderOptions
 from harness.encoders.registry import Wanted, encoder_of
+from harness.encoders.sound.encoder import SoundEncoder, sound_encoder
 from harness.errors import InputError
 from harness.pretraining.demo_network import DemoNetwork
 from harness.progress import Progress
+from harness.streams.clip_issues import Gaps
+from harness.streams.contents import sources
+from harness.streams.extraction import Extraction
+from harness.streams.features import Found, Machines, extract_features, features_of
+from harness.streams.precomputed import set_name_of
+from harness.streams.sound import sound_stream
 
 #: How faces come out of frames: found in them, or not at all as the pictures are faces.
 CROPS = ("detect", "none")
+#: Joins the names of streams in the hyperparameter `streams`.
+JOIN = "+"
 
-#: The clips, and their encoder; None where the clips bring their features.
-Sources = tuple[ClipTable, Encoder | None]
+
+class Source(NamedTuple):
+    """What gives one stream: the clips, with their files, and the encoder of their frames or of
+    their sound; None where the files bring the features."""
+
+    clips: ClipTable
+    encoder: Encoder | SoundEncoder | None
+
+    @property
+    def name(self) -> str:
+        """The name of the stream."""
+        if self.encoder is None:
+            return set_name_of(self.clips.paths)
+        label = self.encoder.label if isinstance(self.encoder, Encoder) else ""
+        return label or self.encoder.name
+
+    @property
+    def network(self) -> Encoder | None:
+        """The encoder of frames, if it is one."""
+        return self.encoder if isinstance(self.encoder, Encoder) else None
+
+    def contents(self, root: Path) -> list[str]:
+        """The fingerprint of each clip's file (`harness.streams.contents.sources`)."""
+        heard = isinstance(self.encoder, SoundEncoder)
+        return sources(self.clips.heard() if heard else self.clips, root)
+
+    def extract(
+        self,
+        cache: Path,
+        strides: tuple[int, ...],
+        machines: Machines,
+        progress: Progress,
+        tell: Callable[[str], None] = lambda line: None,
+    ) -> tuple[Extraction, Gaps, tuple[str, ...]]:
+        """`extract_features` of frames, or of the sound."""
+        if isinstance(self.encoder, SoundEncoder):
+            found = sound_stream(self.clips, self.encoder, cache, progress, tell)
+            assert found.extraction is not None  # only precomputed features have none
+            return found.extraction, found.gaps, (*found.read, *found.notes)
+        return extract_features(self.clips, self.encoder, cache, strides, machines, progress, tell)
+
+    def read(
+        self,
+        cache: Path,
+        strides: Sequence[int],
+        machines: Machines,
+        progress: Progress,
+        names: Sequence[str] | None = None,
+        tell: Callable[[str], None] = lambda line: None,
+    ) -> Found:
+        """The stream; what is not stored is computed. The arguments are those of `features_of`;
+        strides choose among frames alone."""
+        if isinstance(self.encoder, SoundEncoder):
+            return sound_stream(self.clips, self.encoder, cache, progress, tell)
+        wanted = tuple(strides) if self.encoder else (1,)
+        return features_of(self.clips, self.encoder, cache, wanted, machines, progress, names, tell)
 
 
 def real_sources(
@@ -26,7 +91,7 @@ def real_sources(
     weights: Path | None,
     *,
     layout: str | None = None,
-    features: str | None = None,
+    features: Sequence[str] = (),
     crop: str | None = None,
     precision: str = "float32",
     outputs: str = "outputs",
@@ -37,53 +102,93 @@ def real_sources(
     encoder_output: Sequence[str] | None = None,
     encoder_input: Sequence[str] | None = None,
     stored: str = "float32",
-) -> Sources:
-    """The user's clips and weights, or another encoder.
+    sound: str | None = None,
+    sound_step: float = DEFAULT_SOUND_STEP,
+) -> list[Source]:
+    """The user's clips and what gives each stream of their features; all have the same clips.
 
     Args:
-        features: the feature set, of layouts that have several.
+        features: the feature sets, of layouts that have several.
         crop: one of CROPS; None: faces are looked for in videos, while images are taken for faces.
         precision, outputs: of an MTL-DAN (`harness.encoders.encoder.EncoderOptions`).
         allow_shared_groups: note persons with clips in several splits instead of refusing them.
         weights_key, encoder, encoder_output, encoder_input: `harness.encoders.registry.Wanted`.
         stored: number format of the feature store.
+        sound, sound_step: `harness.encoders.sound.encoder.sound_encoder`; None: no sound.
 
     Raises:
-        InputError: bad clips, no weights where there are frames, or weights where there are none;
-            no detector where faces are looked for.
+        InputError: bad clips, no weights where there is nothing but frames, or weights where there
+            are none; no detector where faces are looked for; two streams of one name.
     """
     if crop not in (None, *CROPS):
         raise InputError(f"{crop!r} is not one of {', '.join(CROPS)}", "crop")
-    clips = read_clips(
+    tables = read_tables(
         data, layout, features=features, strict=strict, allow_shared_groups=allow_shared_groups
     )
     wanted = Wanted(weights, weights_key, encoder or (), encoder_output or (), encoder_input or ())
-    if clips.kind == "features":
+    frames = tables[0] if tables[0].kind != "features" else None
+    others = [Source(clips, None) for clips in tables if clips.kind == "features"]
+    if sound is not None:
+        others.append(Source(tables[0], sound_encoder(sound, sound_step)))
+    if frames is None:
         if wanted.is_given:
             name = "encoder" if encoder else "weights"
             raise InputError(f"{data} has precomputed features, which need no {name}", name)
         if crop == "detect":
             raise InputError(f"{data} has precomputed features, in which no face is", "crop")
-        return clips, None
+        return told_apart(others)
     if not wanted.is_given:
-        raise InputError(
-            f"{data} holds {clips.kind}: give a published MTL-DAN checkpoint or one of your own, "
-            "or an `encoder`",
-            "weights",
-        )
+        if not others:
+            raise InputError(
+                f"{data} holds {frames.kind}: give a published MTL-DAN checkpoint or one of your "
+                "own, or an `encoder`",
+                "weights",
+            )
+        return told_apart(others)
     # Drawn faces fill their frames.
-    raw = clips.kind == "video" and not clips.synthetic
+    raw = frames.kind == "video" and not frames.synthetic
     cropped = crop == "detect" if crop else raw
     found = crop_recipe() if cropped else "none"  # complains now where the detector is missing
-    return clips, wanted.load(EncoderOptions(outputs, precision, found, stored=stored))
+    options = EncoderOptions(outputs, precision, found, stored=stored)
+    return told_apart([*(Source(frames, one.load(options)) for one in wanted.each()), *others])
 
 
-def demo_sources(cache: Path, outputs: str, progress: Progress) -> Sources:
-    """Synthetic clips and a small network trained on synthetic faces, made at the first use."""
+def told_apart(given: Sequence[Source]) -> list[Source]:
+    """The sources, if their names can be used in `streams`.
+
+    Raises:
+        InputError: two streams of one name, or a name with the sign that joins names.
+    """
+    names = [source.name for source in given]
+    for name in names:
+        if names.count(name) > 1:
+            raise InputError(
+                f"two streams are named {name}; rename the folder of the feature set, or give the "
+                "encoder another name: NAME=FILE"
+            )
+        if JOIN in name or not name.strip():
+            raise InputError(
+                f"stream {name!r}: a name must not be empty or contain {JOIN}, which joins names "
+                "in `streams`; rename the folder of the feature set"
+            )
+    return list(given)
+
+
+def demo_sources(
+    cache: Path,
+    outputs: str,
+    progress: Progress,
+    sound: str | None = None,
+    sound_step: float = DEFAULT_SOUND_STEP,
+) -> list[Source]:
+    """Synthetic clips and a small network trained on synthetic faces, made at the first use; and
+    their sound, if an encoder of it is named."""
     with DemoNetwork(progress) as network:
         # One core trains while the others draw.
         drawing = max(1, cores() - 1)
         demo = ensure_demo(cache, processes=drawing, progress=progress, on_faces=network.start)
         weights = network.weights()
     # The synthetic faces fill their frames.
-    return read_clips(demo.root), encoder_of(weights, EncoderOptions(outputs))
+    clips = read_clips(demo.root)
+    heard = [] if sound is None else [Source(clips, sound_encoder(sound, sound_step))]
+    return [Source(clips, encoder_of(weights, EncoderOptions(outputs))), *heard]

@@ -1,4 +1,4 @@
-"""The feature store: one row per frame, each computed once.
+"""The feature store: one row per frame, or per step of sound, each computed once.
 
 Each specification of a stream has a folder, named by its fingerprint, with Parquet shards. A shard
 is written whole and never changed, so that an interruption loses nothing that was stored.
@@ -22,7 +22,7 @@ from harness.dataset import Specification, Stream
 from harness.errors import InputError
 from harness.parquet import sealed_content, writing
 
-_SCHEMA_VERSION = "5"
+_SCHEMA_VERSION = "6"
 _METADATA_KEY = b"harness.clips"
 
 
@@ -32,7 +32,8 @@ class ClipFrames:
 
     strides: those that are complete with these rows. frames: (n,) indices. features: (n, dim), of
     any dim where n is 0. faceless: indices of frames that show no face and have no features.
-    problem: why frames are missing; "" if none are.
+    problem: why frames are missing; "" if none are. times: (n,) float32, the second of the clip at
+    which each begins, NaN where it is not known; None where none is.
     """
 
     clip_id: str
@@ -42,6 +43,7 @@ class ClipFrames:
     features: NDArray[Any]
     faceless: tuple[int, ...] = ()
     problem: str = ""
+    times: NDArray[np.float32] | None = None
 
 
 @dataclass
@@ -52,6 +54,7 @@ class _Stored:
     strides: set[int] = field(default_factory=set)
     frames: list[NDArray[np.int32]] = field(default_factory=list)
     features: list[NDArray[Any]] = field(default_factory=list)
+    times: list[NDArray[np.float32]] = field(default_factory=list)
 
 
 class FeatureStore:
@@ -131,6 +134,7 @@ class FeatureStore:
                     pa.string(),
                 ),
                 "frame": pa.array(np.concatenate([c.frames for c in clips]), pa.int32()),
+                "time": pa.array(np.concatenate([_times(c) for c in clips]), pa.float32()),
                 "features": pa.FixedSizeListArray.from_arrays(pa.array(flat.ravel()), dim),
             }
         )
@@ -159,7 +163,7 @@ class FeatureStore:
         Raises:
             InputError: a clip whose frames are not stored, with how to compute them.
         """
-        frames, features, counts = [], [], []
+        frames, features, times, counts = [], [], [], []
         for clip_id, source in clips:
             if self.missing_strides(clip_id, source, strides):
                 raise InputError(
@@ -176,17 +180,20 @@ class FeatureStore:
             wanted = np.any([unique % stride == 0 for stride in strides], axis=0)
             frames.append(unique[wanted])
             features.append(np.concatenate(stored.features)[first[wanted]])
+            times.append(np.concatenate(stored.times)[first[wanted]])
             counts.append(int(wanted.sum()))
         if not features:
             raise InputError(
                 f"{self.folder}: none of {len(clips)} clips gave a frame; "
                 "check that the files play and show faces"
             )
+        begun = np.concatenate(times)
         return Stream(
             specification=self.specification,
             values=np.ascontiguousarray(np.concatenate(features), dtype=np.float32),
             positions=np.concatenate(frames).astype(np.int32),
             offsets=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
+            times=None if np.isnan(begun).all() else begun,
             sampled=True,
         )
 
@@ -212,7 +219,7 @@ class FeatureStore:
                 "its frames are then computed anew"
             ) from error
         ids = table["clip_id"].to_numpy(zero_copy_only=False)
-        frames = table["frame"].to_numpy()
+        frames, times = table["frame"].to_numpy(), table["time"].to_numpy()
         column = table["features"].combine_chunks()
         features = column.flatten().to_numpy().reshape(len(ids), column.type.list_size)
         # A shard holds each clip's rows together.
@@ -228,6 +235,7 @@ class FeatureStore:
                 features[rows.get(clip_id, nothing)],
                 tuple(note["faceless"]),
                 note["problem"],
+                times[rows.get(clip_id, nothing)],
             )
             for clip_id, note in notes.items()
         )
@@ -245,6 +253,11 @@ class FeatureStore:
             if len(clip.frames):
                 stored.frames.append(clip.frames)
                 stored.features.append(clip.features)
+                stored.times.append(_times(clip))
+
+
+def _times(clip: ClipFrames) -> NDArray[np.float32]:
+    return np.full(len(clip.frames), np.nan, np.float32) if clip.times is None else clip.times
 
 
 def is_there(root: Path, specification: Specification) -> bool:

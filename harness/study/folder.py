@@ -37,13 +37,14 @@ _CONTENTS = "contents.json"
 class Manifest:
     """What a study is about; a search on other data or features is another study.
 
-    data: sha256 of clip ids, splits, ratings, persons and files. features: fingerprint of their
-    specification.
+    data: sha256 of clip ids, splits, ratings, persons and files. features: fingerprint of the
+    specifications of all streams.
     early_stop_split: what stops heads. held_out: how many parts of train do, and their fingerprint.
     storage: where the study is kept: its name, without user, password and options of a database.
-    stream: the specification of the features.
+    streams: their specifications, by name.
     oracle: best possible mean PCC on each split, known for synthetic clips alone;
-    oracle_by_target: the same for each target of a split.
+    oracle_by_target: the same for each target of a split; oracles: by stream, the means on each
+    split.
     problems: clips with missing frames or another problem, with the reason; empty: those without a
     frame, which are predicted by the mean rating of train.
     read: what was read, left_out: what was not and why, notes: what may be wrong; a line each.
@@ -54,7 +55,7 @@ class Manifest:
     space: str
     data: str
     features: str
-    stream: dict[str, Any]
+    streams: dict[str, dict[str, Any]]
     early_stop_split: str
     held_out: str
     storage: str
@@ -65,6 +66,7 @@ class Manifest:
     problems: dict[str, str]
     empty: tuple[str, ...]
     oracle_by_target: dict[str, dict[str, float]] = field(default_factory=dict)
+    oracles: dict[str, dict[str, float]] = field(default_factory=dict)
     read: tuple[str, ...] = ()
     left_out: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
@@ -116,12 +118,16 @@ class StudyFolder:
             yield
 
     def settle(
-        self, manifest: Manifest, clips: Dataset, contents: Mapping[str, str] | None = None
+        self,
+        manifest: Manifest,
+        clips: Dataset,
+        contents: Mapping[str, Mapping[str, str]] | None = None,
     ) -> None:
         """Writes the manifest and the clips of a new study, or checks that an old one agrees.
 
         Args:
-            contents: the fingerprint of each clip's contents, with which changes are named.
+            contents: by stream, the fingerprint of each clip's contents, with which changes are
+                named.
 
         Raises:
             InputError: the study was made from other data or features; it is left untouched.
@@ -129,7 +135,7 @@ class StudyFolder:
         file = self.path / "study.json"
         if not file.exists():
             write_clips(self.path / "clips.parquet", clips)
-            write_sealed(self.path / _CONTENTS, CONTENTS, {"clips": dict(contents or {})})
+            write_sealed(self.path / _CONTENTS, CONTENTS, {"streams": dict(contents or {})})
             # Last, so that a study with a manifest is whole.
             write_sealed(file, MANIFEST, asdict(manifest))
             return
@@ -147,10 +153,10 @@ class StudyFolder:
                     "choose another `study`"
                 )
 
-    def contents(self) -> dict[str, str]:
-        """The fingerprint of each clip's contents; empty for a study of an earlier version."""
+    def contents(self) -> dict[str, dict[str, str]]:
+        """By stream, the fingerprint of each clip's contents; empty if they are not known."""
         file = self.path / _CONTENTS
-        return dict(read_sealed(file, CONTENTS)["clips"]) if file.exists() else {}
+        return dict(read_sealed(file, CONTENTS)["streams"]) if file.exists() else {}
 
     def _change(
         self,
@@ -158,15 +164,29 @@ class StudyFolder:
         old: Mapping[str, Any],
         new: Mapping[str, Any],
         clips: Dataset,
-        contents: Mapping[str, str],
+        contents: Mapping[str, Mapping[str, str]],
     ) -> str:
         """What differs in an entry of the manifest."""
-        if name == "features" and old["stream"] and new["stream"]:
-            begun, now = (Specification.from_dict(each["stream"]) for each in (old, new))
-            return f"this study reads other features: {'; '.join(begun.differences(now))}"
+        if name == "features":
+            begun, now = (specifications(each) for each in (old, new))
+            differing = [
+                f"{stream}: {', '.join(begun[stream].differences(now[stream]))}"
+                for stream in sorted(begun.keys() & now.keys())
+                if begun[stream] != now[stream]
+            ]
+            if begun.keys() != now.keys():
+                differing = [f"streams {', '.join(now)}, expected {', '.join(begun)}", *differing]
+            return f"this study reads other features: {'; '.join(differing)}"
         if name == "data":
             known = read_clips(self.path / "clips.parquet")
-            if found := changes(known, clips, self.contents(), contents):
+            before = self.contents()
+            # What differs in each stream; what differs in the clips themselves is said once.
+            found = dict.fromkeys(
+                line
+                for stream in contents or [""]
+                for line in changes(known, clips, before.get(stream, {}), contents.get(stream, {}))
+            )
+            if found:
                 return f"the clips of this study have changed: {'; '.join(found)}"
         return f"this study was begun with {_short(old[name])}, now it is {_short(new[name])}"
 
@@ -221,6 +241,12 @@ class StudyFolder:
                     f"`storage`: its study {self.name}, {name}: was begun with "
                     f"{_short(known[name])}, now it is {_short(value)}; choose another `study`"
                 )
+
+
+def specifications(manifest: Mapping[str, Any]) -> dict[str, Specification]:
+    """Of the streams of a study, by name. KeyError, TypeError or ValueError if it is no manifest of
+    this version."""
+    return {str(name): Specification.from_dict(each) for name, each in manifest["streams"].items()}
 
 
 def _short(value: Any) -> str:

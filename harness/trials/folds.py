@@ -78,7 +78,7 @@ def check_scorable(data: Dataset, strides: Sequence[int] = ()) -> None:
         if len(rows) < 2:
             raise InputError(f"{what}: {len(rows)} rated clips; a correlation needs at least 2")
         for stride in strides:
-            if not data.features.at(stride)[rows].any():
+            if not data.at(stride)[rows].any():
                 raise InputError(
                     f"{what}: none of its {len(rows)} clips gave a frame at stride {stride}"
                 )

@@ -59,13 +59,16 @@ class Trial:
 
     def __post_init__(self) -> None:
         self._begun = time.perf_counter()
-        self.with_frames = self.data.features.at(self.config.stride)
+        self.data = self.data.only(self.config.streams)
+        self.with_frames = self.data.at(self.config.stride)
         self.curve: list[Epoch] = []
         train = self.data.rated(self.data.rows("train"))
         val = self.data.rated(self.data.rows("val"))
         if not len(self._seen(train)) or not len(self._seen(val)):
-            raise ValueError("train and val need rated clips with frames")
-        self.steps = int(self._tensors(self._seen(val)).lengths.max())
+            raise ValueError("train and val need rated clips with features")
+        for name, stream in self.data.streams.items():
+            if not stream.at(self.config.stride)[train].any():
+                raise ValueError(f"no rated clip of train has the stream {name}")
         parts = self.data.held_out
         self.trainings = (
             [self._training(np.setdiff1d(train, part), self.data.rated(part), seed, held_out=True)
@@ -73,6 +76,7 @@ class Trial:
             if parts
             else [self._training(train, val, 0, held_out=False)]
         )  # fmt: skip
+        self.steps = (self._tensors(self._seen(val)) if parts else self.trainings[0].val).longest
 
     def step(self) -> Epoch:
         """Trains one epoch; the score is the heads' mean, of those that go on."""
@@ -159,7 +163,10 @@ class Trial:
         return Model(
             name="",
             config=self.config,
-            stream=self.data.features.specification_of(self.config.features),
+            streams={
+                name: stream.specification_of(self.config.features)
+                for name, stream in sorted(self.data.streams.items())
+            },
             targets=self.data.target_names,
             early_stop_split=self.data.early_stop_split,
             fill=self._fill(),
@@ -196,9 +203,13 @@ class Trial:
 
     def _head(self, train: Tensors, number: int) -> Head:
         config = self.config
+        widths = [
+            stream.specification_of(config.features).width
+            for _, stream in sorted(self.data.streams.items())
+        ]
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(_seed(config, number))
-            head = Head(train.features.shape[-1], train.targets.shape[-1], config)
+            head = Head(widths, train.targets.shape[-1], config)
         head.to(self.device)
         head.fit(train.features, train.targets)
         return head

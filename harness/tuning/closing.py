@@ -11,6 +11,13 @@ from harness.tuning.board import settings
 from harness.tuning.confirmation import Confirmed
 from harness.tuning.session import Session, combining
 
+# What an oracle knows, by the name of what it is told.
+_ALLOWED = {
+    "picture": "these pictures allow",
+    "sound": "these sounds allow",
+    "both": "pictures and sounds together allow",
+}
+
 
 def closing_lines(session: Session) -> list[str]:
     """The last lines, each as it is printed."""
@@ -21,11 +28,11 @@ def closing_lines(session: Session) -> list[str]:
         lines.append(f"Best single trial: {best.number}, mean PCC {best.value:.4f} on val")
         lines.append(f"  {settings(shown_settings(best, changed_settings(trials)))}")
     lines += [f"{line}." for line in death_lines(session.study)]
-    oracle = session.prepared.oracle_means()
-    if "val" in oracle:
-        lines.append(
-            f"Oracle (the best that these pictures allow): mean PCC {oracle['val']:.4f} on val"
-        )
+    for revealed, oracle in session.prepared.oracle_means().items():
+        if "val" in oracle:
+            lines.append(
+                f"Oracle (the best that {_ALLOWED[revealed]}): mean PCC {oracle['val']:.4f} on val"
+            )
     folder, backend = session.folder, session.backend
     # optuna-dashboard would look for another driver of MySQL than the extra `databases` brings.
     secret = f'"${{{STORAGE_VARIABLE}/#mysql:/mysql+pymysql:}}"'

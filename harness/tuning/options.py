@@ -6,7 +6,13 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from harness.choices import DEFAULT_PRECISION, DEFAULT_SAMPLER, DEFAULT_SCHEDULER, DEFAULT_STORED
+from harness.choices import (
+    DEFAULT_PRECISION,
+    DEFAULT_SAMPLER,
+    DEFAULT_SCHEDULER,
+    DEFAULT_SOUND_STEP,
+    DEFAULT_STORED,
+)
 from harness.names import check_folder_name
 from harness.spaces import find_space
 
@@ -19,13 +25,15 @@ class DataOptions:
     weights: Path | None = None
     weights_key: str | None = None
     layout: str | None = None
-    features: str | None = None
+    features: Sequence[str] = ()
     crop: str | None = None
     precision: str = DEFAULT_PRECISION
     encoder: Sequence[str] | None = None
     encoder_output: Sequence[str] | None = None
     encoder_input: Sequence[str] | None = None
     stored: str = DEFAULT_STORED
+    sound: str | None = None
+    sound_step: float = DEFAULT_SOUND_STEP
     strict: bool = False
     folds: int | None = None
     early_stop_fraction: float | None = None
@@ -89,7 +97,7 @@ class Options(NamedTuple):
             values["space"] = find_space(str(values["space"]))
         for name in values.keys() & {"data", "weights", "results"}:
             values[name] = Path(values[name])
-        for name in values.keys() & {"encoder", "encoder_output", "encoder_input"}:
+        for name in values.keys() & {"features", "encoder", "encoder_output", "encoder_input"}:
             one = isinstance(values[name], str | PathLike)
             values[name] = tuple(map(str, [values[name]] if one else values[name]))
 

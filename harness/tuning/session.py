@@ -13,7 +13,10 @@ import torch
 from optuna.trial import FrozenTrial, TrialState
 from rich.console import Console
 
+from harness.choices import DEFAULT_SOUND
+from harness.clips.layouts import feature_sets
 from harness.console import invocation
+from harness.encoders.sound.encoder import SoundEncoder
 from harness.errors import InputError
 from harness.interrupts import attended, mark_reported
 from harness.progress import Steps
@@ -22,9 +25,10 @@ from harness.space.pruners import decisions, make_pruner
 from harness.space.samplers import BY_EQUAL_BOUNDS, check_sampler, make_sampler
 from harness.space.search_space import SearchSpace
 from harness.spaces import find_space
+from harness.streams.clip_issues import Gaps
 from harness.streams.data_sheet import check_headers
 from harness.streams.features import Machines
-from harness.streams.sources import demo_sources, real_sources
+from harness.streams.sources import JOIN, demo_sources, real_sources
 from harness.study.backend import Backend, held_journal, open_backend, quiet_optuna
 from harness.study.deaths import death_lines
 from harness.study.folder import StudyFolder
@@ -40,7 +44,13 @@ from harness.tuning.driver import DRIVER, Driver
 from harness.tuning.ledger import AWAITED, Ledger, Rules, done
 from harness.tuning.log import logged
 from harness.tuning.options import DataOptions, RunOptions, SearchOptions, study_name
-from harness.tuning.preparation import Prepared, bare_dataset, outputs_of, prepare
+from harness.tuning.preparation import (
+    Prepared,
+    bare_dataset,
+    outputs_of,
+    prepare,
+    used_sources,
+)
 from harness.tuning.results import save_trial
 from harness.tuning.sharing import fraction, measured_need
 
@@ -219,12 +229,13 @@ def opened(
         backend = open_backend(folder.path, means.storage)
         manifest = prepared.manifest(folder.name, plan.seed, backend.name)
         folder.settle(manifest, prepared.data, prepared.files)
-        if prepared.extraction:
-            out.print(f"Features: {prepared.extraction}", highlight=False)
+        for stream, extraction in prepared.extractions.items():
+            which = f" of {stream}" if len(prepared.data.streams) > 1 else ""
+            out.print(f"Features{which}: {extraction}", highlight=False)
         for line in prepared.read:
             out.print(line, markup=False, highlight=False, soft_wrap=True)
-        lines = prepared.gaps.lines(" and are predicted by train's mean")
-        lines += prepared.gaps.write(folder.path / "clips-with-gaps.csv")
+        lines = prepared.gap_lines()
+        lines += Gaps.joined(prepared.gaps.values()).write(folder.path / "clips-with-gaps.csv")
         for line in (*prepared.notes, *lines):
             out.print(line, style="yellow", markup=False, soft_wrap=True)
         if prepared.data.synthetic:
@@ -276,13 +287,14 @@ def _prepare(
 ) -> Prepared:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     cache = means.results / ".cache"
+    sets, sound = _named(space, clips)
     with Steps(out) as steps:
         if clips.data:
-            table, encoder = real_sources(
+            given = real_sources(
                 clips.data,
                 clips.weights,
                 layout=clips.layout,
-                features=clips.features,
+                features=clips.features or sets,
                 crop=clips.crop,
                 precision=clips.precision,
                 outputs=outputs_of(space),
@@ -293,11 +305,14 @@ def _prepare(
                 encoder_output=clips.encoder_output,
                 encoder_input=clips.encoder_input,
                 stored=clips.stored,
+                sound=sound,
+                sound_step=clips.sound_step,
             )
         elif clips.encoder:
             raise InputError("synthetic clips have one of their own; give `data`", "encoder")
         else:
-            table, encoder = demo_sources(cache, outputs_of(space), steps)
+            given = demo_sources(cache, outputs_of(space), steps, sound, clips.sound_step)
+        table = given[0].clips
         # Before features are computed, which may take hours.
         held, notes = hold_out(
             bare_dataset(table),
@@ -310,14 +325,24 @@ def _prepare(
         check_scorable(held)
         for line in check_headers(table):
             out.print(line, style="yellow", markup=False, soft_wrap=True)
+        given = list(used_sources(given, space).values())
         machines = Machines(device, means.address)
         tell = partial(out.print, highlight=False, markup=False, soft_wrap=True)
-        prepared = prepare(table, encoder, cache, space, machines, steps, clips.strict, tell)
+        prepared = prepare(given, cache, space, machines, steps, clips.strict, tell)
     if plan.sampler == "grid":
         prepared.space.grid()  # complains where it is infinite
     data = replace(prepared.data, held_out=held.held_out)
     check_scorable(data, space.strides())
     return replace(prepared, data=data, notes=(*table.notes, *prepared.notes, *notes))
+
+
+def _named(space: SearchSpace, clips: DataOptions) -> tuple[list[str], str | None]:
+    """The feature sets of the data folder that the space names in `streams`, and the encoder of
+    sound: as given, or the default one if the space names sound."""
+    names = {name for streams in space.streams() for name in streams.split(JOIN)}
+    found = feature_sets(clips.data, clips.layout) if clips.data else ()
+    by_name = DEFAULT_SOUND if SoundEncoder.name in names - set(found) else None
+    return [name for name in found if name in names], clips.sound or by_name
 
 
 def _note(session: Session) -> str:

@@ -46,7 +46,7 @@ from harness.progress import silent
 from harness.space.file import read_space
 from harness.spaces import SPACES
 from harness.streams.features import Machines
-from harness.streams.sources import real_sources
+from harness.streams.sources import Source, real_sources
 from harness.study.backend import quiet_optuna
 from harness.trials.trial import UndefinedScoreError, run_trial
 from harness.tuning.preparation import prepare
@@ -154,8 +154,8 @@ def _demo(cache: Path, seed: int) -> tuple[Demo, Path]:
 def _data(cache: Path, seed: int) -> Dataset:
     demo, weights = _demo(cache, seed)
     machines = Machines(torch.device("cpu"))
-    clips, encoder = real_sources(demo.root, weights)
-    return prepare(clips, encoder, cache, read_space(SPACE), machines, silent).data
+    [(clips, encoder)] = real_sources(demo.root, weights)
+    return prepare([Source(clips, encoder)], cache, read_space(SPACE), machines, silent).data
 
 
 def _random_points(seed: int, count: int) -> list[dict[str, Any]]:

@@ -48,6 +48,7 @@ from harness.progress import Steps
 from harness.space.file import read_space
 from harness.spaces import SPACES
 from harness.streams.features import Machines
+from harness.streams.sources import Source
 from harness.trials.trial import run_trial
 from harness.tuning.preparation import Prepared, prepare
 
@@ -78,7 +79,7 @@ def prepared(results: Path, given: tuple[ClipTable, Path], precision: str) -> Pr
     encoder = encoder_of(weights, EncoderOptions(precision=precision))
     machines = Machines(torch.device("cpu"))
     with Steps(console(False)) as steps:
-        return prepare(clips, encoder, results / ".cache", space, machines, steps)
+        return prepare([Source(clips, encoder)], results / ".cache", space, machines, steps)
 
 
 def scores(data: Prepared, seeds: int) -> NDArray[np.float64]:

@@ -129,8 +129,8 @@ def prepared(folder: Path) -> Prepared:
     torch.set_num_threads(1)
     space = read_space(SPACES / "demo.toml")
     with Steps(Console(quiet=True)) as steps:
-        clips, encoder = demo_sources(folder, "outputs", steps)
-        return prepare(clips, encoder, folder, space, Machines(torch.device("cpu")), steps)
+        given = demo_sources(folder, "outputs", steps)
+        return prepare(given, folder, space, Machines(torch.device("cpu")), steps)
 
 
 def train_on(demo: Prepared, config: dict[str, Any]) -> Curve:

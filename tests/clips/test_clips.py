@@ -127,7 +127,7 @@ def test_bad_releases_are_named(tmp_path: Path, change: Change, message: str) ->
     root = make_release(tmp_path, change)
     with pytest.raises(InputError) as error:
         extract_features(
-            *real_sources(root, save_tiny(root / "net.safetensors"), crop="none"),
+            *real_sources(root, save_tiny(root / "net.safetensors"), crop="none")[0],
             root / "cache",
             (1,),
             Machines(torch.device("cpu")),

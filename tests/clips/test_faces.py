@@ -223,9 +223,9 @@ def test_faces_are_looked_for_in_videos_alone(tmp_path: Path) -> None:
         root = tmp_path / f"of-{folder}"
         root.mkdir()
         plain_tree(root, folder)
-        assert (real_sources(root, weights)[1].crop != "none") is found
-        assert real_sources(root, weights, crop="detect")[1].crop != "none"
-        assert real_sources(root, weights, crop="none")[1].crop == "none"
+        assert (real_sources(root, weights)[0].encoder.crop != "none") is found
+        assert real_sources(root, weights, crop="detect")[0].encoder.crop != "none"
+        assert real_sources(root, weights, crop="none")[0].encoder.crop == "none"
     with pytest.raises(InputError, match="`crop`: 'face' is not one of detect, none"):
         real_sources(root, weights, crop="face")
 

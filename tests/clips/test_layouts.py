@@ -286,7 +286,8 @@ def test_layouts_that_are_not_there(tmp_path: Path) -> None:
         read_clips(tmp_path, "plain")
     plain_tree(tmp_path, "features")
     (tmp_path / "clips").mkdir()
-    with pytest.raises(InputError, match="found clips, features"):
+    (tmp_path / "frames").mkdir()
+    with pytest.raises(InputError, match="found clips, frames"):
         read_clips(tmp_path)
-    with pytest.raises(InputError, match="only the muse layout has feature sets"):
+    with pytest.raises(InputError, match="`features` FAUs: choose of features"):
         read_clips(tmp_path, features="FAUs")

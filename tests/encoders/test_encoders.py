@@ -79,7 +79,8 @@ def test_the_ensemble_predicts_with_the_file_alone(home: Path, tmp_path: Path) -
     )
     pd.testing.assert_frame_equal(found.loc[stored.index], stored, atol=2e-5)
     model = read_model(next((home / "results" / "s" / "heads").iterdir()))
-    assert model.stream.details["output"] == "relu"
+    (stream,) = model.streams.values()
+    assert stream.details["output"] == "relu"
 
 
 @pytest.mark.slow

@@ -91,7 +91,7 @@ def _(folder: Path, rng: random.Random) -> None:
 
 def stored(results: Path) -> Stream:
     """What a reader finds in the feature store of an extraction."""
-    clips, encoder = real_sources(models.clips(), models.weights(), crop="none")
+    [(clips, encoder)] = real_sources(models.clips(), models.weights(), crop="none")
     assert encoder is not None
     store = feature_store(encoder, results / ".cache")
     keys = list(zip(clips.clip_ids, sources(clips), strict=True))

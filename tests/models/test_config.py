@@ -35,6 +35,11 @@ BAD = [
     ({"lr": float("inf")}, "lr must be above 0 and finite, got inf"),
     ({"weight_decay": float("nan")}, "weight_decay must be at least 0 and finite, got nan"),
     ({"clip_norm": -1}, "clip_norm must be at least 0 and finite, got -1"),
+    ({"streams": 3}, "streams must be of type str, got 3"),
+    ({"streams": "a++b"}, "streams must be different names joined by [+], got 'a[+][+]b'"),
+    ({"streams": "a+b+a"}, "streams must be different names joined by [+], got 'a[+]b[+]a'"),
+    ({"fusion": "middle"}, "fusion must be one of early, late, got 'middle'"),
+    ({"stream_dropout": 1.0}, "stream_dropout must be at least 0 and below 1, got 1.0"),
 ]
 
 
@@ -46,6 +51,11 @@ def test_a_value_that_is_not_accepted_is_named(values: dict[str, Any], message: 
 
 def test_bounds_are_accepted() -> None:
     TrialConfig.of(layers=1, hidden=16_384, dropout=0, lr=1, clip_norm=0.0, ema=0.999, seed=2**32)
+
+
+def test_streams_have_one_order() -> None:
+    assert TrialConfig.of(streams="sound+mtl-dan") == TrialConfig.of(streams="mtl-dan+sound")
+    assert TrialConfig.of(streams="b+a+c").to_dict()["streams"] == "a+b+c"
 
 
 @pytest.mark.parametrize("record", [TrialConfig, *(f.Options for f in FAMILIES.values())])
@@ -107,7 +117,7 @@ def test_a_removed_hyperparameter_is_read_where_it_means_the_same() -> None:
 
 def test_models_of_earlier_versions_are_refused_by_their_schema(tmp_path: Path) -> None:
     save_file({"mean": np.zeros(4, np.float32)}, tmp_path / "old", {"schema": "head 2"})
-    with pytest.raises(InputError, match="old: schema 'head 2', this harness reads 'model 2'"):
+    with pytest.raises(InputError, match="old: schema 'head 2', this harness reads 'model 3'"):
         read_model(tmp_path / "old")
 
 

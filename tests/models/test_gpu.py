@@ -24,7 +24,7 @@ pytestmark = [
 def test_dense_on_the_gpu_is_packed_on_the_cpu(pooling: str, bidirectional: bool) -> None:
     torch.manual_seed(0)
     config = TrialConfig.of(layers=2, hidden=16, bidirectional=bidirectional, pooling=pooling)
-    head = Head(5, 3, config)
+    head = Head([5], 3, config)
     lengths, features = torch.tensor([4, 1, 9, 4, 2, 9, 6, 3]), torch.randn(8, 9, 5)
     targets = torch.rand(8, 3)
     found = []

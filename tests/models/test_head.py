@@ -25,7 +25,7 @@ HEADS = [
 
 def make_head(**options: Any) -> Head:
     """Of 4 features and 3 targets."""
-    return Head(4, 3, TrialConfig.of(**options))
+    return Head([4], 3, TrialConfig.of(**options))
 
 
 @pytest.fixture

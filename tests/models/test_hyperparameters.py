@@ -38,14 +38,14 @@ def weights(head: Head) -> torch.Tensor:
 
 def test_the_shape_of_the_head() -> None:
     config = changed(layers=3, hidden=6, bidirectional=True, head_width=9, pooling="attention")
-    head = Head(4, 7, config)
+    head = Head([4], 7, config)
     assert len(head.sequence.forwards) == len(head.sequence.backwards) == 3
     assert head.sequence.forwards[0].weight_hh_l0.shape == (24, 6)
     assert head.sequence.forwards[1].weight_ih_l0.shape == (24, 12)
     assert head.regressor.widen.weight.shape == (9, 12)
     assert head.regressor.out.weight.shape == (7, 9)
     assert head.sequence.pooling.attention is not None
-    assert not len(Head(4, 7, changed()).sequence.backwards)
+    assert not len(Head([4], 7, changed()).sequence.backwards)
 
 
 @pytest.mark.parametrize(
@@ -53,7 +53,7 @@ def test_the_shape_of_the_head() -> None:
     [("last", lambda x: x[:, -1]), ("mean", lambda x: x.mean(1)), ("attention", None)],
 )
 def test_pooling_over_time(pooling: str, expected: Any) -> None:
-    head = Head(4, 3, changed(pooling=pooling)).eval()
+    head = Head([4], 3, changed(pooling=pooling)).eval()
     x = torch.randn(2, 6, 4)
     steps = head.sequence.forwards[0](x)[0]
     if head.sequence.pooling.attention is None:
@@ -65,7 +65,7 @@ def test_pooling_over_time(pooling: str, expected: Any) -> None:
 
 
 def test_dropout_is_of_training_alone() -> None:
-    head = Head(4, 3, changed(dropout=0.5, layers=2))
+    head = Head([4], 3, changed(dropout=0.5, layers=2))
     x, lengths = torch.randn(5, 6, 4), torch.tensor([6, 2, 3, 6, 1])
     head.train()
     assert not torch.equal(head(x, lengths), head(x, lengths))
@@ -191,7 +191,7 @@ def test_the_last_batch(last: str, clips: int, size: int, expected: list[int]) -
 def test_without_shuffling_every_epoch_has_the_clips_in_their_order() -> None:
     each = training(shuffle=False, batch_size=7)
     for _ in range(2):
-        rows = torch.cat([rows for rows, _ in each._batches()])
+        rows = torch.cat([rows for rows, *_ in each._batches()])
         torch.testing.assert_close(rows, torch.arange(len(each.train)))
 
 
@@ -229,7 +229,7 @@ def test_features_are_normalised_by_the_training_split_alone() -> None:
 
 def test_stride_and_rule_make_the_sequences() -> None:
     lengths = {
-        (stride, rule): training(stride=stride, sequence=rule).train.lengths.tolist()
+        (stride, rule): training(stride=stride, sequence=rule).train.lengths_on_host.tolist()
         for stride, rule in itertools.product((1, 2), ("full", "fixed-12"))
     }
     assert lengths[2, "full"] == [-(-n // 2) for n in lengths[1, "full"]]
@@ -239,7 +239,7 @@ def test_stride_and_rule_make_the_sequences() -> None:
 def test_the_loss_and_its_reduction_are_what_is_minimised() -> None:
     for loss, reduction in itertools.product(("ccc", "pcc", "mse"), ("per_target", "flat", "both")):
         each = training(loss=loss, reduction=reduction, batch_size=100, dropout=0.0)
-        everything = each.train.padded(torch.arange(len(each.train)), each.train.longest)
+        everything = each.train.streams[0].padded(torch.arange(len(each.train)), each.train.longest)
         predicted = each.head(*everything).detach()
         expected = reduced_loss(loss, reduction)(predicted, each.learnt)
         assert each.epoch().loss == pytest.approx(float(expected), rel=1e-4)
@@ -248,9 +248,10 @@ def test_the_loss_and_its_reduction_are_what_is_minimised() -> None:
 def test_a_batch_is_as_long_as_its_longest_clip() -> None:
     each = training(batch_size=2)
     batches = list(each._batches())
-    assert sorted(torch.cat([rows for rows, _ in batches])) == list(range(len(each.train)))
-    assert [time for _, time in batches] == [int(each.train.lengths[r].max()) for r, _ in batches]
-    assert len({time for _, time in batches}) > 1
+    assert sorted(torch.cat([rows for rows, *_ in batches])) == list(range(len(each.train)))
+    times = [features.shape[1] for _, features, _ in batches]
+    assert times == [int(lengths.max()) for *_, lengths in batches]
+    assert len(set(times)) > 1
 
 
 @pytest.mark.parametrize("loss", ["ccc", "pcc", "mse"])

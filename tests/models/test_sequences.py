@@ -6,7 +6,7 @@ import torch
 
 from harness.dataset import Stream
 from harness.models.sequences import sequences
-from harness.models.training import Tensors
+from harness.models.training import Steps
 from tests.datasets import make_stream
 
 
@@ -44,7 +44,7 @@ def test_clips_stand_one_after_the_other_without_padding() -> None:
 
 def test_a_last_step_stands_on_behind_the_end_of_a_clip() -> None:
     found = sequences(frames_of(2, 500, 3), np.arange(3), stride=1, rule="full")
-    split = Tensors(*map(torch.from_numpy, found), torch.zeros(3, 1))
+    split = Steps(*map(torch.from_numpy, found))
     features, lengths = split.padded(torch.tensor([2, 0]), 3)
     assert lengths.tolist() == [3, 2]
     assert features[..., 0].tolist() == [[0, 1, 2], [0, 1, 1]]

@@ -136,7 +136,7 @@ FOLDERS: list[tuple[Spoil, str, int]] = [
 
 def run(root: Path, tmp_path: Path, stride: int, crop: str) -> tuple[dict[str, str], list[int]]:
     """Extracts; gives the problems that a new reader of the store finds, and counts of frames."""
-    clips, encoder = real_sources(root, save_tiny(tmp_path / "net.safetensors"), crop=crop)
+    [(clips, encoder)] = real_sources(root, save_tiny(tmp_path / "net.safetensors"), crop=crop)
     assert encoder is not None
     cache = tmp_path / "cache"
     done, *_ = extract_features(clips, encoder, cache, (stride,), CPU, silent)

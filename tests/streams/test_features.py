@@ -98,12 +98,12 @@ def test_images_in_memory_are_bounded_whatever_the_length_of_a_clip(
 ) -> None:
     decoded: list[int] = []
 
-    def frames(*_: object) -> Iterator[tuple[int, np.ndarray]]:
+    def frames(*_: object) -> Iterator[tuple[int, float, np.ndarray]]:
         for index in range(length):
             decoded.append(index)
-            yield index, np.zeros((8, 8, 3), np.uint8)
+            yield index, index / 30, np.zeros((8, 8, 3), np.uint8)
 
-    monkeypatch.setattr(extraction, "sampled_frames", frames)
+    monkeypatch.setattr(extraction, "timed_frames", frames)
     network = Slow(decoded)
     extractor = Extractor(network, to_size, torch.device("cpu"), batch_size=32, decoders=2)
     work = [Work(clips.clip_ids[row], row, "", (1,), frozenset()) for row in range(2)]

@@ -6,11 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from harness.clips.table import ClipTable
-from harness.encoders.encoder import Encoder
 from harness.progress import silent
 from harness.streams.features import Machines, extract_features, features_of
-from harness.streams.sources import real_sources
+from harness.streams.sources import Source, real_sources
 from tests.networks import save_tiny
 from tests.trees import plain_tree
 
@@ -23,8 +21,8 @@ def test_what_is_stored_with_both_is_not_computed_again(
 ) -> None:
     root, file = plain_tree(tmp_path, "frames"), save_tiny(tmp_path / "net.safetensors")
 
-    def given(kind: str) -> tuple[ClipTable, Encoder | None]:
-        return real_sources(root, file, crop="none", outputs=kind)
+    def given(kind: str) -> Source:
+        return real_sources(root, file, crop="none", outputs=kind)[0]
 
     fresh = features_of(*given(outputs), tmp_path / "fresh", (1,), CPU, silent)
     cache = tmp_path / "cache"

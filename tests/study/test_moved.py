@@ -25,7 +25,7 @@ def manifest(name: str, storage: str = "study.log") -> Manifest:
         space="space.toml",
         data="d",
         features="f",
-        stream={},
+        streams={},
         early_stop_split="val",
         held_out="",
         storage=storage,
@@ -152,22 +152,23 @@ def test_what_has_changed_is_named(tmp_path: Path, kind: str) -> None:
     if kind == "came":
         before["c0"] = NOTHING
     folder = StudyFolder(tmp_path, "s")
-    folder.settle(manifest("s"), clips_of(), before)
+    folder.settle(manifest("s"), clips_of(), {"FAUs": before})
     other = replace(manifest("s"), data="other")
     now = {clip: before.get(clip, f"of-{clip}") for clip in new.clip_ids} | contents
     with pytest.raises(InputError, match=rf"data: .*{message}.*; choose another `study`"):
-        folder.settle(other, new, now)
-    assert folder.contents() == before, "nothing is written"
+        folder.settle(other, new, {"FAUs": now})
+    assert folder.contents() == {"FAUs": before}, "nothing is written"
 
 
 def test_other_features_are_named(tmp_path: Path) -> None:
     def of(name: str, columns: tuple[str, ...]) -> Manifest:
         stream = Specification("files", {"set": name}, columns, len(columns))
-        return replace(manifest("s"), features=stream.fingerprint(), stream=stream.to_dict())
+        streams = {name: stream.to_dict()}
+        return replace(manifest("s"), features=stream.fingerprint(), streams=streams)
 
     folder = StudyFolder(tmp_path, "s")
     folder.settle(of("A", ("x", "y")), clips_of())
-    with pytest.raises(InputError, match="features: this study reads other features: set B, expec"):
+    with pytest.raises(InputError, match="features: this study reads other features: streams B"):
         folder.settle(of("B", ("x", "y")), clips_of())
     with pytest.raises(InputError, match="column 1 is y, expected x"):
         folder.settle(of("A", ("y", "x")), clips_of())

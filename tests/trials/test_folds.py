@@ -155,7 +155,7 @@ def test_a_model_of_folds_comes_back_from_its_file(tmp_path: Path) -> None:
     model = run_trial(CONFIG, data).model
     write_model(tmp_path / "model.safetensors", model)
     again = read_model(tmp_path / "model.safetensors")
-    assert (again.config, again.stream, again.targets) == (CONFIG, model.stream, model.targets)
+    assert (again.config, again.streams, again.targets) == (CONFIG, model.streams, model.targets)
     assert again.early_stop_split == "folds"
     np.testing.assert_array_equal(again.predict(data), model.predict(data))
 

@@ -68,7 +68,7 @@ def test_a_trial_reads_the_features_it_asks_for() -> None:
     parts = {"outputs": slice(0, 1), "shared": slice(1, 4), "both": slice(0, 4)}
     split = with_stream(data, dataclasses.replace(stream, parts=parts))
     results = {kind: run_trial(dataclasses.replace(CONFIG, features=kind), split) for kind in parts}
-    columns = {kind: result.model.stream.columns for kind, result in results.items()}
+    columns = {kind: result.model.streams["test"].columns for kind, result in results.items()}
     assert columns == {k: stream.specification.columns[part] for k, part in parts.items()}
     alone = with_stream(data, stream.select(stream.specification.columns[1:]))
     assert results["shared"].curve == run_trial(CONFIG, alone).curve
@@ -197,6 +197,7 @@ CHANGES: list[dict[str, object]] = [
 def test_no_hyperparameter_is_forgotten() -> None:
     """The rest have tests of their own, here."""
     elsewhere = {"features", "epochs", "patience", "family"}
+    elsewhere |= {"streams", "fusion", "clock", "stream_dropout"}
     named = {name for change in CHANGES for name in change}
     assert named | elsewhere == set(accepted())
 

@@ -6,6 +6,7 @@ Each layout has a file of its own, which ends with its record, and an entry in L
 import dataclasses
 import itertools
 import json
+from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from harness.clips.layouts.layout import Layout, LayoutOptions
 from harness.clips.layouts.muse import MUSE
 from harness.clips.layouts.plain import PLAIN
 from harness.clips.layouts.videos import read_videos
-from harness.clips.table import ClipTable, check_groups, check_usable, refuse_notes
+from harness.clips.table import ClipTable, check_groups, check_usable, refuse_notes, some
 from harness.errors import InputError
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "feature_sets",
     "read_clips",
     "read_new_clips",
+    "read_tables",
 ]
 
 #: A file in the folder of synthetic clips. Everything printed about such clips says so.
@@ -48,36 +50,59 @@ def read_clips(
     strict: bool = False,
     allow_shared_groups: bool = False,
 ) -> ClipTable:
-    """Reads a data folder.
+    """The last table of `read_tables`: of the feature set, if one is given."""
+    sets = () if features is None else (features,)
+    return read_tables(
+        root, layout, features=sets, strict=strict, allow_shared_groups=allow_shared_groups
+    )[-1]
+
+
+def read_tables(
+    root: str | PathLike[str],
+    layout: str | None = None,
+    *,
+    features: Sequence[str] = (),
+    strict: bool = False,
+    allow_shared_groups: bool = False,
+) -> list[ClipTable]:
+    """Reads a data folder: a table of its frames, if it has some, and one of each feature set.
+
+    All tables have the same clips in the same order, and the same notes.
 
     Args:
         root: the folder.
         layout: a name of LAYOUTS; None: recognised by the names of files and folders.
-        features: the feature set, for layouts that have several.
+        features: the feature sets; none: the frames, or else the only set.
         strict: treat recoverable problems as errors.
         allow_shared_groups: note persons with clips in several splits instead of refusing them.
 
     Raises:
-        InputError: no such folder, no layout or several that it may have, bad labels, or a person
-            in several splits; the message names file, line and column.
+        InputError: no such folder, no layout or several that it may have, bad labels, no such set,
+            no clip of train or val has a file in any table, or a person in several splits; the
+            message names file, line and column.
     """
     root = _folder(root)
-    clips = check_usable(root, _read(root, layout, features), strict)
-    return check_groups(root, clips, allow_shared_groups)
+    tables = _read(root, layout, features)
+    joined = check_usable(root, _joined(tables), strict)
+    joined = check_groups(root, joined, allow_shared_groups)
+    return [dataclasses.replace(clips, notes=joined.notes) for clips in tables]
 
 
 def read_new_clips(
     root: str | PathLike[str],
     layout: str | None = None,
     *,
-    features: str | None = None,
+    features: Sequence[str] = (),
     strict: bool = False,
-) -> ClipTable:
+) -> list[ClipTable]:
     """Reads clips to be predicted: a folder of one of LAYOUTS, with clips in any of the splits, or
     a folder of nothing but videos, each named by its file.
 
+    Returns:
+        tables as `read_tables` gives them.
+
     Raises:
-        InputError: as `read_clips`, except for what only a search needs; no clip has a file.
+        InputError: as `read_tables`, except for what only a search needs; no clip has a file.
     """
     root = _folder(root)
     videos = None
@@ -85,13 +110,14 @@ def read_new_clips(
         videos = read_videos(root)
         if videos is None and (others := unread_files(root, VIDEO_SUFFIXES)):
             raise InputError(f"{others[0]}; expected videos, {_signs()}")
-    clips = _read(root, layout, features) if videos is None else videos
-    refuse_notes(clips.notes, strict)
-    if not any(clips.paths):
+    tables = _read(root, layout, features) if videos is None else [videos]
+    joined = _joined(tables)
+    refuse_notes(joined.notes, strict)
+    if not any(joined.paths):
         raise InputError(
-            f"{root}: none of {len(clips)} clips has a file; are names and ids the same?"
+            f"{root}: none of {len(joined)} clips has a file; are names and ids the same?"
         )
-    return clips
+    return [dataclasses.replace(clips, notes=joined.notes) for clips in tables]
 
 
 def feature_sets(root: str | PathLike[str], layout: str | None = None) -> tuple[str, ...]:
@@ -108,22 +134,46 @@ def _folder(root: str | PathLike[str]) -> Path:
     return Path(root)
 
 
-def _read(root: Path, name: str | None, features: str | None) -> ClipTable:
+def _read(root: Path, name: str | None, features: Sequence[str]) -> list[ClipTable]:
     layout = LAYOUTS.get(name) if name else _recognised(root)
     if layout is None:
         raise InputError(f"`layout` {name}: choose of {', '.join(LAYOUTS)}")
-    if features is not None and layout.feature_sets is None:
+    if features and layout.feature_sets is None:
         able = [known.name for known in LAYOUTS.values() if known.feature_sets]
         raise InputError(
-            f"`features` {features}: only the {' or '.join(able)} layout has feature sets (a "
-            "network's features are outputs, shared or both: of extract, and of a search space)"
+            f"only the layouts {' and '.join(able)} have feature sets (what to keep of a network "
+            "is chosen by `outputs` of extract, and by a search space)",
+            "features",
         )
-    clips = layout.read(root, LayoutOptions(features))
+    has_frames = bool(layout.has_frames and layout.has_frames(root))
+    wanted: list[str | None] = [*dict.fromkeys(features)]
+    if has_frames or not wanted:
+        wanted.insert(0, None)
+    tables = [layout.read(root, LayoutOptions(each)) for each in wanted]
+    for each, clips in zip(wanted, tables, strict=True):
+        if len(tables) > 1 and not any(clips.paths):
+            what = f"in the feature set {each}" if each else "of frames"
+            raise InputError(
+                f"{root}: no clip has a file {what}; are names and ids the same?", "features"
+            )
+    if has_frames and not features and layout.feature_sets and (sets := layout.feature_sets(root)):
+        note = f"{root}: feature sets that are not read: {some(sets)}; `features` reads them"
+        tables = [dataclasses.replace(tables[0], notes=(*tables[0].notes, note))]
     mark = root / SYNTHETIC_MARK
     if not mark.is_file():
-        return clips
+        return tables
     oracles = json.loads(mark.read_text())["oracles"]
-    return dataclasses.replace(clips, synthetic=True, oracles=oracles)
+    return [dataclasses.replace(clips, synthetic=True, oracles=oracles) for clips in tables]
+
+
+def _joined(tables: Sequence[ClipTable]) -> ClipTable:
+    """The clips with any file that they have in some table, and all notes."""
+    paths = zip(*(clips.paths for clips in tables), strict=True)
+    return dataclasses.replace(
+        tables[0],
+        paths=tuple(next(filter(None, each), None) for each in paths),
+        notes=tuple(dict.fromkeys(note for clips in tables for note in clips.notes)),
+    )
 
 
 def _recognised(root: Path) -> Layout:

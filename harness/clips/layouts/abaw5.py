@@ -16,7 +16,8 @@ def _recognise(folder: Path) -> bool:
 def _read(folder: Path, options: LayoutOptions) -> ClipTable:
     labels = read_data_info(folder / "data_info.csv")
     videos = {split: folder / split / "mp4" for split in SPLITS}
-    return join_files(folder, labels, videos, "video", VIDEO_SUFFIXES)
+    sounds = [folder / split / "wav" for split in SPLITS]
+    return join_files(folder, labels, videos, "video", VIDEO_SUFFIXES, sounds=sounds)
 
 
 ABAW5 = Layout(

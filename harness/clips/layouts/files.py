@@ -1,11 +1,14 @@
 """The files of clips: found in a folder by their names and joined to labels."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from harness.clips.folder import entries, unread
+from harness.clips.folder import SOUND_SUFFIXES, entries, unread
 from harness.clips.labels import Labels
 from harness.clips.table import ClipTable, Kind, some
+
+#: The folder of sound files in a data folder of any layout: `<id>.wav` or another suffix.
+SOUNDS = "audio"
 
 
 def clip_files(folder: Path, suffixes: Sequence[str] | None) -> dict[str, Path]:
@@ -35,9 +38,11 @@ def shadowed_files(folder: Path, suffixes: Sequence[str] | None) -> list[Path]:
     return [p for p in entries(folder) if p.suffix.lower() in suffixes and p not in taken]
 
 
-def unread_files(folder: Path, suffixes: Sequence[str] | None) -> list[str]:
+def unread_files(
+    folder: Path, suffixes: Sequence[str] | None, known: Sequence[str] = ()
+) -> list[str]:
     """Lines on the entries of a folder that `clip_files` does not read: other suffixes, and
-    subfolders where a clip is a file."""
+    subfolders where a clip is a file. known: names of entries that something else reads."""
     if not folder.is_dir():
         return []
     if suffixes is None:
@@ -45,8 +50,39 @@ def unread_files(folder: Path, suffixes: Sequence[str] | None) -> list[str]:
         if not files:
             return []
         return [f"{folder}: {len(files)} files are not read: {some(files)} (a clip is a folder)"]
-    others = [path for path in entries(folder) if path.suffix.lower() not in suffixes]
+    others = [
+        path
+        for path in entries(folder)
+        if path.suffix.lower() not in suffixes and path.name not in known
+    ]
     return [f"{folder}: {line}" for line in unread(others, suffixes)]
+
+
+def sound_files(
+    root: Path, stems: Sequence[str], folders: Iterable[Path] = ()
+) -> tuple[tuple[Path | None, ...] | None, list[str]]:
+    """The sound file of each clip, in `audio` of the data folder or in other folders; None if no
+    clip has one. Lines name the files that are of no clip or are not read.
+
+    Args:
+        folders: those of a layout, which come first.
+    """
+    folders = [*folders, root / SOUNDS]
+    found: dict[str, Path] = {}
+    there: list[Path] = []
+    for folder in folders:
+        named = clip_files(folder, SOUND_SUFFIXES)
+        there += [*named.values(), *shadowed_files(folder, SOUND_SUFFIXES)]
+        found = named | found
+    sounds = tuple(map(found.get, stems))
+    notes = [line for folder in folders for line in unread_files(folder, SOUND_SUFFIXES)]
+    used = set(sounds)
+    if extra := sorted(str(path.relative_to(root)) for path in there if path not in used):
+        notes.append(
+            f"{root}: {len(extra)} sound files are of no clip, or their clip has another: "
+            f"{some(extra)}"
+        )
+    return (sounds if any(sounds) else None), notes
 
 
 def join_files(
@@ -58,6 +94,7 @@ def join_files(
     *,
     spare: Mapping[str, Path] | None = None,
     strangers: Sequence[Path] = (),
+    sounds: Iterable[Path] = (),
 ) -> ClipTable:
     """Joins labels to the files of their clips. Notes list the clips without a file, the files
     without a clip, and the files that are not read.
@@ -68,6 +105,7 @@ def join_files(
         suffixes: as for `clip_files`.
         spare: by stem, files of clips that `folders` lack.
         strangers: files in other places that belong to no clip.
+        sounds: folders of sound files beside `audio` of the data folder.
     """
     there = {split: clip_files(folder, suffixes) for split, folder in folders.items()}
     paths: list[Path | None] = []
@@ -89,6 +127,7 @@ def join_files(
     if extra:
         notes.append(f"{root}: {len(extra)} files belong to no clip of the labels: {some(extra)}")
     notes += [line for folder in homes for line in unread_files(folder, suffixes)]
+    heard, lines = sound_files(root, labels.stems, sounds)
     return ClipTable(
         clip_ids=labels.ids,
         splits=labels.splits,
@@ -97,5 +136,6 @@ def join_files(
         paths=tuple(paths),
         kind=kind,
         groups=labels.groups,
-        notes=tuple(notes),
+        sounds=heard,
+        notes=(*notes, *lines),
     )

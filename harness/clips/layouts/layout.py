@@ -11,7 +11,7 @@ from harness.clips.table import ClipTable
 class LayoutOptions:
     """What a user chooses within a folder."""
 
-    #: The feature set, for layouts that have some; None: the only one.
+    #: The feature set, for layouts that have some; None: the frames, or else the only set.
     features: str | None = None
 
 
@@ -35,3 +35,5 @@ class Layout:
     read: Callable[[Path, LayoutOptions], ClipTable]
     #: Lists the feature sets of a folder, of which `--features` chooses; None: it has no such sets.
     feature_sets: Callable[[Path], Sequence[str]] | None = None
+    #: Whether a folder has frames beside its feature sets; None: it has one or the other.
+    has_frames: Callable[[Path], bool] | None = None

@@ -35,7 +35,10 @@ def _read(folder: Path, options: LayoutOptions) -> ClipTable:
     home = _home(folder)
     chosen = _feature_set(folder, options.features)
     labels = _read_labels(home / "labels.csv", home / "partition.csv")
-    return join_files(folder, labels, dict.fromkeys(SPLITS, chosen), "features", (".csv", ".npy"))
+    homes = dict.fromkeys(SPLITS, chosen)
+    sounds = [base / "raw" / "wav" for base in dict.fromkeys((home, folder))]
+    suffixes = (".csv", ".npy", ".parquet")
+    return join_files(folder, labels, homes, "features", suffixes, sounds=sounds)
 
 
 def _home(folder: Path) -> Path:

@@ -6,7 +6,13 @@ import numpy as np
 
 from harness.clips.folder import VIDEO_SUFFIXES
 from harness.clips.labels import is_safe
-from harness.clips.layouts.files import clip_files, shadowed_files, unread_files
+from harness.clips.layouts.files import (
+    SOUNDS,
+    clip_files,
+    shadowed_files,
+    sound_files,
+    unread_files,
+)
 from harness.clips.table import ClipTable
 from harness.errors import InputError
 
@@ -31,6 +37,9 @@ def read_videos(folder: Path) -> ClipTable | None:
                 f"{videos[clip_id]}: its name is not an id such as 00042 "
                 "(letters, digits, '_', '-' and '.'); rename it"
             )
+    sounds, notes = sound_files(folder, ids)
+    # Sounds are no subfolder that is not read.
+    others = unread_files(folder, VIDEO_SUFFIXES, known=(SOUNDS,) if sounds else ())
     return ClipTable(
         clip_ids=ids,
         splits=("test",) * len(ids),
@@ -38,5 +47,6 @@ def read_videos(folder: Path) -> ClipTable | None:
         target_names=(),
         paths=tuple(videos[i] for i in ids),
         kind="video",
-        notes=tuple(unread_files(folder, VIDEO_SUFFIXES)),
+        sounds=sounds,
+        notes=(*others, *notes),
     )

@@ -1,0 +1,1 @@
+"""Sound into features: log-mel spectra, MFCC, eGeMAPS, pooled to steps."""

@@ -1,0 +1,132 @@
+"""What turns the sound of a clip into the steps of a stream."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import ClassVar, get_args
+
+import numpy as np
+
+from harness.choices import DEFAULT_SOUND_STEP, Sound
+from harness.dataset import Specification
+from harness.encoders.sound import egemaps
+from harness.encoders.sound.spectrum import (
+    CEPSTRA,
+    FFT,
+    HOP,
+    MELS,
+    RATE,
+    WINDOW,
+    Array,
+    log_mel,
+    mfcc,
+)
+from harness.errors import InputError
+
+# Longest step, in seconds; a shorter one is a multiple of the hop.
+_LONGEST = 60.0
+
+
+@dataclass(frozen=True)
+class SoundEncoder:
+    """Sound -> the mean and the standard deviation of descriptors over each step.
+
+    columns: names of the outputs, in order. details: what determines them, by name. descriptors
+    gives the descriptors (frames, columns / 2), one row each HOP samples, of a sound that comes in
+    blocks of RATE samples a second. step: seconds.
+    """
+
+    kind: ClassVar[str] = "sound"
+    name: ClassVar[str] = "sound"
+
+    columns: tuple[str, ...]
+    details: Mapping[str, str | int]
+    descriptors: Callable[[Iterable[Array]], Iterator[Array]]
+    step: float
+
+    def specification(self) -> Specification:
+        """Of the stream that it gives."""
+        return Specification(self.name, self.details, self.columns, len(self.columns))
+
+    def describe(self) -> list[str]:
+        """What a user should know about it, a line each."""
+        return [
+            f"sound: {self.details['descriptors']}, mean and standard deviation over steps of "
+            f"{self.step:g} s, {len(self.columns)} columns"
+        ]
+
+    def __call__(self, blocks: Iterable[Array]) -> Array:
+        """(steps, columns) of a sound; step k begins at k times `step`.
+
+        Memory does not depend on the length of the sound, but for the result. A rest shorter than
+        half a step belongs to the step before it.
+
+        Args:
+            blocks: (samples,) float32, RATE a second.
+        """
+        size = round(self.step * RATE / HOP)
+        steps = [np.empty((0, len(self.columns)), np.float32)]
+        left = np.empty((0, len(self.columns) // 2), np.float32)
+        for frames in self.descriptors(blocks):
+            left = np.concatenate([left, frames])
+            # The last whole step waits, since the rest may belong to it.
+            whole = max(0, (len(left) - 1) // size - 1)
+            steps += [_pooled(left[k * size : (k + 1) * size]) for k in range(whole)]
+            left = left[whole * size :]
+        count = max(1, int(len(left) / size + 0.5)) if len(left) else 0
+        steps += [
+            _pooled(left[k * size : (k + 1) * size if k + 1 < count else None])
+            for k in range(count)
+        ]
+        return np.concatenate(steps)
+
+
+def _pooled(frames: Array) -> Array:
+    """(frames, n) -> (1, 2 n): means, then standard deviations."""
+    wide = frames.astype(np.float64)
+    return np.concatenate([wide.mean(axis=0), wide.std(axis=0)]).astype(np.float32)[np.newaxis]
+
+
+def sound_encoder(name: str, step: float = DEFAULT_SOUND_STEP) -> SoundEncoder:
+    """The encoder of a name.
+
+    Args:
+        step: seconds of each step of the stream, a multiple of .01.
+
+    Raises:
+        InputError: another name or step; a package that the encoder needs is not installed.
+    """
+    if name not in get_args(Sound):
+        raise InputError(f"{name!r} is not one of {', '.join(get_args(Sound))}", "sound")
+    hop = HOP / RATE
+    if not hop <= step <= _LONGEST or abs(step / hop - round(step / hop)) > 1e-6:
+        raise InputError(
+            f"{step:g}: expected seconds from {hop:g} to {_LONGEST:g}, a multiple of {hop:g}",
+            "sound_step",
+        )
+    details: dict[str, str | int] = {"descriptors": name, "rate": RATE, "hop": HOP}
+    if name == "egemaps":
+        version, names = egemaps.load()
+        details["opensmile"], descriptors = version, egemaps.descriptors
+    else:
+        descriptors = log_mel if name == "log-mel" else mfcc
+        details |= {"window": WINDOW, "fft": FFT, "mels": MELS}
+        prefix, count = ("mel", MELS) if name == "log-mel" else ("mfcc", CEPSTRA)
+        names = tuple(f"{prefix}{number:02d}" for number in range(count))
+    details |= {"step": f"{step:g}", "pooling": "mean, standard deviation"}
+    columns = tuple(f"{each}_{part}" for part in ("mean", "std") for each in names)
+    return SoundEncoder(columns, details, descriptors, step)
+
+
+def sound_encoder_of(specification: Specification) -> SoundEncoder:
+    """The encoder that gives a stored stream, as far as this version can: compare the two
+    specifications.
+
+    Raises:
+        InputError: it is of no sound encoder of this version, or needs a missing package.
+    """
+    details = specification.details
+    try:
+        step = float(details["step"])
+    except (KeyError, ValueError):
+        raise InputError(f"no stream of sound: {specification.to_dict()}") from None
+    return sound_encoder(details.get("descriptors"), step)  # type: ignore[arg-type]  # checked there

@@ -1,0 +1,119 @@
+"""Clips and a sound encoder -> the stream of their sound, stored and computed in threads."""
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from harness.clips.sound import sound_blocks, stated_seconds
+from harness.clips.table import ClipTable
+from harness.cores import cores
+from harness.encoders.sound.encoder import SoundEncoder
+from harness.encoders.sound.spectrum import RATE, Array
+from harness.errors import InputError
+from harness.progress import Progress, silent
+from harness.streams.clip_issues import Gaps
+from harness.streams.contents import sources
+from harness.streams.estimate import Estimate, looked_at
+from harness.streams.extraction import Compute, Work, extract
+from harness.streams.features import Found
+from harness.streams.store import ClipFrames, FeatureStore
+
+# A step is no frame: there is nothing to choose among.
+_EVERY_STEP = (1,)
+
+
+def sound_stream(
+    clips: ClipTable,
+    encoder: SoundEncoder,
+    cache: Path,
+    progress: Progress = silent,
+    tell: Callable[[str], None] = lambda line: None,
+) -> Found:
+    """The sound of clips; what is not stored under `cache` is computed.
+
+    A clip whose sound is missing or damaged has no steps, or fewer, and a gap with the reason.
+
+    Args:
+        tell: is given a line on what will be computed, before it is.
+
+    Raises:
+        InputError: no clip has sound.
+    """
+    heard = clips.heard()
+    store = FeatureStore(cache / "features", encoder.specification())
+    keys = list(zip(heard.clip_ids, sources(heard, store.root), strict=True))
+
+    def compute() -> Compute:  # only where sound is missing
+        rows = [row for row, key in enumerate(keys) if store.missing_strides(*key, _EVERY_STEP)]
+        needed = _estimate(heard, rows, encoder)
+        tell(str(needed))
+        needed.check(store.folder)
+        return Listener(encoder)
+
+    def on_clips(done: int, total: int, steps: int) -> None:
+        progress(encoder.name, done, total)
+
+    extraction = extract(heard, compute, store, _EVERY_STEP, progress=on_clips)
+    counts = [len(store.known_frames(*key)) for key in keys]
+    gaps = Gaps.of(clips.clip_ids, counts, store.problems(keys), {}, "sound")
+    if not any(counts):
+        raise InputError(f"none of the clips has sound: {'; '.join(gaps.lines())}")
+    stream = replace(store.load(keys, _EVERY_STEP), sampled=False)
+    extraction = replace(extraction, what="steps of sound")
+    return Found(stream, gaps, extraction, (*encoder.describe(), str(stream)))
+
+
+class Listener:
+    """Computes the sound of clips in threads, a clip each. threads: None: one a core."""
+
+    def __init__(self, encoder: SoundEncoder, threads: int | None = None) -> None:
+        self.encoder = encoder
+        self.threads = threads or cores()
+
+    def __call__(self, clips: ClipTable, work: Sequence[Work]) -> Iterator[ClipFrames]:
+        """The steps of each piece of work, as they become ready. Paths are those of the sound."""
+        pool = ThreadPoolExecutor(self.threads)
+        try:
+            futures = [pool.submit(self.listen, item, clips.paths[item.row]) for item in work]
+            for future in as_completed(futures):
+                yield future.result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+    def listen(self, item: Work, path: Path | None) -> ClipFrames:
+        """The steps of one clip, with the reason why some are missing."""
+        problem = ""
+
+        def blocks() -> Iterator[Array]:
+            nonlocal problem
+            try:
+                if path is None:
+                    raise InputError("no sound file")
+                yield from sound_blocks(path, RATE)
+            except InputError as error:
+                problem = str(error)
+
+        steps = self.encoder(blocks())
+        places = np.arange(len(steps), dtype=np.int32)
+        times = (places * self.encoder.step).astype(np.float32)
+        return ClipFrames(
+            item.clip_id, item.source, item.strides, places, steps, (), problem, times
+        )
+
+
+def _estimate(clips: ClipTable, rows: Sequence[int], encoder: SoundEncoder) -> Estimate:
+    """Of what some clips will take, from what some of their files state."""
+    steps = [_steps(clips.paths[row], encoder.step) for row in looked_at(rows)]
+    return Estimate.of(
+        round(float(np.mean(steps)) * len(rows)), encoder.specification(), "steps of sound"
+    )
+
+
+def _steps(path: Path | None, step: float) -> float:
+    try:
+        return max(1.0, stated_seconds(path) / step) if path else 0.0
+    except InputError:  # reported when the file is read
+        return 0.0
