@@ -325,12 +325,12 @@ def _table_of(model: Model, tables: Sequence[ClipTable]) -> ClipTable:
         )
     if len(found) > 1:
         columns = set(map(str.casefold, model.stream.columns))
-        files = [(clips, first_file(clips)) for clips in found]
+        files = [(clips, first_file(clips, columns)) for clips in found]
         found = [
             clips
             for clips, file in files
-            if file.values.shape[1] == model.stream.width
-            and set(map(str.casefold, file.names or ())) == columns
+            if (file.names and columns and columns <= set(map(str.casefold, file.names)))
+            or (not file.names and not columns and file.values.shape[1] == model.stream.width)
         ]
         if len(found) != 1:
             raise InputError(

@@ -16,6 +16,9 @@ from harness.models.training import predict
 
 # In standard deviations of train: a mean this far off, or a deviation this much larger.
 _FAR = 4.0
+# Permuted columns: their means are off by half a standard deviation on average, and fit four times
+# better in another order. Means of fewer clips vary too much.
+_OFF, _BETTER, _FEWEST = 0.5, 4.0, 10
 
 
 @dataclass(frozen=True, repr=False)
@@ -87,7 +90,18 @@ class Model:
         if self.stream.columns or not self.config.normalise or not len(values):
             return ""
         mean, scale = (self.weights[0][f"scaler.{name}"] for name in ("mean", "scale"))
-        shift, spread = np.abs(values.mean(0) - mean) * scale, values.std(0) * scale
+        found = values.mean(0)
+        shift, spread = np.abs(found - mean) * scale, values.std(0) * scale
+        if (data.features.counts > 0).sum() >= _FEWEST:
+            # The best order for the means themselves: the smallest belongs to the smallest.
+            ours = np.argsort(mean)
+            best = float((np.abs(np.sort(found) - mean[ours]) * scale[ours]).mean())
+            if shift.mean() > max(_OFF, _BETTER * best):
+                return (
+                    f"model {self.name}: the means of the {len(mean)} features fit those of train "
+                    f"better in another order ({best:.2f} instead of {shift.mean():.2f} standard "
+                    "deviations off); are the columns of these files permuted?"
+                )
         far = np.flatnonzero((shift > _FAR) | (spread > _FAR))
         if not len(far):
             return ""

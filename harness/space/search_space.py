@@ -181,6 +181,16 @@ class SearchSpace:
             found.add(TrialConfig.stride)
         return tuple(sorted(found))
 
+    def values(self, name: str, point: Point) -> tuple[Any, ...]:
+        """What a hyperparameter may be in a trial that begins with a point; of a distribution with
+        infinitely many values, the lowest."""
+        distribution = self.distributions.get(name)
+        if name in point or distribution is None:
+            return (point.get(name, self.fixed.get(name, accepted()[name].default)),)
+        if isinstance(distribution, CategoricalDistribution):
+            return tuple(distribution.choices)
+        return (distribution.low,)  # type: ignore[attr-defined]
+
     def _all(self, name: str) -> tuple[Any, ...]:
         distribution = self.distributions.get(name)
         if distribution is None:

@@ -9,7 +9,7 @@ import io
 import itertools
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from os import PathLike
@@ -68,17 +68,24 @@ class FeatureFile:
 
     values: (steps, columns) float32, finite. names: of the columns; None for .npy files.
     left_out: columns that are no features, with the reason. face: which of several faces was kept;
-    "" if there is one.
+    "" if there is one. rising: (columns,) which rise from each row to the next; None where names
+    or a second row are missing.
     """
 
     values: NDArray[np.float32]
     names: tuple[str, ...] | None
     left_out: Mapping[str, str] = field(default_factory=dict)
     face: str = ""
+    rising: NDArray[np.bool_] | None = None
 
 
-def read_feature_file(path: str | PathLike[str] | None) -> FeatureFile:
+def read_feature_file(
+    path: str | PathLike[str] | None, wanted: Collection[str] = ()
+) -> FeatureFile:
     """Reads a file of precomputed features.
+
+    Args:
+        wanted: names in lower case of columns that are features, whatever their names mean.
 
     Raises:
         InputError: no file, not readable, not of the shape (steps, features), text, NaN or
@@ -90,7 +97,7 @@ def read_feature_file(path: str | PathLike[str] | None) -> FeatureFile:
     if not path.is_file():
         raise InputError(f"{path}: not a file")  # a pipe would be waited for
     try:
-        found = _npy(path) if path.suffix.lower() == ".npy" else _csv(path)
+        found = _npy(path) if path.suffix.lower() == ".npy" else _csv(path, wanted)
     except InputError:
         raise
     except (
@@ -170,7 +177,7 @@ def _as_steps(path: Path, array: NDArray[np.float32]) -> NDArray[np.float32]:
     return array
 
 
-def _csv(path: Path) -> FeatureFile:
+def _csv(path: Path, wanted: Collection[str]) -> FeatureFile:
     form = csv_form(path)
     header = form.header
     if _are_values(header):
@@ -182,12 +189,19 @@ def _csv(path: Path) -> FeatureFile:
         # Spreadsheets may end with rows of empty cells.
         filled = np.flatnonzero(table.notna().any(axis=1))
         table = table.iloc[: filled[-1] + 1 if filled.size else 0]
-    table = _with_numbers(path, table, form)
+    known = [
+        place
+        for place, name in enumerate(header)
+        if _key(name) in _BOOKKEEPING and name.casefold() not in wanted
+    ]
+    table = _with_numbers(path, table, form, known)
     left_out = [
         place
         for place, name in enumerate(header)
-        if _key(name) in _BOOKKEEPING or (_key(name) in _INDEX and _is_index(path, table, place))
-    ]
+        if place in known
+        or (_key(name) in _INDEX and name.casefold() not in wanted
+            and _is_index(path, table, place))
+    ]  # fmt: skip
     _check_one_clip(path, table, left_out)
     table, face = _one_face(path, table)
     used = [place for place in range(len(header)) if place not in left_out]
@@ -198,17 +212,22 @@ def _csv(path: Path) -> FeatureFile:
     # Much faster than a choice of columns, if no column is text.
     numeric = all(kind.kind in "iufb" for kind in table.dtypes)
     numbers = table.to_numpy()[:, used] if numeric else table.iloc[:, used].to_numpy()
-    with np.errstate(over="ignore"):  # reported as infinity
+    with np.errstate(over="ignore", invalid="ignore"):  # reported as infinity
         values = numbers.astype(np.float32)
+        # Before rounding: times since 1970 have more digits than float32.
+        rises = np.diff(numbers.astype(np.float64), axis=0) > 0
+    rising = np.logical_and.reduce(rises) if len(rises) else None
     names = tuple(header[place] for place in used)
     why = {
         header[p] or "(unnamed)": _BOOKKEEPING.get(_key(header[p]), "a running index")
         for p in left_out
     }
-    return FeatureFile(values, names, why, face)
+    return FeatureFile(values, names, why, face, rising)
 
 
-def _with_numbers(path: Path, table: pd.DataFrame, form: CsvForm) -> pd.DataFrame:
+def _with_numbers(
+    path: Path, table: pd.DataFrame, form: CsvForm, left_out: Collection[int]
+) -> pd.DataFrame:
     """Reads the columns again that pandas took for text, such as those with decimal commas.
 
     Raises:
@@ -217,7 +236,7 @@ def _with_numbers(path: Path, table: pd.DataFrame, form: CsvForm) -> pd.DataFram
     odd = [
         place
         for place, kind in enumerate(table.dtypes)
-        if kind.kind not in "iufb" and _key(form.header[place]) not in _BOOKKEEPING
+        if kind.kind not in "iufb" and place not in left_out
     ]
     if not odd:
         return table
