@@ -126,6 +126,8 @@ def _npy(path: Path) -> FeatureFile:
     values = _plain_npy(path.read_bytes())
     if values is None:
         values = np.load(path, allow_pickle=False)
+    if not isinstance(values, np.ndarray):
+        raise ValueError("an archive of arrays (.npz); save one array with numpy.save")
     if values.dtype.kind not in "iufb":  # a cast would drop what makes a number complex
         raise ValueError(f"expected numbers, found {values.dtype}")
     with np.errstate(over="ignore"):  # reported as infinity

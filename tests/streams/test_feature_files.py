@@ -225,6 +225,30 @@ def test_a_truncated_npy_file_is_refused_by_name(tmp_path: Path, length: int) ->
         read_feature_file(tmp_path / "c.npy")
 
 
+def archive(file: Path) -> None:
+    with file.open("wb") as content:
+        np.savez(content, a=np.ones((2, 3)))
+
+
+NO_ARRAYS: dict[str, tuple[Callable[[Path], object], str]] = {
+    "an archive": (archive, "an archive of arrays .*save one array with numpy.save"),
+    "objects": (lambda file: np.save(file, np.ones((2, 2), object)), "Object arrays cannot be"),
+    "text": (lambda file: np.save(file, np.array([["a", "b"]])), "expected numbers, found <U1"),
+    "complex": (lambda file: np.save(file, np.ones((2, 2), complex)), "found complex128"),
+    "records": (lambda file: np.save(file, np.zeros(3, "f4,f4")), "expected numbers"),
+    "a table": (lambda file: file.write_text("a,b\n1,2\n"), "not readable as features"),
+    "beyond float32": (lambda file: np.save(file, np.full((2, 2), 1e300)), "NaN or infinity in ro"),
+}
+
+
+@pytest.mark.parametrize("kind", NO_ARRAYS)
+def test_npy_files_without_plain_numbers_are_refused(tmp_path: Path, kind: str) -> None:
+    write, message = NO_ARRAYS[kind]
+    write(tmp_path / "c.npy")
+    with pytest.raises(InputError, match=rf"c\.npy: .*{message}"):
+        read_feature_file(tmp_path / "c.npy")
+
+
 @pytest.mark.parametrize("shape", [(), (0,), (1, 22, 1), (2, 3, 22), (0, 22)])
 def test_arrays_of_doubtful_shape_are_refused(tmp_path: Path, shape: tuple[int, ...]) -> None:
     np.save(tmp_path / "c.npy", np.ones(shape))

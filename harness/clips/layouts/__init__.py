@@ -18,7 +18,13 @@ from harness.clips.layouts.layout import Layout, LayoutOptions
 from harness.clips.layouts.muse import MUSE
 from harness.clips.layouts.plain import PLAIN
 from harness.clips.layouts.videos import read_videos
-from harness.clips.table import ClipTable, check_groups, check_usable, refuse_notes
+from harness.clips.table import (
+    ClipTable,
+    check_any_file,
+    check_groups,
+    check_usable,
+    refuse_notes,
+)
 from harness.errors import InputError
 
 __all__ = [
@@ -87,10 +93,7 @@ def read_new_clips(
             raise InputError(f"{others[0]}; expected videos, {_signs()}")
     clips = _read(root, layout, features) if videos is None else videos
     refuse_notes(clips.notes, strict)
-    if not any(clips.paths):
-        raise InputError(
-            f"{root}: none of {len(clips)} clips has a file; are names and ids the same?"
-        )
+    check_any_file(root, clips)
     return clips
 
 
