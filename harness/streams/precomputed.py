@@ -58,7 +58,7 @@ class FeatureColumns:
 
     def left_out_lines(self) -> list[str]:
         """The columns that are no features; no line if there are none."""
-        left_out = ", ".join(map(printable, self.left_out))
+        left_out = ", ".join(printable(f"{n} ({why})") for n, why in self.left_out.items())
         return [f"columns that are not used as features: {left_out}"] if left_out else []
 
 

@@ -311,7 +311,8 @@ def test_what_is_used_is_listed(tmp_path: Path) -> None:
     _, problems, columns = read_foreign(clips)
     assert columns.lines() == [
         "1 features of the set FAUs: AU06",
-        "columns that are not used as features: frame, face_id, time",
+        "columns that are not used as features: frame (numbers the frames), face_id (names the "
+        "face), time (times the frames)",
     ]
     assert columns.left_out == {
         "frame": "numbers the frames", "face_id": "names the face", "time": "times the frames"

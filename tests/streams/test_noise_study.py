@@ -152,7 +152,10 @@ def test_a_noise_study_through_the_commands(tmp_path: Path) -> None:
     base = ["--study", "noise", "--results", tmp_path]
     done = command("search", "--data", root, "--space", space, "--scheduler", "none", *base)
     assert done.returncode == 0, done.stderr
-    left_out = "frame, face_id, timestamp, confidence, success"
+    left_out = (
+        "frame (numbers the frames), face_id (names the face), timestamp (times the frames), "
+    )
+    left_out += "confidence (describes the row), success (describes the row)"
     assert f"columns that are not used as features: {left_out}" in done.stdout
     assert "files features: 160 clips, 960 steps, 3 columns, a to c" in done.stdout
     page = (tmp_path / "noise" / "report.html").read_text()

@@ -309,3 +309,55 @@ def test_a_study_continues_with_copies_and_names_what_has_changed(
     assert done.returncode == 1
     for change in ("1 clip renamed: c9 is now c90", "1 clip with other contents: c4"):
         assert change in done.stderr
+
+
+def by_column(root: Path, names: list[str], kind: str) -> Path:
+    """The clips of `plain_tree` with noise of other levels in each column, in the order of names;
+    beside it, in csv files, a column `Zeit` if it is among the names."""
+    root.mkdir()
+    plain_tree(root, "features")
+    for number, old in enumerate(sorted((root / "features").iterdir())):
+        values = np.random.default_rng(number).normal((0, 5, 10), 1, (4, 3))
+        table = pd.DataFrame(values, columns=["a", "b", "c"])
+        table["Zeit"] = np.arange(4) / 25
+        old.unlink()
+        if kind == "npy":
+            np.save(old, table[names].to_numpy())
+        else:
+            table[names].to_csv(old.with_suffix(".csv"), index=False)
+    return root
+
+
+@pytest.mark.slow
+def test_columns_are_read_by_name_through_the_commands(tmp_path: Path) -> None:
+    """`predict` leaves out what the study did; permuted columns without names are reported."""
+    (tmp_path / "space.toml").write_text(SPACE)
+    data, ensembles, printed = {}, {}, {}
+    for kind, names in (("csv", ["Zeit", "a", "b", "c"]), ("npy", ["a", "b", "c"])):
+        data[kind] = by_column(tmp_path / kind, names, kind)
+        base = ["--results", tmp_path / "r", "--study", kind]
+        space = ["--space", tmp_path / "space.toml"]
+        done = command("search", *base, "--data", data[kind], *space)
+        assert done.returncode == 0, done.stderr
+        printed[kind] = done.stdout
+        assert command("ensemble", *base, "--top", 1).returncode == 0
+        ensembles[kind] = tmp_path / "r" / kind / "ensembles" / "mean-top1"
+    assert "columns that are not used as features: Zeit (rises in every row of" in printed["csv"]
+    assert "Zeit: rises in every row of every clip, as a counter or a time does" in printed["csv"]
+
+    def predicted(kind: str, names: list[str]) -> tuple[str, str]:
+        folder = data[kind] if names == [] else by_column(tmp_path / "".join(names), names, kind)
+        out = folder / "p.csv"
+        line = ["--ensemble", ensembles[kind], "--data", folder, "--out", out]
+        done = command("predict", *line, "--results", tmp_path / "r")
+        assert done.returncode == 0, done.stderr
+        shutil.rmtree(folder / "features")
+        return out.read_text(), done.stdout + done.stderr
+
+    (plain, said), *others = [
+        predicted("csv", names.split()) for names in ("", "Zeit c a b", "c b a", "c Zeit b a")
+    ]
+    assert "Zeit" in said
+    assert [text for text, _ in others] == [plain] * 3
+    assert "permuted?" not in predicted("npy", [])[1]
+    assert "are the columns of these files permuted?" in predicted("npy", ["b", "c", "a"])[1]
