@@ -36,6 +36,7 @@ FORMS = {
     "tabs": (TABLE.replace(",", "\t"), "utf-8"),
     "quoted decimal commas": (TABLE.replace("0.5,0.25", '"0,5","0,25"'), "utf-8"),
     "Windows lines": (TABLE.replace("\n", "\r\n"), "utf-8"),
+    "old Macintosh lines with BOM": (TABLE.replace("\n", "\r"), "utf-8-sig"),
     "blanks": (TABLE.replace(",", " , "), "utf-8"),
     "empty rows at the end": (TABLE + ",,,\n,,,\n", "utf-8"),
     "empty columns": (TABLE.replace("\n", ",,\n"), "utf-8"),
@@ -90,6 +91,14 @@ REFUSED = {
     ),
     "blanks between cells": (TABLE.replace(",", " "), "looks like cells separated by blanks"),
     "a reserved name": (TABLE.replace("awe", "Filled"), "a target is called Filled; rename it"),
+    "percent": (TABLE.replace("0.5,0.25", "50,25"), "'50' is no rating in .0, 1.*; scale the"),
+    "percent signs": (TABLE.replace("0.5,", "50%,"), "joy: '50%' is no rating"),
+    "a Likert scale": (TABLE.replace("0.5,0.25", "4,2"), "'4' is no rating in .0, 1."),
+    "a column of text": (
+        "clip_id,split,joy,notes\n007,train,0.5,loud\n008,val,1,dark\n",
+        "notes: 'loud' is no rating .*remove a column that is no target",
+    ),
+    "an age": ("clip_id,split,joy,age\n007,train,0.5,31\n008,val,1,28\n", "age: '31' is no rating"),
     "a person's split": (TABLE.replace("train", "holdout"), "'holdout' is none of train, val"),
 }
 
@@ -100,6 +109,41 @@ def test_doubtful_tables_are_refused(tmp_path: Path, case: str) -> None:
     with pytest.raises(InputError, match=message) as error:
         read_clips(plain(tmp_path, text))
     assert str(tmp_path / "clips.csv") in str(error.value)
+
+
+# Ids that are not quite the names of the files 007 and 008.
+SPELLINGS = {
+    "a spreadsheet's numbers": (("7", "8"), "7 and features/007.npy"),
+    "one of two": (("007", "8"), "8 and features/008.npy"),
+    "a suffix": (("007.mp4", "008.MP4"), "007.mp4 and features/007.npy"),
+    "a suffix of features": (("007.npy", "008.npy"), "007.npy and features/007.npy"),
+    "more zeros": (("00007", "00008"), "00007 and features/007.npy"),
+}
+
+
+@pytest.mark.parametrize("case", SPELLINGS)
+def test_ids_in_another_spelling_than_their_files_are_refused(tmp_path: Path, case: str) -> None:
+    """Otherwise their clips would be predicted by a mean."""
+    (one, two), message = SPELLINGS[case]
+    text = TABLE.replace("007", one).replace("008", two)
+    with pytest.raises(InputError, match=f"differ from the name of a file only in .*{message}"):
+        read_clips(plain(tmp_path, text))
+
+
+def test_ids_in_another_case_than_their_files_are_refused(tmp_path: Path) -> None:
+    text = TABLE.replace("007", "C7").replace("008", "C8")
+    with pytest.raises(InputError, match=r"C7 and features/c7\.npy, C8 and features/c8\.npy"):
+        read_clips(plain(tmp_path, text, ids=("c7", "c8")))
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".npz", ".pt", ".txt", ".h5"])
+def test_files_of_a_form_that_is_not_read_are_named(tmp_path: Path, suffix: str) -> None:
+    for file in (plain(tmp_path, TABLE) / "features").iterdir():
+        file.rename(file.with_suffix(suffix))
+    for read in (read_clips, read_new_clips):
+        message = rf"has a file; .* 2 files are not read: 007\{suffix}, .* \(read: \.npy \.csv\)"
+        with pytest.raises(InputError, match=message):
+            read(tmp_path)
 
 
 FILES = {

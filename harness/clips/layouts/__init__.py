@@ -19,7 +19,14 @@ from harness.clips.layouts.layout import Layout, LayoutOptions
 from harness.clips.layouts.muse import MUSE
 from harness.clips.layouts.plain import PLAIN
 from harness.clips.layouts.videos import read_videos
-from harness.clips.table import ClipTable, check_groups, check_usable, refuse_notes, some
+from harness.clips.table import (
+    ClipTable,
+    check_any_file,
+    check_groups,
+    check_usable,
+    refuse_notes,
+    some,
+)
 from harness.errors import InputError
 
 __all__ = [
@@ -113,10 +120,7 @@ def read_new_clips(
     tables = _read(root, layout, features) if videos is None else [videos]
     joined = _joined(tables)
     refuse_notes(joined.notes, strict)
-    if not any(joined.paths):
-        raise InputError(
-            f"{root}: none of {len(joined)} clips has a file; are names and ids the same?"
-        )
+    check_any_file(root, joined)
     return [dataclasses.replace(clips, notes=joined.notes) for clips in tables]
 
 
