@@ -68,8 +68,9 @@ class FeatureFile:
 
     values: (steps, columns) float32, finite. names: of the columns; None for .npy files.
     left_out: columns that are no features, with the reason. face: which of several faces was kept;
-    "" if there is one. rising: (columns,) which rise from each row to the next; None where names
-    or a second row are missing.
+    "" if there is one. rising: (columns,) which rise from each row to the next, and constant:
+    (columns,) the value of those that are one whole number, NaN of others; None where names or a
+    second row are missing. failed: rows that the tool marks as without success.
     """
 
     values: NDArray[np.float32]
@@ -77,6 +78,8 @@ class FeatureFile:
     left_out: Mapping[str, str] = field(default_factory=dict)
     face: str = ""
     rising: NDArray[np.bool_] | None = None
+    constant: NDArray[np.float64] | None = None
+    failed: int = 0
 
 
 def read_feature_file(
@@ -217,14 +220,21 @@ def _csv(path: Path, wanted: Collection[str]) -> FeatureFile:
     with np.errstate(over="ignore", invalid="ignore"):  # reported as infinity
         values = numbers.astype(np.float32)
         # Before rounding: times since 1970 have more digits than float32.
-        rises = np.diff(numbers.astype(np.float64), axis=0) > 0
-    rising = np.logical_and.reduce(rises) if len(rises) else None
+        exact = numbers.astype(np.float64)
+        steps = np.diff(exact, axis=0)
+    rising = constant = None
+    if len(steps):
+        rising = np.logical_and.reduce(steps > 0)
+        plain = np.logical_and.reduce(steps == 0) & (exact[0] == np.round(exact[0]))
+        constant = np.where(plain, exact[0], np.nan)
     names = tuple(header[place] for place in used)
     why = {
         header[p] or "(unnamed)": _BOOKKEEPING.get(_key(header[p]), "a running index")
         for p in left_out
     }
-    return FeatureFile(values, names, why, face, rising)
+    success = _place([_key(name) for name in header], ("success",))
+    failed = 0 if success is None or success in used else int((table.iloc[:, success] == 0).sum())
+    return FeatureFile(values, names, why, face, rising, constant, failed)
 
 
 def _with_numbers(
