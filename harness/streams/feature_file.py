@@ -70,9 +70,11 @@ class FeatureFile:
 
     values: (steps, columns) float32, finite. names: of the columns; None for .npy files.
     left_out: columns that are no features, with the reason. face: which of several faces was kept;
-    "" if there is one. rising: (columns,) which rise from each row to the next; None where names
-    or a second row are missing. times: (steps,) the numbers of the column that times the steps,
-    rising; None without one. time_unit: of these, `s` or `ms`; "" where the column does not say it.
+    "" if there is one. rising: (columns,) which rise from each row to the next, and constant:
+    (columns,) the value of those that are one whole number, NaN of others; None where names or a
+    second row are missing. failed: rows that the tool marks as without success. times: (steps,) the
+    numbers of the column that times the steps, rising; None without one. time_unit: of these, `s`
+    or `ms`; "" where the column does not say it.
     """
 
     values: NDArray[np.float32]
@@ -80,6 +82,8 @@ class FeatureFile:
     left_out: Mapping[str, str] = field(default_factory=dict)
     face: str = ""
     rising: NDArray[np.bool_] | None = None
+    constant: NDArray[np.float64] | None = None
+    failed: int = 0
     times: NDArray[np.float64] | None = None
     time_unit: str = ""
 
@@ -251,15 +255,22 @@ def _of_table(path: Path, table: pd.DataFrame, wanted: Collection[str]) -> Featu
     with np.errstate(over="ignore", invalid="ignore"):  # reported as infinity
         values = numbers.astype(np.float32)
         # Before rounding: times since 1970 have more digits than float32.
-        rises = np.diff(numbers.astype(np.float64), axis=0) > 0
-    rising = np.logical_and.reduce(rises) if len(rises) else None
+        exact = numbers.astype(np.float64)
+        steps = np.diff(exact, axis=0)
+    rising = constant = None
+    if len(steps):
+        rising = np.logical_and.reduce(steps > 0)
+        plain = np.logical_and.reduce(steps == 0) & (exact[0] == np.round(exact[0]))
+        constant = np.where(plain, exact[0], np.nan)
     names = tuple(header[place] for place in used)
     why = {
         header[p] or "(unnamed)": _BOOKKEEPING.get(_key(header[p]), "a running index")
         for p in left_out
     }
+    success = _place([_key(name) for name in header], ("success",))
+    failed = 0 if success is None or success in used else int((table.iloc[:, success] == 0).sum())
     times, unit = _times(table)
-    return FeatureFile(values, names, why, face, rising, times, unit)
+    return FeatureFile(values, names, why, face, rising, constant, failed, times, unit)
 
 
 def _times(table: pd.DataFrame) -> tuple[NDArray[np.float64] | None, str]:

@@ -31,6 +31,7 @@ _LONGEST_STEP = 10.0
 # A feature that changes slowly rises throughout a short clip about once in four.
 _COUNTED_CLIPS, _COUNTED_ROWS = 10, 3
 _RISES = "rises in every row of every clip"
+_NUMBERS = "is a whole number of its own in each clip"
 # Folders within a feature set.
 _WITHIN_SET = (*SPLITS, "5_fold_train", *(f"fold{number}" for number in range(1, 6)))
 
@@ -122,7 +123,7 @@ def read_foreign(
         count=width,
         times=where,
         left_out=dict(left_out.values()),
-        notes=(*_counter_notes(unused), *_value_notes(arrays, listed)),
+        notes=(*_unused_notes(unused), *_failed_notes(files), *_value_notes(arrays, listed)),
     )
     return stream, problems, columns
 
@@ -176,27 +177,45 @@ def _chosen(
         others = [name for name in first.names if name.casefold() not in known]
         return tuple(wanted), dict.fromkeys(others, f"is not among the columns of {of}")
     counters = _counters(list(files.values()), first.names)
-    order = tuple(name for name in first.names if name not in counters)
+    numbers = _clip_numbers(list(files.values()), first.names)
+    unused = dict.fromkeys(counters, _RISES) | dict.fromkeys(numbers, _NUMBERS)
+    order = tuple(name for name in first.names if name not in unused)
     if not order:
         raise InputError(
-            f"every column rises from row to row in every clip, as counters and times do: "
-            f"{some(first.names)}; expected features; if these are some, list them in {COLUMN_LIST}"
+            "every column rises from row to row in every clip, as counters and times do, or "
+            f"numbers the clips: {some(first.names)}; expected features; if these are some, list "
+            f"them in {COLUMN_LIST}"
         )
-    return order, dict.fromkeys(counters, _RISES)
+    return order, unused
 
 
 def _counters(files: Sequence[FeatureFile], names: Sequence[str]) -> list[str]:
     """The columns that rise from each row to the next in every clip."""
-    several = [file for file in files if file.rising is not None]
-    if sum(len(file.values) >= _COUNTED_ROWS for file in several) < _COUNTED_CLIPS:
+    if sum(len(file.values) >= _COUNTED_ROWS for file in files) < _COUNTED_CLIPS:
         return []
     rising = [
-        {n.casefold() for n, rises in zip(f.names or (), f.rising, strict=True) if rises}
-        for f in several
-        if f.rising is not None
+        {n.casefold() for n, rises in zip(file.names or (), file.rising, strict=True) if rises}
+        for file in files
+        if file.rising is not None
     ]
     common = set.intersection(*rising)
     return [name for name in names if name.casefold() in common]
+
+
+def _clip_numbers(files: Sequence[FeatureFile], names: Sequence[str]) -> list[str]:
+    """The columns that are one whole number in each clip, and in no two clips the same."""
+    if sum(len(file.values) >= _COUNTED_ROWS for file in files) < _COUNTED_CLIPS:
+        return []
+    seen: dict[str, set[float]] = {name.casefold(): set() for name in names}
+    count = 0
+    for file in files:
+        if file.constant is None:
+            continue
+        count += 1
+        for name, value in zip(file.names or (), file.constant.tolist(), strict=True):
+            if value == value:  # not NaN
+                seen[name.casefold()].add(value)
+    return [name for name in names if len(seen[name.casefold()]) == count]
 
 
 def _read_all(
@@ -304,13 +323,27 @@ def _times(
     return np.concatenate(times).astype(np.float32), f"times of the steps are read as {meant}"
 
 
-def _counter_notes(unused: Mapping[str, str]) -> list[str]:
-    counters = [name for name, why in unused.items() if why == _RISES]
-    if not counters:
+def _unused_notes(unused: Mapping[str, str]) -> list[str]:
+    """Lines on the columns that are left out because of their values."""
+    notes = []
+    for why, kind in ((_RISES, "a counter or a time does"), (_NUMBERS, "the number of a clip is")):
+        if found := [name for name, reason in unused.items() if reason == why]:
+            notes.append(
+                f"{some(found)}: {why}, as {kind}; not used as a feature; to use it, write the "
+                f"names of all features into {COLUMN_LIST} beside the files, one a line"
+            )
+    return notes
+
+
+def _failed_notes(files: Mapping[str, FeatureFile]) -> list[str]:
+    """A line on the rows in which a tool found no face."""
+    failed = {clip: file.failed for clip, file in files.items() if file.failed}
+    if not failed:
         return []
+    listed = some([f"{clip} ({count})" for clip, count in failed.items()])
     return [
-        f"{some(counters)}: {_RISES}, as a counter or a time does; not used as a feature; to use "
-        f"it, write the names of all features into {COLUMN_LIST} beside the files, one a line"
+        f"{sum(failed.values())} rows of {len(failed)} clips have success 0 and are used as they "
+        f"are: {listed}; remove them if the tool found no face there"
     ]
 
 

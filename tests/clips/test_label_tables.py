@@ -1,6 +1,7 @@
 """Tables of clips as spreadsheets and scripts write them: labels, splits and persons."""
 
 import itertools
+import re
 from pathlib import Path
 
 import numpy as np
@@ -271,6 +272,28 @@ def test_a_person_in_several_splits_is_refused(tmp_path: Path, row: int, split: 
     (note,) = read_clips(tmp_path, allow_shared_groups=True, strict=True).notes
     assert "; scores on new persons may be lower" in note
     assert read_new_clips(tmp_path).notes == (), "new clips are only predicted"
+
+
+@pytest.mark.parametrize(
+    ("one", "other"), [("P01", "p01"), ("7", "7.0"), ("7", "07"), ("7.", "7"), ("Ann", " ann ")]
+)
+def test_a_person_in_two_spellings_is_one(tmp_path: Path, one: str, other: str) -> None:
+    text = f"clip_id,split,group,joy\n007,train,{one},0.5\n008,val,{other},1\n"
+    with pytest.raises(InputError, match=rf"1 persons have .*: {re.escape(one)} \(train, val\)"):
+        read_clips(plain(tmp_path, text))
+
+
+@pytest.mark.parametrize(("one", "other"), [("P1", "P10"), ("7", "7.5"), ("x7", "x07")])
+def test_other_persons_are_others(tmp_path: Path, one: str, other: str) -> None:
+    text = f"clip_id,split,group,joy\n007,train,{one},0.5\n008,val,{other},1\n"
+    assert read_clips(plain(tmp_path, text)).groups == (one, other)
+
+
+@pytest.mark.parametrize("name", ["subject", "Participant", "person_id", "speaker"])
+def test_persons_under_another_name_are_no_target(tmp_path: Path, name: str) -> None:
+    """Numbers of two persons could be ratings."""
+    with pytest.raises(InputError, match=f"column {name} seems to name the persons; call it gr"):
+        read_clips(plain(tmp_path, TABLE.replace("awe", name)))
 
 
 def test_data_without_persons_shares_none(tmp_path: Path) -> None:

@@ -372,6 +372,37 @@ def test_a_feature_that_does_not_always_rise_is_kept(tmp_path: Path) -> None:
     assert note.startswith("Zeit: rises by a constant step in every clip; used as a feature")
 
 
+NUMBERS: dict[str, Callable[[int], int]] = {
+    "Sitzung": lambda clip: clip,
+    "video_number": lambda clip: 700 - 3 * clip,
+    "code": lambda clip: 1_700_000_000_000 + clip,  # equal in float32
+}
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+def test_the_number_of_a_clip_is_no_feature(tmp_path: Path, name: str) -> None:
+    def text(clip: int, number: int) -> str:
+        values = np.random.default_rng(clip).random((3, 2))
+        table = pd.DataFrame(values, columns=["a", "b"])
+        return table.assign(**{name: number}).to_csv(index=False)
+
+    own = {f"c{clip}": text(clip, NUMBERS[name](clip)) for clip in range(10)}
+    stream, _, columns = read_foreign(table_of(tmp_path / "own", own))
+    assert stream.specification.columns == ("a", "b")
+    assert columns.left_out == {name: "is a whole number of its own in each clip"}
+    assert columns.notes[0].startswith(f"{name}: is a whole number of its own in each clip, as")
+    shared = {f"c{clip}": text(clip, NUMBERS[name](max(clip, 1))) for clip in range(10)}
+    columns = read_foreign(table_of(tmp_path / "shared", shared))[2]
+    assert columns.names == ("a", "b", name), "an age, or a person: not each clip's own"
+
+
+def test_rows_without_success_are_reported(tmp_path: Path) -> None:
+    text = "frame, success, AU01\n1,1,2\n2,0,0\n3,0,0\n"
+    clips = table_of(tmp_path, {"a": text, "b": text.replace("0,0", "1,3")})
+    (note,) = read_foreign(clips)[2].notes
+    assert note.startswith("2 rows of 1 clips have success 0 and are used as they are: a (2)")
+
+
 @pytest.mark.parametrize("listed", ["Zeit\na", "\ufeffZEIT\r\n\r\n A \r\n"])
 def test_a_list_names_the_features(tmp_path: Path, listed: str) -> None:
     """Also those that look like counters, and those that the tools call otherwise."""
