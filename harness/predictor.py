@@ -211,11 +211,10 @@ class Predictor:
         Raises:
             InputError: no table or encoder for one of them, or a table that no model reads.
         """
-        needed = {
-            specification.fingerprint(): _Need(model, name, specification)
-            for model in self.models
-            for name, specification in model.streams.items()
-        }
+        needed: dict[str, _Need] = {}
+        for model in self.models:
+            for name, each in model.streams.items():
+                needed.setdefault(each.fingerprint(), _Need(model, name, each))
         brought = [clips for clips in tables if clips.kind == "features"]
         framed = [clips for clips in tables if clips.kind != "features"]
         encoders = wanted.each()

@@ -172,21 +172,22 @@ class SearchSpace:
 
     def features(self) -> tuple[str, ...]:
         """Every kind of features that a trial may ask for."""
-        return tuple(map(str, self._all("features")))
+        return tuple(map(str, self.values("features")))
 
     def strides(self) -> tuple[int, ...]:
         """Every stride that a trial may ask for, ascending."""
-        found = {int(value) for value in self._all("stride")}
+        found = {int(value) for value in self.values("stride")}
         if "stride" in self.only_if:
             found.add(TrialConfig.stride)
         return tuple(sorted(found))
 
     def streams(self) -> tuple[str, ...]:
         """Every value of `streams` that a trial may ask for; "" stands for all streams."""
-        found = self._all("streams")
+        found = self.values("streams")
         return tuple(map(str, (*found, "") if "streams" in self.only_if else found))
 
-    def _all(self, name: str) -> tuple[Any, ...]:
+    def values(self, name: str) -> tuple[Any, ...]:
+        """Every value of a hyperparameter with few of them, except for what a condition leaves."""
         distribution = self.distributions.get(name)
         if distribution is None:
             others = [point[name] for point in self.start if name in point]

@@ -1,6 +1,7 @@
 """Clips, the sources of their streams and a space -> the data set that a study's trials read."""
 
 import hashlib
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -12,6 +13,7 @@ import numpy as np
 from harness.clips.table import ClipTable, Oracles, some
 from harness.dataset import Dataset, fingerprint_of
 from harness.errors import InputError
+from harness.models.alignment import check_fusion
 from harness.models.config import TrialConfig
 from harness.progress import Progress
 from harness.space.search_space import SearchSpace
@@ -146,6 +148,7 @@ def prepare(
             found[name].gaps.refuse()
     streams = {name: each.stream for name, each in found.items()}
     data = replace(bare_dataset(clips), streams=streams)
+    _check_early(data, space)
     contents: list[str] = []
     for name, source in named.items():
         if source.encoder:
@@ -216,6 +219,22 @@ def _fitted(space: SearchSpace, named: Mapping[str, Source]) -> tuple[SearchSpac
     for name, value in fixed.items():
         space = space.without(name, value)
     return space, tuple(notes)
+
+
+def _check_early(data: Dataset, space: SearchSpace) -> None:
+    """InputError if a trial of the space could not combine its streams step by step."""
+    if "early" not in (*space.values("fusion"), *(("early",) if "fusion" in space.only_if else ())):
+        return
+    for streams, clock, stride in itertools.product(
+        space.streams(), space.values("clock"), space.strides()
+    ):
+        config = TrialConfig(streams=streams, clock=str(clock), stride=stride)
+        # Under a condition, the space itself keeps a clock from the streams that lack it.
+        if "clock" not in space.only_if or clock in config.streams.split(JOIN):
+            try:
+                check_fusion(data, config)
+            except InputError as error:
+                raise InputError(f"{space.path}: {error}") from error
 
 
 def _tell_of(name: str, tell: Callable[[str], None], line: str) -> None:
