@@ -48,7 +48,8 @@ def sources(clips: ClipTable, root: Path | None = None) -> list[str]:
     read = {str(p.absolute()): each for p, each in zip(clips.paths, found, strict=True)
             if p and each[0]}  # fmt: skip
     if memory and (known | read) != known:
-        write_text(memory, json.dumps(known | read))
+        with suppress(PermissionError):  # in a read-only cache, files are read each time
+            write_text(memory, json.dumps(known | read))
     return [fingerprint for _, fingerprint in found]
 
 
