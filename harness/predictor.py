@@ -20,7 +20,7 @@ from harness.dataset import Dataset, Specification, Stream
 from harness.encoders.encoder import Encoder, EncoderOptions
 from harness.encoders.mtl_dan.encoder import MTL_DAN
 from harness.encoders.registry import Wanted
-from harness.encoders.sound.encoder import SoundEncoder, sound_encoder
+from harness.encoders.sound.encoder import SoundEncoder, sound_encoder_of
 from harness.ensembles.ensemble import Ensemble
 from harness.ensembles.files import read_ensemble
 from harness.errors import InputError
@@ -211,11 +211,10 @@ class Predictor:
         Raises:
             InputError: no table or encoder for one of them, or a table that no model reads.
         """
-        needed = {
-            specification.fingerprint(): _Need(model, name, specification)
-            for model in self.models
-            for name, specification in model.streams.items()
-        }
+        needed: dict[str, _Need] = {}
+        for model in self.models:
+            for name, each in model.streams.items():
+                needed.setdefault(each.fingerprint(), _Need(model, name, each))
         brought = [clips for clips in tables if clips.kind == "features"]
         framed = [clips for clips in tables if clips.kind != "features"]
         encoders = wanted.each()
@@ -425,8 +424,7 @@ def _heard(tables: Sequence[ClipTable]) -> ClipTable:
 
 def _sound_encoder(need: _Need) -> SoundEncoder:
     """The encoder of the sound that a model reads; its parameters are in the specification."""
-    details = need.specification.details
-    encoder = sound_encoder(str(details["descriptors"]), float(details["step"]))
+    encoder = sound_encoder_of(need.specification)
     if differences := need.specification.differences(encoder.specification()):
         raise InputError(
             f"trial {need.model.name} reads other sound than this version of the harness computes: "

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.dataset import Dataset, Stream
+from harness.dataset import Dataset, Specification, Stream
 from harness.errors import InputError
 from harness.study.folder import StudyFolder, specifications
 
@@ -91,8 +91,9 @@ def _of_clip(
 ) -> Unfolding | None:
     from harness.streams.contents import source_fingerprint
 
-    key = (clips.clip_ids[row], source_fingerprint(clips.paths[row]))
-    found = [_streams(source, key) for source in sources]
+    clip, path, sound = clips.clip_ids[row], clips.paths[row], clips.heard().paths[row]
+    seen, heard = ((clip, source_fingerprint(file)) for file in (path, sound))
+    found = [_streams(source, seen, heard) for source in sources]
     if any(each is None for each in found):
         return None
     streams = [each for each in found if each is not None]
@@ -113,20 +114,38 @@ def _of_clip(
     return Unfolding(moments, ensemble.combine(np.stack(parts).transpose(2, 0, 1)))
 
 
-def _streams(source: _Source, key: tuple[str, str]) -> dict[str, Stream] | None:
-    """The stored streams of a clip that a model reads; None if one is not stored, or none has a
-    step."""
+def _streams(
+    source: _Source, seen: tuple[str, str], heard: tuple[str, str]
+) -> dict[str, Stream] | None:
+    """The stored streams of a clip that a model reads; None if one is not stored.
+
+    Args:
+        seen, heard: the clip as (clip id, source) of its frames and of its sound.
+    """
+    from harness.encoders.sound.encoder import SoundEncoder
+
     found = {}
     for name, store in source.stores.items():
-        steps = [source.model.config.stride]
+        is_sound = source.model.streams[name].source == SoundEncoder.name
+        key, steps = (heard, [1]) if is_sound else (seen, [source.model.config.stride])
         if store is None or store.missing_strides(*key, steps):
             return None
         try:
             stream = store.load([key], steps)
-        except InputError:  # the clip has no frame; the study has reported it
-            return None
+        except InputError:  # the clip has no frame or no sound; the study has reported it
+            stream = _without_steps(store.specification)
+        stream = replace(stream, sampled=not is_sound)
         found[name] = stream.select(source.model.streams[name].columns)
     return found
+
+
+def _without_steps(specification: Specification) -> Stream:
+    return Stream(
+        specification=specification,
+        values=np.empty((0, specification.width), np.float32),
+        positions=np.empty(0, np.int32),
+        offsets=np.zeros(2, np.int64),
+    )
 
 
 def _seconds(stream: Stream) -> NDArray[np.float32]:

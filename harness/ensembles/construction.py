@@ -181,10 +181,7 @@ def nested_score(matrix: PredictionMatrix, slots: Sequence[int], recipe: Recipe)
     groups = matrix.group_numbers(grouped=recipe.groups is not False)
     if groups.max(initial=-1) + 1 < MIN_GROUPS:
         return float("nan")
-    trials = tuple(matrix.trials[slot] for slot in slots)
-    part = replace(matrix, trials=trials, predictions=matrix.predictions[:, list(slots)])
-    moments = _moments(part, assign_folds(groups, recipe.seed))
-    chooser = Chooser(moments, recipe, [trial.family for trial in trials])
+    chooser = chooser_of(matrix.of(slots), recipe, groups)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
         return chooser.scores()[chooser.method()]
@@ -269,8 +266,13 @@ def _chooser(library: Library, recipe: Recipe) -> tuple[Chooser, NDArray[np.intp
             f"{file}: {library.split} has {groups.max() + 1} persons or clips to hold out; "
             f"`method` auto needs at least {MIN_GROUPS}; choose another `method`"
         )
+    return chooser_of(matrix, recipe, groups), groups
+
+
+def chooser_of(matrix: PredictionMatrix, recipe: Recipe, groups: NDArray[np.intp]) -> Chooser:
+    """The chooser among the trials of a matrix. groups: of its rated clips."""
     moments = _moments(matrix, assign_folds(groups, recipe.seed))
-    return Chooser(moments, recipe, [trial.family for trial in matrix.trials]), groups
+    return Chooser(moments, recipe, [trial.family for trial in matrix.trials])
 
 
 def _moments(matrix: PredictionMatrix, folds: NDArray[np.intp]) -> Moments:

@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +32,7 @@ class Study:
     oracle_by_target: the same for each target.
     empty: ids of the clips without features, which every trial predicts as the mean rating of
         train.
+    streams: names of the streams of the study.
     """
 
     folder: Path
@@ -40,6 +41,7 @@ class Study:
     oracle: dict[str, float]
     oracle_by_target: dict[str, dict[str, float]]
     empty: frozenset[str] = field(repr=False)
+    streams: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,8 +49,8 @@ class Trial:
     """A trial of the library.
 
     id: of the trial, with the study as prefix if there are several studies.
-    family: the values of `FAMILY`, such as ccc/per_target/30/full/2, followed by the start of the
-        feature fingerprint if the library has several.
+    family: the values of `FAMILY`, such as ccc/per_target/30/full/2, followed by the streams that
+        the trial names and, if the library has several, the start of the feature fingerprint.
     """
 
     id: str
@@ -104,6 +106,11 @@ class PredictionMatrix:
         if self.groups is None or not grouped:
             return np.arange(rated.sum())
         return np.unique(np.array(self.groups)[rated], return_inverse=True)[1].astype(np.intp)
+
+    def of(self, slots: Sequence[int]) -> "PredictionMatrix":
+        """The same of some trials alone."""
+        trials = tuple(self.trials[slot] for slot in slots)
+        return replace(self, trials=trials, predictions=self.predictions[:, list(slots)])
 
     def slots(self, trials: Sequence[str]) -> list[int]:
         """The places of the trials with these ids.
@@ -372,7 +379,7 @@ def _order(folder: Path, index: Dataset, first: Study | None, split: str) -> NDA
 
 def _manifest(
     folder: Path,
-) -> tuple[dict[str, float], dict[str, dict[str, float]], frozenset[str]]:
+) -> tuple[dict[str, float], dict[str, dict[str, float]], frozenset[str], tuple[str, ...]]:
     file = folder / "study.json"
     content = read_sealed(file, MANIFEST)
     try:
@@ -381,7 +388,8 @@ def _manifest(
             str(split): {str(target): float(value) for target, value in values.items()}
             for split, values in content.get("oracle_by_target", {}).items()
         }
-        return oracle, by_target, frozenset(map(str, content["empty"]))
+        streams = tuple(map(str, content.get("streams", {})))
+        return oracle, by_target, frozenset(map(str, content["empty"])), streams
     # The checksum only shows that the file is intact: its content may still be invalid.
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise InputError(
@@ -391,6 +399,8 @@ def _manifest(
 
 def _family(info: PredictionInfo, with_features: bool) -> str:
     parts = [str(info.config.get(name, "-")) for name in FAMILY]
+    if streams := info.config.get("streams"):
+        parts.append(str(streams))
     if with_features:
         parts.append(info.feature_fingerprint[:8])
     return "/".join(parts)

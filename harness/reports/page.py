@@ -115,6 +115,12 @@ def _mattered(evidence: Evidence, drawings: Sequence[Drawing]) -> str:
         note = paragraph("No hyperparameter has two values in complete trials yet.")
     return (
         note
+        + table(tables.streams(evidence), "Score by streams: ensembles of their trials alone")
+        + table(
+            tables.added(evidence),
+            "What each stream adds: the shown ensemble, and one of the "
+            "trials that do not read the stream, on the same clips",
+        )
         + table(values, "Score by hyperparameter")
         + table(tables.families(evidence), "Families of trials")
         + figures(drawings)

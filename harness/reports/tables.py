@@ -8,6 +8,7 @@ import pandas as pd
 from optuna.trial import TrialState
 from scipy.special import stdtrit
 
+from harness.ensembles.by_streams import added_by_streams, by_streams
 from harness.ensembles.intervals import Interval
 from harness.ensembles.table import corrected_cell, formatted, gain_cells, member_row
 from harness.predictions import trial_name
@@ -174,6 +175,37 @@ def targets(evidence: Evidence) -> pd.DataFrame:
             }
         rows.append(row)
     return pd.DataFrame(rows)
+
+
+def streams(evidence: Evidence) -> pd.DataFrame:
+    """The scores of the trials by the streams that they read; empty if all read the same."""
+    found = by_streams(evidence.built) if evidence.built is not None else []
+    if len(found) < 2:
+        return pd.DataFrame()
+    return pd.DataFrame(
+        {
+            "streams": each.streams,
+            "trials": str(each.trials),
+            "best single (optimistic)": f"{each.best:.4f}",
+            "nested": "undefined" if math.isnan(each.nested) else f"{each.nested:.4f}",
+        }
+        for each in found
+    )
+
+
+def added(evidence: Evidence) -> pd.DataFrame:
+    """What each stream adds to the nested PCC of the shown ensemble."""
+    found = added_by_streams(evidence.built) if evidence.built is not None else []
+    return pd.DataFrame(
+        {
+            "stream": each.stream,
+            "target": each.target or "mean",
+            "nested without it": f"{each.without:.4f}",
+            "it adds": f"{each.difference:+.4f}",
+            "95 % interval": formatted(each.interval),
+        }
+        for each in found
+    )
 
 
 def settings(evidence: Evidence) -> pd.DataFrame:

@@ -10,16 +10,15 @@ import pytest
 
 from harness.clips.layouts import feature_sets, read_clips
 from harness.dataset import Dataset, Specification
-from harness.ensembles.ensemble import Ensemble
-from harness.ensembles.selection import Recipe
 from harness.errors import InputError
 from harness.models.model import Model
-from harness.predictor import Predictor, check_told_apart
+from harness.predictor import check_told_apart
 from harness.streams.precomputed import read_foreign
 from harness.study.folder import Manifest, StudyFolder
 from harness.trials.trial import run_trial
 from tests.commands import command
 from tests.datasets import CONFIG, make_data
+from tests.predictors import ensemble_of
 from tests.trees import authors_tree, muse_tree, plain_tree
 
 SETS = ("FAUs", "VGGFace2")
@@ -35,21 +34,6 @@ def dataset(root: Path, features: str | None = None) -> Dataset:
 
 def model_of(data: Dataset, name: str) -> Model:
     return replace(run_trial(CONFIG.changed(epochs=1), data).model, name=name)
-
-
-def ensemble_of(*models: Model) -> Predictor:
-    """The mean of some models."""
-    targets, share = models[0].targets, 1 / len(models)
-    ensemble = Ensemble(
-        name="mean", method="mean", recipe=Recipe(), studies=("s",),
-        members=tuple(model.name for model in models), weights=(share,) * len(models),
-        target_weights=None, standardisation=None, targets=targets, synthetic=False, clips=1,
-        naive=0.0, pcc=(0.0,) * len(targets), best_single=models[0].name, best_single_naive=0.0,
-        estimate=None, early_stopped=True, optimism=None, hold_out=None, test=None, test_clips=0,
-        member_reports=(), effective_members=1.0, independent_members=1.0, eligible=len(models),
-        refused=0, duplicates=0, filled=0, versions={},
-    )  # fmt: skip
-    return Predictor(ensemble, models)
 
 
 @pytest.fixture(scope="module")

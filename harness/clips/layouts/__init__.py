@@ -19,7 +19,7 @@ from harness.clips.layouts.layout import Layout, LayoutOptions
 from harness.clips.layouts.muse import MUSE
 from harness.clips.layouts.plain import PLAIN
 from harness.clips.layouts.videos import read_videos
-from harness.clips.table import ClipTable, check_groups, check_usable, refuse_notes
+from harness.clips.table import ClipTable, check_groups, check_usable, refuse_notes, some
 from harness.errors import InputError
 
 __all__ = [
@@ -156,6 +156,9 @@ def _read(root: Path, name: str | None, features: Sequence[str]) -> list[ClipTab
             raise InputError(
                 f"{root}: no clip has a file {what}; are names and ids the same?", "features"
             )
+    if has_frames and not features and layout.feature_sets and (sets := layout.feature_sets(root)):
+        note = f"{root}: feature sets that are not read: {some(sets)}; `features` reads them"
+        tables = [dataclasses.replace(tables[0], notes=(*tables[0].notes, note))]
     mark = root / SYNTHETIC_MARK
     if not mark.is_file():
         return tables
