@@ -20,7 +20,7 @@ from harness.dataset import Dataset, Specification, Stream
 from harness.encoders.encoder import Encoder, EncoderOptions
 from harness.encoders.mtl_dan.encoder import MTL_DAN
 from harness.encoders.registry import Wanted
-from harness.encoders.sound.encoder import SoundEncoder, sound_encoder
+from harness.encoders.sound.encoder import SoundEncoder, sound_encoder_of
 from harness.ensembles.ensemble import Ensemble
 from harness.ensembles.files import read_ensemble
 from harness.errors import InputError
@@ -424,8 +424,7 @@ def _heard(tables: Sequence[ClipTable]) -> ClipTable:
 
 def _sound_encoder(need: _Need) -> SoundEncoder:
     """The encoder of the sound that a model reads; its parameters are in the specification."""
-    details = need.specification.details
-    encoder = sound_encoder(str(details["descriptors"]), float(details["step"]))
+    encoder = sound_encoder_of(need.specification)
     if differences := need.specification.differences(encoder.specification()):
         raise InputError(
             f"trial {need.model.name} reads other sound than this version of the harness computes: "
