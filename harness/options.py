@@ -133,7 +133,7 @@ Sound = Annotated[
         "--sound",
         metavar="NAME",
         help=f"Read the sound of the clips as the stream `sound`: {', '.join(choices.SOUNDS)} "
-        "(egemaps: extra `egemaps`). Default: log-mel where the search space names `sound`.",
+        "(egemaps: extra `egemaps`). Default: mfcc where the search space names `sound`.",
     ),
 ]
 SoundStep = Annotated[
