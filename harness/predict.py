@@ -29,6 +29,7 @@ def main(
     out: o.PredictionsFile = Path("predictions.csv"),
     strict: o.Strict = False,
     results: o.Results = o.RESULTS,
+    cache: o.Cache = None,
     quiet: o.Quiet = False,
 ) -> None:
     """Predict the intensities of new clips with a stored ensemble.
@@ -55,7 +56,8 @@ def main(
                 weights, weights_key, encoder or (), encoder_output or (),
                 encoder_input or (),
             ),
-            strict=strict, cache=results / ".cache", progress=steps, on_found=streams.append,
+            strict=strict, cache=cache or results / ".cache", progress=steps,
+            on_found=streams.append,
         )  # fmt: skip
     filled = table.pop("filled").to_numpy()
     write_text(out, submission(list(table.index), list(table.columns), table.to_numpy()))

@@ -167,7 +167,8 @@ class Predictor:
                 source.extract(cache, tuple(sorted(steps)), machines, progress)
         for stream, source in sources.items():
             names = specifications[stream].columns or None
-            found = source.read(cache, sorted(strides[stream]), machines, progress, names)
+            found = source.read(cache, sorted(strides[stream]), machines, progress, names,
+                                required=len(sources) == 1)  # fmt: skip
             if strict:
                 found.gaps.refuse()
             on_found(found)
@@ -411,15 +412,8 @@ def _wanted(need: _Need, encoders: Sequence[Wanted]) -> Wanted:
 
 
 def _heard(tables: Sequence[ClipTable]) -> ClipTable:
-    """The table whose clips have sound.
-
-    Raises:
-        InputError: none has any.
-    """
-    for clips in tables:
-        if any(clips.heard().paths):
-            return clips
-    raise InputError("the members read sound; no clip of this folder has sound", "data")
+    """The table whose clips have sound files or tracks; any if none has."""
+    return next((clips for clips in tables if any(clips.heard().paths)), tables[0])
 
 
 def _sound_encoder(need: _Need) -> SoundEncoder:

@@ -285,7 +285,7 @@ def _prepare(
     clips: DataOptions, plan: SearchOptions, means: RunOptions, space: SearchSpace, out: Console
 ) -> Prepared:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    cache = means.results / ".cache"
+    cache = means.stored
     sets, sound = _named(space, clips)
     with Steps(out) as steps:
         if clips.data:

@@ -108,7 +108,7 @@ def measure(clips: ClipTable, rounds: int) -> dict[str, float]:
     encoder = sound_encoder("mfcc")
 
     def sound() -> int:
-        assert len(encoder(sound_blocks(path, RATE))) == 2 * SECONDS
+        assert len(encoder(sound_blocks(path, RATE))) == SECONDS / encoder.step
         return len(frames)
 
     def together() -> int:
