@@ -46,9 +46,9 @@ METHODS: tuple[Method, ...] = tuple(name for name in get_args(Method) if name !=
 
 DEFAULT_PRECISION: Precision = "float32"
 DEFAULT_STORED: Stored = "float32"
-DEFAULT_SOUND: Sound = "log-mel"
+DEFAULT_SOUND: Sound = "mfcc"
 #: Seconds.
-DEFAULT_SOUND_STEP = 0.5
+DEFAULT_SOUND_STEP = 0.25
 DEFAULT_SAMPLER: Sampler = "tpe"
 DEFAULT_SCHEDULER: Scheduler = "asha"
 DEFAULT_CHOOSE_ON: ChooseOn = "val"

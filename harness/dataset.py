@@ -115,6 +115,16 @@ class Stream:
     times: NDArray[np.float32] | None = None
     sampled: bool = False
 
+    @classmethod
+    def without_steps(cls, specification: Specification, clips: int) -> "Stream":
+        """The stream of so many clips none of which has a step."""
+        return cls(
+            specification,
+            np.empty((0, specification.width), np.float32),
+            np.empty(0, np.int32),
+            np.zeros(clips + 1, np.int64),
+        )
+
     @property
     def width(self) -> int:
         """Number of columns."""

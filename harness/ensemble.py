@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import asdict
+from functools import partial
 
 import typer
 
@@ -25,6 +26,7 @@ def main(
     study: o.CombinedStudies = None,
     name: o.EnsembleName = None,
     results: o.Results = o.RESULTS,
+    cache: o.Cache = None,
     against: o.Against = None,
     explain: o.Explain = False,
     report: o.WithReport = True,
@@ -77,7 +79,7 @@ def main(
         from harness.reports.page import write_report
         from harness.unfolding import unfoldings
 
-        written.append(str(write_report(evidence, unfoldings)))
+        written.append(str(write_report(evidence, partial(unfoldings, cache=cache))))
         tell(out, f"Written: {written[-1]}")
     if as_json:
         content = built.to_dict(explain) | {"written": written}

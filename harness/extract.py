@@ -10,6 +10,7 @@ import typer
 from harness import options as o
 from harness.choices import DEFAULT_PRECISION, DEFAULT_SOUND_STEP, DEFAULT_STORED
 from harness.console import as_options, console, invocation, run
+from harness.console import tell as print_lines
 from harness.errors import InputError
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ def _describe(file: Path | None) -> None:
 
 @app.command()
 def main(
-    data: o.Data,
+    data: o.ExtractedData = None,
     weights: o.Weights = None,
     weights_key: o.WeightsKey = None,
     stride: o.Strides = [30],  # noqa: B006 - typer reads the default and never changes it
@@ -62,6 +63,9 @@ def main(
     address: o.Address = None,
     strict: o.Strict = False,
     results: o.Results = o.RESULTS,
+    cache: o.Cache = None,
+    list_cache: o.ListCache = False,
+    prune_cache: o.PruneCache = None,
     check: o.Check = False,
     json: o.Json = False,
     quiet: o.Quiet = False,
@@ -74,8 +78,14 @@ def main(
     --check prints a data sheet instead, which --json prints as JSON.
     """
     out = console(quiet or json)
+    cache = cache or results / ".cache"
+    if list_cache or prune_cache:
+        show_cache(cache, prune_cache or (), out)
+        return
+    if data is None:
+        raise typer.BadParameter("Missing option '--data'.")
     if check or json:
-        print_sheet(data, layout, features or (), strict, results / ".cache", out, json)
+        print_sheet(data, layout, features or (), strict, cache, out, json)
         return
     # Heavy imports follow; help and wrong usage need none of them.
     import torch
@@ -87,7 +97,6 @@ def main(
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     machines = Machines(device, address, workers)
-    cache = results / ".cache"
     with Steps(out) as steps:
         # Features do not depend on splits; a search decides about persons in several.
         given = real_sources(
@@ -120,6 +129,7 @@ def main(
     options = {
         "data": data, "weights": weights, "weights-key": weights_key, "layout": layout,
         "crop": crop, "results": results,
+        "cache": None if cache == results / ".cache" else cache,
         "precision": precision if networks and precision != DEFAULT_PRECISION else None,
     }  # fmt: skip
     words = [f"--{name}={value}" for name, value in options.items() if value is not None]
@@ -131,6 +141,22 @@ def main(
     words += [] if sound is None else [f"--sound={sound}", f"--sound-step={sound_step:g}"]
     words += [] if stored == DEFAULT_STORED else [f"--stored={stored}"]
     tell(f"Next: {invocation('search')} {shlex.join(words)}")
+
+
+def show_cache(cache: Path, removed: "Sequence[str]", out: "Console") -> None:
+    """Removes stored streams and lists the others."""
+    from harness.streams.cache import chosen, entries, remove
+    from harness.streams.estimate import readable_size
+
+    for what in removed:
+        for entry in chosen(entries(cache), what):
+            remove(entry)
+            print_lines(out, f"Removed: {entry}")
+    left = entries(cache)
+    for entry in left:
+        print_lines(out, str(entry))
+    total = readable_size(sum(entry.size for entry in left))
+    print_lines(out, f"{cache}: {len(left)} stored streams, {total}")
 
 
 def print_sheet(

@@ -1,6 +1,7 @@
 """Searching from Python: `harness.run_search`. The command `harness.search` uses the same code."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -63,6 +64,7 @@ def run_search(
     seed: int = 0,
     study: str | None = None,
     results: Name = "results",
+    cache: Name | None = None,
     storage: str | None = None,
     concurrency: int | None = None,
     cpus_per_trial: float = 1.0,
@@ -124,7 +126,7 @@ def search(
         from harness.unfolding import unfoldings
 
         evidence = gather(session.folder.path, study=session.study)
-        report = write_report(evidence, unfoldings)
+        report = write_report(evidence, partial(unfoldings, cache=options.means.stored))
         show_figures(session.study, {d.key: d.titled() for d in search_drawings(evidence)})
         session.backend.seal()
         if rows := confirmed(session.study):

@@ -1,4 +1,4 @@
-"""Names that users give: folders, and the environment variable of a storage."""
+"""Names that users give: folders, and environment variables."""
 
 from pathlib import Path
 
@@ -6,6 +6,8 @@ from harness.errors import InputError
 
 #: The variable that holds a database's URL, which then stays off the command line.
 STORAGE_VARIABLE = "HARNESS_STORAGE"
+#: The variable that holds the folder of stored streams.
+CACHE_VARIABLE = "HARNESS_CACHE"
 
 
 def check_folder_name(argument: str, name: str) -> None:

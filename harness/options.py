@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from harness import choices
-from harness.names import STORAGE_VARIABLE
+from harness.names import CACHE_VARIABLE, STORAGE_VARIABLE
 
 #: Default of --results.
 RESULTS = Path("results")
@@ -26,6 +26,14 @@ _output = partial(typer.Option, rich_help_panel="Output")
 # --- Data
 
 Data = Annotated[Path, _data("--data", help="Folder of clips.")]
+ExtractedData = Annotated[
+    Path | None,
+    _data(
+        "--data",
+        help="Folder of clips. Required, except with --list-cache and --prune-cache.",
+        show_default=False,
+    ),
+]
 NewData = Annotated[
     list[Path],
     _data(
@@ -125,7 +133,7 @@ Sound = Annotated[
         "--sound",
         metavar="NAME",
         help=f"Read the sound of the clips as the stream `sound`: {', '.join(choices.SOUNDS)} "
-        "(egemaps: extra `egemaps`). Default: log-mel where the search space names `sound`.",
+        "(egemaps: extra `egemaps`). Default: mfcc where the search space names `sound`.",
     ),
 ]
 SoundStep = Annotated[
@@ -400,6 +408,28 @@ EnsembleName = Annotated[
 ]
 Results = Annotated[
     Path, _output("--results", help="Folder of all studies; extracted features are in its .cache.")
+]
+Cache = Annotated[
+    Path | None,
+    _output(
+        "--cache",
+        metavar="DIR",
+        envvar=CACHE_VARIABLE,
+        help="Folder of stored streams; several users may share it. Default: .cache in --results.",
+    ),
+]
+ListCache = Annotated[
+    bool, _output("--list-cache", help="List the stored streams by last use, and exit.")
+]
+PruneCache = Annotated[
+    list[str] | None,
+    _output(
+        "--prune-cache",
+        metavar="WHAT",
+        help="Remove stored streams, and exit: those of a name or key, those not used for an age "
+        "such as 30d, or the least recently used beyond a size such as 10GB. May be repeated. "
+        "Default: remove none.",
+    ),
 ]
 Storage = Annotated[
     str | None,

@@ -29,6 +29,7 @@ def main(
     out: o.PredictionsFile = Path("predictions.csv"),
     strict: o.Strict = False,
     results: o.Results = o.RESULTS,
+    cache: o.Cache = None,
     quiet: o.Quiet = False,
 ) -> None:
     """Predict the intensities of new clips with a stored ensemble.
@@ -43,7 +44,7 @@ def main(
     from harness.ensembles.files import submission
     from harness.predictor import load
     from harness.progress import Steps
-    from harness.streams.clip_issues import Gaps
+    from harness.streams.clip_issues import report_gaps
 
     predictor = load(ensemble)
     tables = predictor.read(data, layout, features, strict=strict)
@@ -55,21 +56,20 @@ def main(
                 weights, weights_key, encoder or (), encoder_output or (),
                 encoder_input or (),
             ),
-            strict=strict, cache=results / ".cache", progress=steps, on_found=streams.append,
+            strict=strict, cache=cache or results / ".cache", progress=steps,
+            on_found=streams.append,
         )  # fmt: skip
-    del table["filled"]
+    filled = table.pop("filled").to_numpy()
     write_text(out, submission(list(table.index), list(table.columns), table.to_numpy()))
     for line in dict.fromkeys(line for found in streams for line in found.read):
         printer.print(line, markup=False, highlight=False, soft_wrap=True)
     members = len(predictor.models)
     printer.print(f"{len(table)} clips predicted by {members} trials", highlight=False)
-    gaps = Gaps.joined([found.gaps for found in streams])
+    gaps = {found.stream.specification.name: found.gaps for found in streams}
     lines = [line for clips in tables for line in clips.notes]
     lines += [line for found in streams for line in found.notes]
     lines += predictor.doubts(tables)
-    whose = "" if len(streams) == 1 else " by the members that read them"
-    lines += gaps.lines(f" and are predicted by train's mean{whose}")
-    lines += gaps.write(out.with_suffix(".gaps.csv"))
+    lines += report_gaps(gaps, list(map(str, table.index[filled])), out.with_suffix(".gaps.csv"))
     for line in dict.fromkeys(lines):
         printer.print(line, style="yellow", markup=False, soft_wrap=True)
     if predictor.synthetic:

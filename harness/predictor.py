@@ -20,7 +20,7 @@ from harness.dataset import Dataset, Specification, Stream
 from harness.encoders.encoder import Encoder, EncoderOptions
 from harness.encoders.mtl_dan.encoder import MTL_DAN
 from harness.encoders.registry import Wanted
-from harness.encoders.sound.encoder import SoundEncoder, sound_encoder
+from harness.encoders.sound.encoder import SoundEncoder, sound_encoder_of
 from harness.ensembles.ensemble import Ensemble
 from harness.ensembles.files import read_ensemble
 from harness.errors import InputError
@@ -167,7 +167,8 @@ class Predictor:
                 source.extract(cache, tuple(sorted(steps)), machines, progress)
         for stream, source in sources.items():
             names = specifications[stream].columns or None
-            found = source.read(cache, sorted(strides[stream]), machines, progress, names)
+            found = source.read(cache, sorted(strides[stream]), machines, progress, names,
+                                required=len(sources) == 1)  # fmt: skip
             if strict:
                 found.gaps.refuse()
             on_found(found)
@@ -412,21 +413,13 @@ def _wanted(need: _Need, encoders: Sequence[Wanted]) -> Wanted:
 
 
 def _heard(tables: Sequence[ClipTable]) -> ClipTable:
-    """The table whose clips have sound.
-
-    Raises:
-        InputError: none has any.
-    """
-    for clips in tables:
-        if any(clips.heard().paths):
-            return clips
-    raise InputError("the members read sound; no clip of this folder has sound", "data")
+    """The table whose clips have sound files or tracks; any if none has."""
+    return next((clips for clips in tables if any(clips.heard().paths)), tables[0])
 
 
 def _sound_encoder(need: _Need) -> SoundEncoder:
     """The encoder of the sound that a model reads; its parameters are in the specification."""
-    details = need.specification.details
-    encoder = sound_encoder(str(details["descriptors"]), float(details["step"]))
+    encoder = sound_encoder_of(need.specification)
     if differences := need.specification.differences(encoder.specification()):
         raise InputError(
             f"trial {need.model.name} reads other sound than this version of the harness computes: "

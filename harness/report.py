@@ -1,5 +1,7 @@
 """`python -m harness.report`: writes the report of a study, one HTML file."""
 
+from functools import partial
+
 import typer
 
 from harness import options as o
@@ -17,6 +19,7 @@ def main(
     storage: o.Storage = None,
     figures: o.FiguresFolder = None,
     results: o.Results = o.RESULTS,
+    cache: o.Cache = None,
     quiet: o.Quiet = False,
 ) -> None:
     """Write results/<study>/report.html, or the figures and tables of a paper.
@@ -40,7 +43,7 @@ def main(
 
         written = write_figures(evidence, figures)
     else:
-        written = [write_report(evidence, unfoldings, data)]
+        written = [write_report(evidence, partial(unfoldings, cache=cache), data)]
     tell(out, *(f"Written: {path}" for path in written))
     if figures is None:
         tell(out, f"Look: {location(written[0])}")

@@ -49,6 +49,7 @@ def main(
     early_stop_fraction: o.EarlyStopFraction = None,
     study: o.Study = None,
     results: o.Results = o.RESULTS,
+    cache: o.Cache = None,
     seed: o.Seed = 0,
     sampler: o.Sampler = DEFAULT_SAMPLER,
     scheduler: o.Scheduler = DEFAULT_SCHEDULER,

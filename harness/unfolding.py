@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.dataset import Dataset, Specification, Stream
+from harness.dataset import Dataset, Stream
 from harness.errors import InputError
 from harness.study.folder import StudyFolder, specifications
 
@@ -46,7 +46,11 @@ class _Source:
 
 
 def unfoldings(
-    home: Path, ensemble: "Ensemble", clips: "ClipTable", rows: Sequence[int]
+    home: Path,
+    ensemble: "Ensemble",
+    clips: "ClipTable",
+    rows: Sequence[int],
+    cache: Path | None = None,
 ) -> list[Unfolding | None]:
     """The unfoldings of some clips, from stored features and models.
 
@@ -54,19 +58,25 @@ def unfoldings(
     it has none.
 
     Args:
-        home: the folder of the ensemble's first study; the `.cache` beside it holds the features.
+        home: the folder of the ensemble's first study.
         rows: of `clips`.
+        cache: holds the features; None: the `.cache` beside the study.
 
     Raises:
         InputError: a model or a shard of features is missing or damaged.
     """
-    stores: dict[str, FeatureStore | None] = {}
-    sources = [_source(home, ensemble, name, stores) for name in ensemble.members]
+    root = (cache or home.parent / ".cache") / "features"
+    opened: dict[str, FeatureStore | None] = {}
+    sources = [_source(home, ensemble, name, root, opened) for name in ensemble.members]
     return [_of_clip(ensemble, sources, clips, row) for row in rows]
 
 
 def _source(
-    home: Path, ensemble: "Ensemble", name: str, stores: "dict[str, FeatureStore | None]"
+    home: Path,
+    ensemble: "Ensemble",
+    name: str,
+    root: Path,
+    stores: "dict[str, FeatureStore | None]",
 ) -> _Source:
     from harness.models.model_file import read_model
     from harness.streams.store import FeatureStore, is_there
@@ -76,7 +86,6 @@ def _source(
     own = study in ("", ensemble.studies[0])
     folder = StudyFolder(home.parent, home.name if own else study)
     model = read_model(folder.model_file(int(trial)))
-    root = home.parent / ".cache" / "features"
     known = specifications(folder.manifest())
     for specification in (known[stream] for stream in model.streams):
         key = specification.fingerprint()
@@ -133,19 +142,10 @@ def _streams(
         try:
             stream = store.load([key], steps)
         except InputError:  # the clip has no frame or no sound; the study has reported it
-            stream = _without_steps(store.specification)
+            stream = Stream.without_steps(store.specification, 1)
         stream = replace(stream, sampled=not is_sound)
         found[name] = stream.select(source.model.streams[name].columns)
     return found
-
-
-def _without_steps(specification: Specification) -> Stream:
-    return Stream(
-        specification=specification,
-        values=np.empty((0, specification.width), np.float32),
-        positions=np.empty(0, np.int32),
-        offsets=np.zeros(2, np.int64),
-    )
 
 
 def _seconds(stream: Stream) -> NDArray[np.float32]:

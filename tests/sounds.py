@@ -27,7 +27,7 @@ def write_sound(
 ) -> Path:
     """A sound file; each channel has the same sound."""
     with av.open(str(path), "w") as container:
-        _Track(container, codec, rate, layout).write(sound)
+        Track(container, codec, rate, layout).write(sound)
     return path
 
 
@@ -45,7 +45,7 @@ def write_film(
     with av.open(str(path), "w") as container:
         film = container.add_stream(codecs[0], rate=25)
         film.width, film.height, film.pix_fmt = 48, 32, "yuv420p"
-        track = _Track(container, codecs[1], rate, "mono")
+        track = Track(container, codecs[1], rate, "mono")
         for k in range(round(25 * seconds)):
             shade = 250 if k == round(25 * bright) else 20
             frame = av.VideoFrame.from_ndarray(grey(shade), format="rgb24")
@@ -56,7 +56,9 @@ def write_film(
     return path
 
 
-class _Track:
+class Track:
+    """A sound track of a container that is being written."""
+
     def __init__(
         self, container: av.container.OutputContainer, codec: str, rate: int, layout: str
     ) -> None:

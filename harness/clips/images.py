@@ -71,8 +71,8 @@ def timed_images(
 ) -> Iterator[tuple[int, float, NDArray[np.uint8]]]:
     """Yields (index, second, picture) for every image whose place is a multiple of a stride.
 
-    Args and yields as `harness.clips.video.timed_frames`; strides count images, whose times are
-    not known: NaN.
+    Args and yields as `harness.clips.video.timed_frames`; strides count images. Names with a
+    decimal number state its time in seconds, as 0.25.jpg does; other times are not known.
 
     Raises:
         InputError: the folder is missing or holds no image. After the last picture: some images
@@ -85,7 +85,7 @@ def timed_images(
         nothing = f"{folder}: holds no image ({', '.join(IMAGE_SUFFIXES)})"
         raise InputError("; ".join([nothing, *problems]))
     failed = []
-    for index, file in enumerate(files):
+    for index, (file, second) in enumerate(zip(files, _seconds(files), strict=True)):
         if index in skip or not any(index % stride == 0 for stride in strides):
             continue
         try:
@@ -93,13 +93,28 @@ def timed_images(
         except InputError as error:
             failed.append(str(error))
             continue
-        yield index, nan, picture
+        yield index, second, picture
     lines = failed[:1]
     if len(failed) > 1:
         lines.append(f"{folder}: {len(failed) - 1} more images cannot be read")
     lines += [f"{folder}: {problem}" for problem in problems]
     if lines:
         raise InputError("; ".join(lines))
+
+
+def _seconds(files: Sequence[Path]) -> list[float]:
+    """The times that the names of images state, which are in order; NaN where they state none.
+
+    Whole numbers count frames. Names have one form, with one number that differs.
+    """
+    names = _parsed([file.stem for file in files])
+    times = [float(numbers[0]) for _, numbers in names if len(numbers) == 1]
+    stated = (
+        len(times) == len(set(times)) == len(files)
+        and len({texts for texts, _ in names}) == 1
+        and not all(time.is_integer() for time in times)
+    )
+    return times if stated else [nan] * len(files)
 
 
 def _is_image(path: Path) -> bool:

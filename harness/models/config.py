@@ -151,8 +151,10 @@ class TrialConfig(Hyperparameters):
     def __post_init__(self) -> None:
         super().__post_init__()
         names = self.streams.split("+") if self.streams else []
-        if not all(names) or len(set(names)) < len(names):
-            raise ValueError(f"streams must be different names joined by +, got {self.streams!r}")
+        if len({name for name in names if name.strip() == name != ""}) < len(names):
+            raise ValueError(
+                f"streams must be different names joined by + without spaces, got {self.streams!r}"
+            )
         object.__setattr__(self, "streams", "+".join(sorted(names)))
         expected = FAMILIES[self.family].Options
         if type(self.own) is not expected:

@@ -3,7 +3,7 @@
 import csv
 import io
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from harness.atomic import remove, write_text
@@ -84,6 +84,12 @@ class Gaps:
                 lines.append(f"{len(gaps)} clips {what}: {shown}")
         return lines
 
+    def named(self, stream: str) -> "Gaps":
+        """The same with the name of the stream before each problem."""
+        what = (gap.problem or f"{gap.faceless} frames without a face" for gap in self.clips)
+        pairs = zip(self.clips, what, strict=True)
+        return Gaps(tuple(replace(gap, problem=f"{stream}: {said}") for gap, said in pairs))
+
     def write(self, file: Path) -> list[str]:
         """Writes all of them to a csv and returns a line that names it; without any, removes it."""
         if not self.clips:
@@ -102,3 +108,27 @@ class Gaps:
         problems = [f"{gap.clip_id}: {gap.problem}" for gap in self.clips if gap.problem]
         if problems:
             raise InputError(f"{some(problems)} (`strict`; without it this is a warning)")
+
+
+def report_gaps(
+    gaps: Mapping[str, Gaps], empty: Sequence[str], file: Path | None = None
+) -> list[str]:
+    """Lines on the clips with problems, and on what happens to them.
+
+    Args:
+        gaps: by stream.
+        empty: ids of the clips without a step of any stream.
+        file: a csv of all of them is written; None: none is.
+    """
+    if len(gaps) == 1:
+        (only,) = gaps.values()
+        return only.lines(" and are predicted by train's mean") + (only.write(file) if file else [])
+    fate = "; members that read another stream too mask it, others predict train's mean"
+    lines = [f"{name}: {line}" for name, each in gaps.items() for line in each.lines(fate)]
+    if empty:
+        lines.append(
+            f"{len(empty)} clips have no step of any stream and are predicted by train's mean: "
+            f"{some(empty)}"
+        )
+    joined = Gaps.joined([each.named(name) for name, each in gaps.items()])
+    return lines + (joined.write(file) if file else [])

@@ -20,6 +20,8 @@ from harness.dataset import NOTHING
 _THREADS = 8
 # Enough of a file to tell it from any other: the index of a video is at its beginning or end.
 _SAMPLE = 1 << 16
+# These have no index, and may begin and end with silence.
+_READ_WHOLE = (".wav", ".aif", ".aiff", ".caf")
 _MEMORY = "contents.json"
 # Seconds in which a file may change again without another time.
 _YOUNG = 3.0
@@ -48,15 +50,16 @@ def sources(clips: ClipTable, root: Path | None = None) -> list[str]:
     read = {str(p.absolute()): each for p, each in zip(clips.paths, found, strict=True)
             if p and each[0]}  # fmt: skip
     if memory and (known | read) != known:
-        write_text(memory, json.dumps(known | read))
+        with suppress(PermissionError):  # in a read-only cache, files are read each time
+            write_text(memory, json.dumps(known | read))
     return [fingerprint for _, fingerprint in found]
 
 
 def source_fingerprint(path: Path | None) -> str:
     """Tells one content of the file or folder of a clip from another.
 
-    Of a file: its size and its first and last 64 KiB. Of a folder: the same of each of its files,
-    and their names. If there is no file, or it cannot be read, that.
+    Of a file: its size and its first and last 64 KiB, or all of uncompressed sound. Of a folder:
+    the same of each of its files, and their names. If there is no file, or it cannot be read, that.
     """
     try:
         return _fingerprint(path) if path else NOTHING
@@ -82,6 +85,8 @@ def _content(file: Path) -> bytes:
     """The size of a file, and its first and last bytes: all of them if it is small."""
     size = file.stat().st_size
     with file.open("rb") as content:
+        if file.suffix.lower() in _READ_WHOLE:
+            return str(size).encode() + hashlib.file_digest(content, "sha256").digest()
         first = content.read(_SAMPLE)
         content.seek(max(0, size - _SAMPLE))
         return str(size).encode() + first + content.read(_SAMPLE)

@@ -39,7 +39,7 @@ class Estimate:
     def __str__(self) -> str:
         return (
             f"To compute: about {self.frames:,} {self.what} of {self.columns:,} columns, "
-            f"up to {_size(self.disk)} on disk and {_size(self.memory)} of memory"
+            f"up to {readable_size(self.disk)} on disk and {readable_size(self.memory)} of memory"
         )
 
     def check(self, folder: Path) -> None:
@@ -47,8 +47,9 @@ class Estimate:
         free = shutil.disk_usage(folder).free
         if self.disk > free:
             raise InputError(
-                f"{folder}: the features take about {_size(self.disk)}, {_size(free)} are free; "
-                "free some space, or choose `stored` float16, larger strides or another `results`"
+                f"{folder}: the features take about {readable_size(self.disk)}, "
+                f"{readable_size(free)} are free; free some space, or choose `stored` float16, "
+                "larger strides or another `cache`"
             )
 
 
@@ -80,7 +81,7 @@ def _sampled(path: Path | None, kind: str, strides: Sequence[int]) -> int:
     return int(np.any([index % stride == 0 for stride in strides], axis=0).sum())
 
 
-def _size(count: int) -> str:
+def readable_size(count: int) -> str:
     """Bytes for a person."""
     unit, scale = next((u, s) for u, s in _UNITS if count >= s or u == "kB")
     return f"{count / scale:.1f} {unit}"

@@ -10,6 +10,7 @@ import numpy as np
 from harness.clips.sound import sound_blocks, stated_seconds
 from harness.clips.table import ClipTable
 from harness.cores import cores
+from harness.dataset import Stream
 from harness.encoders.sound.encoder import SoundEncoder
 from harness.encoders.sound.spectrum import RATE, Array
 from harness.errors import InputError
@@ -31,6 +32,7 @@ def sound_stream(
     cache: Path,
     progress: Progress = silent,
     tell: Callable[[str], None] = lambda line: None,
+    required: bool = True,
 ) -> Found:
     """The sound of clips; what is not stored under `cache` is computed.
 
@@ -38,9 +40,10 @@ def sound_stream(
 
     Args:
         tell: is given a line on what will be computed, before it is.
+        required: refuse clips none of which has sound.
 
     Raises:
-        InputError: no clip has sound.
+        InputError: no clip has sound, and it is required.
     """
     heard = clips.heard()
     store = FeatureStore(cache / "features", encoder.specification())
@@ -59,9 +62,12 @@ def sound_stream(
     extraction = extract(heard, compute, store, _EVERY_STEP, progress=on_clips)
     counts = [len(store.known_frames(*key)) for key in keys]
     gaps = Gaps.of(clips.clip_ids, counts, store.problems(keys), {}, "sound")
-    if not any(counts):
+    if any(counts):
+        stream = replace(store.load(keys, _EVERY_STEP), sampled=False)
+    elif required:
         raise InputError(f"none of the clips has sound: {'; '.join(gaps.lines())}")
-    stream = replace(store.load(keys, _EVERY_STEP), sampled=False)
+    else:
+        stream = Stream.without_steps(store.specification, len(clips))
     extraction = replace(extraction, what="steps of sound")
     return Found(stream, gaps, extraction, (*encoder.describe(), str(stream)))
 

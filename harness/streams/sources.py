@@ -77,11 +77,12 @@ class Source(NamedTuple):
         progress: Progress,
         names: Sequence[str] | None = None,
         tell: Callable[[str], None] = lambda line: None,
+        required: bool = True,
     ) -> Found:
-        """The stream; what is not stored is computed. The arguments are those of `features_of`;
-        strides choose among frames alone."""
+        """The stream; what is not stored is computed. The arguments are those of `features_of` and
+        `sound_stream`; strides choose among frames alone."""
         if isinstance(self.encoder, SoundEncoder):
-            return sound_stream(self.clips, self.encoder, cache, progress, tell)
+            return sound_stream(self.clips, self.encoder, cache, progress, tell, required)
         wanted = tuple(strides) if self.encoder else (1,)
         return features_of(self.clips, self.encoder, cache, wanted, machines, progress, names, tell)
 

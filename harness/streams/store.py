@@ -6,8 +6,10 @@ is written whole and never changed, so that an interruption loses nothing that w
 
 import itertools
 import json
+import os
 import secrets
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +24,10 @@ from harness.dataset import Specification, Stream
 from harness.errors import InputError
 from harness.parquet import sealed_content, writing
 
-_SCHEMA_VERSION = "6"
+#: Of the shards, and the end of the name of their folder.
+SCHEMA = "6"
+#: The file of a store that says whose features they are; its time is that of the last use.
+DESCRIPTION = "specification.json"
 _METADATA_KEY = b"harness.clips"
 
 
@@ -67,9 +72,11 @@ class FeatureStore:
         self._dtype = np.dtype(str(specification.details.get("stored", "float32")))
         self._clips: dict[str, _Stored] = {}
         self._shards = 0
-        description = self.folder / "specification.json"
+        description = self.folder / DESCRIPTION
         if not description.exists():
-            write_text(description, json.dumps(specification.to_dict(), indent=2) + "\n")
+            _made(description, json.dumps(specification.to_dict(), indent=2) + "\n")
+        with suppress(OSError):  # a cache that others keep may be read-only
+            os.utime(description)
         for shard in sorted(self.folder.glob("[0-9]*.parquet")):
             self._read(shard)
 
@@ -260,10 +267,21 @@ def _times(clip: ClipFrames) -> NDArray[np.float32]:
     return np.full(len(clip.frames), np.nan, np.float32) if clip.times is None else clip.times
 
 
+def _made(description: Path, text: str) -> None:
+    """Begins a store. InputError if its folder is read-only."""
+    try:
+        write_text(description, text)
+    except PermissionError as error:
+        raise InputError(
+            f"{description.parent.parent}: it is read-only and has no features of this stream; "
+            "choose another `cache`"
+        ) from error
+
+
 def is_there(root: Path, specification: Specification) -> bool:
     """Whether something was ever stored for a specification under `root`."""
     return _folder(root, specification).is_dir()
 
 
 def _folder(root: Path, specification: Specification) -> Path:
-    return root / f"{specification.fingerprint()[:16]}-{_SCHEMA_VERSION}"
+    return root / f"{specification.fingerprint()[:16]}-{SCHEMA}"

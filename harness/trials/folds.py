@@ -1,6 +1,7 @@
 """Which training clips are held out, so that val need not stop the heads that it selects."""
 
 import hashlib
+import itertools
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -8,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.dataset import Dataset, Rows
-from harness.errors import InputError
+from harness.errors import InputError, printable
 from harness.grouping import divided
 
 
@@ -62,14 +63,17 @@ def hold_out(
     return replace(data, held_out=tuple(parts)), notes
 
 
-def check_scorable(data: Dataset, strides: Sequence[int] = ()) -> None:
+def check_scorable(
+    data: Dataset, strides: Sequence[int] = (), streams: Sequence[str] = ("",)
+) -> None:
     """Checks that what scores and stops heads can: val, and what is held out of train.
 
     Args:
-        strides: at which each part has a frame; without any, the ratings alone are checked.
+        strides: at which each part has a step; without any, the ratings alone are checked.
+        streams: which streams trials read, each as `TrialConfig.streams`; train has all of them.
 
     Raises:
-        InputError: fewer than two rated clips, none with a frame, or equal ratings of a target.
+        InputError: fewer than two rated clips, none with a step, or equal ratings of a target.
     """
     parts = {"val": data.rated(data.rows("val"))}
     for number, part in enumerate(data.held_out, start=1):
@@ -77,10 +81,11 @@ def check_scorable(data: Dataset, strides: Sequence[int] = ()) -> None:
     for what, rows in parts.items():
         if len(rows) < 2:
             raise InputError(f"{what}: {len(rows)} rated clips; a correlation needs at least 2")
-        for stride in strides:
-            if not data.at(stride)[rows].any():
+        for stride, names in itertools.product(strides, streams):
+            if not data.only(names).at(stride)[rows].any():
+                of = f" of {printable(names)}" if names else ""
                 raise InputError(
-                    f"{what}: none of its {len(rows)} clips gave a frame at stride {stride}"
+                    f"{what}: none of its {len(rows)} clips gave a frame{of} at stride {stride}"
                 )
         constant = np.ptp(data.ratings[rows], axis=0) == 0
         if constant.any():
@@ -88,6 +93,14 @@ def check_scorable(data: Dataset, strides: Sequence[int] = ()) -> None:
                 f"{what}: all ratings of {data.target_names[int(np.argmax(constant))]} are equal, "
                 "so that nothing correlates with them"
             )
+    train = data.rated(data.rows("train"))
+    for stride, names in itertools.product(strides, streams):
+        for name, stream in data.only(names).streams.items():
+            if not stream.at(stride)[train].any():
+                raise InputError(
+                    f"train: none of its {len(train)} rated clips has a step of the stream "
+                    f"{printable(name)} at stride {stride}"
+                )
 
 
 def fingerprint(data: Dataset) -> str:

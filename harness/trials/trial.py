@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from harness.dataset import Dataset, Rows
+from harness.errors import InputError, printable
 from harness.metrics import group_sums, jackknife_error, pcc, pcc_of_sums
 from harness.models.config import TrialConfig
 from harness.models.head import Head
@@ -69,7 +70,10 @@ class Trial:
             raise ValueError("train and val need rated clips with features")
         for name, stream in self.data.streams.items():
             if not stream.at(self.config.stride)[train].any():
-                raise ValueError(f"no rated clip of train has the stream {name}")
+                raise InputError(
+                    f"train: no rated clip has a step of the stream {printable(name)} at stride "
+                    f"{self.config.stride}"
+                )
         parts = self.data.held_out
         self.trainings = (
             [self._training(np.setdiff1d(train, part), self.data.rated(part), seed, held_out=True)

@@ -61,12 +61,18 @@ class RunOptions:
 
     results: Path = Path("results")
     study: str | None = None
+    cache: Path | None = None
     storage: str | None = None
     concurrency: int | None = None
     cpus_per_trial: float = 1.0
     gpus_per_trial: float | None = None
     address: str | None = None
     dashboard: bool = False
+
+    @property
+    def stored(self) -> Path:
+        """The folder of stored streams."""
+        return self.cache or self.results / ".cache"
 
 
 _Kind = TypeVar("_Kind", DataOptions, SearchOptions, RunOptions)
@@ -95,7 +101,7 @@ class Options(NamedTuple):
             check_folder_name("study", values["study"])
         if "space" in values:
             values["space"] = find_space(str(values["space"]))
-        for name in values.keys() & {"data", "weights", "results"}:
+        for name in values.keys() & {"data", "weights", "results", "cache"}:
             values[name] = Path(values[name])
         for name in values.keys() & {"features", "encoder", "encoder_output", "encoder_input"}:
             one = isinstance(values[name], str | PathLike)

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from harness.clips.table import ClipTable, Oracles, some
+from harness.clips.table import ClipTable, Oracles
 from harness.dataset import Dataset, fingerprint_of
 from harness.errors import InputError
 from harness.models.alignment import check_fusion
@@ -63,25 +63,11 @@ class Prepared:
         known = self.oracles if self.revealed == "both" else {self.revealed: self.oracle}
         return {stream: _means(of_stream) for stream, of_stream in known.items()}
 
-    def gap_lines(self) -> list[str]:
-        """Lines on the clips that did not give all, and what happens to them."""
-        if len(self.gaps) == 1:
-            (gaps,) = self.gaps.values()
-            return gaps.lines(" and are predicted by train's mean")
-        fate = ", which models that also read another stream mask"
-        lines = [f"{name}: {line}" for name, gaps in self.gaps.items() for line in gaps.lines(fate)]
-        if empty := [self.data.clip_ids[row] for row in self._empty()]:
-            lines.append(
-                f"{len(empty)} clips have no step of any stream and are predicted by train's mean: "
-                f"{some(empty)}"
-            )
-        return lines
-
-    def _empty(self) -> list[int]:
-        """The rows of the clips without a step of any stream."""
+    @property
+    def empty(self) -> tuple[str, ...]:
+        """The ids of the clips without a step of any stream."""
         counts = np.sum([stream.counts for stream in self.data.streams.values()], axis=0)
-        rows: list[int] = np.flatnonzero(counts == 0).tolist()
-        return rows
+        return tuple(self.data.clip_ids[row] for row in np.flatnonzero(counts == 0))
 
     def manifest(self, name: str, seed: int, storage: str) -> Manifest:
         """What the study's folder says about it."""
@@ -110,7 +96,7 @@ class Prepared:
             oracle_by_target=self.oracle,
             oracles=self.oracle_means(),
             problems={clip: "; ".join(said) for clip, said in problems.items()},
-            empty=tuple(data.clip_ids[clip] for clip in self._empty()),
+            empty=self.empty,
             read=self.read,
             left_out=tuple(f"{column}: {why}" for column, why in self.left_out.items()),
             notes=self.notes,

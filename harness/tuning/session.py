@@ -25,7 +25,7 @@ from harness.space.pruners import decisions, make_pruner
 from harness.space.samplers import BY_EQUAL_BOUNDS, check_sampler, make_sampler
 from harness.space.search_space import SearchSpace
 from harness.spaces import find_space
-from harness.streams.clip_issues import Gaps
+from harness.streams.clip_issues import report_gaps
 from harness.streams.data_sheet import check_headers
 from harness.streams.features import Machines
 from harness.streams.sources import JOIN, demo_sources, real_sources
@@ -234,8 +234,7 @@ def opened(
             out.print(f"Features{which}: {extraction}", highlight=False)
         for line in prepared.read:
             out.print(line, markup=False, highlight=False, soft_wrap=True)
-        lines = prepared.gap_lines()
-        lines += Gaps.joined(prepared.gaps.values()).write(folder.path / "clips-with-gaps.csv")
+        lines = report_gaps(prepared.gaps, prepared.empty, folder.path / "clips-with-gaps.csv")
         for line in (*prepared.notes, *lines):
             out.print(line, style="yellow", markup=False, soft_wrap=True)
         if prepared.data.synthetic:
@@ -286,7 +285,7 @@ def _prepare(
     clips: DataOptions, plan: SearchOptions, means: RunOptions, space: SearchSpace, out: Console
 ) -> Prepared:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    cache = means.results / ".cache"
+    cache = means.stored
     sets, sound = _named(space, clips)
     with Steps(out) as steps:
         if clips.data:
@@ -332,7 +331,7 @@ def _prepare(
     if plan.sampler == "grid":
         prepared.space.grid()  # complains where it is infinite
     data = replace(prepared.data, held_out=held.held_out)
-    check_scorable(data, space.strides())
+    check_scorable(data, space.strides(), space.streams())
     return replace(prepared, data=data, notes=(*table.notes, *prepared.notes, *notes))
 
 

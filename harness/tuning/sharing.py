@@ -1,6 +1,7 @@
 """How many trials share a GPU: from the memory that the largest of a space needs."""
 
 import gc
+import itertools
 from typing import Any
 
 import torch
@@ -55,15 +56,25 @@ def measured_need(space: SearchSpace, data: Dataset) -> int:
         ) from error
 
 
+def by_streams(space: SearchSpace, data: Dataset) -> list[TrialConfig]:
+    """The largest configuration of a space with each choice of streams and clock: only the data
+    tell which needs the most memory."""
+    config, found = largest(space), []
+    for streams, clock in itertools.product(space.streams(), map(str, space.values("clock"))):
+        names = list(data.only(streams).streams)
+        if not clock or clock in names or len(names) == 1:
+            found.append(config.changed(streams=streams, clock=clock if len(names) > 1 else ""))
+    return list(dict.fromkeys(found))
+
+
 def _peak(space: SearchSpace, data: Dataset) -> int:
-    config = largest(space)
-    trial = Trial(config.changed(epochs=2), data, torch.device("cuda"))
-    while not trial.finished:
-        trial.step()
-    peak = torch.cuda.max_memory_reserved()
-    del trial
-    torch.cuda.empty_cache()
-    return int(peak)
+    for config in by_streams(space, data):
+        trial = Trial(config.changed(epochs=2), data, torch.device("cuda"))
+        while not trial.finished:
+            trial.step()
+        del trial
+        torch.cuda.empty_cache()
+    return int(torch.cuda.max_memory_reserved())
 
 
 def fraction(need: int, total: int) -> tuple[float, str]:

@@ -10,6 +10,7 @@ import torch
 from ray import tune
 
 from harness.dataset import Dataset
+from harness.errors import InputError
 from harness.models.config import TrialConfig
 from harness.models.training import Epoch, UndefinedScoreError
 from harness.trials.trial import Trial, TrialResult
@@ -102,8 +103,8 @@ def _epochs(trial: Trial, decisions: frozenset[int]) -> list[tuple[int, float]]:
 
 
 def _failure(error: Exception) -> dict[str, Any]:
-    # The same seed and data would give the same undefined score again.
-    lasting = isinstance(error, UndefinedScoreError)
+    # The same seed and data would give the same error again.
+    lasting = isinstance(error, UndefinedScoreError | InputError)
     return {
         "epochs": [],
         "done": True,

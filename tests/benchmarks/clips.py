@@ -1,4 +1,4 @@
-"""Frames a second: decoding, detecting, cropping and the network, apart and together.
+"""Frames a second: decoding, detecting, cropping, the network and sound, apart and together.
 
     python -m tests.benchmarks.clips [--json] [--quick]
 
@@ -10,6 +10,12 @@ the network. Each side is measured apart with the cores that it has together: on
 them, and on a machine with a GPU the network has that. A pipeline is as fast as its slower side;
 `pipeline_over_slowest` is how near ours comes to that. Where both sides want the same cores, what
 is gained by overlap is lost to sharing: `allowed by the cores` is what their time suffices for.
+
+Sound is computed after the frames, from the same files: `sound` counts the frames of the clips that
+are heard in a second by one core (MFCC), `sound_share` is its part of the time of frames and sound
+on all cores, `with_sound_over_slowest` is frames and sound together over the slowest stage, as
+`pipeline_over_slowest` is for frames alone. `sound times real time` is of one core, too. The last
+row is what a process needs for 20 minutes of sound beyond what it needs for one second.
 """
 
 import argparse
@@ -20,21 +26,27 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 
+import numpy as np
 import torch
 from rich.console import Console
 from rich.table import Table
 
 from harness.clips.faces import Track, load_detector, square
+from harness.clips.sound import sound_blocks
 from harness.clips.table import ClipTable
 from harness.clips.video import sampled_frames
 from harness.encoders.mtl_dan.encoder import Standardised
 from harness.encoders.mtl_dan.fused import fuse
 from harness.encoders.mtl_dan.preprocessing import resized, standardised
+from harness.encoders.sound.encoder import sound_encoder
 from harness.streams.extraction import Extractor, Work
-from tests.benchmarks.films import write_films
+from harness.streams.sound import Listener
+from tests.benchmarks.films import SECONDS, write_films
 from tests.networks import make_network
+from tests.sounds import RATE, tone, write_sound
 
 STRIDES = (10, 15, 30)
 SIZE = 224
@@ -92,12 +104,23 @@ def measure(clips: ClipTable, rounds: int) -> dict[str, float]:
         network(standardised(batch)).cpu()
         return len(batch)
 
+    work = [Work(c, row, "", STRIDES, frozenset()) for row, c in enumerate(clips.clip_ids)]
+    encoder = sound_encoder("mfcc")
+
+    def sound() -> int:
+        assert len(encoder(sound_blocks(path, RATE))) == SECONDS / encoder.step
+        return len(frames)
+
     def together() -> int:
         extractor = Extractor(
             Standardised(network), partial(resized, size=SIZE), device, detector, decoders=side
         )
-        work = [Work(c, row, "", STRIDES, frozenset()) for row, c in enumerate(clips.clip_ids)]
         return sum(len(result.frames) for result in extractor(clips, work))
+
+    def with_sound() -> int:
+        done = together()
+        assert all(len(found.frames) for found in Listener(encoder)(clips, work))
+        return done
 
     figures = rates(
         {
@@ -105,7 +128,9 @@ def measure(clips: ClipTable, rounds: int) -> dict[str, float]:
             "detect": (1, lambda: len([detector(frame) for frame in frames])),
             "crop": (1, cropped),
             "network": (side, computed),
+            "sound": (1, sound),
             "together": (side, together),
+            "with sound": (side, with_sound),
         },
         rounds,
     )
@@ -115,8 +140,35 @@ def measure(clips: ClipTable, rounds: int) -> dict[str, float]:
     busy = sum(1 / figures[name] for name in ("decode", "detect", "crop"))
     if device.type == "cpu":
         figures["allowed by the cores"] = cores / (busy + side / figures["network"])
-    figures["pipeline_over_slowest"] = figures["together"] / min(reading, figures["network"])
+    slowest = min(reading, figures["network"])
+    figures["pipeline_over_slowest"] = figures["together"] / slowest
+    heard = cores * figures["sound"]
+    figures["with_sound_over_slowest"] = figures["with sound"] / min(slowest, heard)
+    figures["sound_share"] = figures["together"] / (figures["together"] + heard)
+    figures["sound times real time"] = figures["sound"] / len(frames) * SECONDS
     return figures
+
+
+def peak_of_sound(path: Path) -> float:
+    """MB that this process needs at most for a sound, beyond what it needs for a second of it."""
+
+    def peak() -> int:
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return int(next(line for line in lines if line.startswith("VmHWM")).split()[1])
+
+    encoder = sound_encoder("mfcc")
+    encoder([tone(1)])
+    before = peak()
+    encoder(sound_blocks(path, RATE))
+    return (peak() - before) / 1024
+
+
+def measure_memory(folder: Path) -> float:
+    """`peak_of_sound` of 20 minutes, in a process of its own."""
+    minute = np.random.default_rng(0).normal(0, 0.1, 60 * 48_000).astype(np.float32)
+    path = write_sound(folder / "long.wav", np.tile(minute, 20), 48_000)
+    with get_context("spawn").Pool(1) as pool:
+        return float(pool.apply(peak_of_sound, (path,)))
 
 
 def main() -> None:
@@ -126,8 +178,9 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="within a minute")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        clips = write_films(Path(folder), 6 if options.quick else 12, 480, 0.4)
+        clips = write_films(Path(folder), 6 if options.quick else 12, 480, 0.4, sound=True)
         figures = measure(clips, 2 if options.quick else 4)
+        figures["memory of 20 minutes of sound (MB)"] = measure_memory(Path(folder))
     if options.json:
         print(json.dumps({name: round(value, 4) for name, value in figures.items()}))
         return

@@ -7,13 +7,17 @@ import numpy as np
 
 from harness.clips.table import ClipTable
 from tests.photographs import person
+from tests.sounds import Track
 
 SECONDS = 10
 FPS = 30
 
 
-def write_films(folder: Path, count: int, height: int, share: float) -> ClipTable:
-    """`count` clips of 10 s at 30 frames a second, (height, 4/3 height), the face `share` of it.
+def write_films(
+    folder: Path, count: int, height: int, share: float, sound: bool = False
+) -> ClipTable:
+    """`count` clips of 10 s at 30 frames a second, (height, 4/3 height), the face `share` of it;
+    with a track of noise (AAC, 48 kHz, stereo) if `sound`.
 
     One film is drawn and encoded; the others are copies, as decoding does not remember.
     """
@@ -23,12 +27,15 @@ def write_films(folder: Path, count: int, height: int, share: float) -> ClipTabl
         stream = container.add_stream("libx264", rate=FPS)
         stream.width, stream.height, stream.pix_fmt = height * 4 // 3, height, "yuv420p"
         stream.options = {"preset": "fast", "bf": "3"}
+        track = Track(container, "aac", 48_000, "stereo") if sound else None
         for k in range(SECONDS * FPS):
             picture, _ = person(height, share, 0.1 * np.sin(k / 20))
             noise = rng.integers(-3, 4, (*picture.shape[:2], 1))
             shown = (picture.astype(np.int16) + noise).clip(0, 255).astype(np.uint8)
             container.mux(stream.encode(av.VideoFrame.from_ndarray(shown, format="rgb24")))
         container.mux(stream.encode())
+        if track:
+            track.write(rng.normal(0, 0.1, SECONDS * 48_000).astype(np.float32))
     paths = [first]
     for number in range(1, count):
         paths.append(folder / f"{number:05d}.mp4")

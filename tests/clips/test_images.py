@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from harness.clips.images import image_files, sampled_images
+from harness.clips.images import image_files, sampled_images, timed_images
 from harness.errors import InputError
 
 # Names in the order in which they are frames.
@@ -201,3 +201,23 @@ def test_an_image_that_cannot_be_read_costs_no_other(tmp_path: Path) -> None:
     assert {index: int(np.mean(picture)) for index, picture in found} == {
         0: 0, 2: 20, 3: 30, 5: 50,
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("names", "seconds"),
+    [
+        (["0.00", "0.25", "10.50"], [0, 0.25, 10.5]),
+        (["t_1.5", "t_2.0"], [1.5, 2.0]),
+        (["0", "1", "2"], None),  # whole numbers count frames
+        (["1.9", "1.10"], None),  # a dot between two integers
+        (["frame_det_00_000001", "frame_det_00_000002"], None),
+    ],
+)
+def test_names_with_decimals_are_times(
+    names: list[str], seconds: list[float] | None, tmp_path: Path
+) -> None:
+    for name in names:
+        Image.new("RGB", (8, 8)).save(tmp_path / f"{name}.png")
+    found = [second for _, second, _ in timed_images(tmp_path, [1])]
+    expected = [float("nan")] * len(names) if seconds is None else seconds
+    np.testing.assert_array_equal(found, expected)

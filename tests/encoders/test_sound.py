@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from harness.dataset import Specification
+from harness.encoders.sound import egemaps
 from harness.encoders.sound.encoder import SoundEncoder, sound_encoder, sound_encoder_of
 from harness.encoders.sound.spectrum import RATE, log_mel, mfcc
 from harness.errors import InputError
@@ -190,8 +191,9 @@ def test_egemaps_names_its_extra_and_its_licence() -> None:
         sound_encoder("egemaps")
 
 
-def test_egemaps_gives_25_descriptors_of_any_sound() -> None:
+def test_egemaps_gives_25_descriptors_of_any_sound(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("opensmile", reason="the extra egemaps, whose licence is restrictive")
+    monkeypatch.setattr(egemaps, "_AT_ONCE", 1)
     encoder = sound_encoder("egemaps", 0.5)
     assert len(encoder.columns) == 50
     assert encoder.columns[0] == "Loudness_sma3_mean"
@@ -202,6 +204,6 @@ def test_egemaps_gives_25_descriptors_of_any_sound() -> None:
     full, less = (encoder([np.clip(gain * tone(1), -1, 1)])[0, 0] for gain in (8.0, 1.9))
     assert full > less, "full scale does not overflow"
     pitch = encoder.columns.index("F0semitoneFrom27.5Hz_sma3nz_mean")
-    found = encoder([np.tile(sum(tone(2, pitch=220 * k) / k for k in (1, 2, 3)), 40)])
-    assert len(found) == 160
-    np.testing.assert_allclose(found[1:-1, pitch], 36, atol=1, err_msg="220 Hz: three octaves")
+    found = encoder([sum(tone(3, pitch=220 * k) / k for k in (1, 2, 3))])
+    assert len(found) == 6
+    np.testing.assert_allclose(found[:, pitch], 36, atol=2, err_msg="220 Hz: three octaves")

@@ -36,8 +36,15 @@ BAD = [
     ({"weight_decay": float("nan")}, "weight_decay must be at least 0 and finite, got nan"),
     ({"clip_norm": -1}, "clip_norm must be at least 0 and finite, got -1"),
     ({"streams": 3}, "streams must be of type str, got 3"),
-    ({"streams": "a++b"}, "streams must be different names joined by [+], got 'a[+][+]b'"),
-    ({"streams": "a+b+a"}, "streams must be different names joined by [+], got 'a[+]b[+]a'"),
+    (
+        {"streams": "a++b"},
+        "streams must be .* without spaces, got 'a[+][+]b'",
+    ),
+    (
+        {"streams": "a+b+a"},
+        "streams must be .* without spaces, got 'a[+]b[+]a'",
+    ),
+    ({"streams": "a + b"}, "streams must be .* [+] without spaces, got 'a [+] b'"),
     ({"fusion": "middle"}, "fusion must be one of early, late, got 'middle'"),
     ({"stream_dropout": 1.0}, "stream_dropout must be at least 0 and below 1, got 1.0"),
 ]

@@ -10,7 +10,7 @@ from harness.models.head import Head
 from harness.models.losses import reduced_loss
 from harness.models.training import exact_float32
 from harness.trials.trial import Trial, run_trial
-from tests.datasets import CONFIG, make_data
+from tests.datasets import CONFIG, make_data, make_fused
 
 pytestmark = [
     pytest.mark.gpu,
@@ -40,15 +40,26 @@ def test_dense_on_the_gpu_is_packed_on_the_cpu(pooling: str, bidirectional: bool
         assert (packed - dense).norm() <= 1e-5 * packed.norm()
 
 
-def test_no_batch_of_an_epoch_waits_for_the_gpu() -> None:
-    config = dataclasses.replace(CONFIG, ema=0.9, dropout=0.1, layers=2)
-    training = Trial(config, make_data(), torch.device("cuda")).trainings[0]
+@pytest.mark.parametrize("fusion", ["", "early", "late"])
+def test_no_batch_of_an_epoch_waits_for_the_gpu(fusion: str) -> None:
+    config, data = CONFIG.changed(ema=0.9, dropout=0.1, layers=2), make_data()
+    if fusion:
+        config, data = config.changed(fusion=fusion, stream_dropout=0.2), make_fused()
+    training = Trial(config, data, torch.device("cuda")).trainings[0]
     training.pass_over_train()  # the libraries' first calls may wait
     torch.cuda.set_sync_debug_mode("error")
     try:
         training.pass_over_train()
     finally:
         torch.cuda.set_sync_debug_mode("default")
+
+
+@pytest.mark.parametrize("fusion", ["early", "late"])
+def test_a_fused_model_predicts_on_the_gpu_as_on_the_cpu(fusion: str) -> None:
+    data = make_fused()
+    model = run_trial(CONFIG.changed(fusion=fusion), data).model
+    found = model.predict(data, device=torch.device("cuda"))
+    assert abs(found - model.predict(data)).max() < 1e-5
 
 
 def test_a_trial_on_the_gpu_learns_as_on_the_cpu() -> None:

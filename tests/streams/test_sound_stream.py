@@ -90,6 +90,14 @@ def test_a_second_run_computes_nothing_and_a_new_sound_alone(
     assert changed.stream.counts.tolist() == [8, 0, 1, 20, 0, 0]
 
 
+def test_a_change_between_equal_beginnings_and_ends_is_noticed(tmp_path: Path) -> None:
+    sound = np.zeros(10 * RATE, np.float32)
+    films: list[Path | None] = [None]
+    before = sources(table(films, [write_sound(tmp_path / "a.wav", sound)]).heard())
+    sound[5 * RATE :][:100] = 0.5
+    assert sources(table(films, [write_sound(tmp_path / "a.wav", sound)]).heard()) != before
+
+
 def test_order_and_threads_change_nothing(tiny_demo: Demo, tmp_path: Path) -> None:
     clips = read_clips(tiny_demo.root)
     found = sound_stream(clips, ENCODER, tmp_path).stream

@@ -13,6 +13,7 @@ from harness.models.model import Model
 from harness.progress import silent
 from harness.space.file import read_space
 from harness.space.search_space import SearchSpace
+from harness.streams.clip_issues import report_gaps
 from harness.streams.features import Machines
 from harness.streams.precomputed import read_foreign
 from harness.streams.sources import real_sources
@@ -127,9 +128,11 @@ def test_files_that_a_set_lacks_are_gaps(tmp_path: Path) -> None:
     manifest = found.manifest("s", 0, "study.log")
     assert manifest.empty == ("c12",)
     assert manifest.problems["c0"] == "face: no file"
-    lines = found.gap_lines()
-    assert "face: 2 clips have no frame, which models that also read" in lines[0]
+    *lines, last = report_gaps(found.gaps, found.empty, tmp_path / "gaps.csv")
+    assert "face: 2 clips have no frame; members that read another stream too mask it" in lines[0]
     assert "1 clips have no step of any stream and are predicted by train's mean: c12" in lines[-1]
+    assert last.endswith("gaps.csv")
+    assert "c12,0,0,voice: no file" in (tmp_path / "gaps.csv").read_text()
     with pytest.raises(InputError, match="c0: no file"):
         prepare(real_sources(root, None, features=("face", "voice")), root / "cache",
                 make_space(root, 'clock = "face"'), CPU, silent, strict=True)  # fmt: skip

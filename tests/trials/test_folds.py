@@ -13,7 +13,7 @@ from harness.models.model import predicted
 from harness.models.model_file import read_model, write_model
 from harness.trials.folds import check_scorable, fingerprint, hold_out
 from harness.trials.trial import run_trial
-from tests.datasets import CONFIG, make_data, with_stream
+from tests.datasets import CONFIG, make_data, make_fused, with_stream
 
 
 def held(data: Dataset, **options: object) -> Dataset:
@@ -85,6 +85,21 @@ def test_what_cannot_score_is_said_before_a_trial_runs() -> None:
     silent = dataclasses.replace(data, streams={"test": gone}, held_out=held_out)
     with pytest.raises(InputError, match=r"part 1 of 2 .* none of its 5 clips gave a frame"):
         check_scorable(silent, (1,))
+
+
+def test_each_choice_of_streams_must_be_scorable() -> None:
+    data = make_fused()
+    check_scorable(data, (1, 2), ("", "ear", "ear+eye"))
+    ear = data.streams["ear"]
+    late = dataclasses.replace(  # only the last clips have sound
+        ear, offsets=np.where(np.arange(61) <= 45, 0, ear.offsets - ear.offsets[45])
+    )
+    data = dataclasses.replace(data, streams={**data.streams, "ear": late})
+    check_scorable(data, (1,), ("eye",))
+    with pytest.raises(InputError, match="val: none of its 15 clips gave a frame of ear at"):
+        check_scorable(data, (1,), ("eye", "ear"))
+    with pytest.raises(InputError, match="train: none of its 30 rated clips has a step of the st"):
+        check_scorable(data, (1,))
 
 
 def test_every_training_clip_is_predicted_by_the_head_that_did_not_see_it() -> None:

@@ -171,7 +171,7 @@ def test_streams_that_cannot_be_read_are_named() -> None:
     data = make_fused()
     with pytest.raises(InputError, match="expected the stream nose of these clips, found ear, eye"):
         run_trial(CONFIG.changed(streams="nose"), data)
-    with pytest.raises(ValueError, match="no rated clip of train has the stream ear"):
+    with pytest.raises(InputError, match="train: no rated clip has a step of the stream ear"):
         run_trial(CONFIG, changed(data, ear=without(data, "ear")))
     values = data.streams["ear"].values.copy()
     values[-1] = np.nan

@@ -11,9 +11,9 @@ from harness.models.config import TrialConfig
 from harness.models.families.lstm import LSTM
 from harness.space.file import read_space
 from harness.spaces import SPACES
-from harness.tuning.sharing import CONTEXT, MOST, fraction, largest, measured_need
+from harness.tuning.sharing import CONTEXT, MOST, by_streams, fraction, largest, measured_need
 from tests.commands import command
-from tests.datasets import make_data
+from tests.datasets import make_data, make_fused
 from tests.searches import trials_of
 
 
@@ -38,6 +38,22 @@ def test_the_largest_counts_the_default_of_what_is_searched_under_a_condition(
     config = largest(read_space(path))
     assert (config.features, config.own.bidirectional, config.batch_size) == ("shared", True, 7)
     assert (config.own.hidden, config.stride) == (LSTM.Options.hidden, TrialConfig.stride)
+
+
+def test_each_choice_of_streams_is_measured_the_larger_fusion_alone(tmp_path: Path) -> None:
+    path = tmp_path / "space.toml"
+    path.write_text(
+        "[budget]\ntrials = 3\nepochs = 2\n"
+        "[parameters.fusion]\ntype = 'categorical'\nchoices = ['late', 'early']\n"
+        "[parameters.streams]\ntype = 'categorical'\nchoices = ['eye', 'ear', 'eye+ear']\n"
+        "[parameters.clock]\ntype = 'categorical'\nchoices = ['eye', 'ear']\n"
+    )
+    found = {
+        (config.streams, config.clock, config.fusion)
+        for config in by_streams(read_space(path), make_fused())
+    }
+    both = {("ear+eye", clock, "late") for clock in ("eye", "ear")}
+    assert found == both | {("eye", "", "late"), ("ear", "", "late")}
 
 
 @pytest.mark.parametrize(
