@@ -58,7 +58,8 @@ def main(
             strict=strict, cache=results / ".cache", progress=steps, on_found=streams.append,
         )  # fmt: skip
     del table["filled"]
-    write_text(out, submission(list(table.index), list(table.columns), table.to_numpy()))
+    made = submission(list(table.index), list(table.columns), table.to_numpy())
+    write_text(out, made.text)
     for line in dict.fromkeys(line for found in streams for line in found.read):
         printer.print(line, markup=False, highlight=False, soft_wrap=True)
     members = len(predictor.models)
@@ -66,7 +67,7 @@ def main(
     gaps = Gaps.joined([found.gaps for found in streams])
     lines = [line for clips in tables for line in clips.notes]
     lines += [line for found in streams for line in found.notes]
-    lines += predictor.doubts(tables)
+    lines += [*made.lines(out), *predictor.doubts(tables)]
     whose = "" if len(streams) == 1 else " by the members that read them"
     lines += gaps.lines(f" and are predicted by train's mean{whose}")
     lines += gaps.write(out.with_suffix(".gaps.csv"))
