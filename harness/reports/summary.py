@@ -5,9 +5,10 @@ import math
 import numpy as np
 from optuna.trial import TrialState
 
-from harness.ensembles.table import formatted
+from harness.ensembles.table import corrected_cell, formatted
 from harness.reports import tables
 from harness.reports.drawing import Drawing
+from harness.reports.effects import FEW_TRIALS, no_importances
 from harness.reports.evidence import Evidence
 from harness.reports.markup import anchor, card
 
@@ -64,6 +65,8 @@ def _score(evidence: Evidence) -> Lines:
     if found.estimate:
         lines.append((f"{found.estimate.nested:.4f}", "Expected on new clips: mean PCC, nested; 95 "
                       f"% {formatted(found.estimate.interval)}; {found.clips} clips"))  # fmt: skip
+        if corrected := corrected_cell(found.estimate):
+            lines.append((corrected, "The same, corrected for the choice of the epochs"))
         if gain := found.estimate.gain:
             lines.append((f"{gain.value:+.4f}", "Gain over the best single trial; "
                           f"95 % {gain.interval:+.4f}"))  # fmt: skip
@@ -88,14 +91,25 @@ def _mattered(evidence: Evidence, drawings: list[Drawing]) -> Lines:
     for drawing in drawings:
         if drawing.key == "importance":
             lines += [
-                (str(row.name), f"importance {row.share:.2f}")
-                for row in drawing.table.head(_FEW).itertuples(index=False)
+                (row.name, f"importance {row.share:.2f}, 95 % {row.low:.2f} to {row.high:.2f}")
+                for row in drawing.table.head(_FEW)
+                .set_axis(["name", "share", "low", "high"], axis=1)
+                .itertuples(index=False)
             ]
-    families = tables.families(evidence)
-    if len(families):
-        best = families.iloc[0]
-        lines.append((str(best["family"]), f"best family, {best['best']}; trials: "
-                                           f"{best['trials']}"))  # fmt: skip
+    if not lines:
+        found = tables.largest_differences(evidence).head(_FEW)
+        lines += [
+            (name, f"{better} over {worse}: {difference}, 95 % {interval}; {count} trials")
+            for name, better, worse, count, difference, interval in found.astype(str).to_numpy().tolist()
+        ]
+        if evidence.study is not None:
+            lines.append(("No importances:", no_importances(len(tables.complete(evidence)))))
+    families = tables.families(evidence, 1)
+    if len(families) and (best := families.iloc[0])["95 % interval"] != formatted(None):
+        lines.append((best["family"], f"family with the best mean score, {best['mean score']}, 95 "
+                      f"% {best['95 % interval']}; {best['trials']} trials"))  # fmt: skip
+    elif len(families):
+        lines.append(("Families", f"are not compared: none has {FEW_TRIALS} trials"))
     stream = evidence.manifest.get("stream") or {}
     if stream:
         lines.append((str(stream.get("source")), f"features, {stream.get('width')} columns"))
