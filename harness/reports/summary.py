@@ -99,8 +99,8 @@ def _mattered(evidence: Evidence, drawings: list[Drawing]) -> Lines:
     if not lines:
         found = tables.largest_differences(evidence).head(_FEW)
         lines += [
-            (name, f"{better} over {worse}: {difference}, 95 % {interval}; {count} trials")
-            for name, better, worse, count, difference, interval in found.astype(str).to_numpy().tolist()
+            (f"{name}", f"{better} over {worse}: {difference}, 95 % {interval}; {count} trials")
+            for name, better, worse, count, difference, interval in found.to_numpy()
         ]
         if evidence.study is not None:
             lines.append(("No importances:", no_importances(len(tables.complete(evidence)))))
