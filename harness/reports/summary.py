@@ -91,17 +91,15 @@ def _mattered(evidence: Evidence, drawings: list[Drawing]) -> Lines:
     for drawing in drawings:
         if drawing.key == "importance":
             lines += [
-                (row.name, f"importance {row.share:.2f}, 95 % {row.low:.2f} to {row.high:.2f}")
+                (str(row.name), f"importance {row.share:.2f}, 95 % {row.low:.2f} to {row.high:.2f}")
                 for row in drawing.table.head(_FEW)
                 .set_axis(["name", "share", "low", "high"], axis=1)
                 .itertuples(index=False)
             ]
     if not lines:
-        found = tables.largest_differences(evidence).head(_FEW)
-        lines += [
-            (f"{name}", f"{better} over {worse}: {difference}, 95 % {interval}; {count} trials")
-            for name, better, worse, count, difference, interval in found.to_numpy()
-        ]
+        found = tables.largest_differences(evidence).head(_FEW).to_dict("records")
+        text = "{better} over {worse}: {difference}, 95 % {95 % interval}; {trials} trials"
+        lines += [(str(row["hyperparameter"]), text.format_map(row)) for row in found]
         if evidence.study is not None:
             lines.append(("No importances:", no_importances(len(tables.complete(evidence)))))
     families = tables.families(evidence, 1)
