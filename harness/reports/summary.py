@@ -74,7 +74,7 @@ def _score(evidence: Evidence) -> Lines:
     lines.append(
         (f"{found.naive:.4f}", f"Ensemble {found.name} {on}: optimistic; {found.clips} clips")
     )
-    lines.append((f"{found.best_single_naive:.4f}", f"Best single trial {on}"))
+    lines.append((f"{found.best_single_naive:.4f}", f"Best single trial {on}; {found.clips} clips"))
     if held := found.hold_out:
         lines.append((f"{held.score:.4f}", f"Ensemble on val, which chose nothing; {held.clips} "
                                            "clips"))  # fmt: skip
@@ -82,7 +82,8 @@ def _score(evidence: Evidence) -> Lines:
         clips = f"{found.test_clips} clips"
         lines.append((f"{found.test:.4f}", f"Ensemble on test, scored once; {clips}"))
     if "val" in oracle:
-        lines.append((f"{oracle['val']:.4f}", "Oracle on val: best possible score"))
+        clips = len(evidence.index.rows("val"))
+        lines.append((f"{oracle['val']:.4f}", f"Oracle on val: best possible score; {clips} clips"))
     return lines
 
 
