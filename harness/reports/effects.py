@@ -1,7 +1,8 @@
 """How much each hyperparameter matters for the score, with intervals."""
 
 import math
-from collections.abc import Sequence
+import warnings
+from collections.abc import Collection, Sequence
 from itertools import combinations
 
 import numpy as np
@@ -45,23 +46,28 @@ def importances(trials: Sequence[FrozenTrial]) -> pd.DataFrame:
     varied = any(trial.params != trials[0].params for trial in trials)
     if len(trials) < IMPORTANCE_TRIALS or not varied:
         return pd.DataFrame(columns=columns)
-    shares = _shares(trials)
-    parts = np.random.default_rng(0).permutation(len(trials)) % _PARTS
-    without = [
-        _shares([t for t, part in zip(trials, parts, strict=True) if part != left_out])
-        for left_out in range(_PARTS)
-    ]
+    study = study_of(trials)
+    order = np.random.default_rng(0).permutation(len(trials))
+    without = [_shares(study, set(order[part::_PARTS].tolist())) for part in range(_PARTS)]
     rows = []
-    for name, share in shares.items():
+    for name, share in _shares(study).items():
         error = jackknife_error(np.array([found.get(name, 0.0) for found in without]))
         interval = student_interval(share, error, _PARTS, 1.0)
         rows.append((name, share, max(interval.low, 0.0), interval.high))
     return pd.DataFrame(rows, columns=columns)
 
 
-def _shares(trials: Sequence[FrozenTrial]) -> dict[str, float]:
+def _shares(study: optuna.Study, left_out: Collection[int] = ()) -> dict[str, float]:
+    """The importances without some trials, whose undefined target excludes them."""
+
+    def target(trial: FrozenTrial) -> float:
+        return math.nan if trial.number in left_out else -float(trial.value or 0.0)
+
     evaluator = PedAnovaImportanceEvaluator(target_quantile=_BEST_SHARE)
-    return get_param_importances(study_of(trials), evaluator=evaluator)
+    with warnings.catch_warnings():
+        # It warns that it looks for low targets, and of conditions that few trials meet.
+        warnings.simplefilter("ignore")
+        return get_param_importances(study, evaluator=evaluator, target=target)
 
 
 def no_importances(trials: int) -> str:

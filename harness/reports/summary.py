@@ -82,8 +82,8 @@ def _score(evidence: Evidence) -> Lines:
         clips = f"{found.test_clips} clips"
         lines.append((f"{found.test:.4f}", f"Ensemble on test, scored once; {clips}"))
     if "val" in oracle:
-        clips = len(evidence.index.rows("val"))
-        lines.append((f"{oracle['val']:.4f}", f"Oracle on val: best possible score; {clips} clips"))
+        val = len(evidence.index.rows("val"))
+        lines.append((f"{oracle['val']:.4f}", f"Oracle on val: best possible score; {val} clips"))
     return lines
 
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
+from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 from optuna.trial import FrozenTrial, create_trial
 from scipy.stats import ttest_ind
 
@@ -14,6 +15,7 @@ from harness.reports.effects import (
     differences,
     importances,
     mean_interval,
+    study_of,
 )
 
 LOSSES = CategoricalDistribution(("ccc", "pcc", "mse"))
@@ -38,8 +40,11 @@ def of_rate(count: int) -> list[FrozenTrial]:
     return made([("ccc", "pcc")[n % 2] for n in range(count)], rates)
 
 
-def test_importances_have_intervals_that_hold_them() -> None:
-    table = importances(of_rate(60))
+def test_importances_are_those_of_optuna_with_intervals_around_them() -> None:
+    trials = of_rate(60)
+    table = importances(trials)
+    expected = get_param_importances(study_of(trials), evaluator=PedAnovaImportanceEvaluator())
+    assert dict(zip(table["name"], table["share"], strict=True)) == pytest.approx(expected)
     assert list(table["name"]) == ["rate", "loss"]
     assert table["share"].sum() == pytest.approx(1)
     assert ((table["95 % from"] <= table["share"]) & (table["share"] <= table["to"])).all()
