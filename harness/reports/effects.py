@@ -73,9 +73,8 @@ def _shares(study: optuna.Study, left_out: Collection[int] = ()) -> dict[str, fl
 def no_importances(trials: int) -> str:
     """Why a study with this number of complete trials has no importances."""
     return (
-        f"Importances are shown from {IMPORTANCE_TRIALS} complete trials on; there are {trials}. "
-        f"PED-ANOVA compares the best tenth of the trials with all, and Optuna advises at least "
-        f"{_BEST_TRIALS} trials in that tenth"
+        f"{trials} complete trials, {IMPORTANCE_TRIALS} are needed. PED-ANOVA compares the best "
+        f"tenth of the trials with all, and Optuna advises at least {_BEST_TRIALS} trials in it"
     )
 
 

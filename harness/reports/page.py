@@ -123,7 +123,11 @@ def _mattered(evidence: Evidence, drawings: Sequence[Drawing]) -> str:
         + table(tables.largest_differences(evidence), "Largest difference by hyperparameter")
         + table(values, "Score by hyperparameter")
         + table(tables.families(evidence), "Families of trials: " + ", ".join(FAMILY))
-        + ("" if importance else paragraph(f"{no_importances(len(tables.complete(evidence)))}."))
+        + (
+            ""
+            if importance
+            else paragraph(f"No importances: {no_importances(len(tables.complete(evidence)))}.")
+        )
         + figures(drawings)
     )
 

@@ -29,7 +29,7 @@ from harness.reports.drawing import (
 from harness.reports.effects import importances, study_of
 from harness.reports.evidence import Evidence
 from harness.reports.tables import complete
-from harness.study.trials import SECONDS
+from harness.study.trials import CONFIG, SECONDS
 
 _SCORE = "mean PCC on val"
 # Members of the ensembles by time, and how many of these are computed at most.
@@ -174,7 +174,11 @@ def _importance(trials: list[FrozenTrial]) -> Drawing | None:
 
 def _slices(trials: list[FrozenTrial]) -> list[Drawing]:
     """Score by stride and loss, one small figure per number of layers."""
-    rows = [(*(t.params.get(name, "fixed") for name in _SLICES), t.value) for t in trials]
+    configs = [t.user_attrs.get(CONFIG, {}) | t.params for t in trials]
+    rows = [
+        (*(config.get(name, "fixed") for name in _SLICES), trial.value)
+        for config, trial in zip(configs, trials, strict=True)
+    ]
     table = pd.DataFrame(rows, columns=[*_SLICES, "score"])
     if all(table[name].nunique() < 2 for name in _SLICES):
         return []
@@ -201,11 +205,12 @@ def _slices(trials: list[FrozenTrial]) -> list[Drawing]:
         figure.update_yaxes(range=bounds)
         figure.update_layout(showlegend=True)
         best = part.sort_values("score", kind="stable").iloc[-1]
+        layers = f"{depth} {'layer' if depth == 1 else 'layers'}"
         alt = (
-            f"{len(part)} trials with {depth} layers; best {best['score']:.4f} with loss "
+            f"{len(part)} trials with {layers}; best {best['score']:.4f} with loss "
             f"{best['loss']} at stride {best['stride']}."
         )
-        name = f"Loss and stride with {depth} layers"
+        name = f"Loss and stride with {layers}"
         drawings.append(Drawing(f"slice-{depth}", name, alt, figure, part, small=True))
     return drawings
 

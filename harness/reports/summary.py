@@ -102,13 +102,16 @@ def _mattered(evidence: Evidence, drawings: list[Drawing]) -> Lines:
         text = "{better} over {worse}: {difference}, 95 % {95 % interval}; {trials} trials"
         lines += [(str(row["hyperparameter"]), text.format_map(row)) for row in found]
         if evidence.study is not None:
-            lines.append(("No importances:", no_importances(len(tables.complete(evidence)))))
-    families = tables.families(evidence, 1)
-    if len(families) and (best := families.iloc[0])["95 % interval"] != formatted(None):
-        lines.append((best["family"], f"family with the best mean score, {best['mean score']}, 95 "
-                      f"% {best['95 % interval']}; {best['trials']} trials"))  # fmt: skip
+            reason = no_importances(len(tables.complete(evidence))).partition(".")[0]
+            lines.append(("No importances:", reason))
+    families = tables.families(evidence, 2)
+    known = families[families["95 % interval"] != formatted(None)] if len(families) else families
+    if len(known) == 2:
+        text = "mean score {mean score}, 95 % {95 % interval}; {trials} trials"
+        for place, row in zip(("best", "second"), known.to_dict("records"), strict=True):
+            lines.append((str(row["family"]), f"{place} family, {text.format_map(row)}"))
     elif len(families):
-        lines.append(("Families", f"are not compared: none has {FEW_TRIALS} trials"))
+        lines.append(("Families", f"are not compared: fewer than two have {FEW_TRIALS} trials"))
     stream = evidence.manifest.get("stream") or {}
     if stream:
         lines.append((str(stream.get("source")), f"features, {stream.get('width')} columns"))

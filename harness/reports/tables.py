@@ -98,10 +98,10 @@ def ensembles(evidence: Evidence) -> pd.DataFrame:
                 "nested": f"{each.estimate.nested:.4f}" if each.estimate else "",
                 "corrected": corrected_cell(each.estimate),
                 "95 % interval": formatted(each.estimate.interval) if each.estimate else "",
-                "gain over single": gain_cells(each.estimate.gain)[0] if each.estimate else "",
+                "gain": gain_cells(each.estimate.gain)[0] if each.estimate else "",
                 "95 % of the gain": gain_cells(each.estimate.gain)[1] if each.estimate else "",
                 "chosen on": f"{each.clips} clips of {each.recipe.choose_on}",
-                "test, scored once": "not scored" if each.test is None else f"{each.test:.4f}",
+                "test": "not scored" if each.test is None else f"{each.test:.4f}",
                 "test clips": str(each.test_clips),
             }
             for each in evidence.ensembles
