@@ -517,6 +517,10 @@ def test_long_and_many_names_fit_a_phone(tmp_path: Path, browser: Browser, dark:
     assert isinstance(ticks, list)
     assert max(map(len, ticks)) <= 24
     assert browser.ask(f"return {plot}.querySelectorAll('.xtick [style*=bold]').length") == 0
+    broken = browser.ask("return [...document.querySelectorAll('th:first-child')].filter((head) => "
+                         "head.checkVisibility() && head.innerText.length < 12 && "
+                         "head.getBoundingClientRect().height > 50).length")  # fmt: skip
+    assert broken == 0, "short headings have one line"
     height = browser.ask(f"return {plot}.querySelector('.plot .barlayer, .barlayer')"
                          ".getBoundingClientRect().height")  # fmt: skip
     assert height > 80, "labels leave room for the bars"
@@ -578,6 +582,14 @@ def test_the_printed_report_fits_on_paper(written: tuple[str, Path], browser: Br
     widest = browser.ask("return Math.max(...[...document.querySelectorAll('.main-svg')]"
                          ".map((svg) => svg.getBoundingClientRect().width))")  # fmt: skip
     assert widest <= 688, "A4 minus two margins of 14 mm, at 96 pixels per inch"
+    size = {"width": 688, "height": 900, "deviceScaleFactor": 1, "mobile": False}
+    browser.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    browser.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+    tables = browser.ask("return [...document.querySelectorAll('table')].filter((table) => "
+                         "table.getBoundingClientRect().width > 688)"
+                         ".map((table) => table.caption.innerText)")  # fmt: skip
+    browser.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "screen"})
+    assert tables == [], "wider than the paper"
     browser.ask("dispatchEvent(new Event('afterprint'))")
     assert browser.print(f"report-{study}").stat().st_size > 50_000
 
