@@ -165,8 +165,8 @@ def _errors(evidence: Evidence, drawings: Sequence[Drawing]) -> str:
     if worst.empty:
         return paragraph("Errors are shown once there is an ensemble.")
     note = (
-        "Errors of the ensemble on val, whose clips selected its members. The error of a clip is "
-        "the mean absolute difference over the targets."
+        "Errors of the ensemble on val. These clips selected its members, so that errors on new "
+        "clips are larger. The error of a clip is the mean absolute difference over the targets."
     )
     return (
         paragraph(note)

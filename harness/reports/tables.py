@@ -145,7 +145,7 @@ def data(evidence: Evidence) -> pd.DataFrame:
 
 
 def problems(evidence: Evidence) -> pd.DataFrame:
-    """Clips whose input was missing in part or as a whole, with the reason."""
+    """Clips with partly or completely missing input, with the reason."""
     found = list((evidence.manifest.get("problems") or {}).items())
     return pd.DataFrame(found[:WORST], columns=["clip", "problem"])
 
