@@ -99,7 +99,7 @@ def _mattered(evidence: Evidence, drawings: list[Drawing]) -> Lines:
             ]
     if not lines:
         found = tables.largest_differences(evidence).head(_FEW).to_dict("records")
-        text = "{better} over {worse}: {difference}, 95 % {95 % interval}; {trials} trials"
+        text = "{better} vs. {worse}: {difference}, 95 % {95 % interval}; {trials} trials"
         lines += [(str(row["hyperparameter"]), text.format_map(row)) for row in found]
         if evidence.study is not None:
             reason = no_importances(len(tables.complete(evidence))).partition(".")[0]
