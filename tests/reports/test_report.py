@@ -99,6 +99,30 @@ def test_the_summary_has_the_scores_of_the_ensemble(study: Path) -> None:
     assert f"{ensemble.estimate.interval:.4f}; 40 clips" in first
 
 
+def test_the_summary_has_the_corrected_score(study: Path) -> None:
+    built = construct(load_library(study), Recipe("mean", 3))
+    assert built.ensemble.estimate is not None
+    estimate = dataclasses.replace(built.ensemble.estimate, mean_pcc_corrected=0.43215)
+    ensemble = dataclasses.replace(built.ensemble, estimate=estimate)
+    evidence = gather(study, built=dataclasses.replace(built, ensemble=ensemble))
+    text = write_report(evidence, unfoldings).read_text(encoding="utf-8").split("<nav")[0]
+    assert "<strong>0.4321</strong> The same, corrected" in text
+    assert "The same, corrected" not in page(study), "it is not known there"
+
+
+@pytest.mark.parametrize(("trials", "shown"), [(18, False), (41, True)])
+def test_importances_need_enough_trials(tmp_path: Path, trials: int, shown: bool) -> None:
+    make_study(tmp_path / "s", 3, make_index(40, 10))
+    write_log(tmp_path / "s", *[TrialState.COMPLETE] * trials)
+    text = page(tmp_path / "s")
+    assert ('id="plot-importance"' in text) == shown
+    first = text.split("<nav")[0]
+    assert bool(re.search(r"importance \d\.\d\d, 95 % \d\.\d\d to \d\.\d\d", first)) == shown
+    assert text.count(f"No importances:</strong> {trials} complete trials, 41 are needed") == (
+        not shown
+    )
+
+
 def test_failures_are_shown_with_their_reasons(tmp_path: Path) -> None:
     folder = tmp_path / "s"
     folder.mkdir()
