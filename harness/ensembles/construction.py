@@ -45,7 +45,8 @@ from harness.errors import InputError
 
 Progress = Callable[[str, int, int], None]
 _VAL = "val"
-# The recorded early-stop split of trials whose epochs each choosing split chose.
+# For each split that can choose an ensemble: the recorded early-stop split of trials that chose
+# their epochs on it.
 _STOPPED_BY = {_VAL: _VAL, "train": "folds"}
 
 

@@ -93,8 +93,8 @@ class PredictionMatrix:
 
     @property
     def calibration(self) -> tuple[Floats, Floats]:
-        """(targets, trials) slopes and offsets: a prediction is slope x raw output + offset. Those
-        of the identity for trials of earlier versions, whose predictions are raw."""
+        """(targets, trials) slopes and offsets: a prediction is slope x raw output + offset. 1
+        and 0 for trials of earlier versions, which are not calibrated."""
         none = np.zeros(len(self.target_names))
         slopes = [trial.info.slope or none + 1 for trial in self.trials]
         return np.array(slopes).T, np.array([trial.info.offset or none for trial in self.trials]).T
@@ -169,7 +169,7 @@ class Library:
 
 
 def newest_study(results: Path) -> Path:
-    """The folder of the study whose predictions were written last.
+    """The folder of the study with the newest prediction file.
 
     Raises:
         InputError: no study has predictions.

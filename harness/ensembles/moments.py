@@ -38,7 +38,7 @@ class Evidence:
         no information.
     scales: (targets, trials) standard deviation of each trial's predictions in `Moments.values`.
     column: (trial, others) -> (targets, trials) the correlations of a trial with every trial.
-        `others` are trials whose columns will probably be needed next.
+        `others`: trials of which the columns will probably be needed next.
     """
 
     scores: Floats

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+import numpy as np
 from rich.box import SIMPLE
 from rich.console import Console
 from rich.markup import escape
@@ -192,10 +193,10 @@ def _show_scores(out: Console, library: Library, ensemble: Ensemble) -> None:
               f"single trial {ensemble.best_single_naive:.4f}; both are optimistic")  # fmt: skip
     found = ensemble.estimate
     if found is not None:
-        how = f"of {found.groups} persons" if found.grouped else "of clips"
+        persons = f" of {found.groups} persons" if found.grouped else ""
         interval = "" if found.interval is None else f", 95 % {found.interval:.4f}"
         _say(out, f"Expected on new clips: mean PCC {found.nested:.4f}{interval} "
-                  f"(nested, {found.folds} folds {how})")  # fmt: skip
+                  f"(nested, {ensemble.clips} clips{persons} in {found.folds} folds)")  # fmt: skip
     oracle = library.studies[0].oracle
     if split in oracle:
         # Not the naive score, which is optimistic.
@@ -206,11 +207,11 @@ def _show_scores(out: Console, library: Library, ensemble: Ensemble) -> None:
         _say(out, f"Val: mean PCC {held.score:.4f} on {held.clips} clips{interval}; it chose "
                   "nothing and is scored once")  # fmt: skip
     elif split != "val":
-        _say(out, "Val: predicted but not scored (no ratings, or constant values)")
+        _say(out, f"Val: {_unscored(library, 'val')}")
     if not len(library.index.rows("test")):
         _say(out, "Test: the data has no test split")
     elif ensemble.test is None:
-        _say(out, "Test: predicted but not scored (no ratings, or constant values)")
+        _say(out, f"Test: {_unscored(library, 'test')}")
     else:
         best = f"; oracle {oracle['test']:.4f}" if "test" in oracle else ""
         _say(out, f"Test: mean PCC {ensemble.test:.4f} on {ensemble.test_clips} clips, scored "
@@ -220,6 +221,19 @@ def _show_scores(out: Console, library: Library, ensemble: Ensemble) -> None:
                   "features: predicted as the mean rating of train", "yellow")  # fmt: skip
     if ensemble.synthetic:
         _say(out, SYNTHETIC, "yellow")
+
+
+def _unscored(library: Library, split: str) -> str:
+    """Why a split has no score."""
+    index = library.index
+    rated = index.rated(index.rows(split))
+    if len(rated) < 2:
+        count = f"{len(rated)} of its {len(index.rows(split))} clips have ratings"
+        return f"predicted but not scored: {count}, and a correlation needs two"
+    spread = np.ptp(index.ratings[rated], axis=0)
+    if constant := [name for name, s in zip(index.target_names, spread, strict=True) if not s]:
+        return f"predicted but not scored: all ratings of {', '.join(constant)} are equal"
+    return "predicted but not scored: the predictions of a target are constant"
 
 
 def _table(title: str, *headings: str) -> Table:

@@ -147,6 +147,16 @@ def test_files_of_a_form_that_is_not_read_are_named(tmp_path: Path, suffix: str)
             read(tmp_path)
 
 
+@pytest.mark.parametrize("name", ["File_ID", "file_id", "filled", "FILLED", "frame", " Frame "])
+def test_names_of_other_tables_are_no_targets(tmp_path: Path, name: str) -> None:
+    """Predictions have these columns beside those of the targets."""
+    folder = plain(tmp_path, TABLE.replace("awe", name))
+    with pytest.raises(InputError, match=r"a target is called .*; rename it") as error:
+        read_clips(folder)
+    for reserved in ("clip_id", "file_id", "filled", "frame", "group", "split"):
+        assert reserved in str(error.value), "the message lists them"
+
+
 FILES = {
     "Windows-1252": ("clip_id,split,fröhlich\n".encode("cp1252"), "encoding other than UTF-8"),
     "a workbook": (b"PK\x03\x04" + bytes(50), "an Excel workbook or a zip file"),

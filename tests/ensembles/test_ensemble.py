@@ -17,7 +17,7 @@ from harness.dataset import Dataset
 from harness.ensembles.caveats import caveats
 from harness.ensembles.construction import construct
 from harness.ensembles.ensemble import Ensemble, combine, default_name
-from harness.ensembles.files import read_ensemble, write_ensemble
+from harness.ensembles.files import read_ensemble, submission, write_ensemble
 from harness.ensembles.library import Library, load_library, load_members, newest_study
 from harness.ensembles.selection import Recipe
 from harness.errors import InputError
@@ -123,7 +123,33 @@ def test_the_written_ensemble_reads_back(tmp_path: Path) -> None:
     assert [row[0] for row in rows] == sorted(index.ids("test"))
     by_id = dict(zip(index.ids("test"), values, strict=True))
     for clip_id, *cells in rows:
-        np.testing.assert_allclose(np.array(cells, float), by_id[clip_id], atol=5e-7)
+        expected = np.clip(by_id[clip_id], 0, 1)
+        np.testing.assert_allclose(np.array(cells, float), expected, atol=5e-7)
+
+
+def test_a_submission_is_in_the_range_of_ratings_and_counts_what_it_clips(tmp_path: Path) -> None:
+    values = np.array([[-0.25, 0.5], [1.0, 1.75], [0.0, 2.0]])
+    made = submission(["b", "a", "c"], ["Joy", "Awe"], values)
+    assert made.text.splitlines()[1:] == [
+        "a,1.000000,1.000000", "b,0.000000,0.500000", "c,0.000000,1.000000"
+    ]  # fmt: skip
+    (line,) = made.lines(tmp_path / "predictions.csv")
+    assert line.startswith("3 of 6 values were outside [0, 1]")
+    assert "predictions.csv" in line
+    assert submission(["a"], ["Joy"], np.array([[0.5]])).lines(tmp_path) == []
+
+
+def test_the_command_says_how_many_values_it_clips(tmp_path: Path) -> None:
+    index = make_study(tmp_path / "s", 3)
+    done = command(tmp_path, "--top", "2")
+    folder = tmp_path / "s" / "ensembles" / "mean-top2"
+    _, values = read_predictions(folder / "predictions.parquet", index, "test")
+    outside = int(((values < 0) | (values > 1)).sum())
+    assert outside > 0
+    assert f"{outside} of {values.size} values were outside [0, 1]" in done.stdout
+    with (folder / "predictions.csv").open(newline="") as file:
+        cells = [float(cell) for row in list(csv.reader(file))[1:] for cell in row[1:]]
+    assert (min(cells) >= 0, max(cells) <= 1) == (True, True)
 
 
 def test_unrated_clips_are_predicted_and_not_scored(tmp_path: Path) -> None:
