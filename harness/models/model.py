@@ -93,9 +93,7 @@ class Model:
         found = values.mean(0)
         shift, spread = np.abs(found - mean) * scale, values.std(0) * scale
         if (data.features.counts > 0).sum() >= _FEWEST:
-            # The best order for the means themselves: the smallest belongs to the smallest.
-            ours = np.argsort(mean)
-            best = float((np.abs(np.sort(found) - mean[ours]) * scale[ours]).mean())
+            best = _best_order(found, mean, scale)
             if shift.mean() > max(_OFF, _BETTER * best):
                 return (
                     f"model {self.name}: the means of the {len(mean)} features fit those of train "
@@ -153,3 +151,12 @@ def predicted(
         given = tensors(data, rows[seen], config, device or torch.device("cpu"))
         found[seen] = np.mean([predict(head, given) for head in heads], axis=0)
     return found
+
+
+def _best_order(
+    found: NDArray[np.float32], mean: NDArray[np.float32], scale: NDArray[np.float32]
+) -> float:
+    """How far the means of columns are off in the best order, in standard deviations of train: the
+    smallest belongs to the smallest."""
+    order = np.argsort(mean)
+    return float((np.abs(np.sort(found) - mean[order]) * scale[order]).mean())

@@ -181,9 +181,9 @@ class SearchSpace:
             found.add(TrialConfig.stride)
         return tuple(sorted(found))
 
-    def values(self, name: str, point: Point) -> tuple[Any, ...]:
-        """What a hyperparameter may be in a trial that begins with a point; of a distribution with
-        infinitely many values, the lowest."""
+    def smallest(self, name: str, point: Point) -> tuple[Any, ...]:
+        """What a hyperparameter may be in a trial that begins with a point; of numbers, the
+        lowest."""
         distribution = self.distributions.get(name)
         if name in point or distribution is None:
             return (point.get(name, self.fixed.get(name, accepted()[name].default)),)

@@ -234,7 +234,7 @@ def _csv(path: Path, wanted: Collection[str]) -> FeatureFile:
     }
     success = _place([_key(name) for name in header], ("success",))
     failed = 0 if success is None or success in used else int((table.iloc[:, success] == 0).sum())
-    return FeatureFile(values, names, why, face, rising, constant, failed)
+    return FeatureFile(values, names, why, face, rising=rising, constant=constant, failed=failed)
 
 
 def _with_numbers(
