@@ -238,7 +238,7 @@ def _check_start(space: SearchSpace, number: int, point: dict[str, _Scalar]) -> 
 def _check_batches(space: SearchSpace, where: str, point: dict[str, _Scalar]) -> None:
     """InputError if a batch may be too small for a correlation loss."""
     names = ("loss", "reduction", "batch_size")
-    for values in itertools.product(*(space.values(name, point) for name in names)):
+    for values in itertools.product(*(space.smallest(name, point) for name in names)):
         chosen = dict(zip(names, values, strict=True))
         # Combinations that a condition excludes are never tried.
         excluded = any(

@@ -172,23 +172,23 @@ class SearchSpace:
 
     def features(self) -> tuple[str, ...]:
         """Every kind of features that a trial may ask for."""
-        return tuple(map(str, self.every("features")))
+        return tuple(map(str, self.values("features")))
 
     def strides(self) -> tuple[int, ...]:
         """Every stride that a trial may ask for, ascending."""
-        found = {int(value) for value in self.every("stride")}
+        found = {int(value) for value in self.values("stride")}
         if "stride" in self.only_if:
             found.add(TrialConfig.stride)
         return tuple(sorted(found))
 
     def streams(self) -> tuple[str, ...]:
         """Every value of `streams` that a trial may ask for; "" stands for all streams."""
-        found = self.every("streams")
+        found = self.values("streams")
         return tuple(map(str, (*found, "") if "streams" in self.only_if else found))
 
-    def values(self, name: str, point: Point) -> tuple[Any, ...]:
-        """What a hyperparameter may be in a trial that begins with a point; of a distribution with
-        infinitely many values, the lowest."""
+    def smallest(self, name: str, point: Point) -> tuple[Any, ...]:
+        """What a hyperparameter may be in a trial that begins with a point; of numbers, the
+        lowest."""
         distribution = self.distributions.get(name)
         if name in point or distribution is None:
             return (point.get(name, self.fixed.get(name, accepted()[name].default)),)
@@ -196,7 +196,7 @@ class SearchSpace:
             return tuple(distribution.choices)
         return (distribution.low,)  # type: ignore[attr-defined]
 
-    def every(self, name: str) -> tuple[Any, ...]:
+    def values(self, name: str) -> tuple[Any, ...]:
         """Every value of a hyperparameter with few of them, except for what a condition leaves."""
         distribution = self.distributions.get(name)
         if distribution is None:

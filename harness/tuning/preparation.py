@@ -209,10 +209,10 @@ def _fitted(space: SearchSpace, named: Mapping[str, Source]) -> tuple[SearchSpac
 
 def _check_early(data: Dataset, space: SearchSpace) -> None:
     """InputError if a trial of the space could not combine its streams step by step."""
-    if "early" not in (*space.every("fusion"), *(("early",) if "fusion" in space.only_if else ())):
+    if "early" not in (*space.values("fusion"), *(("early",) if "fusion" in space.only_if else ())):
         return
     for streams, clock, stride in itertools.product(
-        space.streams(), space.every("clock"), space.strides()
+        space.streams(), space.values("clock"), space.strides()
     ):
         config = TrialConfig(streams=streams, clock=str(clock), stride=stride)
         # Under a condition, the space itself keeps a clock from the streams that lack it.

@@ -60,7 +60,7 @@ def by_streams(space: SearchSpace, data: Dataset) -> list[TrialConfig]:
     """The largest configuration of a space with each choice of streams and clock: only the data
     tell which needs the most memory."""
     config, found = largest(space), []
-    for streams, clock in itertools.product(space.streams(), map(str, space.every("clock"))):
+    for streams, clock in itertools.product(space.streams(), map(str, space.values("clock"))):
         names = list(data.only(streams).streams)
         if not clock or clock in names or len(names) == 1:
             found.append(config.changed(streams=streams, clock=clock if len(names) > 1 else ""))

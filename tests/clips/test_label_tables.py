@@ -137,7 +137,7 @@ def test_ids_in_another_case_than_their_files_are_refused(tmp_path: Path) -> Non
         read_clips(plain(tmp_path, text, ids=("c7", "c8")))
 
 
-@pytest.mark.parametrize("suffix", [".parquet", ".npz", ".pt", ".txt", ".h5"])
+@pytest.mark.parametrize("suffix", [".pkl", ".npz", ".pt", ".txt", ".h5"])
 def test_files_of_a_form_that_is_not_read_are_named(tmp_path: Path, suffix: str) -> None:
     for file in (plain(tmp_path, TABLE) / "features").iterdir():
         file.rename(file.with_suffix(suffix))
