@@ -142,7 +142,7 @@ def test_files_of_a_form_that_is_not_read_are_named(tmp_path: Path, suffix: str)
     for file in (plain(tmp_path, TABLE) / "features").iterdir():
         file.rename(file.with_suffix(suffix))
     for read in (read_clips, read_new_clips):
-        message = rf"has a file; .* 2 files are not read: 007\{suffix}, .* \(read: \.npy \.csv\)"
+        message = rf"has a file; .* 2 files are not read: 007\{suffix}, .* \(read: \.npy \.csv \.parquet\)"
         with pytest.raises(InputError, match=message):
             read(tmp_path)
 
@@ -281,7 +281,7 @@ def test_a_person_in_several_splits_is_refused(tmp_path: Path, row: int, split: 
         read_clips(tmp_path)
     (note,) = read_clips(tmp_path, allow_shared_groups=True, strict=True).notes
     assert "; scores on new persons may be lower" in note
-    assert read_new_clips(tmp_path).notes == (), "new clips are only predicted"
+    assert read_new_clips(tmp_path)[0].notes == (), "new clips are only predicted"
 
 
 @pytest.mark.parametrize(

@@ -65,7 +65,8 @@ def _read_set(folder: Path, labels: Labels, name: str) -> ClipTable:
     sets, home = _feature_sets(folder), folder / _FEATURES
     if name not in sets:
         raise InputError(f"`features` {name}: choose of {', '.join(sets) or 'none'}")
-    own = home if name == _FEATURES and _has_files(home) else home / name
+    direct = name == _FEATURES and (_has_files(home) or not (home / name).is_dir())
+    own = home if direct else home / name
     root = folder if own == home else own
     return join_files(root, labels, dict.fromkeys(SPLITS, own), "features", _SUFFIXES)
 
