@@ -33,7 +33,8 @@ class ClipTable:
     of each clip, from 1, 0 where it has none; None where the data has no folds.
     notes: recoverable problems, a line each.
     synthetic: True for generated clips, whose scores are no results on real data; oracles: what can
-    be predicted of these, by stream.
+    be predicted of these, by stream. ceilings: `ceilings[split][target]`, the highest PCC that the
+    agreement of the raters allows; empty if single ratings are not known.
     """
 
     clip_ids: tuple[str, ...]
@@ -47,6 +48,7 @@ class ClipTable:
     notes: tuple[str, ...] = ()
     synthetic: bool = False
     oracles: Oracles = field(default_factory=dict)
+    ceilings: dict[str, dict[str, float]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.clip_ids)

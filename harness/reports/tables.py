@@ -9,7 +9,7 @@ from optuna.trial import TrialState
 from scipy.special import stdtrit
 
 from harness.ensembles.intervals import Interval
-from harness.ensembles.table import corrected_cell, formatted, gain_cells, member_row
+from harness.ensembles.table import ceiling_cell, corrected_cell, formatted, gain_cells, member_row
 from harness.predictions import trial_name
 from harness.reports.evidence import Evidence
 from harness.study.deaths import is_dead
@@ -22,7 +22,9 @@ WORST = 10
 # Values of a hyperparameter that are shown one by one; more are shown in three ranges.
 _VALUES = 8
 # Fields of the manifest that are shown elsewhere in the page or are too long for a row.
-_ELSEWHERE = frozenset({"oracle", "oracle_by_target", "problems", "empty", "stream", "synthetic"})
+_ELSEWHERE = frozenset(
+    {"oracle", "oracle_by_target", "ceilings", "problems", "empty", "stream", "synthetic"}
+)
 
 
 def leaderboard(evidence: Evidence, rows: int = LEADERS) -> pd.DataFrame:
@@ -158,6 +160,7 @@ def targets(evidence: Evidence) -> pd.DataFrame:
     if shown is None:
         return pd.DataFrame()
     estimates = shown.estimate.targets if shown.estimate else (None,) * len(shown.targets)
+    ceilings = evidence.library.ceilings if evidence.library else {}
     rows = []
     for name, naive, found in zip(shown.targets, shown.pcc, estimates, strict=True):
         row = {"target": name, "naive": f"{naive:.4f}"}
@@ -170,6 +173,8 @@ def targets(evidence: Evidence) -> pd.DataFrame:
                 "gain": gain,
                 "95 % of the gain": interval,
             }
+        if ceilings:
+            row["ceiling"] = ceiling_cell(ceilings, name)
         rows.append(row)
     return pd.DataFrame(rows)
 

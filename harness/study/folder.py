@@ -44,6 +44,7 @@ class Manifest:
     stream: the specification of the features.
     oracle: best possible mean PCC on each split, known for synthetic clips alone;
     oracle_by_target: the same for each target of a split.
+    ceilings: `ceilings[split][target]`, the highest PCC that the agreement of the raters allows.
     problems: clips with missing frames or another problem, with the reason; empty: those without a
     frame, which are predicted by the mean rating of train.
     read: what was read, left_out: what was not and why, notes: what may be wrong; a line each.
@@ -65,6 +66,7 @@ class Manifest:
     problems: dict[str, str]
     empty: tuple[str, ...]
     oracle_by_target: dict[str, dict[str, float]] = field(default_factory=dict)
+    ceilings: dict[str, dict[str, float]] = field(default_factory=dict)
     read: tuple[str, ...] = ()
     left_out: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
@@ -146,6 +148,9 @@ class StudyFolder:
                     f"{file}, {name}: {self._change(name, old, new, clips, contents or {})}; "
                     "choose another `study`"
                 )
+        # Ratings of single raters change no trial, so they may be added later.
+        if old.get("ceilings", {}) != new["ceilings"]:
+            write_sealed(file, MANIFEST, old | {"ceilings": new["ceilings"]})
 
     def contents(self) -> dict[str, str]:
         """The fingerprint of each clip's contents; empty for a study of an earlier version."""

@@ -29,7 +29,7 @@ class Prepared:
     its precomputed features. gaps: clips that did not give all. extraction: what was
     computed now. oracle: `oracle[split][target]` of synthetic clips. read: what was read;
     notes: what was decided for the user, and what may be wrong; a line each. left_out: columns that
-    are no features, with the reason.
+    are no features, with the reason. ceilings: those of the clips.
     """
 
     data: Dataset
@@ -42,6 +42,7 @@ class Prepared:
     read: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     left_out: Mapping[str, str] = field(default_factory=dict)
+    ceilings: dict[str, dict[str, float]] = field(default_factory=dict)
 
     def oracle_means(self) -> dict[str, float]:
         """The oracle's mean PCC on each split."""
@@ -66,6 +67,7 @@ class Prepared:
             synthetic=data.synthetic,
             oracle=self.oracle_means(),
             oracle_by_target=self.oracle,
+            ceilings=self.ceilings,
             problems={gap.clip_id: gap.problem for gap in self.gaps.clips if gap.problem},
             empty=tuple(data.clip_ids[clip] for clip in nothing),
             read=self.read,
@@ -126,6 +128,7 @@ def prepare(
         read=found.read,
         notes=(*found.notes, *notes),
         left_out=found.left_out,
+        ceilings=clips.ceilings,
     )
 
 

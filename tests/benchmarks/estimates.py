@@ -10,7 +10,8 @@ members.
 jackknife with Student's t, and `selection` adds the variance between repeated selections to that of
 the jackknife. `gain`: `fixed` resamples the held-out predictions, as an earlier
 version did; `selection` repeats the selection (harness/ensembles/gain.py). `deviation` is the
-standard deviation of the error of the estimate, and `excludes_0` how often the interval does not
+standard deviation of the error of the estimate, `coverage_error` the Monte Carlo error of the
+coverage, and `excludes_0` how often the interval does not
 contain 0: in the cases `null`, where all trials are nearly the same, this is the rate of false
 positives (`null_rejections` in the JSON).
 
@@ -120,12 +121,20 @@ def summary(outcomes: list[Outcome]) -> dict[str, dict[str, float]]:
         covers, excludes, widths, errors = np.array([each[kind] for each in outcomes], float).T
         result[kind] = {
             "coverage": covers.mean(),
+            "coverage_error": _standard_error(int(covers.sum()), len(covers)),
             "width": widths.mean(),
             "bias": errors.mean(),
             "deviation": errors.std(),
             "excludes_0": excludes.mean(),
         }
     return result
+
+
+def _standard_error(hits: int, count: int) -> float:
+    """The Monte Carlo error of a share; that of Agresti and Coull, which is not 0 for a share of
+    1."""
+    share = (hits + 2) / (count + 4)
+    return float(np.sqrt(share * (1 - share) / (count + 4)))
 
 
 def main() -> None:

@@ -18,6 +18,7 @@ from harness.clips.layouts.layout import Layout, LayoutOptions
 from harness.clips.layouts.muse import MUSE
 from harness.clips.layouts.plain import PLAIN
 from harness.clips.layouts.videos import read_videos
+from harness.clips.raters import with_ceilings
 from harness.clips.table import ClipTable, check_groups, check_usable, refuse_notes
 from harness.errors import InputError
 
@@ -62,7 +63,8 @@ def read_clips(
             in several splits; the message names file, line and column.
     """
     root = _folder(root)
-    clips = check_usable(root, _read(root, layout, features), strict)
+    clips = with_ceilings(root, _read(root, layout, features))
+    clips = check_usable(root, clips, strict)
     return check_groups(root, clips, allow_shared_groups)
 
 
