@@ -15,7 +15,8 @@ coverage, and `excludes_0` how often the interval does not
 contain 0: in the cases `null`, where all trials are nearly the same, this is the rate of false
 positives (`null_rejections` in the JSON).
 
-`calibration`, `average` and `optimism` train heads: tests/benchmarks/reactions.py.
+`calibration`, `average`, `optimism`, `optimism-elsewhere` and `choosing` train heads:
+tests/benchmarks/reactions.py.
 """
 
 import argparse
@@ -59,7 +60,7 @@ PARTS = {
     "gain": (tuple(POPULATIONS), (20,), (60, 200, 600)),
 }
 #: Parts that train heads.
-TRAINED = ("calibration", "average", "optimism")
+TRAINED = ("calibration", "average", "optimism", "optimism-elsewhere", "choosing")
 #: An interval as (contains the true value, excludes 0, width), and the error of its centre.
 Outcome = dict[str, tuple[bool, bool, float, float]]
 
@@ -179,10 +180,15 @@ def trained(part: str, heads: int, repetitions: int, as_json: bool) -> dict[str,
         draws = max(repetitions, 2)
         found = {f"default_average_{name}": reactions.default_average(name, heads, draws)
                  for name in reactions.SETTINGS}  # fmt: skip
+    elif part == "choosing":
+        by_choice = reactions.choosing(min(heads, 12), 4, max(repetitions // 10, 2))
+        found = {f"choosing on {how}": values for how, values in by_choice.items()}
     else:
+        elsewhere = part == "optimism-elsewhere"
+        settings = reactions.ELSEWHERE if elsewhere else reactions.SETTINGS
         found = {f"optimism_error_{name}_{clips}":
                  reactions.optimism_error(name, min(heads, 12), clips, max(repetitions // 10, 2))
-                 for name in reactions.SETTINGS for clips in reactions.SIZES}  # fmt: skip
+                 for name in settings for clips in reactions.SIZES}  # fmt: skip
     show(part, found, as_json)
     return found
 
@@ -190,7 +196,7 @@ def trained(part: str, heads: int, repetitions: int, as_json: bool) -> dict[str,
 def show(case: str, found: dict[str, dict[str, float]], as_json: bool) -> None:
     for kind, values in found.items():
         text = "  ".join(f"{name} {value:+.4f}" for name, value in values.items())
-        print(f"{case:34}{kind:26}{text}", file=sys.stderr if as_json else sys.stdout, flush=True)
+        print(f"{case:34}{kind:32}{text}", file=sys.stderr if as_json else sys.stdout, flush=True)
 
 
 if __name__ == "__main__":
