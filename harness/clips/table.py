@@ -34,7 +34,8 @@ class ClipTable:
     sounds: the sound file of each clip, where the data has such files; None where a clip has none.
     notes: recoverable problems, a line each.
     synthetic: True for generated clips, whose scores are no results on real data; oracles: what can
-    be predicted of these, by stream.
+    be predicted of these, by stream. ceilings: `ceilings[split][target]`, the highest PCC that the
+    agreement of the raters allows; empty if single ratings are not known.
     """
 
     clip_ids: tuple[str, ...]
@@ -49,6 +50,7 @@ class ClipTable:
     notes: tuple[str, ...] = ()
     synthetic: bool = False
     oracles: Oracles = field(default_factory=dict)
+    ceilings: dict[str, dict[str, float]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.clip_ids)

@@ -42,8 +42,9 @@ def show(out: Console, library: Library, ensemble: Ensemble) -> None:
     _say(out, effective(ensemble))
     out.print(scores_table(ensemble))
     if ensemble.estimate is not None:
-        oracle = library.studies[0].oracle_by_target.get(ensemble.recipe.choose_on, {})
-        out.print(targets_table(ensemble, ensemble.estimate, oracle))
+        out.print(targets_table(ensemble, ensemble.estimate, library.ceilings))
+        if library.ceilings:
+            _say(out, ceiling_meaning(ensemble.synthetic))
         if (gain := ensemble.estimate.gain) is not None:
             value, interval = gain_cells(gain)
             _say(out, f"Gain over the best single trial: mean PCC {value}, 95 % {interval} "
@@ -148,6 +149,11 @@ def corrected_cell(found: Estimate | None) -> str:
     return "" if corrected is None else f"{corrected:.4f}"
 
 
+def ceiling_cell(ceilings: Mapping[str, float], target: str) -> str:
+    """The text of the highest possible PCC of a target; a dash if it is not known."""
+    return f"{ceilings[target]:.4f}" if target in ceilings else "-"
+
+
 def gain_cells(gain: Gain | None) -> tuple[str, str]:
     """The texts of a gain and of its interval; dashes if it is undefined."""
     return ("-", "-") if gain is None else (f"{gain.value:+.4f}", f"{gain.interval:+.4f}")
@@ -169,22 +175,35 @@ def scores_table(ensemble: Ensemble) -> Table:
     return table
 
 
-def targets_table(ensemble: Ensemble, found: Estimate, oracle: Mapping[str, float]) -> Table:
+def targets_table(ensemble: Ensemble, found: Estimate, ceilings: Mapping[str, float]) -> Table:
     """One row per target: naive and nested PCC, that of the best single trial, and the gain.
 
     Args:
-        oracle: the best possible PCC of each target; empty if not known.
+        ceilings: the highest possible PCC of each target; empty if not known.
     """
     headings = ["", "naive", "nested", "single", "gain", "95 % of the gain"]
-    headings += ["oracle"] if oracle else []
+    headings += ["ceiling"] if ceilings else []
     split = ensemble.recipe.choose_on
     table = _table(f"PCC of each target on {split}, nested except naive", *headings)
     for naive, target in zip(ensemble.pcc, found.targets, strict=True):
         scores = map("{:.4f}".format, (naive, target.nested, target.single))
         row = [escape(target.target), *scores, *gain_cells(target.gain)]
-        row += [f"{oracle[target.target]:.4f}"] if oracle else []
+        row += [ceiling_cell(ceilings, target.target)] if ceilings else []
         table.add_row(*row)
     return table
+
+
+def ceiling_meaning(synthetic: bool) -> str:
+    """What a ceiling is, as a line."""
+    if synthetic:
+        return (
+            "Ceiling: the PCC of the oracle, which knows everything that a synthetic clip shows; "
+            "only chance exceeds it"
+        )
+    return (
+        "Ceiling: the PCC of a perfect prediction with these ratings, the square root of their "
+        "reliability (ratings.csv). Other raters would give other ratings; only chance exceeds it"
+    )
 
 
 def _show_scores(out: Console, library: Library, ensemble: Ensemble) -> None:

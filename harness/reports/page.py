@@ -9,7 +9,7 @@ import pandas as pd
 from harness.atomic import write_text
 from harness.ensembles.caveats import SYNTHETIC, caveats
 from harness.ensembles.library import FAMILY
-from harness.ensembles.table import effective, planning_lines
+from harness.ensembles.table import ceiling_meaning, effective, planning_lines
 from harness.reports import tables
 from harness.reports.clip_figures import clip_drawing
 from harness.reports.commands import (
@@ -97,6 +97,8 @@ def _score(evidence: Evidence, drawings: Sequence[Drawing]) -> str:
             f"PCC of {shown.name} for each target on {shown.recipe.choose_on}",
         )
     ]
+    if evidence.library and evidence.library.ceilings:
+        parts.append(paragraph(f"{ceiling_meaning(shown.synthetic)}."))
     if evidence.stale:
         parts.append(paragraph(evidence.stale, "warning"))
     parts += [paragraph(f"{line}.") for line in (*planning_lines(shown), *caveats(shown))]

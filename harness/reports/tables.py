@@ -10,7 +10,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from harness.ensembles.by_streams import added_by_streams, by_streams
 from harness.ensembles.intervals import Interval
-from harness.ensembles.table import corrected_cell, formatted, gain_cells, member_row
+from harness.ensembles.table import ceiling_cell, corrected_cell, formatted, gain_cells, member_row
 from harness.predictions import trial_name
 from harness.reports.effects import FEW_TRIALS, by_value, differences, mean_interval
 from harness.reports.evidence import Evidence
@@ -23,7 +23,10 @@ LEADERS = 20
 WORST = 10
 # Fields of the manifest that are shown elsewhere in the page or are too long for a row.
 _ELSEWHERE = frozenset(
-    {"oracle", "oracle_by_target", "problems", "empty", "oracles", "streams", "synthetic"}
+    (
+        *("oracle", "oracle_by_target", "oracles", "ceilings"),
+        *("problems", "empty", "streams", "synthetic"),
+    )
 )
 
 
@@ -160,6 +163,7 @@ def targets(evidence: Evidence) -> pd.DataFrame:
     if shown is None:
         return pd.DataFrame()
     estimates = shown.estimate.targets if shown.estimate else (None,) * len(shown.targets)
+    ceilings = evidence.library.ceilings if evidence.library else {}
     rows = []
     for name, naive, found in zip(shown.targets, shown.pcc, estimates, strict=True):
         row = {"target": name, "naive": f"{naive:.4f}"}
@@ -172,6 +176,8 @@ def targets(evidence: Evidence) -> pd.DataFrame:
                 "gain": gain,
                 "95 % of the gain": interval,
             }
+        if ceilings:
+            row["ceiling"] = ceiling_cell(ceilings, name)
         rows.append(row)
     return pd.DataFrame(rows)
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 import harness
 from harness.choices import METHODS
@@ -20,8 +21,11 @@ from harness.ensembles.ensemble import Ensemble, combine, default_name
 from harness.ensembles.files import read_ensemble, submission, write_ensemble
 from harness.ensembles.library import Library, load_library, load_members, newest_study
 from harness.ensembles.selection import Recipe
+from harness.ensembles.table import show
 from harness.errors import InputError
 from harness.predictions import read_predictions
+from harness.reports.evidence import gather
+from harness.reports.page import page
 from tests import commands
 from tests.studies import make_fold_study, make_index, make_study, write_manifest
 
@@ -218,6 +222,25 @@ def test_the_command_prints_estimates_and_warnings(tmp_path: Path) -> None:
     ):
         assert text in done.stdout, text
     assert "Oracle" not in done.stdout
+
+
+def test_ceilings_stand_beside_the_scores_of_the_targets(tmp_path: Path) -> None:
+    index = dataclasses.replace(make_index(val=40), synthetic=False)
+    folder = tmp_path / "s"
+    make_study(folder, 3, index)
+    write_manifest(folder, ceilings={"val": {"Joy": 0.9125, "Awe": 0.8}, "test": {"Joy": 0.7}})
+    built = construct(load_library(folder), Recipe(top=2), "e")
+    out = Console(record=True, width=200, quiet=False)
+    show(out, built.library, built.ensemble)
+    lines = out.export_text().splitlines()
+    rows = [line.split() for line in lines if line.strip().startswith(("Joy", "Fear", "Awe"))]
+    assert [row[-1] for row in rows] == ["0.9125", "-", "0.8000"]
+    assert any("reliability (ratings.csv)" in line for line in lines)
+    assert built.to_dict(explain=False)["ceilings"] == {"Joy": 0.9125, "Awe": 0.8}
+    write_ensemble(built.ensemble, built.library)
+    shown = page(gather(folder, built=built))
+    assert "0.9125" in shown
+    assert "reliability (ratings.csv)" in shown
 
 
 def test_json_contains_all_estimates(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from harness.clips.layouts.layout import Layout, LayoutOptions
 from harness.clips.layouts.muse import MUSE
 from harness.clips.layouts.plain import PLAIN
 from harness.clips.layouts.videos import read_videos
+from harness.clips.raters import with_ceilings
 from harness.clips.table import (
     ClipTable,
     check_any_file,
@@ -90,9 +91,11 @@ def read_tables(
     """
     root = _folder(root)
     tables = _read(root, layout, features)
-    joined = check_usable(root, _joined(tables), strict)
+    joined = check_usable(root, with_ceilings(root, _joined(tables)), strict)
     joined = check_groups(root, joined, allow_shared_groups)
-    return [dataclasses.replace(clips, notes=joined.notes) for clips in tables]
+    return [
+        dataclasses.replace(clips, notes=joined.notes, ceilings=joined.ceilings) for clips in tables
+    ]
 
 
 def read_new_clips(
