@@ -142,8 +142,8 @@ def _clock(streams: Mapping[str, Stream], config: TrialConfig) -> str:
     frames = [name for name in names if streams[name].sampled]
     if not frames:
         raise InputError(
-            f"early fusion of {printable(', '.join(names))}: none has frames; set `clock` to the "
-            "stream whose steps are used, or fusion to late"
+            f"early fusion of {printable(', '.join(names))}: none has frames; set the "
+            "hyperparameter clock to the stream whose steps are used, or fusion to late"
         )
     return frames[0]
 

@@ -118,7 +118,7 @@ def test_what_cannot_be_aligned_is_an_error_that_names_clip_and_streams() -> Non
 def test_early_fusion_needs_a_clock() -> None:
     ear, nose = (timed_stream(name, [EYE], [EYE_TIMES]) for name in ("ear", "nose"))
     data = clips_of(ear=ear, nose=nose)
-    with pytest.raises(InputError, match="early fusion of ear, nose: none has frames; set `clock`"):
+    with pytest.raises(InputError, match="fusion of ear, nose: none has frames; set the"):
         check_fusion(data, TrialConfig.of())
     with pytest.raises(InputError, match="clock: expected one of the streams ear, nose, got eye"):
         check_fusion(data, TrialConfig.of(clock="eye"))
