@@ -32,7 +32,7 @@ from tests.commands import command
 from tests.documents import blocks
 from tests.networks import make_dan, make_network
 from tests.studies import make_study
-from tests.trees import plain_tree, release_tree
+from tests.trees import add_sounds, plain_tree, release_tree
 
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
@@ -147,7 +147,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "search_spaces").symlink_to(ROOT / "search_spaces")
     for name in ("DIR", "OWN", "CLIPS"):
         (folder / name).mkdir()
-    release_tree(folder / "DIR")
+    add_sounds(release_tree(folder / "DIR"))
     plain_tree(folder / "OWN", "frames")
     for video in sorted((folder / "DIR" / "test" / "mp4").iterdir())[:3]:
         shutil.copy(video, folder / "CLIPS")

@@ -1,5 +1,6 @@
 """Small trees of every layout, with files of the real form."""
 
+import wave
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,18 @@ def release_tree(root: Path) -> Path:
         (root / split / "mp4").mkdir(parents=True, exist_ok=True)
         shown = film(11, seen=number < len(SPLITS) - 1, height=120, tilt=3 * number - 30)
         write_video(root / split / "mp4" / f"{number:05d}.mp4", shown)
+    return root
+
+
+def add_sounds(root: Path) -> Path:
+    """`{train,val,test}/wav` beside the films of a release: half a second of noise each."""
+    rng = np.random.default_rng(0)
+    for film_file in sorted(root.glob("*/mp4/*.mp4")):
+        folder = film_file.parent.parent / "wav"
+        folder.mkdir(exist_ok=True)
+        with wave.open(str(folder / f"{film_file.stem}.wav"), "wb") as file:
+            file.setparams((1, 2, 16_000, 0, "NONE", ""))
+            file.writeframes(rng.integers(-9_000, 9_000, 8_000).astype("<i2").tobytes())
     return root
 
 

@@ -9,6 +9,9 @@ from harness.reports.evidence import Evidence
 #: Stands for a folder of new clips, and for the weight file, where they are not known.
 CLIPS, WEIGHTS = "CLIPS", "FILE"
 _TOP = 5
+# Sources of streams that need no file of a network.
+_WITHOUT_NETWORK = ("files", "sound")
+_OF_ENCODERS = ("encoder", "encoder_output", "encoder_input")
 _SEARCH = "harness.run_search("
 
 
@@ -39,11 +42,13 @@ def predicting(evidence: Evidence, program: str = "python -m harness.predict") -
     results = evidence.folder.parent
     line = ["--ensemble", str(evidence.folder / "ensembles" / evidence.shown.name)]
     line += ["--data", _given(evidence, "data", "demo-*") or CLIPS]
-    source = (evidence.manifest.get("stream") or {}).get("source")
-    if source != "files":
+    known = _arguments(evidence.commands[-1]) if evidence.commands else {}
+    streams = (evidence.manifest.get("streams") or {}).values()
+    framed = [each for each in streams if each["source"] not in _WITHOUT_NETWORK]
+    if len(known.get("encoder", [])) < len(framed):
         line += ["--weights", _given(evidence, "weights", "faces-*/*.safetensors") or WEIGHTS]
-    for option in ("layout", "features", "weights_key"):
-        if value := _given(evidence, option):
+    for option in ("layout", "features", "weights_key", *_OF_ENCODERS):
+        for value in known.get(option, []):
             line += [f"--{option.replace('_', '-')}", value]
     line += ["--out", f"{evidence.folder.name}-new.csv", "--results", str(results)]
     return f"{program} {shlex.join(line)}"
@@ -63,21 +68,26 @@ def _given(evidence: Evidence, name: str, demo: str = "") -> str | None:
         return str(found[0]) if len(found) == 1 else None
     if not evidence.commands:
         return None
-    return _arguments(evidence.commands[-1]).get(name)
+    return next(iter(_arguments(evidence.commands[-1]).get(name, [])), None)
 
 
-def _arguments(command: str) -> dict[str, str]:
-    """The arguments of a search, by name: of a command line or of a call from Python."""
+def _arguments(command: str) -> dict[str, list[str]]:
+    """The values of the arguments of a search, by name: of a command line or of a call from
+    Python."""
     if command.startswith(_SEARCH):
         call = ast.parse(command, mode="eval").body
         assert isinstance(call, ast.Call)  # run_search writes this text
-        return {str(k.arg): str(ast.literal_eval(k.value)) for k in call.keywords}
+        values = {str(k.arg): ast.literal_eval(k.value) for k in call.keywords}
+        return {
+            name: list(map(str, value if isinstance(value, list | tuple) else [value]))
+            for name, value in values.items()
+        }
     words = shlex.split(command)
-    found = {}
+    found: dict[str, list[str]] = {}
     for word, following in zip(words, [*words[1:], ""], strict=True):
         if word.startswith("--"):
             option, _, value = word[2:].partition("=")
-            found[option.replace("-", "_")] = value or following
+            found.setdefault(option.replace("-", "_"), []).append(value or following)
     return found
 
 

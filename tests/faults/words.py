@@ -143,7 +143,7 @@ def _(folder: Path, rng: random.Random) -> None:
     elif what == 2:
         del weights[rng.choice(sorted(weights))]
     else:
-        said[rng.choice(["targets", "fill", "name", "config", "stream"])] = rng.choice(
+        said[rng.choice(["targets", "fill", "name", "config", "streams"])] = rng.choice(
             ["", "[]", "{}", "1"]
         )
     if what < 2:
