@@ -289,5 +289,6 @@ def test_layouts_that_are_not_there(tmp_path: Path) -> None:
     (tmp_path / "frames").mkdir()
     with pytest.raises(InputError, match="found clips, frames"):
         read_clips(tmp_path)
+    (tmp_path / "frames").rmdir()
     with pytest.raises(InputError, match="`features` FAUs: choose of features"):
         read_clips(tmp_path, features="FAUs")
