@@ -85,7 +85,7 @@ def check_scorable(
             if not data.only(names).at(stride)[rows].any():
                 of = f" of {printable(names)}" if names else ""
                 raise InputError(
-                    f"{what}: none of its {len(rows)} clips gave a frame{of} at stride {stride}"
+                    f"{what}: none of its {len(rows)} clips has a step{of} at stride {stride}"
                 )
         constant = np.ptp(data.ratings[rows], axis=0) == 0
         if constant.any():

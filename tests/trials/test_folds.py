@@ -83,7 +83,7 @@ def test_what_cannot_score_is_said_before_a_trial_runs() -> None:
     )
     held_out = (train[:5], train[5:])
     silent = dataclasses.replace(data, streams={"test": gone}, held_out=held_out)
-    with pytest.raises(InputError, match=r"part 1 of 2 .* none of its 5 clips gave a frame"):
+    with pytest.raises(InputError, match=r"part 1 of 2 .* none of its 5 clips has a step"):
         check_scorable(silent, (1,))
 
 
@@ -96,7 +96,7 @@ def test_each_choice_of_streams_must_be_scorable() -> None:
     )
     data = dataclasses.replace(data, streams={**data.streams, "ear": late})
     check_scorable(data, (1,), ("eye",))
-    with pytest.raises(InputError, match="val: none of its 15 clips gave a frame of ear at"):
+    with pytest.raises(InputError, match="val: none of its 15 clips has a step of ear at"):
         check_scorable(data, (1,), ("eye", "ear"))
     with pytest.raises(InputError, match="train: none of its 30 rated clips has a step of the st"):
         check_scorable(data, (1,))
