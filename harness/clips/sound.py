@@ -5,7 +5,7 @@ Sample 0 is heard at the start of the film, from which `harness.clips.video` cou
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import av
 import numpy as np
@@ -85,11 +85,16 @@ class _Track:
         best = container.streams.best("audio")
         if not tracks or not isinstance(best, AudioStream):
             raise InputError(f"{path}: has no sound track")
+        # PyAV's types do not say that the codec may be unknown.
+        if cast(Any, best).codec_context is None:
+            raise InputError(f"{path}: its sound track has an unknown codec; convert it")
         self.stream = best
         # Every core has a clip of its own.
         self.stream.codec_context.thread_count = 1
         self._path, self._container, self._rate = path, container, rate
         self._start = start_of(container)
+        # Seconds beyond which a time stamp is damaged.
+        self._limit = (container.duration or 0) / av.time_base + _SILENCE
         self._given = self._packets = self._undecoded = 0
         self._reason = self._interruption = ""
         self._choice = ""
@@ -150,12 +155,11 @@ class _Track:
 
     def _silence_before(self, frame: AudioFrame) -> Iterator[_Samples]:
         """Silence up to the time of a frame, where the sound has a gap."""
-        if frame.pts is None or frame.time_base is None:
+        if frame.time is None:
             return
-        seconds = float(frame.pts * frame.time_base) - self._start
+        seconds = frame.time - self._start
         missing = round(seconds * self._rate) - self._given
-        limit = (self._container.duration or 0) / av.time_base + _SILENCE
-        if missing < _JITTER * self._rate or seconds > limit:
+        if missing < _JITTER * self._rate or seconds > self._limit:
             return
         for first in range(0, missing, _SILENCE * self._rate):
             yield self._count(np.zeros(min(_SILENCE * self._rate, missing - first), np.float32))

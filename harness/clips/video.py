@@ -335,7 +335,8 @@ def opened(path: Path, what: str = "video") -> InputContainer:
     allowed = {"format_whitelist": _FORMATS[what], "protocol_whitelist": "file"}
     try:
         # Not `options`, with which PyAV before 18 crashes where streams appear late (mpg).
-        return av.open(str(path), container_options=allowed)
+        # Titles and other texts of a file may be in any encoding; none of them is used.
+        return av.open(str(path), container_options=allowed, metadata_errors="replace")
     except (FFmpegError, OSError) as error:
         raise InputError(f"{path}: cannot be opened as {_FORMS[what]}: {error.strerror}") from error
 
@@ -356,6 +357,8 @@ def _video_stream(path: Path, container: InputContainer) -> tuple[VideoStream, s
         raise InputError(f"{path}: holds no video stream (audio only?)")
     best = container.streams.best("video")
     chosen = next((stream for stream in moving if best and stream.index == best.index), moving[0])
+    if cast(Any, chosen).codec_context is None:
+        raise InputError(f"{path}: its video stream has an unknown codec; convert it")
     # Threads within a clip cost half as much again as they give; every core has a clip of its own.
     chosen.codec_context.thread_count = 1
     chosen.codec_context.options = {"max_pixels": str(MAX_PIXELS)}

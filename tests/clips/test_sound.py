@@ -133,9 +133,16 @@ def of_one_sample_a_second(folder: Path) -> Path:
     return path
 
 
+def of_an_unknown_codec(folder: Path) -> Path:
+    path = write_sound(folder / "a.caf", tone(1), RATE, "pcm_s16be")
+    path.write_bytes(path.read_bytes().replace(b"lpcm", b"zzzz"))
+    return path
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
+        (of_an_unknown_codec, "its sound track has an unknown codec"),
         (no_track, "has no sound track"),
         (no_file, "no such sound file"),
         (text, "cannot be opened as wav, flac"),
@@ -183,6 +190,14 @@ def test_damaged_packets_are_silence_and_what_follows_keeps_its_place(tmp_path: 
     assert len(found) == pytest.approx(len(whole), abs=RATE // 10)
     onset = [np.argmax(np.abs(each) > 0.2) / RATE for each in (whole, found)]
     assert onset[1] == pytest.approx(onset[0], abs=0.11)
+
+
+def test_texts_of_a_file_may_be_in_any_encoding(tmp_path: Path) -> None:
+    path = write_sound(tmp_path / "a.wav", tone(1))
+    content = path.read_bytes()
+    assert b"Lavf" in content
+    path.write_bytes(content.replace(b"Lavf", b"Caf\xe9"))
+    assert len(heard(path)) == RATE
 
 
 def test_nan_is_refused(tmp_path: Path) -> None:
@@ -233,6 +248,6 @@ def test_new_clips_may_have_sound_files_beside_them(tmp_path: Path) -> None:
     make_video(tmp_path / "a.mp4", 3)
     (tmp_path / "audio").mkdir()
     (tmp_path / "audio" / "a.wav").touch()
-    clips = read_new_clips(tmp_path)
+    (clips,) = read_new_clips(tmp_path)
     assert names(clips.sounds, tmp_path) == ["audio/a.wav"]
     assert clips.notes == ()
