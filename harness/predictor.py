@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from harness.clips.faces import crop_recipe
-from harness.clips.layouts import feature_sets, read_new_clips
+from harness.clips.layouts import feature_sets, read_new_tables
 from harness.clips.table import ClipTable, in_order, some
 from harness.console import console
 from harness.dataset import Dataset, Specification, Stream
@@ -127,7 +127,7 @@ class Predictor:
         for folder, found in there.items():
             names = [name for name in sets or needed if name in found]
             # Without a choice the layout reads its only set, or says what there is.
-            given = read_new_clips(folder, layout, features=names, strict=strict)
+            given = read_new_tables(folder, layout, features=names, strict=strict)
             # Frames beside the sets that members read are none of their business.
             tables += [clips for clips in given if looks or clips.kind == "features" or not names]
         return tables

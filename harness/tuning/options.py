@@ -25,7 +25,7 @@ class DataOptions:
     weights: Path | None = None
     weights_key: str | None = None
     layout: str | None = None
-    features: Sequence[str] = ()
+    features: Sequence[str] | None = None
     crop: str | None = None
     precision: str = DEFAULT_PRECISION
     encoder: Sequence[str] | None = None

@@ -124,7 +124,7 @@ def test_a_study_does_not_continue_with_another_output(home: Path) -> None:
     ("wanted", "message"),
     [
         (Wanted(encoder=("none.onnx",)), "none.onnx: no such file; expected an ONNX file or mod"),
-        (Wanted(encoder=("a.onnx", "b.onnx")), "2 are given; a study reads one encoder"),
+        (Wanted(encoder=("a.onnx", "b.onnx")), "2 are given, expected one"),
         (Wanted(Path("w"), encoder=("a.onnx",)), "give one of `encoder` and `weights`"),
         (Wanted(Path("w"), encoder_input=("size=3",)), "`encoder_input`: it belongs to `encoder`"),
         (Wanted(encoder=("a.onnx",), weights_key="ema"), "`weights_key`: it belongs to `weights`"),
@@ -149,6 +149,25 @@ def test_a_name_may_stand_before_the_file_and_its_options(tmp_path: Path) -> Non
     )
     one, other = (wanted.load(EncoderOptions()) for wanted in (plain, named))
     assert one.specification() == other.specification()
+
+
+def test_several_encoders_have_their_own_options() -> None:
+    wanted = Wanted(
+        Path("w"), "ema", ("a=x.onnx", "b=y.onnx"), ("b=mean",), ("a=size=3", "b=size=4")
+    )
+    assert [(one.name, one.weights_key, one.encoder_output, one.encoder_input)
+            for one in wanted.each()] == [
+        ("", "ema", (), ()),
+        ("a", None, (), ("a=size=3",)),
+        ("b", None, ("b=mean",), ("b=size=4",)),
+    ]  # fmt: skip
+    for bad, message in (
+        (Wanted(encoder=("x.onnx", "b=y.onnx")), "several encoders need names of their own"),
+        (Wanted(encoder=("a=x.onnx", "a=y.onnx")), "several encoders need names of their own"),
+        (Wanted(encoder=("a=x", "b=y"), encoder_input=("size=3",)), "size=3: begin it with the NA"),
+    ):
+        with pytest.raises(InputError, match=message):
+            bad.each()
 
 
 def test_clips_with_features_need_no_encoder(tmp_path: Path) -> None:

@@ -38,6 +38,7 @@ __all__ = [
     "feature_sets",
     "read_clips",
     "read_new_clips",
+    "read_new_tables",
     "read_tables",
 ]
 
@@ -99,6 +100,18 @@ def read_tables(
 
 
 def read_new_clips(
+    root: str | PathLike[str],
+    layout: str | None = None,
+    *,
+    features: str | None = None,
+    strict: bool = False,
+) -> ClipTable:
+    """The last table of `read_new_tables`: of the feature set, if one is given."""
+    sets = () if features is None else (features,)
+    return read_new_tables(root, layout, features=sets, strict=strict)[-1]
+
+
+def read_new_tables(
     root: str | PathLike[str],
     layout: str | None = None,
     *,
