@@ -1,6 +1,7 @@
 """Coverage of the 95 % intervals of an ensemble, on libraries of known true scores.
 
-    python -m tests.benchmarks.estimates [--only PART] [--repetitions N] [--heads N] [--json]
+    python -m tests.benchmarks.estimates [--only PART] [--case TEXT] [--repetitions N] [--heads N]
+        [--json]
 
 Each repetition draws 40 trials (tests/simulations.py), builds the ensemble `mean` of five, and
 compares its nested score, and its gain over the best single trial, with the true ones of the chosen
@@ -144,6 +145,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("--only", choices=(*PARTS, *TRAINED), help="default: all parts")
+    parser.add_argument("--case", default="", help="only cases with this text")
     parser.add_argument("--repetitions", type=int, default=400, help="default: 400")
     parser.add_argument("--heads", type=int, default=24, help="trained heads, default: 24")
     parser.add_argument("--json", action="store_true", help="print JSON alone")
@@ -156,12 +158,14 @@ def main() -> None:
             cases += [(f"{n} clips", None, n) for n in clips]
             for name in populations:
                 for size, count, total in cases:
+                    if options.case not in f"{name}, {size}":
+                        continue
                     work = partial(outcome, part, name, count, total)
                     found = summary(list(pool.map(work, range(options.repetitions), chunksize=10)))
                     figures.setdefault(f"coverage_{part}", {})[f"{name}, {size}"] = found
                     show(f"{part}: {name}, {size}", found, options.json)
     for part in TRAINED if options.only is None else {options.only} & set(TRAINED):
-        figures |= trained(part, options.heads, options.repetitions, options.json)
+        figures |= trained(part, options.case, options.heads, options.repetitions, options.json)
     if null := {
         size: {kind: values["excludes_0"] for kind, values in found.items()}
         for size, found in figures.get("coverage_gain", {}).items()
@@ -172,7 +176,7 @@ def main() -> None:
         print(json.dumps(figures))
 
 
-def trained(part: str, heads: int, repetitions: int, as_json: bool) -> dict[str, Any]:
+def trained(part: str, case: str, heads: int, repetitions: int, as_json: bool) -> dict[str, Any]:
     """The figures of a part that trains heads, by setting."""
     if part == "calibration":
         found = {"calibration": reactions.calibration(min(heads, 6))}
@@ -181,14 +185,14 @@ def trained(part: str, heads: int, repetitions: int, as_json: bool) -> dict[str,
         found = {f"default_average_{name}": reactions.default_average(name, heads, draws)
                  for name in reactions.SETTINGS}  # fmt: skip
     elif part == "choosing":
-        by_choice = reactions.choosing(min(heads, 12), 4, max(repetitions // 10, 2))
+        by_choice = reactions.choosing(min(heads, 12), 3, max(repetitions // 10, 2))
         found = {f"choosing on {how}": values for how, values in by_choice.items()}
     else:
         elsewhere = part == "optimism-elsewhere"
         settings = reactions.ELSEWHERE if elsewhere else reactions.SETTINGS
         found = {f"optimism_error_{name}_{clips}":
                  reactions.optimism_error(name, min(heads, 12), clips, max(repetitions // 10, 2))
-                 for name in settings for clips in reactions.SIZES}  # fmt: skip
+                 for name in settings if case in name for clips in reactions.SIZES}  # fmt: skip
     show(part, found, as_json)
     return found
 
