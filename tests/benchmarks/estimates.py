@@ -190,9 +190,14 @@ def trained(part: str, case: str, heads: int, repetitions: int, as_json: bool) -
     else:
         elsewhere = part == "optimism-elsewhere"
         settings = reactions.ELSEWHERE if elsewhere else reactions.SETTINGS
-        found = {f"optimism_error_{name}_{clips}":
-                 reactions.optimism_error(name, min(heads, 12), clips, max(repetitions // 10, 2))
-                 for name in settings if case in name for clips in reactions.SIZES}  # fmt: skip
+        draws = max(repetitions // 10, 2)
+        cases = [(name, clips) for name in settings for clips in reactions.SIZES]
+        found = {
+            f"optimism_error_{name}_{clips}":
+                reactions.optimism_error(name, min(heads, 12), clips, draws)
+            for name, clips in cases
+            if case in f"{name}_{clips}"
+        }  # fmt: skip
     show(part, found, as_json)
     return found
 
