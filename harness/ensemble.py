@@ -59,7 +59,8 @@ def main(
         built = construct(library, recipe, name, steps)
     # Compared before anything is written, so that an error writes nothing.
     compared = compare(built, other_ensemble(results, against, recipe)) if against else None
-    paths = write_ensemble(built.ensemble, library)
+    clipped: list[str] = []
+    paths = write_ensemble(built.ensemble, library, clipped.append)
     paths += compared.write(paths[0].parent) if compared else []
     written = [str(path) for path in paths]
     if not as_json:
@@ -68,7 +69,7 @@ def main(
             show_details(out, built)
         if compared:
             show_comparison(out, compared)
-        tell(out, *(f"Written: {path}" for path in written))
+        tell(out, *clipped, *(f"Written: {path}" for path in written))
     # Last, so that scores and files are known even if the report fails.
     # Imported only here, because optuna and plotly are slow to import.
     from harness.reports.commands import predicting
@@ -82,7 +83,7 @@ def main(
         written.append(str(write_report(evidence, partial(unfoldings, cache=cache))))
         tell(out, f"Written: {written[-1]}")
     if as_json:
-        content = built.to_dict(explain) | {"written": written}
+        content = built.to_dict(explain) | {"written": written, "notes": clipped}
         print(json.dumps(content | ({"comparison": asdict(compared)} if compared else {})))
         return
     tell(out, f"Next: {predicting(evidence, invocation('predict'))}")

@@ -30,8 +30,7 @@ ExtractedData = Annotated[
     Path | None,
     _data(
         "--data",
-        help="Folder of clips. Default: none; required, except with --list-cache and "
-        "--prune-cache.",
+        help="Folder of clips. No default; required, except with --list-cache and --prune-cache.",
         show_default=False,
     ),
 ]

@@ -60,7 +60,8 @@ def main(
             on_found=streams.append,
         )  # fmt: skip
     filled = table.pop("filled").to_numpy()
-    write_text(out, submission(list(table.index), list(table.columns), table.to_numpy()))
+    made = submission(list(table.index), list(table.columns), table.to_numpy())
+    write_text(out, made.text)
     for line in dict.fromkeys(line for found in streams for line in found.read):
         printer.print(line, markup=False, highlight=False, soft_wrap=True)
     members = len(predictor.models)
@@ -68,7 +69,7 @@ def main(
     gaps = {found.stream.specification.name: found.gaps for found in streams}
     lines = [line for clips in tables for line in clips.notes]
     lines += [line for found in streams for line in found.notes]
-    lines += predictor.doubts(tables)
+    lines += [*made.lines(out), *predictor.doubts(tables)]
     lines += report_gaps(gaps, list(map(str, table.index[filled])), out.with_suffix(".gaps.csv"))
     for line in dict.fromkeys(lines):
         printer.print(line, style="yellow", markup=False, soft_wrap=True)

@@ -365,12 +365,13 @@ def _table_of(need: _Need, tables: Sequence[ClipTable]) -> ClipTable:
         )
     if len(found) > 1:
         columns = set(map(str.casefold, need.specification.columns))
-        files = [(clips, first_file(clips)) for clips in found]
+        files = [(clips, first_file(clips, columns)) for clips in found]
+        width = need.specification.width
         found = [
             clips
             for clips, file in files
-            if file.values.shape[1] == need.specification.width
-            and set(map(str.casefold, file.names or ())) == columns
+            if (file.names and columns and columns <= set(map(str.casefold, file.names)))
+            or (not file.names and not columns and file.values.shape[1] == width)
         ]
         if len(found) != 1:
             raise InputError(

@@ -25,7 +25,7 @@ from tests.browser import Browser, started
 REFERENCE = Path(__file__).parent.parent / "results" / "reference"
 DRAWN = "return document.body.dataset.drawn"
 # Colours that a picture may have: flat figures need no more, and a repository stays small.
-COLOURS = 64
+COLOURS = 48
 
 
 def main() -> None:

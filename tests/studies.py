@@ -49,6 +49,8 @@ def make_predictions(index: Dataset, seed: int) -> dict[str, NDArray[np.float32]
 
 def make_info(index: Dataset, number: int, val: NDArray[np.float32]) -> PredictionInfo:
     """What a trial's file says of itself."""
+    ratings = index.ratings[index.rows("val")]
+    rated = ~np.isnan(ratings).any(axis=1)
     return PredictionInfo(
         trial_id=trial_name(number),
         config={"loss": "ccc", "stride": 30, "layers": 2},
@@ -59,7 +61,7 @@ def make_info(index: Dataset, number: int, val: NDArray[np.float32]) -> Predicti
         targets=index.target_names,
         early_stop_split="val",
         best_epoch=3,
-        val_pcc=mean_pcc(index.ratings[index.rows("val")], val),
+        val_pcc=mean_pcc(ratings[rated], val[rated]),
         created="2026-01-01T00:00:00+00:00",
     )
 

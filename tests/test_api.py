@@ -248,7 +248,7 @@ def test_figures_are_drawn_one_by_one(tmp_path: Path) -> None:
     study = harness.load_study(folder)
     ensemble = study.ensemble(top=3)
     names = study.figures(ensemble)
-    assert {"best", "importance", "curves", "targets", "calibration", "scatter-0"} <= set(names)
+    assert {"best", "time", "curves", "targets", "calibration", "scatter-0"} <= set(names)
     figure = study.plot("targets", ensemble)
     assert figure.layout.title.text == names["targets"]
     assert ensemble.estimate is not None

@@ -212,6 +212,18 @@ def set_matrix(path: Path, matrix: tuple[float, float, float, float]) -> Path:
     return path
 
 
+def repacked(path: Path, form: str) -> Path:
+    """The same packets and display matrix in another container, beside the file."""
+    other = path.with_suffix(f".{form}")
+    with av.open(str(path)) as source, av.open(str(other), "w") as copy:
+        stream = copy.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(video=0):
+            if packet.dts is not None:
+                packet.stream = stream
+                copy.mux(packet)
+    return other
+
+
 def cut(path: Path, share: float = 0.5) -> Path:
     """Keeps the first part of a file, as a broken download does."""
     content = path.read_bytes()

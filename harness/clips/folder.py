@@ -17,6 +17,8 @@ SOUND_SUFFIXES = (
     *(".wav", ".flac", ".aif", ".aiff", ".caf"),
     *(".m4a", ".mka", ".ogg", ".oga", ".opus", ".mp3", ".aac", ".wma"),
 )
+#: A file in the folder of a feature set that lists the columns that are features, one a line.
+COLUMN_LIST = "columns.txt"
 # In lower case: what Windows, macOS and network storage put into folders of media.
 _SYSTEM = ("thumbs.db", "ehthumbs.db", "desktop.ini", "__macosx", "@eadir")
 
@@ -25,12 +27,12 @@ def entries(folder: Path) -> list[Path]:
     """Files and subfolders in order of their names.
 
     Names that begin with a dot (such as AppleDouble's `._clip.mp4`) and files of operating systems
-    are left out.
+    are left out, and so is COLUMN_LIST, which has a reader of its own.
     """
     return sorted(
         path
         for path in folder.iterdir()
-        if not path.name.startswith(".") and path.name.lower() not in _SYSTEM
+        if not path.name.startswith(".") and path.name.lower() not in (*_SYSTEM, COLUMN_LIST)
     )
 
 

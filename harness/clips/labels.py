@@ -23,6 +23,7 @@ _SPLIT_NAMES = {
 }
 # A path component and nothing else: no separator, no leading dot, no control character.
 _SAFE_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
+_WHOLE = re.compile(r"[0-9]{1,6}(\.0*)?", re.ASCII)
 # Names that some file systems reserve.
 _RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
 
@@ -143,8 +144,16 @@ def _groups(
     """
     named = [(clip, value.strip()) for clip, value in zip(ids, column, strict=True)]
     named = [(clip, "" if value.casefold() in MISSING else value) for clip, value in named]
+    # One person has one name: P01 is p01, and 7 is 7.0, as pandas writes it beside empty cells.
+    spelling: dict[str, str] = {}
+    named = [(clip, spelling.setdefault(_person(value), value)) for clip, value in named]
     alone = tuple(clip for clip, value in named if not value)
     return tuple(value or f"nobody but {clip}" for clip, value in named), alone
+
+
+def _person(name: str) -> str:
+    """What is equal for two spellings of one person: case and the form of a number do not count."""
+    return f"{float(name):g}" if _WHOLE.fullmatch(name) else name.casefold()
 
 
 def _splits(file: Path, column: "pd.Series[str]") -> tuple[str, ...]:

@@ -79,6 +79,7 @@ def _column(file: Path, column: "pd.Series[str]", highest: float) -> NDArray[np.
     if bad.size:
         raise InputError(
             f"{file}, line {bad[0] + 2}, {column.name}: {column.iloc[bad[0]]!r} is no rating "
-            f"in [0, {highest:g}] ({bad.size} such cells in this column)"
+            f"in [0, {highest:g}] ({bad.size} such cells in this column); scale the ratings of "
+            "other ranges, and remove a column that is no target"
         )
     return values

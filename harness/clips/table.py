@@ -34,7 +34,8 @@ class ClipTable:
     sounds: the sound file of each clip, where the data has such files; None where a clip has none.
     notes: recoverable problems, a line each.
     synthetic: True for generated clips, whose scores are no results on real data; oracles: what can
-    be predicted of these, by stream.
+    be predicted of these, by stream. ceilings: `ceilings[split][target]`, the highest PCC that the
+    agreement of the raters allows; empty if single ratings are not known.
     """
 
     clip_ids: tuple[str, ...]
@@ -49,6 +50,7 @@ class ClipTable:
     notes: tuple[str, ...] = ()
     synthetic: bool = False
     oracles: Oracles = field(default_factory=dict)
+    ceilings: dict[str, dict[str, float]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.clip_ids)
@@ -88,9 +90,24 @@ def check_usable(file: str | PathLike[str], clips: ClipTable, strict: bool) -> C
         if not any(clips.paths[row] for row in rows):
             raise InputError(
                 f"{file}: none of the {len(rows)} clips of {split} has a file; "
-                "are names and ids the same?"
+                f"are names and ids the same?{_found_instead(file, clips)}"
             )
     return replace(clips, notes=tuple(notes))
+
+
+def _found_instead(file: str | PathLike[str], clips: ClipTable) -> str:
+    """The notes of a table that tell why clips have no file, for a message."""
+    notes = [note.removeprefix(f"{file}: ") for note in clips.notes if note.startswith(str(file))]
+    return f" Found: {'; '.join(notes)}" if notes else ""
+
+
+def check_any_file(file: str | PathLike[str], clips: ClipTable) -> None:
+    """InputError if no clip has a file."""
+    if not any(clips.paths):
+        raise InputError(
+            f"{file}: none of {len(clips)} clips has a file; are names and ids the same?"
+            f"{_found_instead(file, clips)}"
+        )
 
 
 def check_groups(file: str | PathLike[str], clips: ClipTable, allow: bool = False) -> ClipTable:

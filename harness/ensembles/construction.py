@@ -45,7 +45,8 @@ from harness.errors import InputError
 
 Progress = Callable[[str, int, int], None]
 _VAL = "val"
-# The recorded early-stop split of trials whose epochs each choosing split chose.
+# For each split that can choose an ensemble: the recorded early-stop split of trials that chose
+# their epochs on it.
 _STOPPED_BY = {_VAL: _VAL, "train": "folds"}
 
 
@@ -81,11 +82,12 @@ class Construction:
         return curve(self.chooser, self.ensemble.method) if estimated else None
 
     def to_dict(self, explain: bool) -> dict[str, Any]:
-        """Plain values for JSON: the ensemble, refused and duplicate files and, with `explain`,
-        the curve and the correlations."""
+        """Plain values for JSON: the ensemble, refused and duplicate files, ceilings and, with
+        `explain`, the curve and the correlations."""
         values = self.ensemble.to_dict() | {
             "refusals": [refusal.reason for refusal in self.library.refused],
             "repeats": dict(self.library.duplicates),
+            "ceilings": self.library.ceilings,
         }
         if explain:
             values["curve"] = asdict(self.curve) if self.curve else None

@@ -47,7 +47,7 @@ class Explanation:
     influence: (m,) `Member.influence`.
     effective: effective number of members by influence: 1 / sum of squared influences.
     independent: by influence v and correlations R: 1 / v'Rv. It is the number of uncorrelated
-        members whose equal average would vary as little.
+        members that have an equal average of the same variance.
     """
 
     own: Floats

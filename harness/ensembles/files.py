@@ -2,7 +2,8 @@
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,14 @@ from harness.predictions import PredictionInfo, write_predictions
 from harness.sealed import ENSEMBLE, read_sealed, write_sealed
 
 
-def write_ensemble(ensemble: Ensemble, library: Library) -> list[Path]:
+def write_ensemble(
+    ensemble: Ensemble, library: Library, say: Callable[[str], object] = print
+) -> list[Path]:
     """Writes `predictions.parquet`, `predictions.csv` if there is a test split, and
     `ensemble.json`. The last one is written last, so that a folder with it is complete.
+
+    Args:
+        say: called with a line about the values that are clipped in `predictions.csv`.
 
     Returns:
         the paths.
@@ -29,10 +35,12 @@ def write_ensemble(ensemble: Ensemble, library: Library) -> list[Path]:
     folder = library.home / "ensembles" / ensemble.name
     # Two processes at once would mix their files.
     with alone(folder / ".lock"):
-        return _written(ensemble, library, folder)
+        return _written(ensemble, library, folder, say)
 
 
-def _written(ensemble: Ensemble, library: Library, folder: Path) -> list[Path]:
+def _written(
+    ensemble: Ensemble, library: Library, folder: Path, say: Callable[[str], object]
+) -> list[Path]:
     # An ensemble of the same name is removed first, so that its ensemble.json never accompanies
     # the predictions of other members.
     remove(folder / "ensemble.json")
@@ -46,8 +54,10 @@ def _written(ensemble: Ensemble, library: Library, folder: Path) -> list[Path]:
             combined[split] = ensemble.combine(found.predictions).astype(np.float32)
             if split == "test":
                 written.append(folder / "predictions.csv")
-                text = submission(found.clip_ids, found.target_names, combined[split])
-                write_text(written[-1], text)
+                made = submission(found.clip_ids, found.target_names, combined[split])
+                write_text(written[-1], made.text)
+                for line in made.lines(written[-1]):
+                    say(line)
     info = _info(ensemble, [trial.info for trial in trials], library, combined["val"])
     write_predictions(written[0], info, library.index, combined)
     written.append(folder / "ensemble.json")
@@ -95,13 +105,43 @@ def _info(
     )
 
 
+@dataclass(frozen=True)
+class Submission:
+    """Predictions in the form of the challenge.
+
+    text: csv, `File_ID` and the targets, one row per clip, sorted by id; all values in [0, 1].
+    clipped: number of values that were outside [0, 1], of `values`.
+    """
+
+    text: str
+    clipped: int
+    values: int
+
+    def lines(self, path: Path) -> list[str]:
+        """What to print about clipped values; empty if there are none."""
+        if not self.clipped:
+            return []
+        return [
+            f"{self.clipped} of {self.values} values were outside [0, 1], the range of ratings, "
+            f"and were clipped in {path.name}; scores are those of the values before clipping"
+        ]
+
+
 def submission(
     clip_ids: Sequence[str], targets: Sequence[str], values: NDArray[np.floating[Any]]
-) -> str:
-    """The CSV text of the challenge: `File_ID` and the targets, one row per clip, sorted by id."""
+) -> Submission:
+    """The predictions of some clips in the form of the challenge.
+
+    Calibrated predictions have the mean and the standard deviation of the ratings, so that some are
+    outside [0, 1], where no rating is. They are clipped here and nowhere else.
+
+    Args:
+        values: (clips, targets).
+    """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["File_ID", *targets])
-    for row in sorted(range(len(values)), key=lambda row: clip_ids[row]):
-        writer.writerow([clip_ids[row], *(f"{value:.6f}" for value in values[row])])
-    return text.getvalue()
+    kept = np.clip(values, 0.0, 1.0)
+    for row in sorted(range(len(kept)), key=lambda row: clip_ids[row]):
+        writer.writerow([clip_ids[row], *(f"{value:.6f}" for value in kept[row])])
+    return Submission(text.getvalue(), int((kept != values).sum()), values.size)

@@ -16,6 +16,8 @@ from harness.predictions import PredictionInfo, read_clips, read_predictions
 from harness.sealed import MANIFEST, read_sealed
 
 Floats = NDArray[np.float64]
+# A value of each target.
+Targets = dict[str, float]
 #: The hyperparameters that define the family of a trial: those that the paper compares.
 FAMILY = ("loss", "reduction", "stride", "sequence", "layers")
 # Threads: decompression and checks mostly release the interpreter lock.
@@ -30,6 +32,8 @@ class Study:
     order: by split, val or test: the rows of its predictions in the clip order of the first study.
     oracle: by split: the best possible mean PCC, known only for synthetic clips.
     oracle_by_target: the same for each target.
+    ceilings: by split: the highest PCC of each target that the agreement of the raters allows;
+        empty if single ratings are not known.
     empty: ids of the clips without features, which every trial predicts as the mean rating of
         train.
     streams: names of the streams of the study.
@@ -39,7 +43,8 @@ class Study:
     index: Dataset = field(repr=False)
     order: dict[str, NDArray[np.intp]] = field(repr=False)
     oracle: dict[str, float]
-    oracle_by_target: dict[str, dict[str, float]]
+    oracle_by_target: dict[str, Targets]
+    ceilings: dict[str, Targets]
     empty: frozenset[str] = field(repr=False)
     streams: tuple[str, ...] = ()
 
@@ -93,8 +98,8 @@ class PredictionMatrix:
 
     @property
     def calibration(self) -> tuple[Floats, Floats]:
-        """(targets, trials) slopes and offsets: a prediction is slope x raw output + offset. Those
-        of the identity for trials of earlier versions, whose predictions are raw."""
+        """(targets, trials) slopes and offsets: a prediction is slope x raw output + offset. 1
+        and 0 for trials of earlier versions, which are not calibrated."""
         none = np.zeros(len(self.target_names))
         slopes = [trial.info.slope or none + 1 for trial in self.trials]
         return np.array(slopes).T, np.array([trial.info.offset or none for trial in self.trials]).T
@@ -158,6 +163,13 @@ class Library:
         return self.studies[0].folder
 
     @property
+    def ceilings(self) -> Targets:
+        """By target: the highest possible PCC on the split that chooses, of the oracle or, if that
+        is not known, of the raters; empty if neither is known."""
+        study = self.studies[0]
+        return study.oracle_by_target.get(self.split) or study.ceilings.get(self.split, {})
+
+    @property
     def eligible(self) -> int:
         """Number of files that passed every check, including duplicates."""
         return len(self.matrix) + len(self.duplicates)
@@ -169,7 +181,7 @@ class Library:
 
 
 def newest_study(results: Path) -> Path:
-    """The folder of the study whose predictions were written last.
+    """The folder of the study with the newest prediction file.
 
     Raises:
         InputError: no study has predictions.
@@ -379,17 +391,22 @@ def _order(folder: Path, index: Dataset, first: Study | None, split: str) -> NDA
 
 def _manifest(
     folder: Path,
-) -> tuple[dict[str, float], dict[str, dict[str, float]], frozenset[str], tuple[str, ...]]:
+) -> tuple[
+    dict[str, float], dict[str, Targets], dict[str, Targets], frozenset[str], tuple[str, ...]
+]:
     file = folder / "study.json"
     content = read_sealed(file, MANIFEST)
     try:
         oracle = {str(split): float(value) for split, value in content["oracle"].items()}
-        by_target = {
-            str(split): {str(target): float(value) for target, value in values.items()}
-            for split, values in content.get("oracle_by_target", {}).items()
-        }
+        by_target, ceilings = (
+            {
+                str(split): {str(target): float(value) for target, value in values.items()}
+                for split, values in content.get(name, {}).items()
+            }
+            for name in ("oracle_by_target", "ceilings")
+        )
         streams = tuple(map(str, content.get("streams", {})))
-        return oracle, by_target, frozenset(map(str, content["empty"])), streams
+        return oracle, by_target, ceilings, frozenset(map(str, content["empty"])), streams
     # The checksum only shows that the file is intact: its content may still be invalid.
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise InputError(

@@ -4,7 +4,7 @@ Selection and its estimates read these sums instead of the predictions: the sums
 fold are the total minus that fold.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from harness.metrics import standardised
 
 Floats = NDArray[np.float64]
+#: The members of an average, and their factors (targets, members) of `Moments.values`.
+Pick = tuple[NDArray[np.intp], Floats]
 #: Up to this number of trials, whole Gram matrices are kept: folds x targets x trials^2 float32,
 #: 1.1 GiB for 2,000 trials, 7 targets and 10 folds. Above it, columns are computed on demand.
 GRAM_TRIALS = 2000
@@ -38,7 +40,7 @@ class Evidence:
         no information.
     scales: (targets, trials) standard deviation of each trial's predictions in `Moments.values`.
     column: (trial, others) -> (targets, trials) the correlations of a trial with every trial.
-        `others` are trials whose columns will probably be needed next.
+        `others`: trials of which the columns will probably be needed next.
     """
 
     scores: Floats
@@ -166,6 +168,26 @@ class Moments:
     def combined(self, members: NDArray[np.intp], factors: Floats) -> Floats:
         """(targets, clips) sum over the members of factor x `values`; factors is (targets, m)."""
         return np.stack([f @ v[members] for f, v in zip(factors, self.values, strict=True)])
+
+    def truth_sums(self) -> Floats:
+        """(folds, 1 + 2 x targets) sums of 1, y and y^2 of the truth."""
+        return np.column_stack([self._counts, self._truth_sums, self._truth_squares])
+
+    def sums(self, picks: Sequence[Pick]) -> Floats:
+        """(folds, picks, 3, targets) sums of p, p^2 and py of averages p, up to the scale of p."""
+        used = np.unique(np.concatenate([members for members, _ in picks]))
+        targets = len(self.truth)
+        weights = np.zeros((targets, len(picks), len(used)))
+        for place, (members, own) in enumerate(picks):
+            weights[:, place, np.searchsorted(used, members)] = own
+        found = np.empty((self.folds, len(picks), 3, targets))
+        for target, (w, y) in enumerate(zip(weights, self.truth, strict=True)):
+            average = w @ self.values[target, used].astype(np.float64)
+            # A common scale keeps the sums of squares accurate.
+            average /= _safe(average.std(axis=1, keepdims=True))
+            for kind, part in enumerate((average, average * average, average * y)):
+                found[:, :, kind, target] = np.add.reduceat(part, self.bounds[:-1], axis=1).T
+        return found
 
     def _each_target(self, work: Callable[[int], None]) -> None:
         """Runs the targets in parallel threads: matrix products release the interpreter lock."""

@@ -9,7 +9,7 @@ from harness.ensembles.intervals import resample
 from harness.metrics import jackknife_error
 
 Floats = NDArray[np.float64]
-#: A difference of mean PCC that a comparison should tell from 0.
+#: A difference of mean PCC that a comparison should detect.
 DIFFERENCE = 0.01
 # Two-sided 95 % of the normal distribution.
 _QUANTILE = 1.96
@@ -70,8 +70,8 @@ def sentences(found: Planning, split: str, groups: int, grouped: bool) -> list[s
     unit = "persons" if grouped else "clips"
     lines = [
         f"With {groups} {unit} of {split}, the standard error of the score is {found.error:.4f}, "
-        f"and that of ensemble minus best single trial {found.difference_error:.4f}: about "
-        f"{found.needed} {unit} would tell a difference of {DIFFERENCE:g}"
+        f"and that of ensemble minus best single trial {found.difference_error:.4f}; to detect a "
+        f"difference of {DIFFERENCE:g}, about {found.needed} {unit} are needed"
     ]
     if found.design_effect is not None:
         text = f"Design effect of persons: {found.design_effect:.2f}"

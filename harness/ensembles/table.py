@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+import numpy as np
 from rich.box import SIMPLE
 from rich.console import Console
 from rich.markup import escape
@@ -41,8 +42,9 @@ def show(out: Console, library: Library, ensemble: Ensemble) -> None:
     _say(out, effective(ensemble))
     out.print(scores_table(ensemble))
     if ensemble.estimate is not None:
-        oracle = library.studies[0].oracle_by_target.get(ensemble.recipe.choose_on, {})
-        out.print(targets_table(ensemble, ensemble.estimate, oracle))
+        out.print(targets_table(ensemble, ensemble.estimate, library.ceilings))
+        if library.ceilings:
+            _say(out, ceiling_meaning(ensemble.synthetic))
         if (gain := ensemble.estimate.gain) is not None:
             value, interval = gain_cells(gain)
             _say(out, f"Gain over the best single trial: mean PCC {value}, 95 % {interval} "
@@ -147,6 +149,11 @@ def corrected_cell(found: Estimate | None) -> str:
     return "" if corrected is None else f"{corrected:.4f}"
 
 
+def ceiling_cell(ceilings: Mapping[str, float], target: str) -> str:
+    """The text of the highest possible PCC of a target; a dash if it is not known."""
+    return f"{ceilings[target]:.4f}" if target in ceilings else "-"
+
+
 def gain_cells(gain: Gain | None) -> tuple[str, str]:
     """The texts of a gain and of its interval; dashes if it is undefined."""
     return ("-", "-") if gain is None else (f"{gain.value:+.4f}", f"{gain.interval:+.4f}")
@@ -168,22 +175,35 @@ def scores_table(ensemble: Ensemble) -> Table:
     return table
 
 
-def targets_table(ensemble: Ensemble, found: Estimate, oracle: Mapping[str, float]) -> Table:
+def targets_table(ensemble: Ensemble, found: Estimate, ceilings: Mapping[str, float]) -> Table:
     """One row per target: naive and nested PCC, that of the best single trial, and the gain.
 
     Args:
-        oracle: the best possible PCC of each target; empty if not known.
+        ceilings: the highest possible PCC of each target; empty if not known.
     """
     headings = ["", "naive", "nested", "single", "gain", "95 % of the gain"]
-    headings += ["oracle"] if oracle else []
+    headings += ["ceiling"] if ceilings else []
     split = ensemble.recipe.choose_on
     table = _table(f"PCC of each target on {split}, nested except naive", *headings)
     for naive, target in zip(ensemble.pcc, found.targets, strict=True):
         scores = map("{:.4f}".format, (naive, target.nested, target.single))
         row = [escape(target.target), *scores, *gain_cells(target.gain)]
-        row += [f"{oracle[target.target]:.4f}"] if oracle else []
+        row += [ceiling_cell(ceilings, target.target)] if ceilings else []
         table.add_row(*row)
     return table
+
+
+def ceiling_meaning(synthetic: bool) -> str:
+    """What a ceiling is, as a line."""
+    if synthetic:
+        return (
+            "Ceiling: the PCC of the oracle, which knows everything that a synthetic clip shows; "
+            "only chance exceeds it"
+        )
+    return (
+        "Ceiling: the PCC of a perfect prediction with these ratings, the square root of their "
+        "reliability (ratings.csv). Other raters would give other ratings; only chance exceeds it"
+    )
 
 
 def _show_scores(out: Console, library: Library, ensemble: Ensemble) -> None:
@@ -192,10 +212,10 @@ def _show_scores(out: Console, library: Library, ensemble: Ensemble) -> None:
               f"single trial {ensemble.best_single_naive:.4f}; both are optimistic")  # fmt: skip
     found = ensemble.estimate
     if found is not None:
-        how = f"of {found.groups} persons" if found.grouped else "of clips"
+        persons = f" of {found.groups} persons" if found.grouped else ""
         interval = "" if found.interval is None else f", 95 % {found.interval:.4f}"
         _say(out, f"Expected on new clips: mean PCC {found.nested:.4f}{interval} "
-                  f"(nested, {found.folds} folds {how})")  # fmt: skip
+                  f"(nested, {ensemble.clips} clips{persons} in {found.folds} folds)")  # fmt: skip
     oracle = library.studies[0].oracle
     if split in oracle:
         # Not the naive score, which is optimistic.
@@ -206,11 +226,11 @@ def _show_scores(out: Console, library: Library, ensemble: Ensemble) -> None:
         _say(out, f"Val: mean PCC {held.score:.4f} on {held.clips} clips{interval}; it chose "
                   "nothing and is scored once")  # fmt: skip
     elif split != "val":
-        _say(out, "Val: predicted but not scored (no ratings, or constant values)")
+        _say(out, f"Val: {_unscored(library, 'val')}")
     if not len(library.index.rows("test")):
         _say(out, "Test: the data has no test split")
     elif ensemble.test is None:
-        _say(out, "Test: predicted but not scored (no ratings, or constant values)")
+        _say(out, f"Test: {_unscored(library, 'test')}")
     else:
         best = f"; oracle {oracle['test']:.4f}" if "test" in oracle else ""
         _say(out, f"Test: mean PCC {ensemble.test:.4f} on {ensemble.test_clips} clips, scored "
@@ -220,6 +240,19 @@ def _show_scores(out: Console, library: Library, ensemble: Ensemble) -> None:
                   "features: predicted as the mean rating of train", "yellow")  # fmt: skip
     if ensemble.synthetic:
         _say(out, SYNTHETIC, "yellow")
+
+
+def _unscored(library: Library, split: str) -> str:
+    """Why a split has no score."""
+    index = library.index
+    rated = index.rated(index.rows(split))
+    if len(rated) < 2:
+        count = f"{len(rated)} of its {len(index.rows(split))} clips have ratings"
+        return f"predicted but not scored: {count}, and a correlation needs two"
+    spread = np.ptp(index.ratings[rated], axis=0)
+    if constant := [name for name, s in zip(index.target_names, spread, strict=True) if not s]:
+        return f"predicted but not scored: all ratings of {', '.join(constant)} are equal"
+    return "predicted but not scored: the predictions of a target are constant"
 
 
 def _table(title: str, *headings: str) -> Table:

@@ -8,6 +8,8 @@ from torch import Tensor
 from harness.correlation import ccc_loss, pcc_loss
 
 Loss = Callable[[Tensor, Tensor], Tensor]
+#: Fewest clips of a batch for a correlation: that of two clips is always -1 or 1.
+FEWEST = 3
 
 
 def mse_loss(prediction: Tensor, target: Tensor) -> Tensor:
@@ -17,6 +19,13 @@ def mse_loss(prediction: Tensor, target: Tensor) -> Tensor:
 
 
 _COLUMN_LOSSES: dict[str, Loss] = {"ccc": ccc_loss, "pcc": pcc_loss, "mse": mse_loss}
+
+
+def fewest_clips(loss: str, reduction: str, targets: int = FEWEST) -> int:
+    """How many clips a batch needs at least; with `flat`, the targets of one clip may do."""
+    if loss == "mse":
+        return 1
+    return -(-FEWEST // targets) if reduction == "flat" else FEWEST
 
 
 def reduced_loss(loss: str, reduction: str) -> Loss:

@@ -17,7 +17,7 @@ from harness.metrics import mean_pcc
 from harness.models.config import TrialConfig
 from harness.models.fusion import Read
 from harness.models.head import Head
-from harness.models.losses import reduced_loss
+from harness.models.losses import FEWEST, reduced_loss
 from harness.models.stopping import Stopping
 
 # Evaluation holds no gradients, so that a GPU can take far larger batches than in training, of so
@@ -349,15 +349,15 @@ def batch_sizes(clips: int, size: int, last: str) -> list[int]:
     """How many clips each batch of an epoch has; their sum is the number of clips that are used.
 
     Args:
-        last: `merge` or `drop`, see `TrialConfig.last_batch`. A remainder of few clips never is a
-            batch of its own: the correlation of two clips is always -1 or 1.
+        last: `merge` or `drop`, see `TrialConfig.last_batch`. A remainder of less than half a
+            batch, or of fewer clips than FEWEST, is never a batch of its own.
     """
     full, rest = divmod(clips, size)
     if not full:
         return [clips]
     if last == "drop":
         return [size] * full
-    if 2 * rest < size:
+    if rest < max(size / 2, min(size, FEWEST)):
         return [size] * (full - 1) + [size + rest]
     return [size] * full + [rest]
 

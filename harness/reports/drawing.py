@@ -99,6 +99,15 @@ def named_axis(names: Sequence[str]) -> dict[str, Any]:
     }
 
 
+def error_bars(
+    values: "pd.Series[float]", low: "pd.Series[float]", high: "pd.Series[float]"
+) -> dict[str, Any]:
+    """The bars of intervals around values."""
+    return {
+        "type": "data", "symmetric": False, "array": high - values, "arrayminus": values - low
+    }  # fmt: skip
+
+
 def styled(figure: go.Figure, x: str, y: str, height: int = 340) -> go.Figure:
     """Applies the common layout; the page sets the colours of its light or dark mode."""
     figure.update_layout(

@@ -1,7 +1,5 @@
 """Figures of an ensemble: its scores and its members."""
 
-from typing import Any
-
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
@@ -17,6 +15,7 @@ from harness.reports.drawing import (
     OTHER,
     SINGLE,
     Drawing,
+    error_bars,
     named_axis,
     plain,
     short,
@@ -103,7 +102,7 @@ def _scores(evidence: Evidence, ours: Ensemble) -> Drawing:
         figure.add_bar(
             x=part["val"], y=part["what"], orientation="h", name=str(source),
             marker_color=[_colour(what) if is_ours else OTHER for what in part["what"]],
-            error_x=_error_bars(part["val"], part["95 % from"], part["to"]) if is_ours else None,
+            error_x=error_bars(part["val"], part["95 % from"], part["to"]) if is_ours else None,
             text=part["val"].map(" {:.3f} ".format), textangle=0, insidetextanchor="start",
             textposition="inside" if is_ours else "outside", cliponaxis=False,
         )  # fmt: skip
@@ -139,12 +138,6 @@ def _limits(interval: Interval | None) -> tuple[float, float]:
     return (np.nan, np.nan) if interval is None else (interval.low, interval.high)
 
 
-def _error_bars(values: pd.Series, low: pd.Series, high: pd.Series) -> dict[str, Any]:
-    return {
-        "type": "data", "symmetric": False, "array": high - values, "arrayminus": values - low
-    }  # fmt: skip
-
-
 def _per_target(estimate: Estimate) -> Drawing:
     """Nested PCC of each target with its interval, for ensemble and best single trial."""
     ensemble, single = "ensemble", "best single trial"
@@ -165,7 +158,7 @@ def _per_target(estimate: Estimate) -> Drawing:
             x=part["target"], y=part["nested PCC"], name=model, marker_color=colour,
             marker_pattern_shape=pattern, customdata=part["target"].map(plain),
             hovertemplate="%{customdata}: %{y:.4f}",
-            error_y=_error_bars(part["nested PCC"], part["95 % from"], part["to"]),
+            error_y=error_bars(part["nested PCC"], part["95 % from"], part["to"]),
         )  # fmt: skip
     figure.update_xaxes(named_axis([each.target for each in estimate.targets]))
     best = max(estimate.targets, key=lambda each: each.nested)

@@ -109,7 +109,7 @@ def gather(
         raise InputError(f"{folder}: no such study; run python -m harness.search first")
     manifest = read_sealed(folder / "study.json", MANIFEST)
     index = read_clips(folder / "clips.parquet")
-    ensembles = _ensembles(folder, ensemble)
+    ensembles = _ensembles(folder, ensemble, built.ensemble if built else None)
     stale = ""
     if built is None and ensembles:
         try:
@@ -127,10 +127,25 @@ def gather(
     return Evidence(folder, manifest, index, study, library, ensembles, built, stale)
 
 
-def _ensembles(folder: Path, first: str | None) -> tuple[Ensemble, ...]:
-    files = list((folder / "ensembles").glob("*/ensemble.json"))
-    files.sort(key=lambda file: (file.parent.name != first, -file.stat().st_mtime_ns))
-    if first is not None and (not files or files[0].parent.name != first):
-        names = ", ".join(sorted(file.parent.name for file in files)) or "none"
+def _ensembles(folder: Path, first: str | None, built: Ensemble | None) -> tuple[Ensemble, ...]:
+    """Those that are stored, the newest first, but before them the shown one.
+
+    Args:
+        first: the folder's name of the shown one.
+        built: the shown one, if it is in memory; another process may be replacing its file.
+    """
+    stored: dict[str, tuple[int, Ensemble]] = {}
+    for file in (folder / "ensembles").glob("*/ensemble.json"):
+        try:
+            stored[file.parent.name] = file.stat().st_mtime_ns, read_ensemble(file.parent)
+        except (FileNotFoundError, InputError):
+            if file.exists():  # else it is being replaced
+                raise
+    if built is not None:
+        stored[built.name] = 0, built
+        first = built.name
+    if first is not None and first not in stored:
+        names = ", ".join(sorted(stored)) or "none"
         raise InputError(f"{folder}: no ensemble {first!r}; choose one of: {names}")
-    return tuple(read_ensemble(file.parent) for file in files)
+    order = sorted(stored, key=lambda name: (name != first, -stored[name][0]))
+    return tuple(stored[name][1] for name in order)

@@ -14,6 +14,8 @@ from harness.reports.drawing import Drawing
 
 # Rows of the numbers of a figure; the files of the study have all.
 _ROWS = 200
+# Columns that fit on paper without breaking words.
+_COLUMNS = 14
 
 
 def document(title: str, body: Sequence[str], drawings: Sequence[Drawing]) -> str:
@@ -51,8 +53,10 @@ def table(frame: pd.DataFrame, caption: str) -> str:
         for row in frame.itertuples(index=False)
     )
     title = html.escape(caption)
+    # On paper, only tables of many columns break words, to fit.
+    kind = _class("dense" if len(frame.columns) > _COLUMNS else "")
     return (
-        f'<div class="table" tabindex="0" role="region" aria-label="{title}"><table>'
+        f'<div class="table" tabindex="0" role="region" aria-label="{title}"><table{kind}>'
         f"<caption>{title}</caption><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody>"
         "</table></div>"
     )

@@ -8,7 +8,8 @@ import pandas as pd
 
 from harness.atomic import write_text
 from harness.ensembles.caveats import SYNTHETIC, caveats
-from harness.ensembles.table import effective, planning_lines
+from harness.ensembles.library import FAMILY
+from harness.ensembles.table import ceiling_meaning, effective, planning_lines
 from harness.reports import tables
 from harness.reports.clip_figures import clip_drawing
 from harness.reports.commands import (
@@ -20,6 +21,7 @@ from harness.reports.commands import (
     reporting,
 )
 from harness.reports.drawing import Drawing
+from harness.reports.effects import no_importances
 from harness.reports.ensemble_figures import ensemble_drawings
 from harness.reports.evidence import Evidence
 from harness.reports.frames import Strip, Unfold, strips
@@ -95,6 +97,8 @@ def _score(evidence: Evidence, drawings: Sequence[Drawing]) -> str:
             f"PCC of {shown.name} for each target on {shown.recipe.choose_on}",
         )
     ]
+    if evidence.library and evidence.library.ceilings:
+        parts.append(paragraph(f"{ceiling_meaning(shown.synthetic)}."))
     if evidence.stale:
         parts.append(paragraph(evidence.stale, "warning"))
     parts += [paragraph(f"{line}.") for line in (*planning_lines(shown), *caveats(shown))]
@@ -106,15 +110,19 @@ def _score(evidence: Evidence, drawings: Sequence[Drawing]) -> str:
 
 def _mattered(evidence: Evidence, drawings: Sequence[Drawing]) -> str:
     values = tables.settings(evidence)
+    importance = any(drawing.key == "importance" for drawing in drawings)
     note = paragraph(
         "The tables compare the mean score on val of complete trials, without those that were "
         "stopped early. The sampler prefers promising values, so that trials are no random sample, "
-        "and a difference may have another cause."
+        "and a difference may have another cause. The largest differences are between the best and "
+        "the worst value with at least three trials each; their intervals (Welch) are widened for "
+        "the number of pairs of values."
     )
     if values.empty:
         note = paragraph("No hyperparameter has two values in complete trials yet.")
     return (
         note
+        + table(tables.largest_differences(evidence), "Largest difference by hyperparameter")
         + table(tables.streams(evidence), "Score by streams: ensembles of their trials alone")
         + table(
             tables.added(evidence),
@@ -122,7 +130,12 @@ def _mattered(evidence: Evidence, drawings: Sequence[Drawing]) -> str:
             "trials that do not read the stream, on the same clips",
         )
         + table(values, "Score by hyperparameter")
-        + table(tables.families(evidence), "Families of trials")
+        + table(tables.families(evidence), "Families of trials: " + ", ".join(FAMILY))
+        + (
+            ""
+            if importance
+            else paragraph(f"No importances: {no_importances(len(tables.complete(evidence)))}.")
+        )
         + figures(drawings)
     )
 
@@ -160,8 +173,8 @@ def _errors(evidence: Evidence, drawings: Sequence[Drawing]) -> str:
     if worst.empty:
         return paragraph("Errors are shown once there is an ensemble.")
     note = (
-        "Errors of the ensemble on val, whose clips selected its members. The error of a clip is "
-        "the mean absolute difference over the targets."
+        "Errors of the ensemble on val. These clips selected its members, so that errors on new "
+        "clips are larger. The error of a clip is the mean absolute difference over the targets."
     )
     return (
         paragraph(note)

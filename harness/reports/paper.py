@@ -77,6 +77,8 @@ def _write_tables(evidence: Evidence, folder: Path) -> list[Path]:
         "scores": tables.targets(evidence),
         "members": tables.members(evidence),
         "hyperparameters": tables.settings(evidence),
+        "differences": tables.largest_differences(evidence),
+        "families": tables.families(evidence),
     }
     written = []
     for name, frame in found.items():
@@ -123,7 +125,10 @@ def _best(axes: "Axes", table: pd.DataFrame) -> None:
 
 
 def _importance(axes: "Axes", table: pd.DataFrame) -> None:
-    axes.barh(table["name"][::-1], table["share"][::-1], color=OTHER)
+    table = table[::-1]
+    errors = [table["share"] - table["95 % from"], table["to"] - table["share"]]
+    axes.barh(table["name"], table["share"], color=OTHER, xerr=errors,
+              error_kw={"linewidth": 0.8, "capsize": 2})  # fmt: skip
     axes.set_xlabel("importance (PED-ANOVA)")
 
 

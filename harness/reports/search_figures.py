@@ -3,23 +3,33 @@
 import math
 
 import numpy as np
-import optuna
 import pandas as pd
 import plotly.graph_objects as go
-from optuna.importance import PedAnovaImportanceEvaluator
 from optuna.trial import FrozenTrial, TrialState
 from optuna.visualization import (
     plot_intermediate_values,
     plot_optimization_history,
-    plot_param_importances,
 )
 
 from harness.ensembles.construction import nested_score
+from harness.ensembles.intervals import Interval
 from harness.ensembles.selection import Recipe
 from harness.predictions import trial_name
-from harness.reports.drawing import BEST, ENSEMBLE, OTHER, SINGLE, SYMBOLS, Drawing, styled, styles
+from harness.reports.drawing import (
+    BEST,
+    ENSEMBLE,
+    OTHER,
+    SINGLE,
+    SYMBOLS,
+    Drawing,
+    error_bars,
+    styled,
+    styles,
+)
+from harness.reports.effects import importances, study_of
 from harness.reports.evidence import Evidence
-from harness.study.trials import SECONDS
+from harness.reports.tables import complete
+from harness.study.trials import CONFIG, SECONDS
 
 _SCORE = "mean PCC on val"
 # Members of the ensembles by time, and how many of these are computed at most.
@@ -32,32 +42,21 @@ _SLICES = ("loss", "layers", "stride")
 
 def search_drawings(evidence: Evidence) -> list[Drawing]:
     """The figures for which the study has enough trials."""
-    complete = sorted(
-        (t for t in evidence.trials(TrialState.COMPLETE) if t.value is not None),
-        key=lambda trial: trial.number,
-    )
+    trials = complete(evidence)
     drawings: list[Drawing] = []
-    if complete:
-        drawings += [_best_so_far(complete), _by_cost(evidence)]
-    importance = _importance(complete)
+    if trials:
+        drawings += [_best_so_far(trials), _by_cost(evidence)]
+    importance = _importance(trials)
     drawings += [importance] if importance else []
-    drawings += _slices(complete)
+    drawings += _slices(trials)
     curves = _curves(evidence.trials(TrialState.COMPLETE, TrialState.PRUNED))
     return drawings + ([curves] if curves else [])
-
-
-def _study(trials: list[FrozenTrial]) -> optuna.Study:
-    """A study of these trials alone, for the figures of Optuna. The real study also has
-    invalidated trials, and may have thousands."""
-    study = optuna.create_study(direction="maximize")
-    study.add_trials(trials)
-    return study
 
 
 def _best_so_far(trials: list[FrozenTrial]) -> Drawing:
     table = pd.DataFrame({"trial": [t.number for t in trials], "score": [t.value for t in trials]})
     table["best so far"] = table["score"].cummax()
-    figure = plot_optimization_history(_study(trials), target_name=_SCORE)
+    figure = plot_optimization_history(study_of(trials), target_name=_SCORE)
     # Trial numbers of the real study, in which other trials also count.
     figure.data = figure.data[:2]
     figure.update_traces(x=table["trial"])
@@ -150,27 +149,36 @@ def _ensembles(evidence: Evidence, trials: list[int]) -> list[float]:
 
 
 def _importance(trials: list[FrozenTrial]) -> Drawing | None:
-    first = trials[0].params if trials else {}
-    varied = any(trial.params != first for trial in trials)
-    if len(trials) < 4 or not varied:
+    """The importances with their intervals; None if there are too few trials."""
+    table = importances(trials)
+    if table.empty:
         return None
-    figure = plot_param_importances(_study(trials), evaluator=PedAnovaImportanceEvaluator())
-    figure.update_traces(marker_color=OTHER, cliponaxis=False, hovertemplate="%{y}: %{x:.3f}")
-    bars = figure.data[0]
-    table = pd.DataFrame({"name": bars.y, "share": bars.x}).iloc[::-1]
+    figure = go.Figure(
+        go.Bar(
+            x=table["share"], y=table["name"], orientation="h", marker_color=OTHER,
+            error_x=error_bars(table["share"], table["95 % from"], table["to"]),
+            hovertemplate="%{y}: %{x:.3f}<extra></extra>",
+        )
+    )  # fmt: skip
     largest = table.iloc[0]
+    interval = Interval(largest["95 % from"], largest["to"])
     alt = (
-        f"Importance of each hyperparameter; {largest['name']} has the largest share, "
-        f"{largest['share']:.2f}. With {len(trials)} trials this is a rough estimate."
+        f"PED-ANOVA importance of each hyperparameter in {len(trials)} complete trials; "
+        f"{largest['name']} has the largest share, {largest['share']:.2f} (95 % {interval:.2f}). "
+        "The intervals are those of a jackknife over 20 parts of the trials."
     )
-    height = 120 + 26 * len(table)
-    figure = styled(figure, "importance (PED-ANOVA)", "", height)
+    figure = styled(figure, "importance (PED-ANOVA)", "", 120 + 26 * len(table))
+    figure.update_yaxes(autorange="reversed", type="category")
     return Drawing("importance", "Importance of each hyperparameter", alt, figure, table)
 
 
 def _slices(trials: list[FrozenTrial]) -> list[Drawing]:
     """Score by stride and loss, one small figure per number of layers."""
-    rows = [(*(t.params.get(name, "fixed") for name in _SLICES), t.value) for t in trials]
+    configs = [t.user_attrs.get(CONFIG, {}) | t.params for t in trials]
+    rows = [
+        (*(config.get(name, "fixed") for name in _SLICES), trial.value)
+        for config, trial in zip(configs, trials, strict=True)
+    ]
     table = pd.DataFrame(rows, columns=[*_SLICES, "score"])
     if all(table[name].nunique() < 2 for name in _SLICES):
         return []
@@ -197,11 +205,12 @@ def _slices(trials: list[FrozenTrial]) -> list[Drawing]:
         figure.update_yaxes(range=bounds)
         figure.update_layout(showlegend=True)
         best = part.sort_values("score", kind="stable").iloc[-1]
+        layers = f"{depth} {'layer' if depth == 1 else 'layers'}"
         alt = (
-            f"{len(part)} trials with {depth} layers; best {best['score']:.4f} with loss "
+            f"{len(part)} trials with {layers}; best {best['score']:.4f} with loss "
             f"{best['loss']} at stride {best['stride']}."
         )
-        name = f"Loss and stride with {depth} layers"
+        name = f"Loss and stride with {layers}"
         drawings.append(Drawing(f"slice-{depth}", name, alt, figure, part, small=True))
     return drawings
 
@@ -217,7 +226,7 @@ def _curves(trials: list[FrozenTrial]) -> Drawing | None:
     shown = sorted(with_curve, key=lambda t: -best[t.number])[:_CURVES]
     # The best curves are drawn last, on top.
     shown.sort(key=lambda t: (t.state == TrialState.COMPLETE, best[t.number]))
-    figure = plot_intermediate_values(_study(shown))
+    figure = plot_intermediate_values(study_of(shown))
     for line, trial in zip(figure.data, shown, strict=True):
         pruned = trial.state == TrialState.PRUNED
         line.update(

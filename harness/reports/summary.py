@@ -5,9 +5,10 @@ import math
 import numpy as np
 from optuna.trial import TrialState
 
-from harness.ensembles.table import formatted
+from harness.ensembles.table import corrected_cell, formatted
 from harness.reports import tables
 from harness.reports.drawing import Drawing
+from harness.reports.effects import FEW_TRIALS, no_importances
 from harness.reports.evidence import Evidence
 from harness.reports.markup import anchor, card
 
@@ -64,6 +65,8 @@ def _score(evidence: Evidence) -> Lines:
     if found.estimate:
         lines.append((f"{found.estimate.nested:.4f}", "Expected on new clips: mean PCC, nested; 95 "
                       f"% {formatted(found.estimate.interval)}; {found.clips} clips"))  # fmt: skip
+        if corrected := corrected_cell(found.estimate):
+            lines.append((corrected, "The same, corrected for the choice of the epochs"))
         if gain := found.estimate.gain:
             lines.append((f"{gain.value:+.4f}", "Gain over the best single trial; "
                           f"95 % {gain.interval:+.4f}"))  # fmt: skip
@@ -71,7 +74,7 @@ def _score(evidence: Evidence) -> Lines:
     lines.append(
         (f"{found.naive:.4f}", f"Ensemble {found.name} {on}: optimistic; {found.clips} clips")
     )
-    lines.append((f"{found.best_single_naive:.4f}", f"Best single trial {on}"))
+    lines.append((f"{found.best_single_naive:.4f}", f"Best single trial {on}; {found.clips} clips"))
     if held := found.hold_out:
         lines.append((f"{held.score:.4f}", f"Ensemble on val, which chose nothing; {held.clips} "
                                            "clips"))  # fmt: skip
@@ -79,7 +82,8 @@ def _score(evidence: Evidence) -> Lines:
         clips = f"{found.test_clips} clips"
         lines.append((f"{found.test:.4f}", f"Ensemble on test, scored once; {clips}"))
     if "val" in oracle:
-        lines.append((f"{oracle['val']:.4f}", "Oracle on val: best possible score"))
+        val = len(evidence.index.rows("val"))
+        lines.append((f"{oracle['val']:.4f}", f"Oracle on val: best possible score; {val} clips"))
     return lines
 
 
@@ -88,14 +92,26 @@ def _mattered(evidence: Evidence, drawings: list[Drawing]) -> Lines:
     for drawing in drawings:
         if drawing.key == "importance":
             lines += [
-                (str(row.name), f"importance {row.share:.2f}")
-                for row in drawing.table.head(_FEW).itertuples(index=False)
+                (str(row.name), f"importance {row.share:.2f}, 95 % {row.low:.2f} to {row.high:.2f}")
+                for row in drawing.table.head(_FEW)
+                .set_axis(["name", "share", "low", "high"], axis=1)
+                .itertuples(index=False)
             ]
-    families = tables.families(evidence)
-    if len(families):
-        best = families.iloc[0]
-        lines.append((str(best["family"]), f"best family, {best['best']}; trials: "
-                                           f"{best['trials']}"))  # fmt: skip
+    if not lines:
+        found = tables.largest_differences(evidence).head(_FEW).to_dict("records")
+        text = "{better} vs. {worse}: {difference}, 95 % {95 % interval}; {trials} trials"
+        lines += [(str(row["hyperparameter"]), text.format_map(row)) for row in found]
+        if evidence.study is not None:
+            reason = no_importances(len(tables.complete(evidence))).partition(".")[0]
+            lines.append(("No importances:", reason))
+    families = tables.families(evidence, 2)
+    known = families[families["95 % interval"] != formatted(None)] if len(families) else families
+    if len(known) == 2:
+        text = "mean score {mean score}, 95 % {95 % interval}; {trials} trials"
+        for place, row in zip(("best", "second"), known.to_dict("records"), strict=True):
+            lines.append((str(row["family"]), f"{place} family, {text.format_map(row)}"))
+    elif len(families):
+        lines.append(("Families", f"are not compared: fewer than two have {FEW_TRIALS} trials"))
     streams = evidence.manifest.get("streams") or {}
     lines += [(name, f"features, {stream['width']} columns") for name, stream in streams.items()]
     return lines or [("Not known", "with so few trials")]

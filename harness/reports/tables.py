@@ -1,17 +1,18 @@
 """The tables of a report, as pandas frames."""
 
 import math
+from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 
 import numpy as np
 import pandas as pd
-from optuna.trial import TrialState
-from scipy.special import stdtrit
+from optuna.trial import FrozenTrial, TrialState
 
 from harness.ensembles.by_streams import added_by_streams, by_streams
 from harness.ensembles.intervals import Interval
-from harness.ensembles.table import corrected_cell, formatted, gain_cells, member_row
+from harness.ensembles.table import ceiling_cell, corrected_cell, formatted, gain_cells, member_row
 from harness.predictions import trial_name
+from harness.reports.effects import FEW_TRIALS, by_value, differences, mean_interval
 from harness.reports.evidence import Evidence
 from harness.study.deaths import is_dead
 from harness.study.trials import REASON, SECONDS, changed_settings, shown_settings
@@ -20,11 +21,12 @@ from harness.study.trials import REASON, SECONDS, changed_settings, shown_settin
 LEADERS = 20
 #: Clips, persons and problems in a table, the worst first.
 WORST = 10
-# Values of a hyperparameter that are shown one by one; more are shown in three ranges.
-_VALUES = 8
 # Fields of the manifest that are shown elsewhere in the page or are too long for a row.
 _ELSEWHERE = frozenset(
-    {"oracle", "oracle_by_target", "problems", "empty", "oracles", "streams", "synthetic"}
+    (
+        *("oracle", "oracle_by_target", "oracles", "ceilings"),
+        *("problems", "empty", "streams", "synthetic"),
+    )
 )
 
 
@@ -103,10 +105,10 @@ def ensembles(evidence: Evidence) -> pd.DataFrame:
                 "nested": f"{each.estimate.nested:.4f}" if each.estimate else "",
                 "corrected": corrected_cell(each.estimate),
                 "95 % interval": formatted(each.estimate.interval) if each.estimate else "",
-                "gain over single": gain_cells(each.estimate.gain)[0] if each.estimate else "",
+                "gain": gain_cells(each.estimate.gain)[0] if each.estimate else "",
                 "95 % of the gain": gain_cells(each.estimate.gain)[1] if each.estimate else "",
                 "chosen on": f"{each.clips} clips of {each.recipe.choose_on}",
-                "test, scored once": "not scored" if each.test is None else f"{each.test:.4f}",
+                "test": "not scored" if each.test is None else f"{each.test:.4f}",
                 "test clips": str(each.test_clips),
             }
             for each in evidence.ensembles
@@ -150,7 +152,7 @@ def data(evidence: Evidence) -> pd.DataFrame:
 
 
 def problems(evidence: Evidence) -> pd.DataFrame:
-    """Clips whose input was missing in part or as a whole, with the reason."""
+    """Clips with partly or completely missing input, with the reason."""
     found = list((evidence.manifest.get("problems") or {}).items())
     return pd.DataFrame(found[:WORST], columns=["clip", "problem"])
 
@@ -161,6 +163,7 @@ def targets(evidence: Evidence) -> pd.DataFrame:
     if shown is None:
         return pd.DataFrame()
     estimates = shown.estimate.targets if shown.estimate else (None,) * len(shown.targets)
+    ceilings = evidence.library.ceilings if evidence.library else {}
     rows = []
     for name, naive, found in zip(shown.targets, shown.pcc, estimates, strict=True):
         row = {"target": name, "naive": f"{naive:.4f}"}
@@ -173,6 +176,8 @@ def targets(evidence: Evidence) -> pd.DataFrame:
                 "gain": gain,
                 "95 % of the gain": interval,
             }
+        if ceilings:
+            row["ceiling"] = ceiling_cell(ceilings, name)
         rows.append(row)
     return pd.DataFrame(rows)
 
@@ -213,69 +218,60 @@ def settings(evidence: Evidence) -> pd.DataFrame:
 
     The intervals take the trials as independent. Values with few trials have wide ones.
     """
-    trials = [t for t in evidence.trials(TrialState.COMPLETE) if t.value is not None]
+    trials = complete(evidence)
     rows = []
     for name in sorted({name for trial in trials for name in trial.params}):
-        part = pd.DataFrame(
-            [(t.params[name], t.value) for t in trials if name in t.params],
-            columns=["value", "score"],
-        )
-        if part["value"].nunique() < 2:
-            continue
-        if part["value"].nunique() > _VALUES:
-            part["value"] = _ranges(part["value"])
-        scores = part.groupby(part["value"].astype(str), sort=False)["score"]
-        for value, own in sorted(scores, key=lambda pair: -pair[1].mean()):
-            rows.append(
-                {
-                    "hyperparameter": name,
-                    "value": str(value),
-                    "trials": str(len(own)),
-                    "mean score": f"{own.mean():.4f}",
-                    "95 % interval": formatted(_interval(own)),
-                    "best": f"{own.max():.4f}",
-                }
-            )
+        scores = by_value(name, trials)
+        best_first = _by_mean(scores)
+        rows += [
+            {"hyperparameter": name, "value": value} | _compared(scores[value])
+            for value in best_first
+        ]
     return pd.DataFrame(rows)
 
 
-def _interval(scores: "pd.Series[float]") -> Interval | None:
-    """The 95 % interval of the mean by Student's t; None for fewer than three scores."""
-    if len(scores) < 3:
-        return None
-    values = scores.to_numpy(np.float64)
-    count, mean = len(values), float(values.mean())
-    half = float(stdtrit(count - 1, 0.975)) * float(values.std(ddof=1)) / math.sqrt(count)
-    return Interval(mean - half, mean + half)
+def complete(evidence: Evidence) -> list[FrozenTrial]:
+    """The complete trials, by number."""
+    return sorted(
+        (t for t in evidence.trials(TrialState.COMPLETE) if t.value is not None),
+        key=lambda trial: trial.number,
+    )
 
 
-def _ranges(values: "pd.Series[float]") -> "pd.Series[str]":
-    """Thirds of the values, named by their limits."""
-    if not pd.api.types.is_numeric_dtype(values):
-        return values.astype(str)
-    thirds = pd.qcut(values.rank(method="first"), 3, labels=False)
-    limits = values.groupby(thirds).agg(["min", "max"])
-    names = {n: f"{low:.3g} to {high:.3g}" for n, (low, high) in enumerate(limits.to_numpy())}
-    return thirds.map(names)
+def largest_differences(evidence: Evidence) -> pd.DataFrame:
+    """The largest difference between two values of each hyperparameter, as text."""
+    found = differences(complete(evidence))
+    if found.empty:
+        return found
+    limits = zip(found.pop("95 % from"), found.pop("to"), strict=True)
+    intervals = [formatted(Interval(*pair), "+.4f") for pair in limits]
+    found["difference"] = found["difference"].map("{:+.4f}".format)
+    return found.assign(**{"95 % interval": intervals})
 
 
-def families(evidence: Evidence) -> pd.DataFrame:
-    """The families of trials: how many, their mean and best score."""
+def families(evidence: Evidence, rows: int = WORST) -> pd.DataFrame:
+    """The families of trials with their scores: first those whose mean has an interval, the best
+    mean first."""
     if evidence.library is None:
         return pd.DataFrame()
-    trials = evidence.library.matrix.trials
-    found = pd.DataFrame({"family": [t.family for t in trials],
-                          "score": [t.info.val_pcc for t in trials]})  # fmt: skip
-    groups = found.groupby("family")["score"].agg(["count", "mean", "max"])
-    groups = groups.sort_values("max", ascending=False).head(WORST).reset_index()
-    return pd.DataFrame(
-        {
-            "family": groups["family"],
-            "trials": groups["count"].astype(str),
-            "mean score": groups["mean"].map("{:.4f}".format),
-            "best": groups["max"].map("{:.4f}".format),
-        }
-    )
+    found: dict[str, list[float]] = {}
+    for trial in evidence.library.matrix.trials:
+        found.setdefault(trial.family, []).append(trial.info.val_pcc)
+    order = sorted(_by_mean(found), key=lambda name: len(found[name]) < FEW_TRIALS)
+    return pd.DataFrame([{"family": name} | _compared(found[name]) for name in order[:rows]])
+
+
+def _by_mean(scores: Mapping[str, Sequence[float]]) -> list[str]:
+    return sorted(scores, key=lambda name: -float(np.mean(scores[name])))
+
+
+def _compared(scores: Sequence[float]) -> dict[str, str]:
+    return {
+        "trials": str(len(scores)),
+        "mean score": f"{np.mean(scores):.4f}",
+        "95 % interval": formatted(mean_interval(scores)),
+        "best": f"{max(scores):.4f}",
+    }
 
 
 def failed(evidence: Evidence) -> pd.DataFrame:

@@ -11,6 +11,8 @@ from harness.reports.drawing import Drawing, styled, styles
 from harness.reports.markup import document, figure, paragraph, section, table
 
 _LOSS, _EPOCH = "loss", "epoch"
+# Epochs that all have a tick on the axis.
+_FEW = 12
 
 
 def write_training_page(
@@ -51,4 +53,7 @@ def _curves(key: str, title: str, rows: pd.DataFrame) -> Drawing:
         )  # fmt: skip
     last = ", ".join(f"{name} {rows[name].iloc[-1]:.4f}" for name in names)
     alt = f"{title} by epoch; after {len(rows)} epochs: {last}."
-    return Drawing(key, title, alt, styled(shown, "epoch", title), rows)
+    styled(shown, "epoch", title)
+    if len(rows) < _FEW:  # otherwise the axis would show fractions of an epoch
+        shown.update_xaxes(dtick=1)
+    return Drawing(key, title, alt, shown, rows)

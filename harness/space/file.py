@@ -1,6 +1,7 @@
 """search_spaces/*.toml -> SearchSpace, checked against TrialConfig."""
 
 import dataclasses
+import itertools
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -23,6 +24,7 @@ from pydantic import (
 from harness.errors import InputError
 from harness.models.config import TrialConfig, accepted
 from harness.models.hyperparameters import kind
+from harness.models.losses import fewest_clips
 from harness.space.search_space import Budget, Condition, SearchSpace, contains, snapped
 
 _Scalar = str | int | float | bool
@@ -129,8 +131,10 @@ def read_space(path: Path, epochs: int | None = None) -> SearchSpace:
         {name: tuple(values) for name, values in file.grid.values.items()},
         file.grid.repeats,
     )
+    _check_batches(space, "", {})
     for number, point in enumerate(file.start):
         _check_start(space, number, point)
+        _check_batches(space, f"start[{number}].", point)
     return space
 
 
@@ -229,6 +233,27 @@ def _check_start(space: SearchSpace, number: int, point: dict[str, _Scalar]) -> 
         TrialConfig.from_dict(space.fixed | point)
     except (TypeError, ValueError) as error:
         raise InputError(f"{space.path}, {where}: {error}") from error
+
+
+def _check_batches(space: SearchSpace, where: str, point: dict[str, _Scalar]) -> None:
+    """InputError if a batch may be too small for a correlation loss."""
+    names = ("loss", "reduction", "batch_size")
+    for values in itertools.product(*(space.smallest(name, point) for name in names)):
+        chosen = dict(zip(names, values, strict=True))
+        # Combinations that a condition excludes are never tried.
+        excluded = any(
+            chosen[other] not in accepts
+            for name in names
+            if name not in point
+            for other, accepts in space.only_if.get(name, {}).items()
+            if other in names
+        )
+        loss, reduction, size = values
+        if not excluded and size < (needed := fewest_clips(loss, reduction)):
+            raise InputError(
+                f"{space.path}, {where}batch_size: a batch of {size} is too small for the loss "
+                f"{loss}, a correlation over the clips of a batch: expected at least {needed}"
+            )
 
 
 def _check_drawn(

@@ -186,6 +186,16 @@ class SearchSpace:
         found = self.values("streams")
         return tuple(map(str, (*found, "") if "streams" in self.only_if else found))
 
+    def smallest(self, name: str, point: Point) -> tuple[Any, ...]:
+        """What a hyperparameter may be in a trial that begins with a point; of numbers, the
+        lowest."""
+        distribution = self.distributions.get(name)
+        if name in point or distribution is None:
+            return (point.get(name, self.fixed.get(name, accepted()[name].default)),)
+        if isinstance(distribution, CategoricalDistribution):
+            return tuple(distribution.choices)
+        return (distribution.low,)  # type: ignore[attr-defined]
+
     def values(self, name: str) -> tuple[Any, ...]:
         """Every value of a hyperparameter with few of them, except for what a condition leaves."""
         distribution = self.distributions.get(name)

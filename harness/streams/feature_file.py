@@ -9,7 +9,7 @@ import io
 import itertools
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from os import PathLike
@@ -70,20 +70,31 @@ class FeatureFile:
 
     values: (steps, columns) float32, finite. names: of the columns; None for .npy files.
     left_out: columns that are no features, with the reason. face: which of several faces was kept;
-    "" if there is one. times: (steps,) the numbers of the column that times the steps, rising; None
-    without one. time_unit: of these, `s` or `ms`; "" where the column does not say it.
+    "" if there is one. rising: (columns,) which rise from each row to the next, and constant:
+    (columns,) the value of those that are one whole number, NaN of others; None where names or a
+    second row are missing. failed: rows that the tool marks as without success. times: (steps,) the
+    numbers of the column that times the steps, rising; None without one. time_unit: of these, `s`
+    or `ms`; "" where the column does not say it.
     """
 
     values: NDArray[np.float32]
     names: tuple[str, ...] | None
     left_out: Mapping[str, str] = field(default_factory=dict)
     face: str = ""
+    rising: NDArray[np.bool_] | None = None
+    constant: NDArray[np.float64] | None = None
+    failed: int = 0
     times: NDArray[np.float64] | None = None
     time_unit: str = ""
 
 
-def read_feature_file(path: str | PathLike[str] | None) -> FeatureFile:
+def read_feature_file(
+    path: str | PathLike[str] | None, wanted: Collection[str] = ()
+) -> FeatureFile:
     """Reads a file of precomputed features.
+
+    Args:
+        wanted: names in lower case of columns that are features, whatever their names mean.
 
     Raises:
         InputError: no file, not readable, not of the shape (steps, features), text, NaN or
@@ -95,7 +106,8 @@ def read_feature_file(path: str | PathLike[str] | None) -> FeatureFile:
     if not path.is_file():
         raise InputError(f"{path}: not a file")  # a pipe would be waited for
     try:
-        found = _READERS.get(path.suffix.lower(), _csv)(path)
+        suffix = path.suffix.lower()
+        found = _npy(path) if suffix == ".npy" else _TABLES.get(suffix, _csv)(path, wanted)
     except InputError:
         raise
     except (
@@ -125,6 +137,8 @@ def _npy(path: Path) -> FeatureFile:
     values = _plain_npy(path.read_bytes())
     if values is None:
         values = np.load(path, allow_pickle=False)
+    if not isinstance(values, np.ndarray):
+        raise ValueError("an archive of arrays (.npz); save one array with numpy.save")
     if values.dtype.kind not in "iufb":  # a cast would drop what makes a number complex
         raise ValueError(f"expected numbers, found {values.dtype}")
     with np.errstate(over="ignore"):  # reported as infinity
@@ -176,7 +190,7 @@ def _as_steps(path: Path, array: NDArray[np.float32]) -> NDArray[np.float32]:
     return array
 
 
-def _csv(path: Path) -> FeatureFile:
+def _csv(path: Path, wanted: Collection[str]) -> FeatureFile:
     form = csv_form(path)
     header = form.header
     if _are_values(header):
@@ -188,33 +202,46 @@ def _csv(path: Path) -> FeatureFile:
         # Spreadsheets may end with rows of empty cells.
         filled = np.flatnonzero(table.notna().any(axis=1))
         table = table.iloc[: filled[-1] + 1 if filled.size else 0]
-    return _of_table(path, _with_numbers(path, table, form))
+    return _of_table(path, _with_numbers(path, table, form, _known(header, wanted)), wanted)
 
 
-def _parquet(path: Path) -> FeatureFile:
+def _parquet(path: Path, wanted: Collection[str]) -> FeatureFile:
     table = pd.read_parquet(path, engine="pyarrow")
     if not isinstance(table.index, pd.RangeIndex):  # such as openSMILE's file, start and end
         table = table.reset_index()
     table.columns = pd.Index([str(name) for name in table.columns])
-    check_header(path, tuple(table.columns))
+    header = tuple(map(str, table.columns))
+    check_header(path, header)
+    known = _known(header, wanted)
     for place, kind in enumerate(table.dtypes):
-        name = str(table.columns[place])
-        if kind.kind not in "iufb" and _key(name) not in _BOOKKEEPING:
+        if kind.kind not in "iufb" and place not in known:
             raise InputError(
-                f"{path}: not readable as features: column {printable(name)} holds {kind}; "
-                "expected numbers; remove the column if it is no feature"
+                f"{path}: not readable as features: column {printable(header[place])} holds "
+                f"{kind}; expected numbers; remove the column if it is no feature"
             )
-    return _of_table(path, table)
+    return _of_table(path, table, wanted)
 
 
-def _of_table(path: Path, table: pd.DataFrame) -> FeatureFile:
+def _known(header: Sequence[str], wanted: Collection[str]) -> list[int]:
+    """Places of the columns whose names say that they are no features."""
+    return [
+        place
+        for place, name in enumerate(header)
+        if _key(name) in _BOOKKEEPING and name.casefold() not in wanted
+    ]
+
+
+def _of_table(path: Path, table: pd.DataFrame, wanted: Collection[str]) -> FeatureFile:
     """The features in a table whose columns are numbers, except for those that are no features."""
     header = tuple("" if name == UNNAMED else str(name) for name in table.columns)
+    known = _known(header, wanted)
     left_out = [
         place
         for place, name in enumerate(header)
-        if _key(name) in _BOOKKEEPING or (_key(name) in _INDEX and _is_index(path, table, place))
-    ]
+        if place in known
+        or (_key(name) in _INDEX and name.casefold() not in wanted
+            and _is_index(path, table, place))
+    ]  # fmt: skip
     _check_one_clip(path, table, left_out)
     table, face = _one_face(path, table)
     used = [place for place in range(len(header)) if place not in left_out]
@@ -225,15 +252,25 @@ def _of_table(path: Path, table: pd.DataFrame) -> FeatureFile:
     # Much faster than a choice of columns, if no column is text.
     numeric = all(kind.kind in "iufb" for kind in table.dtypes)
     numbers = table.to_numpy()[:, used] if numeric else table.iloc[:, used].to_numpy()
-    with np.errstate(over="ignore"):  # reported as infinity
+    with np.errstate(over="ignore", invalid="ignore"):  # reported as infinity
         values = numbers.astype(np.float32)
+        # Before rounding: times since 1970 have more digits than float32.
+        exact = numbers.astype(np.float64)
+        steps = np.diff(exact, axis=0)
+    rising = constant = None
+    if len(steps):
+        rising = np.logical_and.reduce(steps > 0)
+        plain = np.logical_and.reduce(steps == 0) & (exact[0] == np.round(exact[0]))
+        constant = np.where(plain, exact[0], np.nan)
     names = tuple(header[place] for place in used)
     why = {
         header[p] or "(unnamed)": _BOOKKEEPING.get(_key(header[p]), "a running index")
         for p in left_out
     }
+    success = _place([_key(name) for name in header], ("success",))
+    failed = 0 if success is None or success in used else int((table.iloc[:, success] == 0).sum())
     times, unit = _times(table)
-    return FeatureFile(values, names, why, face, times, unit)
+    return FeatureFile(values, names, why, face, rising, constant, failed, times, unit)
 
 
 def _times(table: pd.DataFrame) -> tuple[NDArray[np.float64] | None, str]:
@@ -251,7 +288,9 @@ def _times(table: pd.DataFrame) -> tuple[NDArray[np.float64] | None, str]:
     return (times, unit) if usable else (None, "")
 
 
-def _with_numbers(path: Path, table: pd.DataFrame, form: CsvForm) -> pd.DataFrame:
+def _with_numbers(
+    path: Path, table: pd.DataFrame, form: CsvForm, left_out: Collection[int]
+) -> pd.DataFrame:
     """Reads the columns again that pandas took for text, such as those with decimal commas.
 
     Raises:
@@ -260,7 +299,7 @@ def _with_numbers(path: Path, table: pd.DataFrame, form: CsvForm) -> pd.DataFram
     odd = [
         place
         for place, kind in enumerate(table.dtypes)
-        if kind.kind not in "iufb" and _key(form.header[place]) not in _BOOKKEEPING
+        if kind.kind not in "iufb" and place not in left_out
     ]
     if not odd:
         return table
@@ -363,7 +402,7 @@ def _place(keys: list[str], names: tuple[str, ...]) -> int | None:
 
 
 # By suffix, in lower case; any other is csv.
-_READERS = {".npy": _npy, ".parquet": _parquet}
+_TABLES = {".parquet": _parquet}
 
 
 @lru_cache(maxsize=10_000)

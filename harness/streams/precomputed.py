@@ -1,14 +1,17 @@
 """Precomputed features: the files of all clips -> one array, their columns matched by name."""
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.clips.csv_file import check_header
+from harness.clips.folder import COLUMN_LIST
 from harness.clips.table import SPLITS, ClipTable, some
 from harness.dataset import Specification, Stream
 from harness.errors import InputError, printable
@@ -24,6 +27,11 @@ _FILES = 32
 _ROUNDING = 0.25
 # In the unit of a file: a longer median step counts milliseconds.
 _LONGEST_STEP = 10.0
+# A column that rises in every row of so many clips, of so many rows each, is a counter or a time.
+# A feature that changes slowly rises throughout a short clip about once in four.
+_COUNTED_CLIPS, _COUNTED_ROWS = 10, 3
+_RISES = "rises in every row of every clip"
+_NUMBERS = "is a whole number of its own in each clip"
 # Folders within a feature set.
 _WITHIN_SET = (*SPLITS, "5_fold_train", *(f"fold{number}" for number in range(1, 6)))
 
@@ -54,7 +62,7 @@ class FeatureColumns:
 
     def left_out_lines(self) -> list[str]:
         """The columns that are no features, and what their times are; no line if there are none."""
-        left_out = ", ".join(map(printable, self.left_out))
+        left_out = ", ".join(printable(f"{n} ({why})") for n, why in self.left_out.items())
         used = f"; {self.times}" if self.times else ""
         return [f"columns that are not used as features: {left_out}{used}"] if left_out else []
 
@@ -66,7 +74,8 @@ def read_foreign(
 
     Args:
         names: the columns that a study used, in its order; the columns of the files are brought
-            into this order. None: the order of the first file.
+            into this order, and others are left out. None: those in COLUMN_LIST, or else those of
+            the first file, except columns that rise in every row of every clip.
 
     Returns:
         the features; the clips without features, or with several faces, each with the reason; and
@@ -76,15 +85,17 @@ def read_foreign(
         InputError: the files disagree in columns or width, have other columns than `names`, or
             none could be read.
     """
-    files, problems = _read_all(clips)
+    wanted = _listed_columns(clips.paths) if names is None else names
+    files, problems = _read_all(clips, frozenset(map(str.casefold, wanted or ())))
     if not files:
         raise InputError(f"no feature file could be read: {some(list(problems.values()))}")
     _check_same_columns(files)
     clip, first = next(iter(files.items()))
-    if names is not None:
-        _check_expected(clip, first, names)
-    order = first.names if names is None else tuple(names)
-    width = first.values.shape[1]
+    of = "the study" if names is not None else COLUMN_LIST
+    if wanted is not None:
+        _check_expected(clip, first, wanted, of)
+    order, unused = _chosen(files, first, wanted, of)
+    width = len(order) if order else first.values.shape[1]
     empty = np.empty((0, width), np.float32)
     arrays = [_in_order(files[i], order) if i in files else empty for i in clips.clip_ids]
     counts = [len(array) for array in arrays]
@@ -102,7 +113,7 @@ def read_foreign(
         name.casefold(): (name, why)
         for file in files.values()
         for name, why in file.left_out.items()
-    }
+    } | {name.casefold(): (name, why) for name, why in unused.items()}
     for clip, file in files.items():
         if file.face:
             problems[clip] = f"several faces, one is used: {file.face}"
@@ -112,32 +123,110 @@ def read_foreign(
         count=width,
         times=where,
         left_out=dict(left_out.values()),
-        notes=tuple(_value_notes(arrays, listed)),
+        notes=(*_unused_notes(unused), *_failed_notes(files), *_value_notes(arrays, listed)),
     )
     return stream, problems, columns
 
 
-def first_file(clips: ClipTable) -> FeatureFile:
+def first_file(clips: ClipTable, wanted: Collection[str] = ()) -> FeatureFile:
     """The features of the first clip whose file can be read.
+
+    Args:
+        wanted: as of `read_feature_file`.
 
     Raises:
         InputError: there is none.
     """
     reasons = []
     for path in filter(None, clips.paths):
-        found = _read_or_reason(path)
+        found = _read_or_reason(path, wanted)
         if isinstance(found, FeatureFile):
             return found
         reasons.append(found)
     raise InputError(f"no feature file could be read: {some(reasons)}")
 
 
-def _read_all(clips: ClipTable) -> tuple[dict[str, FeatureFile], dict[str, str]]:
+def _listed_columns(paths: Sequence[Path | None]) -> list[str] | None:
+    """The names in the COLUMN_LIST of a set; None if it has none.
+
+    Raises:
+        InputError: the list is empty, not readable, or names a column twice.
+    """
+    file = _set_folder(paths) / COLUMN_LIST if any(paths) else None
+    if file is None or not file.is_file():
+        return None
+    try:
+        lines = file.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{file}: not readable as UTF-8 text: {error}") from error
+    names = [line.strip() for line in lines if line.strip()]
+    if not names:
+        raise InputError(f"{file}: names no column; expected one a line, or remove the file")
+    check_header(file, names)
+    return names
+
+
+def _chosen(
+    files: Mapping[str, FeatureFile], first: FeatureFile, wanted: Sequence[str] | None, of: str
+) -> tuple[tuple[str, ...] | None, dict[str, str]]:
+    """The columns that are features in their order, and the others with the reason."""
+    if first.names is None:
+        return None, {}
+    if wanted is not None:
+        known = frozenset(map(str.casefold, wanted))
+        others = [name for name in first.names if name.casefold() not in known]
+        return tuple(wanted), dict.fromkeys(others, f"is not among the columns of {of}")
+    counters = _counters(list(files.values()), first.names)
+    numbers = _clip_numbers(list(files.values()), first.names)
+    unused = dict.fromkeys(counters, _RISES) | dict.fromkeys(numbers, _NUMBERS)
+    order = tuple(name for name in first.names if name not in unused)
+    if not order:
+        raise InputError(
+            "every column rises from row to row in every clip, as counters and times do, or "
+            f"numbers the clips: {some(first.names)}; expected features; if these are some, list "
+            f"them in {COLUMN_LIST}"
+        )
+    return order, unused
+
+
+def _counters(files: Sequence[FeatureFile], names: Sequence[str]) -> list[str]:
+    """The columns that rise from each row to the next in every clip."""
+    if sum(len(file.values) >= _COUNTED_ROWS for file in files) < _COUNTED_CLIPS:
+        return []
+    rising = [
+        {n.casefold() for n, rises in zip(file.names or (), file.rising, strict=True) if rises}
+        for file in files
+        if file.rising is not None
+    ]
+    common = set.intersection(*rising)
+    return [name for name in names if name.casefold() in common]
+
+
+def _clip_numbers(files: Sequence[FeatureFile], names: Sequence[str]) -> list[str]:
+    """The columns that are one whole number in each clip, and in no two clips the same."""
+    if sum(len(file.values) >= _COUNTED_ROWS for file in files) < _COUNTED_CLIPS:
+        return []
+    seen: dict[str, set[float]] = {name.casefold(): set() for name in names}
+    count = 0
+    for file in files:
+        if file.constant is None:
+            continue
+        count += 1
+        for name, value in zip(file.names or (), file.constant.tolist(), strict=True):
+            if value == value:  # not NaN
+                seen[name.casefold()].add(value)
+    return [name for name in names if len(seen[name.casefold()]) == count]
+
+
+def _read_all(
+    clips: ClipTable, wanted: Collection[str]
+) -> tuple[dict[str, FeatureFile], dict[str, str]]:
     """The files by clip, and for each clip without one the reason."""
     parts = [clips.paths[first : first + _FILES] for first in range(0, len(clips), _FILES)]
     pool = ThreadPoolExecutor(_THREADS)
     try:
-        found = itertools.chain.from_iterable(pool.map(_read_part, parts))
+        read = partial(_read_part, wanted=wanted)
+        found = itertools.chain.from_iterable(pool.map(read, parts))
         by_clip = dict(zip(clips.clip_ids, found, strict=True))
     finally:
         pool.shutdown(cancel_futures=True)
@@ -145,13 +234,13 @@ def _read_all(clips: ClipTable) -> tuple[dict[str, FeatureFile], dict[str, str]]
     return files, {clip: reason for clip, reason in by_clip.items() if isinstance(reason, str)}
 
 
-def _read_part(paths: Sequence[Path | None]) -> list[FeatureFile | str]:
-    return [_read_or_reason(path) for path in paths]
+def _read_part(paths: Sequence[Path | None], wanted: Collection[str]) -> list[FeatureFile | str]:
+    return [_read_or_reason(path, wanted) for path in paths]
 
 
-def _read_or_reason(path: Path | None) -> FeatureFile | str:
+def _read_or_reason(path: Path | None, wanted: Collection[str] = ()) -> FeatureFile | str:
     try:
-        return read_feature_file(path)
+        return read_feature_file(path, wanted)
     except InputError as error:
         return str(error)
 
@@ -183,15 +272,16 @@ def _check_same_columns(files: dict[str, FeatureFile]) -> None:
         )
 
 
-def _check_expected(clip: str, file: FeatureFile, names: Sequence[str]) -> None:
-    """InputError unless a file has the columns that a study used."""
+def _check_expected(clip: str, file: FeatureFile, names: Sequence[str], of: str) -> None:
+    """InputError unless a file has the columns that a study used, or that a list names."""
     if file.names is None:
         raise InputError(
             f"the features of {clip} have no column names; expected a csv file with the columns "
             f"{some(names)}"
         )
-    if difference := _difference(file.names, names):
-        raise InputError(f"the features are not those of the study: {clip} {difference}")
+    difference = _difference(file.names, names)
+    if difference.startswith("lacks"):  # columns beside them are not read
+        raise InputError(f"the features are not those of {of}: {clip} {difference}")
 
 
 def _difference(found: Sequence[str], expected: Sequence[str]) -> str:
@@ -233,6 +323,30 @@ def _times(
     return np.concatenate(times).astype(np.float32), f"times of the steps are read as {meant}"
 
 
+def _unused_notes(unused: Mapping[str, str]) -> list[str]:
+    """Lines on the columns that are left out because of their values."""
+    notes = []
+    for why, kind in ((_RISES, "a counter or a time does"), (_NUMBERS, "the number of a clip is")):
+        if found := [name for name, reason in unused.items() if reason == why]:
+            notes.append(
+                f"{some(found)}: {why}, as {kind}; not used as a feature; to use it, write the "
+                f"names of all features into {COLUMN_LIST} beside the files, one a line"
+            )
+    return notes
+
+
+def _failed_notes(files: Mapping[str, FeatureFile]) -> list[str]:
+    """A line on the rows in which a tool found no face."""
+    failed = {clip: file.failed for clip, file in files.items() if file.failed}
+    if not failed:
+        return []
+    listed = some([f"{clip} ({count})" for clip, count in failed.items()])
+    return [
+        f"{sum(failed.values())} rows of {len(failed)} clips have success 0 and are used as they "
+        f"are: {listed}; remove them if the tool found no face there"
+    ]
+
+
 def _value_notes(arrays: Sequence[NDArray[np.float32]], names: Sequence[str]) -> list[str]:
     """Lines on columns that look like counters or ids, and are used as features all the same."""
     long = [array for array in arrays if len(array) > 2]
@@ -262,7 +376,12 @@ def _is_rising(values: NDArray[np.float32]) -> NDArray[np.bool_]:
 
 
 def set_name_of(paths: Sequence[Path | None]) -> str:
-    """The deepest folder that holds all files; folders of splits and folds do not count."""
+    """The name of the deepest folder that holds all files; folders of splits and folds do not
+    count."""
+    return _set_folder(paths).name
+
+
+def _set_folder(paths: Sequence[Path | None]) -> Path:
     folders = {path.parent.absolute() for path in paths if path}
     common = folders.pop()
     for folder in folders:
@@ -270,4 +389,4 @@ def set_name_of(paths: Sequence[Path | None]) -> str:
             common = common.parent
     while common.name in _WITHIN_SET:
         common = common.parent
-    return common.name
+    return common

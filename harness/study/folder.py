@@ -44,7 +44,8 @@ class Manifest:
     streams: their specifications, by name.
     oracle: best possible mean PCC on each split, known for synthetic clips alone;
     oracle_by_target: the same for each target of a split; oracles: by stream, the means on each
-    split.
+    split. ceilings: `ceilings[split][target]`, the highest PCC that the agreement of the raters
+    allows.
     problems: clips with missing frames or another problem, with the reason; empty: those without a
     frame, which are predicted by the mean rating of train.
     read: what was read, left_out: what was not and why, notes: what may be wrong; a line each.
@@ -67,6 +68,7 @@ class Manifest:
     empty: tuple[str, ...]
     oracle_by_target: dict[str, dict[str, float]] = field(default_factory=dict)
     oracles: dict[str, dict[str, float]] = field(default_factory=dict)
+    ceilings: dict[str, dict[str, float]] = field(default_factory=dict)
     read: tuple[str, ...] = ()
     left_out: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
@@ -152,6 +154,9 @@ class StudyFolder:
                     f"{file}, {name}: {self._change(name, old, new, clips, contents or {})}; "
                     "choose another `study`"
                 )
+        # Ratings of single raters change no trial, so they may be added later.
+        if old.get("ceilings", {}) != new["ceilings"]:
+            write_sealed(file, MANIFEST, old | {"ceilings": new["ceilings"]})
 
     def contents(self) -> dict[str, dict[str, str]]:
         """By stream, the fingerprint of each clip's contents; empty if they are not known."""

@@ -16,9 +16,10 @@ from harness.errors import InputError, printable
 from harness.metrics import group_sums, jackknife_error, pcc, pcc_of_sums
 from harness.models.config import TrialConfig
 from harness.models.head import Head
+from harness.models.losses import fewest_clips
 from harness.models.model import Model, predicted
 from harness.models.sequences import tensors
-from harness.models.training import Epoch, Tensors, Training, UndefinedScoreError
+from harness.models.training import Epoch, Tensors, Training, UndefinedScoreError, batch_sizes
 
 
 @dataclass(frozen=True)
@@ -150,6 +151,7 @@ class Trial:
         return jackknife_error(without)
 
     def _training(self, train: Rows, stop: Rows, number: int, *, held_out: bool) -> Training:
+        self._check_batches(len(self._seen(train)))
         tensors, stop_tensors = self._tensors(self._seen(train)), self._tensors(self._seen(stop))
         unseen = stop[~self.with_frames[stop]]
         return Training(
@@ -162,6 +164,18 @@ class Trial:
             groups=self.data.group_numbers(np.concatenate([self._seen(stop), unseen])),
             held_out=held_out,
         )
+
+    def _check_batches(self, clips: int) -> None:
+        """ValueError if a batch of the training is too small for a correlation."""
+        config = self.config
+        least = min(batch_sizes(clips, config.batch_size, config.last_batch))
+        needed = fewest_clips(config.loss, config.reduction, len(self.data.target_names))
+        if least < needed:
+            raise ValueError(
+                f"a batch has {least} of {clips} training clips (batch_size {config.batch_size}); "
+                f"the loss {config.loss} is a correlation over the clips of a batch, which needs "
+                f"at least {needed}"
+            )
 
     def _model(self) -> Model:
         return Model(

@@ -25,7 +25,9 @@ def closing_lines(session: Session) -> list[str]:
     trials = complete(session.study)
     if trials:
         best = max(trials, key=lambda trial: trial.value or -1.0)
-        lines.append(f"Best single trial: {best.number}, mean PCC {best.value:.4f} on val")
+        data = session.prepared.data
+        clips = f"{len(data.rated(data.rows('val')))} clips of val"
+        lines.append(f"Best single trial: {best.number}, mean PCC {best.value:.4f} on {clips}")
         lines.append(f"  {settings(shown_settings(best, changed_settings(trials)))}")
     lines += [f"{line}." for line in death_lines(session.study)]
     for revealed, oracle in session.prepared.oracle_means().items():

@@ -38,7 +38,7 @@ class Prepared:
     extractions: by stream, what was computed now. revealed: what these streams show of synthetic
     clips, `picture`, `sound` or `both`; oracles: `ClipTable.oracles`. read: what was read; notes:
     what was decided for the user, and what may be wrong; a line each. left_out: columns that are no
-    features, with the reason.
+    features, with the reason. ceilings: those of the clips.
     """
 
     data: Dataset
@@ -52,6 +52,7 @@ class Prepared:
     read: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     left_out: Mapping[str, str] = field(default_factory=dict)
+    ceilings: dict[str, dict[str, float]] = field(default_factory=dict)
 
     @property
     def oracle(self) -> dict[str, dict[str, float]]:
@@ -95,6 +96,7 @@ class Prepared:
             oracle=_means(self.oracle),
             oracle_by_target=self.oracle,
             oracles=self.oracle_means(),
+            ceilings=self.ceilings,
             problems={clip: "; ".join(said) for clip, said in problems.items()},
             empty=self.empty,
             read=self.read,
@@ -160,6 +162,7 @@ def prepare(
                  for name, each in found.items() for line in each.notes), *notes),
         left_out={f"{name}: {column}" if several else column: why
                   for name, each in found.items() for column, why in each.left_out.items()},
+        ceilings=clips.ceilings,
     )  # fmt: skip
 
 

@@ -10,11 +10,13 @@ members.
 jackknife with Student's t, and `selection` adds the variance between repeated selections to that of
 the jackknife. `gain`: `fixed` resamples the held-out predictions, as an earlier
 version did; `selection` repeats the selection (harness/ensembles/gain.py). `deviation` is the
-standard deviation of the error of the estimate, and `excludes_0` how often the interval does not
+standard deviation of the error of the estimate, `coverage_error` the Monte Carlo error of the
+coverage, and `excludes_0` how often the interval does not
 contain 0: in the cases `null`, where all trials are nearly the same, this is the rate of false
 positives (`null_rejections` in the JSON).
 
-`calibration`, `average` and `optimism` train heads: tests/benchmarks/reactions.py.
+`calibration`, `average`, `optimism`, `optimism-elsewhere` and `choosing` train heads:
+tests/benchmarks/reactions.py.
 """
 
 import argparse
@@ -58,7 +60,7 @@ PARTS = {
     "gain": (tuple(POPULATIONS), (20,), (60, 200, 600)),
 }
 #: Parts that train heads.
-TRAINED = ("calibration", "average", "optimism")
+TRAINED = ("calibration", "average", "optimism", "optimism-elsewhere", "choosing")
 #: An interval as (contains the true value, excludes 0, width), and the error of its centre.
 Outcome = dict[str, tuple[bool, bool, float, float]]
 
@@ -120,12 +122,20 @@ def summary(outcomes: list[Outcome]) -> dict[str, dict[str, float]]:
         covers, excludes, widths, errors = np.array([each[kind] for each in outcomes], float).T
         result[kind] = {
             "coverage": covers.mean(),
+            "coverage_error": _standard_error(int(covers.sum()), len(covers)),
             "width": widths.mean(),
             "bias": errors.mean(),
             "deviation": errors.std(),
             "excludes_0": excludes.mean(),
         }
     return result
+
+
+def _standard_error(hits: int, count: int) -> float:
+    """The Monte Carlo error of a share; that of Agresti and Coull, which is not 0 for a share of
+    1."""
+    share = (hits + 2) / (count + 4)
+    return float(np.sqrt(share * (1 - share) / (count + 4)))
 
 
 def main() -> None:
@@ -170,10 +180,15 @@ def trained(part: str, heads: int, repetitions: int, as_json: bool) -> dict[str,
         draws = max(repetitions, 2)
         found = {f"default_average_{name}": reactions.default_average(name, heads, draws)
                  for name in reactions.SETTINGS}  # fmt: skip
+    elif part == "choosing":
+        by_choice = reactions.choosing(min(heads, 12), 4, max(repetitions // 10, 2))
+        found = {f"choosing on {how}": values for how, values in by_choice.items()}
     else:
+        elsewhere = part == "optimism-elsewhere"
+        settings = reactions.ELSEWHERE if elsewhere else reactions.SETTINGS
         found = {f"optimism_error_{name}_{clips}":
                  reactions.optimism_error(name, min(heads, 12), clips, max(repetitions // 10, 2))
-                 for name in reactions.SETTINGS for clips in reactions.SIZES}  # fmt: skip
+                 for name in settings for clips in reactions.SIZES}  # fmt: skip
     show(part, found, as_json)
     return found
 
@@ -181,7 +196,7 @@ def trained(part: str, heads: int, repetitions: int, as_json: bool) -> dict[str,
 def show(case: str, found: dict[str, dict[str, float]], as_json: bool) -> None:
     for kind, values in found.items():
         text = "  ".join(f"{name} {value:+.4f}" for name, value in values.items())
-        print(f"{case:34}{kind:26}{text}", file=sys.stderr if as_json else sys.stdout, flush=True)
+        print(f"{case:34}{kind:32}{text}", file=sys.stderr if as_json else sys.stdout, flush=True)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Tables of clips as spreadsheets and scripts write them: labels, splits and persons."""
 
 import itertools
+import re
 from pathlib import Path
 
 import numpy as np
@@ -36,6 +37,7 @@ FORMS = {
     "tabs": (TABLE.replace(",", "\t"), "utf-8"),
     "quoted decimal commas": (TABLE.replace("0.5,0.25", '"0,5","0,25"'), "utf-8"),
     "Windows lines": (TABLE.replace("\n", "\r\n"), "utf-8"),
+    "old Macintosh lines with BOM": (TABLE.replace("\n", "\r"), "utf-8-sig"),
     "blanks": (TABLE.replace(",", " , "), "utf-8"),
     "empty rows at the end": (TABLE + ",,,\n,,,\n", "utf-8"),
     "empty columns": (TABLE.replace("\n", ",,\n"), "utf-8"),
@@ -90,6 +92,14 @@ REFUSED = {
     ),
     "blanks between cells": (TABLE.replace(",", " "), "looks like cells separated by blanks"),
     "a reserved name": (TABLE.replace("awe", "Filled"), "a target is called Filled; rename it"),
+    "percent": (TABLE.replace("0.5,0.25", "50,25"), "'50' is no rating in .0, 1.*; scale the"),
+    "percent signs": (TABLE.replace("0.5,", "50%,"), "joy: '50%' is no rating"),
+    "a Likert scale": (TABLE.replace("0.5,0.25", "4,2"), "'4' is no rating in .0, 1."),
+    "a column of text": (
+        "clip_id,split,joy,notes\n007,train,0.5,loud\n008,val,1,dark\n",
+        "notes: 'loud' is no rating .*remove a column that is no target",
+    ),
+    "an age": ("clip_id,split,joy,age\n007,train,0.5,31\n008,val,1,28\n", "age: '31' is no rating"),
     "a person's split": (TABLE.replace("train", "holdout"), "'holdout' is none of train, val"),
 }
 
@@ -100,6 +110,51 @@ def test_doubtful_tables_are_refused(tmp_path: Path, case: str) -> None:
     with pytest.raises(InputError, match=message) as error:
         read_clips(plain(tmp_path, text))
     assert str(tmp_path / "clips.csv") in str(error.value)
+
+
+# Ids that are not quite the names of the files 007 and 008.
+SPELLINGS = {
+    "a spreadsheet's numbers": (("7", "8"), "7 and features/007.npy"),
+    "one of two": (("007", "8"), "8 and features/008.npy"),
+    "a suffix": (("007.mp4", "008.MP4"), "007.mp4 and features/007.npy"),
+    "a suffix of features": (("007.npy", "008.npy"), "007.npy and features/007.npy"),
+    "more zeros": (("00007", "00008"), "00007 and features/007.npy"),
+}
+
+
+@pytest.mark.parametrize("case", SPELLINGS)
+def test_ids_in_another_spelling_than_their_files_are_refused(tmp_path: Path, case: str) -> None:
+    """Otherwise their clips would be predicted by a mean."""
+    (one, two), message = SPELLINGS[case]
+    text = TABLE.replace("007", one).replace("008", two)
+    with pytest.raises(InputError, match=f"differ from the name of a file only in .*{message}"):
+        read_clips(plain(tmp_path, text))
+
+
+def test_ids_in_another_case_than_their_files_are_refused(tmp_path: Path) -> None:
+    text = TABLE.replace("007", "C7").replace("008", "C8")
+    with pytest.raises(InputError, match=r"C7 and features/c7\.npy, C8 and features/c8\.npy"):
+        read_clips(plain(tmp_path, text, ids=("c7", "c8")))
+
+
+@pytest.mark.parametrize("suffix", [".pkl", ".npz", ".pt", ".txt", ".h5"])
+def test_files_of_a_form_that_is_not_read_are_named(tmp_path: Path, suffix: str) -> None:
+    for file in (plain(tmp_path, TABLE) / "features").iterdir():
+        file.rename(file.with_suffix(suffix))
+    for read in (read_clips, read_new_clips):
+        message = rf"has a file; .* 2 files are not read: 007\{suffix}, .* \(read: \.npy \.csv "
+        with pytest.raises(InputError, match=message):
+            read(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["File_ID", "file_id", "filled", "FILLED", "frame", " Frame "])
+def test_names_of_other_tables_are_no_targets(tmp_path: Path, name: str) -> None:
+    """Predictions have these columns beside those of the targets."""
+    folder = plain(tmp_path, TABLE.replace("awe", name))
+    with pytest.raises(InputError, match=r"a target is called .*; rename it") as error:
+        read_clips(folder)
+    for reserved in ("clip_id", "file_id", "filled", "frame", "group", "split"):
+        assert reserved in str(error.value), "the message lists them"
 
 
 FILES = {
@@ -226,7 +281,29 @@ def test_a_person_in_several_splits_is_refused(tmp_path: Path, row: int, split: 
         read_clips(tmp_path)
     (note,) = read_clips(tmp_path, allow_shared_groups=True, strict=True).notes
     assert "; scores on new persons may be lower" in note
-    assert read_new_clips(tmp_path).notes == (), "new clips are only predicted"
+    assert read_new_clips(tmp_path)[0].notes == (), "new clips are only predicted"
+
+
+@pytest.mark.parametrize(
+    ("one", "other"), [("P01", "p01"), ("7", "7.0"), ("7", "07"), ("7.", "7"), ("Ann", " ann ")]
+)
+def test_a_person_in_two_spellings_is_one(tmp_path: Path, one: str, other: str) -> None:
+    text = f"clip_id,split,group,joy\n007,train,{one},0.5\n008,val,{other},1\n"
+    with pytest.raises(InputError, match=rf"1 persons have .*: {re.escape(one)} \(train, val\)"):
+        read_clips(plain(tmp_path, text))
+
+
+@pytest.mark.parametrize(("one", "other"), [("P1", "P10"), ("7", "7.5"), ("x7", "x07")])
+def test_other_persons_are_others(tmp_path: Path, one: str, other: str) -> None:
+    text = f"clip_id,split,group,joy\n007,train,{one},0.5\n008,val,{other},1\n"
+    assert read_clips(plain(tmp_path, text)).groups == (one, other)
+
+
+@pytest.mark.parametrize("name", ["subject", "Participant", "person_id", "speaker"])
+def test_persons_under_another_name_are_no_target(tmp_path: Path, name: str) -> None:
+    """Numbers of two persons could be ratings."""
+    with pytest.raises(InputError, match=f"column {name} seems to name the persons; call it gr"):
+        read_clips(plain(tmp_path, TABLE.replace("awe", name)))
 
 
 def test_data_without_persons_shares_none(tmp_path: Path) -> None:

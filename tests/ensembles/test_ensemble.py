@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 import harness
 from harness.choices import METHODS
@@ -17,11 +18,14 @@ from harness.dataset import Dataset
 from harness.ensembles.caveats import caveats
 from harness.ensembles.construction import construct
 from harness.ensembles.ensemble import Ensemble, combine, default_name
-from harness.ensembles.files import read_ensemble, write_ensemble
+from harness.ensembles.files import read_ensemble, submission, write_ensemble
 from harness.ensembles.library import Library, load_library, load_members, newest_study
 from harness.ensembles.selection import Recipe
+from harness.ensembles.table import show
 from harness.errors import InputError
 from harness.predictions import read_predictions
+from harness.reports.evidence import gather
+from harness.reports.page import page
 from tests import commands
 from tests.studies import make_fold_study, make_index, make_study, write_manifest
 
@@ -123,7 +127,33 @@ def test_the_written_ensemble_reads_back(tmp_path: Path) -> None:
     assert [row[0] for row in rows] == sorted(index.ids("test"))
     by_id = dict(zip(index.ids("test"), values, strict=True))
     for clip_id, *cells in rows:
-        np.testing.assert_allclose(np.array(cells, float), by_id[clip_id], atol=5e-7)
+        expected = np.clip(by_id[clip_id], 0, 1)
+        np.testing.assert_allclose(np.array(cells, float), expected, atol=5e-7)
+
+
+def test_a_submission_is_in_the_range_of_ratings_and_counts_what_it_clips(tmp_path: Path) -> None:
+    values = np.array([[-0.25, 0.5], [1.0, 1.75], [0.0, 2.0]])
+    made = submission(["b", "a", "c"], ["Joy", "Awe"], values)
+    assert made.text.splitlines()[1:] == [
+        "a,1.000000,1.000000", "b,0.000000,0.500000", "c,0.000000,1.000000"
+    ]  # fmt: skip
+    (line,) = made.lines(tmp_path / "predictions.csv")
+    assert line.startswith("3 of 6 values were outside [0, 1]")
+    assert "predictions.csv" in line
+    assert submission(["a"], ["Joy"], np.array([[0.5]])).lines(tmp_path) == []
+
+
+def test_the_command_says_how_many_values_it_clips(tmp_path: Path) -> None:
+    index = make_study(tmp_path / "s", 3)
+    done = command(tmp_path, "--top", "2")
+    folder = tmp_path / "s" / "ensembles" / "mean-top2"
+    _, values = read_predictions(folder / "predictions.parquet", index, "test")
+    outside = int(((values < 0) | (values > 1)).sum())
+    assert outside > 0
+    assert f"{outside} of {values.size} values were outside [0, 1]" in done.stdout
+    with (folder / "predictions.csv").open(newline="") as file:
+        cells = [float(cell) for row in list(csv.reader(file))[1:] for cell in row[1:]]
+    assert (min(cells) >= 0, max(cells) <= 1) == (True, True)
 
 
 def test_unrated_clips_are_predicted_and_not_scored(tmp_path: Path) -> None:
@@ -192,6 +222,25 @@ def test_the_command_prints_estimates_and_warnings(tmp_path: Path) -> None:
     ):
         assert text in done.stdout, text
     assert "Oracle" not in done.stdout
+
+
+def test_ceilings_stand_beside_the_scores_of_the_targets(tmp_path: Path) -> None:
+    index = dataclasses.replace(make_index(val=40), synthetic=False)
+    folder = tmp_path / "s"
+    make_study(folder, 3, index)
+    write_manifest(folder, ceilings={"val": {"Joy": 0.9125, "Awe": 0.8}, "test": {"Joy": 0.7}})
+    built = construct(load_library(folder), Recipe(top=2), "e")
+    out = Console(record=True, width=200, quiet=False)
+    show(out, built.library, built.ensemble)
+    lines = out.export_text().splitlines()
+    rows = [line.split() for line in lines if line.strip().startswith(("Joy", "Fear", "Awe"))]
+    assert [row[-1] for row in rows] == ["0.9125", "-", "0.8000"]
+    assert any("reliability (ratings.csv)" in line for line in lines)
+    assert built.to_dict(explain=False)["ceilings"] == {"Joy": 0.9125, "Awe": 0.8}
+    write_ensemble(built.ensemble, built.library)
+    shown = page(gather(folder, built=built))
+    assert "0.9125" in shown
+    assert "reliability (ratings.csv)" in shown
 
 
 def test_json_contains_all_estimates(tmp_path: Path) -> None:

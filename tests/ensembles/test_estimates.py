@@ -16,7 +16,7 @@ from harness.ensembles.methods.bagged import Bagged
 from harness.ensembles.methods.greedy import Greedy
 from harness.ensembles.moments import Moments
 from harness.ensembles.planning import plan
-from harness.ensembles.selection import Recipe
+from harness.ensembles.selection import Recipe, choose, factors
 from harness.metrics import pcc
 from harness.models.stopping import Stopping
 from tests.benchmarks.estimates import outcome, summary
@@ -140,6 +140,25 @@ def test_intervals_cover_and_nested_is_unbiased(scenario: str) -> None:
     coverage = found.covered.mean(axis=0)
     assert (coverage >= 0.9).all(), coverage
     assert (coverage <= 0.99).all(), coverage
+
+
+@pytest.mark.parametrize("method", ["mean", "zscore", "raw", "greedy"])
+def test_a_replicate_scores_its_selection_on_the_clips_not_drawn(method: str) -> None:
+    population = families()
+    predictions, truth = population.draw(60, np.random.default_rng(0))
+    slopes = np.random.default_rng(1).uniform(1, 100, predictions.shape[:2])
+    moments = Moments(predictions, truth, assign_folds(np.arange(60), 0, 20), slopes)
+    recipe, names = Recipe(method), [str(family) for family in population.family]
+    found = resample_selection(moments, recipe, method, names)
+    for number, drawn in enumerate(found.counts[:3]):
+        evidence = moments.weighted(drawn)
+        choice = choose(recipe, method, evidence, names)
+        average = moments.combined(choice.members, factors(choice, moments, evidence))
+        rest = np.repeat(drawn == 0, np.diff(moments.bounds))
+        held_out = pcc(moments.truth[:, rest].T, average[:, rest].T)
+        np.testing.assert_allclose(found.held_out[number, 0], held_out, atol=1e-12)
+        whole = pcc(moments.truth.T, average.T)
+        np.testing.assert_allclose(found.whole[number, 0], whole, atol=1e-12)
 
 
 @pytest.mark.slow

@@ -155,7 +155,8 @@ def test_no_batch_is_much_smaller_than_the_others(clips: int, size: int) -> None
     sizes = batch_sizes(clips, size, "merge")
     assert sum(sizes) == clips
     assert set(sizes[:-1]) <= {size}
-    assert min(size, 2 * clips) <= 2 * sizes[-1] < 3 * max(size, 1)
+    assert min(size, 3, clips) <= sizes[-1] <= size + max(size // 2, 2)
+    assert min(size, 2 * clips) <= 2 * sizes[-1]
 
 
 @pytest.mark.parametrize("loss", ["ccc", "pcc"])
@@ -180,6 +181,9 @@ BATCHES = [
     ("merge", 32, 8, [8, 8, 8, 8]),
     ("drop", 30, 8, [8, 8, 8]),
     ("drop", 5, 8, [5]),
+    ("merge", 30, 4, [4] * 6 + [6]),
+    ("merge", 5, 3, [5]),
+    ("merge", 5, 2, [2, 3]),
 ]
 
 
@@ -246,7 +250,7 @@ def test_the_loss_and_its_reduction_are_what_is_minimised() -> None:
 
 
 def test_a_batch_is_as_long_as_its_longest_clip() -> None:
-    each = training(batch_size=2)
+    each = training(batch_size=3)
     batches = list(each._batches())
     assert sorted(torch.cat([rows for rows, *_ in batches])) == list(range(len(each.train)))
     times = [features.shape[1] for _, features, _ in batches]

@@ -99,6 +99,30 @@ def test_the_summary_has_the_scores_of_the_ensemble(study: Path) -> None:
     assert f"{ensemble.estimate.interval:.4f}; 40 clips" in first
 
 
+def test_the_summary_has_the_corrected_score(study: Path) -> None:
+    built = construct(load_library(study), Recipe("mean", 3))
+    assert built.ensemble.estimate is not None
+    estimate = dataclasses.replace(built.ensemble.estimate, mean_pcc_corrected=0.43215)
+    ensemble = dataclasses.replace(built.ensemble, estimate=estimate)
+    evidence = gather(study, built=dataclasses.replace(built, ensemble=ensemble))
+    text = write_report(evidence, unfoldings).read_text(encoding="utf-8").split("<nav")[0]
+    assert "<strong>0.4321</strong> The same, corrected" in text
+    assert "The same, corrected" not in page(study), "it is not known there"
+
+
+@pytest.mark.parametrize(("trials", "shown"), [(18, False), (41, True)])
+def test_importances_need_enough_trials(tmp_path: Path, trials: int, shown: bool) -> None:
+    make_study(tmp_path / "s", 3, make_index(40, 10))
+    write_log(tmp_path / "s", *[TrialState.COMPLETE] * trials)
+    text = page(tmp_path / "s")
+    assert ('id="plot-importance"' in text) == shown
+    first = text.split("<nav")[0]
+    assert bool(re.search(r"importance \d\.\d\d, 95 % \d\.\d\d to \d\.\d\d", first)) == shown
+    assert text.count(f"No importances:</strong> {trials} complete trials, 41 are needed") == (
+        not shown
+    )
+
+
 def test_failures_are_shown_with_their_reasons(tmp_path: Path) -> None:
     folder = tmp_path / "s"
     folder.mkdir()
@@ -517,6 +541,10 @@ def test_long_and_many_names_fit_a_phone(tmp_path: Path, browser: Browser, dark:
     assert isinstance(ticks, list)
     assert max(map(len, ticks)) <= 24
     assert browser.ask(f"return {plot}.querySelectorAll('.xtick [style*=bold]').length") == 0
+    broken = browser.ask("return [...document.querySelectorAll('th:first-child')].filter((head) => "
+                         "head.checkVisibility() && head.innerText.length < 12 && "
+                         "head.getBoundingClientRect().height > 50).length")  # fmt: skip
+    assert broken == 0, "short headings have one line"
     height = browser.ask(f"return {plot}.querySelector('.plot .barlayer, .barlayer')"
                          ".getBoundingClientRect().height")  # fmt: skip
     assert height > 80, "labels leave room for the bars"
@@ -578,6 +606,14 @@ def test_the_printed_report_fits_on_paper(written: tuple[str, Path], browser: Br
     widest = browser.ask("return Math.max(...[...document.querySelectorAll('.main-svg')]"
                          ".map((svg) => svg.getBoundingClientRect().width))")  # fmt: skip
     assert widest <= 688, "A4 minus two margins of 14 mm, at 96 pixels per inch"
+    size = {"width": 688, "height": 900, "deviceScaleFactor": 1, "mobile": False}
+    browser.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    browser.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+    tables = browser.ask("return [...document.querySelectorAll('table')].filter((table) => "
+                         "table.getBoundingClientRect().width > 688)"
+                         ".map((table) => table.caption.innerText)")  # fmt: skip
+    browser.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "screen"})
+    assert tables == [], "wider than the paper"
     browser.ask("dispatchEvent(new Event('afterprint'))")
     assert browser.print(f"report-{study}").stat().st_size > 50_000
 

@@ -83,7 +83,38 @@ BAD = [
     ),
     (BUDGET + "[fixed]\npatience = 0\n[parameters]", "fixed.patience: patience must be at least 1"),
     ("budget = ", "not readable as TOML"),
+    (BUDGET + "[fixed]\nbatch_size = 2\n[parameters]", "batch_size: a batch of 2 is too small for"),
+    (
+        BUDGET + "[parameters.batch_size]\ntype = 'int'\nlow = 1\nhigh = 64\nlog = true",
+        "batch_size: a batch of 1 is too small for the loss ccc",
+    ),
+    (
+        BUDGET + "[fixed]\nbatch_size = 2\n[parameters.loss]\ntype = 'categorical'\n"
+        "choices = ['mse', 'pcc']",
+        "batch_size: a batch of 2 is too small for the loss pcc",
+    ),
+    (
+        BUDGET + "[[start]]\nbatch_size = 2\nlr = 0.1\n[parameters.lr]\ntype = 'float'\n"
+        "low = 0.01\nhigh = 0.1",
+        "start[0].batch_size: a batch of 2 is too small for the loss ccc",
+    ),
 ]
+
+SMALL_BATCHES = {
+    "squared error": "[fixed]\nloss = 'mse'\nbatch_size = 1\n[parameters.lr]\n",
+    "all targets together": "[fixed]\nreduction = 'flat'\nbatch_size = 1\n[parameters.lr]\n",
+    "a condition": "[parameters.loss]\ntype = 'categorical'\nchoices = ['ccc', 'mse']\n"
+    "[parameters.batch_size]\ntype = 'categorical'\nchoices = [1, 8]\nonly_if = {loss = ['mse']}\n"
+    "[parameters.lr]\n",
+}
+
+
+@pytest.mark.parametrize("case", SMALL_BATCHES)
+def test_small_batches_are_for_losses_that_are_no_correlation(tmp_path: Path, case: str) -> None:
+    path = tmp_path / "space.toml"
+    lr = "type = 'float'\nlow = 0.01\nhigh = 0.1\n"
+    path.write_text(f"{BUDGET}{SMALL_BATCHES[case]}{lr}")
+    assert read_space(path).path == path
 
 
 @pytest.mark.parametrize(("text", "message"), BAD)

@@ -1,6 +1,6 @@
 """Precomputed features as tools and people write them."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -225,6 +225,30 @@ def test_a_truncated_npy_file_is_refused_by_name(tmp_path: Path, length: int) ->
         read_feature_file(tmp_path / "c.npy")
 
 
+def archive(file: Path) -> None:
+    with file.open("wb") as content:
+        np.savez(content, a=np.ones((2, 3)))
+
+
+NO_ARRAYS: dict[str, tuple[Callable[[Path], object], str]] = {
+    "an archive": (archive, "an archive of arrays .*save one array with numpy.save"),
+    "objects": (lambda file: np.save(file, np.ones((2, 2), object)), "Object arrays cannot be"),
+    "text": (lambda file: np.save(file, np.array([["a", "b"]])), "expected numbers, found <U1"),
+    "complex": (lambda file: np.save(file, np.ones((2, 2), complex)), "found complex128"),
+    "records": (lambda file: np.save(file, np.zeros(3, "f4,f4")), "expected numbers"),
+    "a table": (lambda file: file.write_text("a,b\n1,2\n"), "not readable as features"),
+    "beyond float32": (lambda file: np.save(file, np.full((2, 2), 1e300)), "NaN or infinity in ro"),
+}
+
+
+@pytest.mark.parametrize("kind", NO_ARRAYS)
+def test_npy_files_without_plain_numbers_are_refused(tmp_path: Path, kind: str) -> None:
+    write, message = NO_ARRAYS[kind]
+    write(tmp_path / "c.npy")
+    with pytest.raises(InputError, match=rf"c\.npy: .*{message}"):
+        read_feature_file(tmp_path / "c.npy")
+
+
 @pytest.mark.parametrize("shape", [(), (0,), (1, 22, 1), (2, 3, 22), (0, 22)])
 def test_arrays_of_doubtful_shape_are_refused(tmp_path: Path, shape: tuple[int, ...]) -> None:
     np.save(tmp_path / "c.npy", np.ones(shape))
@@ -287,8 +311,8 @@ def test_what_is_used_is_listed(tmp_path: Path) -> None:
     _, problems, columns = read_foreign(clips)
     assert columns.lines() == [
         "1 features of the set FAUs: AU06",
-        "columns that are not used as features: frame, face_id, time; times of the steps are read "
-        "as seconds",
+        "columns that are not used as features: frame (numbers the frames), face_id (names the "
+        "face), time (times the frames); times of the steps are read as seconds",
     ]
     assert columns.left_out == {
         "frame": "numbers the frames", "face_id": "names the face", "time": "times the frames"
@@ -296,6 +320,127 @@ def test_what_is_used_is_listed(tmp_path: Path) -> None:
     assert problems == {
         "a": "several faces, one is used: face 0 of 2, 1 rows of other faces not used"
     }
+
+
+# Columns that tell the time or the row under names of no list, by the clip and its rows.
+CLOCKS: dict[str, Callable[[int, np.ndarray], np.ndarray]] = {
+    "Zeit": lambda clip, rows: rows / 25,
+    "temps": lambda clip, rows: np.round(rows * 0.0333 + clip, 2),
+    "tiempo": lambda clip, rows: rows / 30 + rows % 3 / 100,  # a varying frame rate
+    "horodatage": lambda clip, rows: 1_700_000_000_000 + 40 * rows + 9_000 * clip,
+    "Bild": lambda clip, rows: rows + 100 * clip,
+    "\u65f6\u95f4": lambda clip, rows: 2.0**rows,
+}
+
+
+def clips_with(
+    folder: Path, name: str, clips: int = 10, rows: int = 3, order: tuple[str, ...] = ("a", "b")
+) -> ClipTable:
+    """Noise beside a column of CLOCKS."""
+    rng = np.random.default_rng(0)
+    files: dict[str, str | np.ndarray] = {}
+    for clip in range(clips):
+        table = pd.DataFrame(rng.random((rows, 2)), columns=["a", "b"])[list(order)]
+        table.insert(1, name, CLOCKS[name](clip, np.arange(rows)))
+        files[f"c{clip}"] = table.to_csv(index=False)
+    return table_of(folder, files)
+
+
+@pytest.mark.parametrize("name", CLOCKS)
+def test_clocks_in_any_language_are_no_features(tmp_path: Path, name: str) -> None:
+    stream, _, columns = read_foreign(clips_with(tmp_path, name))
+    assert stream.specification.columns == columns.names == ("a", "b")
+    assert columns.left_out == {name: "rises in every row of every clip"}
+    assert columns.notes[0].startswith(f"{name}: rises in every row of every clip, as a counter or")
+    # New clips are read by name, however few and short they are.
+    for clips, rows in ((10, 3), (1, 5), (2, 1)):
+        new = clips_with(tmp_path / f"{clips}", name, clips, rows, ("b", "a"))
+        again, _, read = read_foreign(new, ("a", "b"))
+        assert again.specification.columns == ("a", "b")
+        assert list(read.left_out) == [name]
+        assert read.notes == ()
+
+
+def test_a_feature_that_does_not_always_rise_is_kept(tmp_path: Path) -> None:
+    clips = clips_with(tmp_path, "Zeit")
+    assert clips.paths[4] is not None
+    text = clips.paths[4].read_text().splitlines()
+    clips.paths[4].write_text("\n".join([text[0], text[2], text[1], text[3]]))
+    assert read_foreign(clips)[2].names == ("a", "Zeit", "b")
+    few = clips_with(tmp_path / "few", "Zeit", 9)
+    (note,) = read_foreign(few)[2].notes
+    assert note.startswith("Zeit: rises by a constant step in every clip; used as a feature")
+
+
+NUMBERS: dict[str, Callable[[int], int]] = {
+    "Sitzung": lambda clip: clip,
+    "video_number": lambda clip: 700 - 3 * clip,
+    "code": lambda clip: 1_700_000_000_000 + clip,  # equal in float32
+}
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+def test_the_number_of_a_clip_is_no_feature(tmp_path: Path, name: str) -> None:
+    def text(clip: int, number: int) -> str:
+        values = np.random.default_rng(clip).random((3, 2))
+        table = pd.DataFrame(values, columns=["a", "b"])
+        return table.assign(**{name: number}).to_csv(index=False)
+
+    own = {f"c{clip}": text(clip, NUMBERS[name](clip)) for clip in range(10)}
+    stream, _, columns = read_foreign(table_of(tmp_path / "own", own))
+    assert stream.specification.columns == ("a", "b")
+    assert columns.left_out == {name: "is a whole number of its own in each clip"}
+    assert columns.notes[0].startswith(f"{name}: is a whole number of its own in each clip, as")
+    shared = {f"c{clip}": text(clip, NUMBERS[name](max(clip, 1))) for clip in range(10)}
+    columns = read_foreign(table_of(tmp_path / "shared", shared))[2]
+    assert columns.names == ("a", "b", name), "an age, or a person: not each clip's own"
+
+
+def test_rows_without_success_are_reported(tmp_path: Path) -> None:
+    text = "frame, success, AU01\n1,1,2\n2,0,0\n3,0,0\n"
+    clips = table_of(tmp_path, {"a": text, "b": text.replace("0,0", "1,3")})
+    (note,) = read_foreign(clips)[2].notes
+    assert note.startswith("2 rows of 1 clips have success 0 and are used as they are: a (2)")
+
+
+@pytest.mark.parametrize("listed", ["Zeit\na", "\ufeffZEIT\r\n\r\n A \r\n"])
+def test_a_list_names_the_features(tmp_path: Path, listed: str) -> None:
+    """Also those that look like counters, and those that the tools call otherwise."""
+    clips = clips_with(tmp_path, "Zeit")
+    (tmp_path / "columns.txt").write_text(listed)
+    stream, _, columns = read_foreign(clips)
+    assert [name.casefold() for name in stream.specification.columns] == ["zeit", "a"]
+    assert stream.values[:3, 0].tolist() == pytest.approx([0, 0.04, 0.08])
+    assert columns.left_out == {"b": "is not among the columns of columns.txt"}
+    confident = table_of(tmp_path, {"c": "confidence,frame,a\n.5,0,1\n.25,1,2\n"})
+    (tmp_path / "columns.txt").write_text("confidence")
+    stream, _, columns = read_foreign(confident)
+    assert stream.values.tolist() == [[0.5], [0.25]]
+    assert list(columns.left_out) == ["frame", "a"]
+    (tmp_path / "columns.txt").unlink()
+    again, *_ = read_foreign(confident, ("confidence",))
+    assert again.values.tolist() == [[0.5], [0.25]], "a model reads it by name"
+
+
+@pytest.mark.parametrize(
+    ("listed", "message"),
+    [
+        ("a\nAU99", "not those of columns.txt: c0 lacks AU99"),
+        ("a\nA\n", "columns.txt: column a occurs twice"),
+        ("\n \n", "columns.txt: names no column; expected one a line"),
+    ],
+)
+def test_a_list_that_does_not_fit_is_refused(tmp_path: Path, listed: str, message: str) -> None:
+    clips = clips_with(tmp_path, "Zeit")
+    (tmp_path / "columns.txt").write_text(listed)
+    with pytest.raises(InputError, match=message):
+        read_foreign(clips)
+
+
+def test_a_set_of_nothing_but_counters_is_refused(tmp_path: Path) -> None:
+    files: dict[str, str | np.ndarray] = {f"c{n}": "Zeit\n0\n1\n2\n" for n in range(10)}
+    with pytest.raises(InputError, match="every column rises from row to row in every clip"):
+        read_foreign(table_of(tmp_path, files))
 
 
 @pytest.mark.parametrize("kind", ["csv", "npy"])

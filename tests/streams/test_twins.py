@@ -25,7 +25,7 @@ from tests.faces import write_faces
 from tests.networks import save_tiny
 from tests.pictures import pattern, save_16_bit, save_turned
 from tests.trees import plain_tree
-from tests.videos import make_streams, set_matrix, write_lossless
+from tests.videos import make_streams, repacked, set_matrix, write_lossless
 
 FRAMES = 5
 Pixels = NDArray[np.uint8]
@@ -104,6 +104,13 @@ MATRICES: dict[str, tuple[tuple[float, float, float, float], Callable[[Pixels], 
 }
 
 
+# Films by name: the container and the matrix. AVI and MPEG-TS hold no matrix.
+FILMS = {
+    **{name: ("mp4", name) for name in MATRICES},
+    **{f"{name}-{form}": (form, name) for form in ("mov", "mkv") for name in MATRICES},
+}
+
+
 def write_images(root: Path) -> None:
     for name, write in IMAGES.items():
         (root / "frames" / name).mkdir(parents=True)
@@ -112,9 +119,13 @@ def write_images(root: Path) -> None:
 
 def write_films(root: Path) -> None:
     (root / "clips").mkdir(parents=True)
-    for name, (matrix, stored) in MATRICES.items():
+    for name, (form, turn) in FILMS.items():
+        matrix, stored = MATRICES[turn]
         frames = [np.ascontiguousarray(stored(pattern(32, 48, k))) for k in range(FRAMES)]
-        set_matrix(write_lossless(root / "clips" / f"{name}.mp4", frames), matrix)
+        film = set_matrix(write_lossless(root / "clips" / f"{name}.mp4", frames), matrix)
+        if form != "mp4":
+            repacked(film, form)
+            film.unlink()
 
 
 class Pixelwise(nn.Module):
@@ -131,7 +142,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Stream]:
     features = {}
     for kind, write, names in (
         ("images", write_images, list(IMAGES)),
-        ("video", write_films, list(MATRICES)),
+        ("video", write_films, list(FILMS)),
     ):
         write(home / kind)
         rows = [f"{name},{'val' if k == 1 else 'train'},0.{k % 10}" for k, name in enumerate(names)]
@@ -157,9 +168,9 @@ def test_images_that_say_the_same_give_equal_features(found: dict[str, Stream], 
     np.testing.assert_array_equal(other, plain)
 
 
-@pytest.mark.parametrize("name", list(MATRICES)[1:])
+@pytest.mark.parametrize("name", list(FILMS)[1:])
 def test_films_that_say_the_same_give_equal_features(found: dict[str, Stream], name: str) -> None:
-    plain, other = (rows_of(found["video"], list(MATRICES).index(n)) for n in ("plain", name))
+    plain, other = (rows_of(found["video"], list(FILMS).index(n)) for n in ("plain", name))
     assert len(plain) == FRAMES
     np.testing.assert_array_equal(other, plain)
 
@@ -189,7 +200,7 @@ def test_the_command_reports_what_it_chose_and_left_out(tmp_path: Path) -> None:
     films, images = tmp_path / "films", tmp_path / "images"
     write_films(films)
     write_images(images)
-    for root, names in ((films, list(MATRICES)), (images, list(IMAGES))):
+    for root, names in ((films, list(FILMS)), (images, list(IMAGES))):
         rows = [f"{name},{'val' if k == 1 else 'train'},0.{k % 10}" for k, name in enumerate(names)]
         (root / "clips.csv").write_text("\n".join(["clip_id,split,joy", *rows]) + "\n")
     make_streams(films / "clips" / "plain.mp4", [(48, 32), (96, 64)], 1)
@@ -254,7 +265,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("write", "names"), [(write_images, list(IMAGES)), (write_films, list(MATRICES))]
+    ("write", "names"), [(write_images, list(IMAGES)), (write_films, list(FILMS))]
 )
 def test_twins_give_equal_predictions_through_the_command(
     built: Path, tmp_path: Path, write: Callable[[Path], None], names: list[str]
@@ -298,3 +309,55 @@ def test_a_study_continues_with_copies_and_names_what_has_changed(
     assert done.returncode == 1
     for change in ("1 clip renamed: c9 is now c90", "1 clip with other contents: c4"):
         assert change in done.stderr
+
+
+def by_column(root: Path, names: list[str], kind: str) -> Path:
+    """The clips of `plain_tree` with noise of other levels in each column, in the order of names;
+    beside it, in csv files, a column `Zeit` if it is among the names."""
+    root.mkdir()
+    plain_tree(root, "features")
+    for number, old in enumerate(sorted((root / "features").iterdir())):
+        values = np.random.default_rng(number).normal((0, 5, 10), 1, (4, 3))
+        table = pd.DataFrame(values, columns=["a", "b", "c"])
+        table["Zeit"] = np.arange(4) / 25
+        old.unlink()
+        if kind == "npy":
+            np.save(old, table[names].to_numpy())
+        else:
+            table[names].to_csv(old.with_suffix(".csv"), index=False)
+    return root
+
+
+@pytest.mark.slow
+def test_columns_are_read_by_name_through_the_commands(tmp_path: Path) -> None:
+    """`predict` leaves out what the study did; permuted columns without names are reported."""
+    (tmp_path / "space.toml").write_text(SPACE)
+    data, ensembles, printed = {}, {}, {}
+    for kind, names in (("csv", ["Zeit", "a", "b", "c"]), ("npy", ["a", "b", "c"])):
+        data[kind] = by_column(tmp_path / kind, names, kind)
+        base = ["--results", tmp_path / "r", "--study", kind]
+        space = ["--space", tmp_path / "space.toml"]
+        done = command("search", *base, "--data", data[kind], *space)
+        assert done.returncode == 0, done.stderr
+        printed[kind] = done.stdout
+        assert command("ensemble", *base, "--top", 1).returncode == 0
+        ensembles[kind] = tmp_path / "r" / kind / "ensembles" / "mean-top1"
+    assert "columns that are not used as features: Zeit (rises in every row of" in printed["csv"]
+    assert "Zeit: rises in every row of every clip, as a counter or a time does" in printed["csv"]
+
+    def predicted(kind: str, names: list[str]) -> tuple[str, str]:
+        folder = data[kind] if names == [] else by_column(tmp_path / "".join(names), names, kind)
+        out = folder / "p.csv"
+        line = ["--ensemble", ensembles[kind], "--data", folder, "--out", out]
+        done = command("predict", *line, "--results", tmp_path / "r")
+        assert done.returncode == 0, done.stderr
+        shutil.rmtree(folder / "features")
+        return out.read_text(), done.stdout + done.stderr
+
+    (plain, said), *others = [
+        predicted("csv", names.split()) for names in ("", "Zeit c a b", "c b a", "c Zeit b a")
+    ]
+    assert "Zeit" in said
+    assert [text for text, _ in others] == [plain] * 3
+    assert "permuted?" not in predicted("npy", [])[1]
+    assert "are the columns of these files permuted?" in predicted("npy", ["b", "c", "a"])[1]

@@ -38,6 +38,14 @@ def manifest(name: str, storage: str = "study.log") -> Manifest:
     )
 
 
+def test_ceilings_may_be_added_later(tmp_path: Path) -> None:
+    folder = StudyFolder(tmp_path, "s")
+    folder.settle(manifest("s"), INDEX)
+    ceilings = {"val": {INDEX.target_names[0]: 0.9}}
+    folder.settle(replace(manifest("s"), ceilings=ceilings), INDEX)
+    assert folder.manifest()["ceilings"] == ceilings
+
+
 def begin(results: Path) -> StudyFolder:
     """Study s with three of its eight trials."""
     folder = StudyFolder(results, "s")

@@ -206,3 +206,21 @@ def test_features_without_names_that_lie_far_from_train_are_reported() -> None:
     assert model.unlike(plain) == ""
     grown = dataclasses.replace(plain.features, values=stream.values * 50)
     assert "4 of 4 features lie far from those of train" in model.unlike(with_stream(data, grown))
+
+
+@pytest.mark.parametrize("order", [(1, 0, 2, 3), (3, 2, 1, 0), (1, 2, 3, 0)])
+@pytest.mark.parametrize("gap", [2.0, 8.0])
+def test_permuted_columns_without_names_are_reported(order: tuple[int, ...], gap: float) -> None:
+    """Where their means differ; nothing else tells columns of one file from each other."""
+    data = make_data()
+    stream = data.features
+    unnamed = dataclasses.replace(stream.specification, columns=())
+    values = stream.values + gap * np.arange(4, dtype=np.float32)
+    plain = with_stream(data, dataclasses.replace(stream, specification=unnamed, values=values))
+    model = run_trial(CONFIG.changed(epochs=1), plain).model
+    assert model.unlike(plain) == ""
+    drawn = values + np.float32(0.4)
+    moved = with_stream(plain, dataclasses.replace(plain.features, values=drawn))
+    assert model.unlike(moved) == "", "another camera, the same order"
+    permuted = with_stream(plain, dataclasses.replace(plain.features, values=values[:, order]))
+    assert "columns of these files permuted?" in model.unlike(permuted)

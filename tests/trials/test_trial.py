@@ -49,13 +49,31 @@ def test_how_splits_are_interleaved_changes_nothing() -> None:
         np.testing.assert_array_equal(one.predictions[split], two.predictions[split])
 
 
-def test_a_batch_of_one_and_constant_ratings_train() -> None:
+@pytest.mark.parametrize(
+    ("loss", "reduction", "size"),
+    [("ccc", "flat", 1), ("pcc", "flat", 1), ("mse", "per_target", 1), ("ccc", "both", 3)],
+)
+def test_the_smallest_batches_and_constant_ratings_train(
+    loss: str, reduction: str, size: int
+) -> None:
     data = make_data()
     data.ratings[data.rows("train")] = 0.5
-    for loss in ("ccc", "pcc", "mse"):
-        result = run_trial(dataclasses.replace(CONFIG, loss=loss, batch_size=1, epochs=2), data)
-        assert all(np.isfinite(epoch.loss) for epoch in result.curve)
-        assert all(np.isfinite(array).all() for array in result.model.weights[0].values())
+    config = CONFIG.changed(loss=loss, reduction=reduction, batch_size=size, epochs=2)
+    result = run_trial(config, data)
+    assert all(np.isfinite(epoch.loss) for epoch in result.curve)
+    assert all(np.isfinite(array).all() for array in result.model.weights[0].values())
+
+
+@pytest.mark.parametrize("loss", ["ccc", "pcc"])
+@pytest.mark.parametrize(("clips", "size", "reduction"), [(60, 1, "per_target"), (60, 2, "both"),
+                                                          (4, 128, "per_target")])  # fmt: skip
+def test_a_correlation_of_one_or_two_clips_is_refused(
+    loss: str, clips: int, size: int, reduction: str
+) -> None:
+    """The correlation of two clips is always -1 or 1, that of one is undefined."""
+    config = CONFIG.changed(loss=loss, batch_size=size, reduction=reduction)
+    with pytest.raises(ValueError, match=rf"a batch has [12] of {clips // 2} training clips"):
+        run_trial(config, make_data(clips))
 
 
 def test_other_seeds_give_other_trials() -> None:

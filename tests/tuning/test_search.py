@@ -114,8 +114,7 @@ def test_from_video_to_submission(tmp_path: Path, tiny_demo: Demo, weights: Path
         rows = list(csv.DictReader(file))
     table = pd.read_csv(tiny_demo.root / "data_info.csv", dtype=str)
     assert [r["File_ID"] for r in rows] == sorted(table["File_ID"][table["Split"] == "Test"])
-    # The linear calibration may leave [0, 1] a little.
-    assert all(-1 <= float(value) <= 2 for row in rows for value in list(row.values())[1:])
+    assert all(0 <= float(value) <= 1 for row in rows for value in list(row.values())[1:])
 
 
 @pytest.mark.slow

@@ -19,7 +19,15 @@ from harness.clips.layouts.layout import Layout, LayoutOptions
 from harness.clips.layouts.muse import MUSE
 from harness.clips.layouts.plain import PLAIN
 from harness.clips.layouts.videos import read_videos
-from harness.clips.table import ClipTable, check_groups, check_usable, refuse_notes, some
+from harness.clips.raters import with_ceilings
+from harness.clips.table import (
+    ClipTable,
+    check_any_file,
+    check_groups,
+    check_usable,
+    refuse_notes,
+    some,
+)
 from harness.errors import InputError
 
 __all__ = [
@@ -84,9 +92,11 @@ def read_tables(
     """
     root = _folder(root)
     tables = _read(root, layout, features)
-    joined = check_usable(root, _joined(tables), strict)
+    joined = check_usable(root, with_ceilings(root, _joined(tables)), strict)
     joined = check_groups(root, joined, allow_shared_groups)
-    return [dataclasses.replace(clips, notes=joined.notes) for clips in tables]
+    return [
+        dataclasses.replace(clips, notes=joined.notes, ceilings=joined.ceilings) for clips in tables
+    ]
 
 
 def read_new_clips(
@@ -126,10 +136,7 @@ def read_new_tables(
     tables = _read(root, layout, features) if videos is None else [videos]
     joined = _joined(tables)
     refuse_notes(joined.notes, strict)
-    if not any(joined.paths):
-        raise InputError(
-            f"{root}: none of {len(joined)} clips has a file; are names and ids the same?"
-        )
+    check_any_file(root, joined)
     return [dataclasses.replace(clips, notes=joined.notes) for clips in tables]
 
 

@@ -3,9 +3,13 @@
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from harness.clips.folder import SOUND_SUFFIXES, entries, unread
+from harness.clips.folder import SOUND_SUFFIXES, VIDEO_SUFFIXES, entries, unread
 from harness.clips.labels import Labels
 from harness.clips.table import ClipTable, Kind, some
+from harness.errors import InputError
+from harness.pictures import IMAGE_SUFFIXES
+
+_SUFFIXES = (*VIDEO_SUFFIXES, *IMAGE_SUFFIXES, ".npy", ".csv", ".wav")
 
 #: The folder of sound files in a data folder of any layout: `<id>.wav` or another suffix.
 SOUNDS = "audio"
@@ -106,6 +110,9 @@ def join_files(
         spare: by stem, files of clips that `folders` lack.
         strangers: files in other places that belong to no clip.
         sounds: folders of sound files beside `audio` of the data folder.
+
+    Raises:
+        InputError: a clip lacks a file that is there under another spelling of its id.
     """
     there = {split: clip_files(folder, suffixes) for split, folder in folders.items()}
     paths: list[Path | None] = []
@@ -124,6 +131,9 @@ def join_files(
     homes = sorted(set(folders.values()))
     here += [path for folder in homes for path in shadowed_files(folder, suffixes)]
     extra = sorted({str(p.relative_to(root)) for p in (*here, *strangers) if p not in used})
+    _check_spellings(
+        root, [s for s, path in zip(labels.stems, paths, strict=True) if not path], extra
+    )
     if extra:
         notes.append(f"{root}: {len(extra)} files belong to no clip of the labels: {some(extra)}")
     notes += [line for folder in homes for line in unread_files(folder, suffixes)]
@@ -139,3 +149,35 @@ def join_files(
         sounds=heard,
         notes=(*notes, *lines),
     )
+
+
+def _check_spellings(root: Path, stems: Sequence[str], files: Sequence[str]) -> None:
+    """InputError if ids without a file and files without an id differ in spelling alone: in leading
+    zeros, which spreadsheets remove, in case, or in a suffix.
+
+    Args:
+        stems: of the clips without a file. files: that belong to no clip.
+    """
+    if not stems:
+        return
+    # A file of the very name is in the folder of another split.
+    own = set(stems)
+    others = {_without_suffix(Path(file).name): file for file in files}
+    there = {_spelling(name): file for name, file in others.items() if name not in own}
+    if close := [(stem, there[_spelling(stem)]) for stem in stems if _spelling(stem) in there]:
+        pairs = some([f"{stem} and {file}" for stem, file in close])
+        raise InputError(
+            f"{root}: {len(close)} ids of the labels differ from the name of a file only in "
+            f"leading zeros (spreadsheets remove them), case or a suffix: {pairs}; write the ids "
+            "as the files are called, without a suffix"
+        )
+
+
+def _without_suffix(name: str) -> str:
+    return Path(name).stem if Path(name).suffix.lower() in _SUFFIXES else name
+
+
+def _spelling(name: str) -> str:
+    """What is left of a name when case, a suffix and leading zeros of a number do not count."""
+    plain = _without_suffix(name).casefold()
+    return plain.lstrip("0") if plain.isdecimal() else plain

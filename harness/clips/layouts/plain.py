@@ -20,6 +20,15 @@ _FRAMES: dict[str, tuple[Kind, tuple[str, ...] | None]] = {
 _FEATURES = "features"
 _SUFFIXES = (".npy", ".csv", ".parquet")
 
+# Columns that others call so; as targets they would be wrong, and persons in several splits unseen.
+_PERSONS = frozenset(
+    (
+        *("person", "person_id", "personid", "subject", "subject_id", "subjectid", "subj"),
+        *("participant", "participant_id", "participantid", "speaker", "speaker_id", "actor"),
+        *("user", "user_id", "userid", "patient", "patient_id", "proband", "groups"),
+    )
+)
+
 
 def _recognise(folder: Path) -> bool:
     return (folder / "clips.csv").is_file()
@@ -56,7 +65,8 @@ def _read_set(folder: Path, labels: Labels, name: str) -> ClipTable:
     sets, home = _feature_sets(folder), folder / _FEATURES
     if name not in sets:
         raise InputError(f"`features` {name}: choose of {', '.join(sets) or 'none'}")
-    own = home if name == _FEATURES and _has_files(home) else home / name
+    direct = name == _FEATURES and (_has_files(home) or not (home / name).is_dir())
+    own = home if direct else home / name
     root = folder if own == home else own
     return join_files(root, labels, dict.fromkeys(SPLITS, own), "features", _SUFFIXES)
 
@@ -80,6 +90,11 @@ def _read_labels(file: Path) -> Labels:
     """Every named column except those of the harness is a target."""
     table = read_csv(file)
     own = ("clip_id", "split", "group")
+    persons = [name for name in map(str, table.columns) if name.casefold() in _PERSONS]
+    if persons:
+        raise InputError(
+            f"{file}: column {persons[0]} seems to name the persons; call it group, or remove it"
+        )
     names = [name for name in map(str, table.columns) if name.casefold() not in (*own, UNNAMED)]
     if not names:
         raise InputError(

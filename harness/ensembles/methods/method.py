@@ -67,6 +67,6 @@ class Stepwise(Method):
 
 
 def likeliest(values: Floats) -> NDArray[np.intp]:
-    """The trials with the highest values, whose columns will probably be needed next."""
+    """The trials with the highest values. Their columns will probably be needed next."""
     count = min(_LIKELY, len(values))
     return np.argpartition(-values, count - 1)[:count]
