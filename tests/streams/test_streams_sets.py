@@ -149,7 +149,7 @@ def test_a_set_without_any_file_is_refused(tmp_path: Path) -> None:
     ("fixed", "message"),
     [
         ('streams = "face+hand"', "streams: hand is none of the streams of these clips: face, voi"),
-        ("", "early fusion of face, voice: none has frames; set `clock`"),
+        ("", "early fusion of face, voice: none has frames; set the hyperparameter"),
         ('clock = "hand"', "clock: expected one of the streams face, voice"),
     ],
 )
