@@ -17,7 +17,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from harness.clips.csv_file import read_csv, rename_columns
-from harness.clips.csv_form import UNNAMED
+from harness.clips.csv_form import UNNAMED, csv_form
 from harness.clips.ratings import RAW_SCALE, read_ratings
 from harness.clips.table import SPLITS, ClipTable, some
 from harness.errors import InputError, printable
@@ -58,6 +58,11 @@ def with_ceilings(root: Path, clips: ClipTable) -> ClipTable:
         return clips
     if clips.synthetic:
         note = f"{file}: not used, because the oracle of the synthetic clips is known"
+        return replace(clips, notes=(*clips.notes, note))
+    if "rater" not in map(str.casefold, csv_form(file).header):
+        note = (
+            f"{file}: not used as the ratings of single raters, because no column is called rater"
+        )
         return replace(clips, notes=(*clips.notes, note))
     found, notes = _read(file, clips)
     ceilings = {}

@@ -281,7 +281,7 @@ def test_a_person_in_several_splits_is_refused(tmp_path: Path, row: int, split: 
         read_clips(tmp_path)
     (note,) = read_clips(tmp_path, allow_shared_groups=True, strict=True).notes
     assert "; scores on new persons may be lower" in note
-    assert read_new_clips(tmp_path)[0].notes == (), "new clips are only predicted"
+    assert read_new_clips(tmp_path).notes == (), "new clips are only predicted"
 
 
 @pytest.mark.parametrize(

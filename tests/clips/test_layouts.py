@@ -147,7 +147,7 @@ def test_what_a_folder_of_videos_holds_is_read_or_reported(
     tmp_path: Path, beside: list[str], ids: list[str], messages: list[str]
 ) -> None:
     lay(tmp_path, ["a.mp4", *beside])
-    (clips,) = read_new_clips(tmp_path)
+    clips = read_new_clips(tmp_path)
     assert list(clips.clip_ids) == ids
     assert len(clips.notes) == len(messages)
     for note, message in zip(clips.notes, messages, strict=True):
@@ -196,7 +196,7 @@ def test_a_release_with_other_suffixes_is_read(tmp_path: Path) -> None:
 def test_a_video_beside_labels_is_not_all_there_is(tmp_path: Path) -> None:
     plain_tree(tmp_path, "clips")
     (tmp_path / "preview.mp4").touch()
-    assert len(read_new_clips(tmp_path)[0]) == 20
+    assert len(read_new_clips(tmp_path)) == 20
     (tmp_path / "clips.csv").rename(tmp_path / "data_info.csv")
     with pytest.raises(InputError, match="no column File_ID"):
         read_new_clips(tmp_path)

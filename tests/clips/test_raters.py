@@ -106,6 +106,13 @@ def test_scale_order_and_brackets_change_no_ceiling(tmp_path: Path) -> None:
     assert other.ceilings["val"] == pytest.approx(plain.ceilings["val"])
 
 
+def test_a_file_of_this_name_without_raters_is_something_else(tmp_path: Path) -> None:
+    clips = read_clips(folder(tmp_path, lambda table: table.drop(columns="rater")))
+    assert clips.ceilings == {}
+    (note,) = clips.notes
+    assert "not used as ratings of single raters" in note
+
+
 def cell(row: int, column: str, value: str) -> Callable[[pd.DataFrame], pd.DataFrame]:
     def change(table: pd.DataFrame) -> pd.DataFrame:
         table.loc[row, column] = value
@@ -116,7 +123,6 @@ def cell(row: int, column: str, value: str) -> Callable[[pd.DataFrame], pd.DataF
 
 BAD: dict[str, tuple[Callable[[pd.DataFrame], pd.DataFrame], str]] = {
     "no target": (lambda t: t.drop(columns="Awe"), "no column Awe"),
-    "no rater column": (lambda t: t.drop(columns="rater"), "no column rater"),
     "unnamed rater": (cell(4, "rater", ""), "line 6, rater: is empty"),
     "rated twice": (cell(4, "rater", "r0"), "line 6: rater r0 has rated clip c01"),
     "no number": (cell(4, "Joy", "much"), "line 6, Joy: 'much' is no rating"),

@@ -248,6 +248,6 @@ def test_new_clips_may_have_sound_files_beside_them(tmp_path: Path) -> None:
     make_video(tmp_path / "a.mp4", 3)
     (tmp_path / "audio").mkdir()
     (tmp_path / "audio" / "a.wav").touch()
-    (clips,) = read_new_clips(tmp_path)
+    clips = read_new_clips(tmp_path)
     assert names(clips.sounds, tmp_path) == ["audio/a.wav"]
     assert clips.notes == ()

@@ -121,7 +121,7 @@ def interval_of(root: Path) -> Interval:
 @pytest.mark.parametrize("tool", TOOLS)
 def test_nothing_but_the_noise_is_read(tmp_path: Path, tool: Callable[[Table, int], Table]) -> None:
     found, expected = (
-        read_foreign(read_new_clips(write_recording(tmp_path / each.__name__, each, 12))[0])[0]
+        read_foreign(read_new_clips(write_recording(tmp_path / each.__name__, each, 12)))[0]
         for each in (tool, plain)
     )
     assert found.specification == expected.specification

@@ -43,8 +43,12 @@ run(app)
 
 
 def signalled(name: str, seconds: float = 60, *before: str) -> Done:
-    """Runs `PROGRAM` and sends it a signal within `uninterrupted`."""
-    line = [*before, sys.executable, "-c", PROGRAM.format(seconds=seconds)]
+    """Runs `PROGRAM` and sends it a signal within `uninterrupted`.
+
+    The tests themselves may run with signals ignored, such as by nohup.
+    """
+    default = f"--default-signal={name.removeprefix('SIG')}"
+    line = ["env", default, *before, sys.executable, "-c", PROGRAM.format(seconds=seconds)]
     pipe = subprocess.PIPE
     process = subprocess.Popen(line, stdin=pipe, stdout=pipe, stderr=pipe, text=True)
     assert process.stdout
