@@ -53,8 +53,8 @@ class Predictor:
         layout: str | None = None,
         features: str | Sequence[str] | None = None,
         weights_key: str | None = None,
-        encoder: str | PathLike[str] | None = None,
-        encoder_output: str | None = None,
+        encoder: str | PathLike[str] | Sequence[str] | None = None,
+        encoder_output: str | Sequence[str] | None = None,
         encoder_input: Sequence[str] = (),
         strict: bool = False,
         cache: str | PathLike[str] = Path("results/.cache"),
@@ -68,7 +68,7 @@ class Predictor:
             weights: of the network that the ensemble was built on; None where clips bring features.
             features: the feature sets to read; None: those that the members read.
             weights_key: which network of the weight file, where it holds several.
-            encoder: instead of `weights`, the ONNX file or module:function of the ensemble.
+            encoder: the ONNX file or module:function of the ensemble; of several, NAME=FILE each.
             encoder_output, encoder_input: as in the search; by default those of the ensemble.
             cache: holds the features, each frame of which is computed once.
             progress: called with (name of the step, done, total). None: progress is printed;
@@ -88,8 +88,8 @@ class Predictor:
         wanted = Wanted(
             None if weights is None else Path(weights),
             weights_key,
-            () if encoder is None else (str(encoder),),
-            () if encoder_output is None else (encoder_output,),
+            _listed(encoder),
+            _listed(encoder_output),
             tuple(encoder_input),
         )
         with Steps(console()) as steps:
@@ -250,6 +250,13 @@ class Predictor:
                 raise InputError(f"no member reads the {what} of this folder", "data")
             _check_same_clips(used[0], clips)
         return sources
+
+
+def _listed(given: str | PathLike[str] | Sequence[str] | None) -> tuple[str, ...]:
+    """One value or several, as several."""
+    if given is None:
+        return ()
+    return (str(given),) if isinstance(given, str | PathLike) else tuple(given)
 
 
 def load(folder: str | PathLike[str]) -> Predictor:
