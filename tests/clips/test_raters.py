@@ -110,7 +110,7 @@ def test_a_file_of_this_name_without_raters_is_something_else(tmp_path: Path) ->
     clips = read_clips(folder(tmp_path, lambda table: table.drop(columns="rater")))
     assert clips.ceilings == {}
     (note,) = clips.notes
-    assert "not used as ratings of single raters" in note
+    assert "not used as the ratings of single raters" in note
 
 
 def cell(row: int, column: str, value: str) -> Callable[[pd.DataFrame], pd.DataFrame]:
