@@ -32,6 +32,19 @@ _TOGETHER = {
 }
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> None:
+    """Runs the whole suite in two processes, as with `-n 2`; files that are named, in one."""
+    options = config.option
+    if (
+        config.args_source is pytest.Config.ArgsSource.TESTPATHS
+        and config.pluginmanager.has_plugin("xdist")
+        and options.numprocesses is None
+        and not options.usepdb
+    ):
+        options.numprocesses = 2
+
+
 @pytest.hookimpl(optionalhook=True)  # without pytest-xdist there is no such hook
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     """Deals out single tests, but those of `_TOGETHER` as a whole.
