@@ -36,6 +36,8 @@ _TOGETHER = {
 def pytest_cmdline_main(config: pytest.Config) -> None:
     """Runs the whole suite in two processes, as with `-n 2`; files that are named, in one."""
     options = config.option
+    if hasattr(config, "workerinput"):
+        return  # one of these processes, which must not start others
     if (
         config.args_source is pytest.Config.ArgsSource.TESTPATHS
         and config.pluginmanager.has_plugin("xdist")
