@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from harness.pretraining.scores import Details, Scores
-    from harness.pretraining.training import Epoch
+    from harness.pretraining.training import Epoch, Trained
 
 app = typer.Typer(add_completion=False, rich_markup_mode="rich")
 
@@ -213,40 +213,49 @@ def main(
         initial = initial_network(init, heads, seed, key=weights_key)
         for line in (*faces.summary(), *initial.summary()):
             tell(line)
-        with closing(Curves(out.with_suffix(".training"))) as curves, Steps(terminal) as steps:
+        from harness.reports.training_page import write_training_page
+
+        page = out.with_suffix(".training") / "pretrain.html"
+        with closing(Curves(page.parent)) as curves, Steps(terminal) as steps:
 
             def on_epoch(epoch: "Epoch") -> None:
                 curves(epoch)
                 tell(epoch.summary())
 
+            def notes_on(trained: "Trained") -> list[str]:
+                if not trained.scores.collapsed:
+                    return list(faces.notes)
+                return [
+                    *faces.notes,
+                    "The predictions hardly depend on the face: training diverged or has not begun "
+                    f"to learn; lower --learning-rate ({learning_rate:g}) or train for more epochs",
+                ]
+
+            def on_trained(trained: "Trained") -> None:
+                write_training_page(
+                    page, f"Pretraining {out.name}", notes_on(trained), trained.history,
+                    _tables(trained.scores, trained.details),
+                )  # fmt: skip
+
             try:
                 trained = pretrain(
                     faces, initial, config, out,
                     device=device, workers=workers, tell=tell, on_epoch=on_epoch, on_step=steps,
+                    on_trained=on_trained,
                 )  # fmt: skip
             except KeyboardInterrupt:
                 mark_reported()
                 tell("Interrupted; whole epochs are kept, and the same command continues.")
                 raise
-        notes = list(faces.notes)
+        notes = notes_on(trained)
         if trained.scores.collapsed:
-            notes.append(
-                "The predictions hardly depend on the face: training diverged or has not begun to "
-                f"learn; lower --learning-rate ({learning_rate:g}) or train for more epochs"
-            )
             tell(f"Warning: {notes[-1]}")
         if as_json and rank() == 0:
             content = {"out": str(out), "epoch": trained.epoch, "notes": notes}
             print(json.dumps(content | trained.scores.to_dict() | trained.details.to_dict()))
         _show(terminal, f"Scores of epoch {trained.epoch} on val", trained.scores, trained.details)
         tell(f"Weights of epoch {trained.epoch}: {out}")
-        if rank() == 0 and trained.history:
-            from harness.reports.training_page import write_training_page
-
-            page = write_training_page(
-                curves.folder / "pretrain.html", f"Pretraining {out.name}", notes,
-                trained.history, _tables(trained.scores, trained.details),
-            )  # fmt: skip
+        if page.is_file():
             tell(f"Page: {page}")
         tell(f"Curves: tensorboard --logdir {shlex.quote(str(curves.folder))}")
         again = ["--data", str(data), "--evaluate", str(out)]

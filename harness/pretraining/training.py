@@ -85,6 +85,7 @@ def pretrain(
     tell: Callable[[str], None] = lambda line: None,
     on_epoch: Callable[[Epoch], None] = lambda epoch: None,
     on_step: Callable[[str, int, int], None] = lambda what, done, total: None,
+    on_trained: Callable[[Trained], None] = lambda trained: None,
 ) -> Trained:
     """Trains `initial.model` and writes the weights of the epoch with the best P_MTL to `out`.
 
@@ -97,6 +98,8 @@ def pretrain(
         tell: called with a line about a continued or a complete run.
         on_epoch: called after each epoch in the first process, before the checkpoint is written.
         on_step: called with (name of the step, done, total).
+        on_trained: called with the result in the first process, before `out` exists; again if this
+            process is killed in between.
 
     Raises:
         InputError: settings do not match the data, an image cannot be read, the loss is not
@@ -127,10 +130,12 @@ def pretrain(
                     save_mtl_dan(folder.best, training.model, tagged)
                 on_epoch(epoch)
                 folder.write(training.checkpoint())
+        assert training.best is not None  # there is at least one epoch
+        trained = replace(training.best, history=tuple(training.history))
         if first:
+            on_trained(trained)
             folder.publish()
-    assert training.best is not None  # there is at least one epoch
-    return replace(training.best, history=tuple(training.history))
+    return trained
 
 
 class _Training:

@@ -273,7 +273,7 @@ def _made(description: Path, text: str) -> None:
         write_text(description, text)
     except PermissionError as error:
         raise InputError(
-            f"{description.parent.parent}: it is read-only and has no features of this stream; "
+            f"{description.parent.parent}: {error.strerror}; it has no features of this stream; "
             "choose another `cache`"
         ) from error
 

@@ -18,6 +18,7 @@ import torch
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
+from ray._private import ray_constants
 from ray.cluster_utils import Cluster
 
 import harness
@@ -42,6 +43,13 @@ ray.get(holder.ready.remote())
 print("held", flush=True)
 time.sleep(1000)
 """
+
+
+@pytest.fixture(autouse=True)
+def anywhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Clusters are not limited to loopback, as those are that a search in this process starts."""
+    monkeypatch.delenv(ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR, raising=False)
+    monkeypatch.setattr(ray_constants, "ENABLE_RAY_CLUSTER", True)
 
 
 @pytest.fixture
