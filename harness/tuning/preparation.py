@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from harness.clips.table import ClipTable, Oracles
-from harness.dataset import Dataset, fingerprint_of
+from harness.dataset import Dataset, Stream, fingerprint_of
 from harness.errors import InputError
 from harness.models.alignment import check_fusion
 from harness.models.config import TrialConfig
@@ -26,6 +26,8 @@ from harness.trials.folds import fingerprint
 
 # Hyperparameters that only a choice among several streams has.
 OF_SEVERAL = ("streams", "fusion", "clock", "stream_dropout")
+# Times of two streams that end so many times apart have hardly one unit.
+_OTHER_UNIT = 50
 
 
 @dataclass(frozen=True)
@@ -159,11 +161,31 @@ def prepare(
         oracles=clips.oracles,
         read=tuple(line for each in found.values() for line in each.read),
         notes=(*(f"{name}: {line}" if several else line
-                 for name, each in found.items() for line in each.notes), *notes),
+                 for name, each in found.items() for line in each.notes), *notes,
+               *unit_notes(streams)),
         left_out={f"{name}: {column}" if several else column: why
                   for name, each in found.items() for column, why in each.left_out.items()},
         ceilings=clips.ceilings,
     )  # fmt: skip
+
+
+def unit_notes(streams: Mapping[str, Stream]) -> list[str]:
+    """A line if the times of two streams can hardly have one unit."""
+    ends = {}
+    for name, stream in streams.items():
+        last = stream.offsets[1:][stream.counts > 0] - 1
+        if stream.times is not None and not np.isnan(stream.times[last]).any() and len(last):
+            ends[name] = float(np.median(stream.times[last]))
+    if len(ends) < 2:
+        return []
+    first, longest = min(ends, key=lambda name: ends[name]), max(ends, key=lambda name: ends[name])
+    if ends[longest] < _OTHER_UNIT * max(ends[first], 1.0):
+        return []
+    return [
+        f"half of the clips end before {ends[first]:.4g} s by the times of {first}, and before "
+        f"{ends[longest]:.4g} s by those of {longest}; early fusion puts them side by side: is one "
+        "in milliseconds or a count? Save times in seconds"
+    ]
 
 
 def used_sources(given: Sequence[Source], space: SearchSpace) -> dict[str, Source]:

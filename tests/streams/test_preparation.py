@@ -1,5 +1,6 @@
 """Clips and weights -> features, each of them computed once."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,8 @@ import torch
 from harness.progress import silent
 from harness.streams.features import Machines, extract_features, features_of
 from harness.streams.sources import Source, real_sources
+from harness.tuning.preparation import unit_notes
+from tests.datasets import make_stream
 from tests.networks import save_tiny
 from tests.trees import plain_tree
 
@@ -39,3 +42,15 @@ def test_what_is_stored_with_both_is_not_computed_again(
     assert found.stream.values.shape == (60, width)
     difference = np.linalg.norm(found.stream.values - fresh.stream.values)
     assert difference < 1e-5 * np.linalg.norm(fresh.stream.values)
+
+
+@pytest.mark.parametrize(("step", "doubted"), [(0.005, False), (5.0, True)])
+def test_times_of_two_units_are_doubted(step: float, doubted: bool) -> None:
+    """Five milliseconds without a unit look like five seconds."""
+    offsets = [0, 800]
+    slow = make_stream(np.zeros((800, 1)), np.arange(800), offsets)
+    streams = {
+        "face": replace(slow, times=np.arange(800, dtype=np.float32) * 0.005),
+        "voice": replace(slow, times=np.arange(800, dtype=np.float32) * step),
+    }
+    assert bool(unit_notes(streams)) == doubted
