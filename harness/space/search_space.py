@@ -155,16 +155,13 @@ class SearchSpace:
         """
         moved: set[str] = set()
         for trial in study.get_trials(deepcopy=False):
-            config = trial.user_attrs.get(CONFIG, trial.params)
-            if set(SAMPLING) & set(config):
-                defaults = (accepted()[name].default for name in SAMPLING)
-                used = Sampling.of(*map(config.get, SAMPLING, defaults))
-                if not any(s.serves(used) and used.serves(s) for s in self.samplings()):
-                    raise InputError(
-                        f"{self.path}, {'interval' if used.interval else 'stride'}: trial "
-                        f"{trial.number} of study {study.study_name} was trained at {used}, here "
-                        f"are {', '.join(map(str, self.samplings()))}; choose another `study`"
-                    )
+            used = _sampling(trial.user_attrs.get(CONFIG, trial.params))
+            if used and not any(s.serves(used) and used.serves(s) for s in self.samplings()):
+                raise InputError(
+                    f"{self.path}: trial {trial.number} of study {study.study_name} was trained at "
+                    f"{used}, this space has {', '.join(map(str, self.samplings()))}; choose "
+                    "another `study`"
+                )
             for name, known in trial.distributions.items():
                 mine = self.distributions.get(name)
                 if mine is not None and _kind(mine) != _kind(known):
@@ -213,6 +210,13 @@ class SearchSpace:
         found = steps(distribution)
         assert found is not None  # read_space lets no other pass
         return found
+
+
+def _sampling(settings: Point) -> Sampling | None:
+    """The sampling of a trial, by its hyperparameters; None if they name none."""
+    if not set(SAMPLING) & set(settings):
+        return None
+    return Sampling.of(*(settings.get(name, accepted()[name].default) for name in SAMPLING))
 
 
 def steps(distribution: BaseDistribution) -> tuple[Any, ...] | None:

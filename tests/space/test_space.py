@@ -8,6 +8,7 @@ import pytest
 
 from harness.errors import InputError
 from harness.models.config import TrialConfig
+from harness.sampling import strides
 from harness.space.file import read_space
 from harness.space.search_space import SearchSpace
 from harness.spaces import SPACES, find_space
@@ -152,7 +153,7 @@ def test_a_start_point_may_set_what_is_not_searched(tmp_path: Path) -> None:
     space = read_space(path)
     own = {"optimiser": "adam", "stride": 4, "hidden": 999}
     assert space.parts(space.start[0]) == ({"layers": 2}, own)
-    assert space.strides() == (4, 10), "its frames are extracted, too"
+    assert space.samplings() == strides(4, 10), "its frames are extracted, too"
     assert largest(space).own.hidden == 999, "its memory counts, too"
     assert space.without("stride", 1).start == ({"layers": 2, "optimiser": "adam", "hidden": 999},)
 
@@ -172,9 +173,9 @@ def test_the_papers_setting_is_the_first_start_point() -> None:
 def test_strides_are_the_union_of_what_a_trial_may_ask(tmp_path: Path) -> None:
     path = tmp_path / "space.toml"
     path.write_text(BUDGET + "[parameters.stride]\ntype = 'int'\nlow = 10\nhigh = 30\nstep = 10")
-    assert read_space(path).strides() == (10, 20, 30)
+    assert read_space(path).samplings() == strides(10, 20, 30)
     path.write_text(BUDGET + "[fixed]\nstride = 7\n[parameters]")
-    assert read_space(path).strides() == (7,)
+    assert read_space(path).samplings() == strides(7)
 
 
 def written(folder: Path, text: str) -> SearchSpace:
@@ -251,7 +252,9 @@ def test_a_study_goes_on_at_the_strides_that_it_was_begun_with(tmp_path: Path) -
     """What repeats a trial needs its frames."""
     study = optuna.create_study(study_name="s")
     study.ask().set_user_attr("config", {"stride": 2})
-    with pytest.raises(InputError, match="trial 0 of study s was trained at 2, here are 6"):
+    with pytest.raises(
+        InputError, match="trial 0 of study s was trained at stride 2, this space has stride 6"
+    ):
         written(tmp_path, "[fixed]\nstride = 6\n[parameters]").agree(study)
 
 
