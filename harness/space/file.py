@@ -21,6 +21,7 @@ from pydantic import (
     model_validator,
 )
 
+from harness.choices import LEAST_INTERVAL
 from harness.errors import InputError
 from harness.models.config import TrialConfig, accepted
 from harness.models.hyperparameters import kind
@@ -32,7 +33,6 @@ from harness.space.search_space import (
     SearchSpace,
     contains,
     snapped,
-    steps,
 )
 
 _Scalar = str | int | float | bool
@@ -215,8 +215,11 @@ def _check_parameter(path: Path, name: str, parameter: _Float | _Int | _Categori
             raise InputError(
                 f'{path}, parameters.{name}: type = "{parameter.type}" does not fit {expected}'
             )
-        if name in SAMPLING and steps(parameter.distribution()) is None:
-            raise InputError(f"{path}, parameters.{name}: its values must be few; give a step")
+        if name in SAMPLING and (parameter.log or (parameter.step or 0) < LEAST_INTERVAL):
+            raise InputError(
+                f"{path}, parameters.{name}: its values must be few; give choices, or a step of at "
+                f"least {LEAST_INTERVAL} without log"
+            )
     for value in values:
         _check_value(path, f"parameters.{name}", name, value)
 

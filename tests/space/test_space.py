@@ -8,7 +8,7 @@ import pytest
 
 from harness.errors import InputError
 from harness.models.config import TrialConfig
-from harness.sampling import strides
+from harness.sampling import Sampling, strides
 from harness.space.file import read_space
 from harness.space.search_space import SearchSpace
 from harness.spaces import SPACES, find_space
@@ -28,6 +28,8 @@ low = 1
 high = 3
 """
 
+LAYERS = "[parameters.layers]\ntype = 'int'\nlow = 1\nhigh = 3"
+STRIDE = "[parameters.stride]\ntype = 'int'\nlow = 10\nhigh = 30\nstep = 10"
 BAD = [
     ("", "budget: Field required"),
     (
@@ -44,6 +46,11 @@ BAD = [
     (BUDGET + "[parameters.lr]\ntype = 'float'\nlow = 0.1\nhihg = 0.2", "parameters.lr.float.h"),
     (BUDGET + "[parameters.stride]\ntype = 'int'\nlow = 0\nhigh = 3", "stride must be at least 1"),
     (BUDGET + "[parameters.stride]\ntype = 'float'\nlow = 1.0\nhigh = 3.0", "does not fit"),
+    (BUDGET + "[parameters.interval]\ntype = 'float'\nlow = 1.0\nhigh = 3.0", "give choices, or"),
+    (BUDGET + "[parameters.interval]\ntype = 'categorical'\nchoices = [0.0, 1.0]", "no interval"),
+    (BUDGET + "[fixed]\nstride = 10\ninterval = 0.5\n[parameters]", "keep one of the two"),
+    (BUDGET + "[fixed]\ninterval = 0.5\n" + STRIDE, "stride and interval are both set"),
+    (BUDGET + "[[start]]\ninterval = 0.5\n" + STRIDE, "stride and interval are both set"),
     (BUDGET + "[parameters.seed]\ntype = 'int'\nlow = 0\nhigh = 3", "`seed`"),
     (BUDGET + "[fixed]\nlayers = 'two'\n[parameters]", "layers must be of type int, got 'two'"),
     (BUDGET + "[fixed]\nepochs = 3\n[parameters]", "budget.epochs"),
@@ -176,6 +183,21 @@ def test_strides_are_the_union_of_what_a_trial_may_ask(tmp_path: Path) -> None:
     assert read_space(path).samplings() == strides(10, 20, 30)
     path.write_text(BUDGET + "[fixed]\nstride = 7\n[parameters]")
     assert read_space(path).samplings() == strides(7)
+
+
+def test_intervals_are_samplings_in_place_of_strides(tmp_path: Path) -> None:
+    searched = "[parameters.interval]\ntype = 'categorical'\nchoices = [1, 0.5]\n"
+    space = written(tmp_path, searched)
+    assert space.samplings() == (Sampling(interval=0.5), Sampling(interval=1.0))
+    conditional = written(tmp_path, f"{searched}only_if = {{ layers = [2] }}\n" + LAYERS)
+    assert conditional.samplings() == (Sampling(interval=0.5), Sampling(interval=1.0), *strides(30))
+    study = optuna.create_study(study_name="s")
+    study.ask().set_user_attr("config", {"stride": 30, "interval": 0.5})
+    assert space.agree(study) == []
+    with pytest.raises(
+        InputError, match=r"was trained at interval 0.5 s, this space has stride 30"
+    ):
+        written(tmp_path, "[parameters]").agree(study)
 
 
 def written(folder: Path, text: str) -> SearchSpace:
