@@ -129,7 +129,7 @@ EVERY = strides(1)
 def shown(config: Mapping[str, Any]) -> dict[str, Any]:
     """A stored configuration for tables by stride: an interval replaces the stride, as "0.5s"."""
     interval = config.get("interval")
-    return {**config, "stride": Sampling(interval=interval).to_json()} if interval else {**config}
+    return {**config, "stride": Sampling.of(1, interval).to_json()} if interval else {**config}
 
 
 class Sampler:
