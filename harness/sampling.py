@@ -20,13 +20,13 @@ _MOST = 2**31
 class UntimedError(InputError):
     """The times of frames are not known, but an interval chooses among them."""
 
-
-def untimed(clip: str) -> UntimedError:
-    """The error of a clip."""
-    return UntimedError(
-        f"clip {printable(clip)}: the times of its frames are not known, which interval needs; "
-        "give stride instead of interval"
-    )
+    @classmethod
+    def of(cls, clip: str) -> "UntimedError":
+        """That of a clip."""
+        return cls(
+            f"clip {printable(clip)}: the times of its frames are not known, which interval needs; "
+            "give stride instead of interval"
+        )
 
 
 @dataclass(frozen=True, order=True)
@@ -40,19 +40,17 @@ class Sampling:
     stride: frames; 0 with an interval. interval: seconds; 0 with a stride.
 
     Raises:
-        ValueError: not exactly one of the two is given, or it is too small.
+        InputError: not exactly one of the two is given, or it is too small.
     """
 
     stride: int = 0
     interval: float = 0.0
 
     def __post_init__(self) -> None:
-        if bool(self.stride) == bool(self.interval):
-            raise ValueError(f"expected stride or interval, got {self.stride} and {self.interval}")
-        if self.stride < 0:
-            raise ValueError(f"stride must be at least 1, got {self.stride}")
+        if bool(self.stride) == bool(self.interval) or self.stride < 0:
+            raise InputError(f"expected stride or interval, got {self.stride} and {self.interval}")
         if self.interval and not LEAST_INTERVAL <= self.interval < np.inf:
-            raise ValueError(
+            raise InputError(
                 f"interval must be at least {LEAST_INTERVAL} seconds, got {self.interval}"
             )
 
@@ -103,7 +101,7 @@ class Sampling:
             return every
         if times is None or np.isnan(times).any():
             step = 0 if times is None else int(np.argmax(np.isnan(times)))
-            raise untimed(f"number {int(np.searchsorted(offsets, step, side='right')) - 1}")
+            raise UntimedError.of(f"number {int(np.searchsorted(offsets, step, side='right')) - 1}")
         numbers = self.number(times)
         clips = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
         # Damaged times may go back: an interval that has a frame gets no other one.
@@ -124,6 +122,23 @@ def strides(*numbers: int) -> tuple[Sampling, ...]:
 
 #: Every frame, or every step of a stream without frames.
 EVERY = strides(1)
+
+
+def of_clip(
+    samplings: Iterable[Sampling],
+    positions: NDArray[np.int32],
+    times: NDArray[np.float32],
+    clip: str,
+) -> NDArray[np.bool_]:
+    """(steps,) True for those of one clip that some sampling chooses. UntimedError with its id."""
+    samplings = tuple(samplings)
+    if np.isnan(times).any() and any(sampling.interval for sampling in samplings):
+        raise UntimedError.of(clip)
+    whole = np.array([0, len(positions)])
+    found: NDArray[np.bool_] = np.any(
+        [sampling.chosen(positions, times, whole) for sampling in samplings], axis=0
+    )
+    return found
 
 
 def shown(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -184,5 +199,5 @@ class Sampler:
             return []
         time = np.array(second, np.float32)
         if np.isnan(time):
-            raise untimed(self._clip)
+            raise UntimedError.of(self._clip)
         return [(each, int(each.number(time))) for each in self._reached]

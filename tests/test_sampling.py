@@ -120,5 +120,5 @@ def test_a_stride_is_its_number_in_json() -> None:
 
 @pytest.mark.parametrize("values", [(0, 0), (1, 0.5), (-1, 0), (0, 0.001), (0, float("inf"))])
 def test_a_sampling_has_one_of_the_two(values: tuple[int, float]) -> None:
-    with pytest.raises(ValueError, match=r"stride|interval"):
+    with pytest.raises(InputError, match=r"stride|interval"):
         Sampling(*values)

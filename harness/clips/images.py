@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 from harness.clips.folder import entries, unread
 from harness.errors import InputError, printable
 from harness.pictures import IMAGE_SUFFIXES, read_picture
-from harness.sampling import Sampler
-from harness.sampling import strides as at_strides
+from harness.sampling import Sampler, Sampling
 
 # A number, also in scientific notation, or numbers that dots or commas join.
 _NUMBER = re.compile(r"([0-9]+(?:[.,][0-9]+)*(?:e[-+][0-9]{1,3}(?![0-9]))?)")
@@ -66,7 +65,7 @@ def sampled_images(
 ) -> Iterator[tuple[int, NDArray[np.uint8]]]:
     """Yields (index, picture) as `timed_images` for every image whose place is a multiple of a
     stride and not in `skip`."""
-    sampler = Sampler(at_strides(*strides), skip)
+    sampler = Sampler(map(Sampling, strides), skip)
     return ((index, picture) for index, _, picture in timed_images(folder, sampler))
 
 

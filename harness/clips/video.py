@@ -28,8 +28,7 @@ from numpy.typing import NDArray
 from harness.atomic import replacing
 from harness.errors import InputError
 from harness.pictures import MAX_PIXELS
-from harness.sampling import Sampler
-from harness.sampling import strides as at_strides
+from harness.sampling import Sampler, Sampling
 
 #: Frames a second of what is written here.
 FPS = 30
@@ -59,7 +58,7 @@ def sampled_frames(
 ) -> Iterator[tuple[int, NDArray[np.uint8]]]:
     """Yields (index, frame) as `timed_frames` for every frame whose index is a multiple of a stride
     and not in `skip`."""
-    sampler = Sampler(at_strides(*strides), skip)
+    sampler = Sampler(map(Sampling, strides), skip)
     return ((index, frame) for index, _, frame in timed_frames(path, sampler))
 
 

@@ -12,7 +12,7 @@ from harness.clips.table import ClipTable
 from harness.clips.video import stated_frames, stated_rate
 from harness.dataset import Specification
 from harness.errors import InputError
-from harness.sampling import Sampling, UntimedError, untimed
+from harness.sampling import Sampling, of_clip
 
 # Clips that are opened to learn how many frames a clip has.
 _LOOKED_AT = 32
@@ -78,16 +78,10 @@ def _sampled(path: Path | None, kind: str, samplings: Sequence[Sampling]) -> int
         times = np.array(image_times(image_files(path)[0]) if path.is_dir() else [], np.float32)
     else:
         try:
-            index = np.arange(stated_frames(path))
-            times = (index / stated_rate(path)).astype(np.float32)
+            times = (np.arange(stated_frames(path)) / stated_rate(path)).astype(np.float32)
         except InputError:  # reported when the film is read
             return 0
-    whole = np.array([0, len(times)])
-    positions = np.arange(len(times), dtype=np.int32)
-    try:
-        return int(np.any([s.chosen(positions, times, whole) for s in samplings], axis=0).sum())
-    except UntimedError as error:  # now, not after hours
-        raise untimed(path.name) from error
+    return int(of_clip(samplings, np.arange(len(times), dtype=np.int32), times, path.name).sum())
 
 
 def readable_size(count: int) -> str:

@@ -259,7 +259,7 @@ def _clip_chunks(
             index.append(number)
             # Resized at once, so that frames of the original size are never collected.
             images.append(resize(torch.from_numpy(picture)[None]))
-    except UntimedError:  # of all clips, most likely: the other sampling is needed
+    except UntimedError:  # the clip is intact: its features need a stride
         raise
     except InputError as error:
         problem = str(error)

@@ -23,7 +23,7 @@ from harness.atomic import write_text
 from harness.dataset import Specification, Stream
 from harness.errors import InputError
 from harness.parquet import sealed_content, writing
-from harness.sampling import Sampling, untimed
+from harness.sampling import Sampling, of_clip
 
 #: Of the shards, and the end of the name of their folder.
 SCHEMA = "6"
@@ -192,10 +192,7 @@ class FeatureStore:
             # Two runs may have computed the same frame; both results are valid.
             unique, first = np.unique(index, return_index=True)
             begun = np.concatenate(stored.times)[first]
-            if np.isnan(begun).any() and any(sampling.interval for sampling in samplings):
-                raise untimed(clip_id)
-            whole = np.array([0, len(unique)])
-            wanted = np.any([s.chosen(unique, begun, whole) for s in samplings], axis=0)
+            wanted = of_clip(samplings, unique, begun, clip_id)
             frames.append(unique[wanted])
             features.append(np.concatenate(stored.features)[first[wanted]])
             times.append(begun[wanted])
