@@ -78,7 +78,7 @@ class Sampling:
         if self.stride:
             return other.stride % self.stride == 0 if other.stride else self.stride == 1
         times = other.interval / self.interval
-        return times > 0.5 and abs(times - round(times)) < 1e-9 * times
+        return abs(times - round(times)) < 1e-9 * times
 
     def chosen(
         self,
