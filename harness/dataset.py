@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.errors import InputError, printable
+from harness.sampling import Sampling
 
 Rows = NDArray[np.intp]
 #: The fingerprint of the contents of a clip without a file, or without a step.
@@ -104,7 +105,7 @@ class Stream:
     parts: names of groups of columns that a model may read alone, with their places.
     times: (steps,) float32, the second of the clip at which each step begins; NaN where it is not
     known; None where no step's is.
-    sampled: whether the steps are frames, of which the stride chooses some.
+    sampled: whether the steps are frames, of which a sampling chooses some.
     """
 
     specification: Specification
@@ -152,14 +153,15 @@ class Stream:
             return self.specification
         return self.specification.only(self.specification.columns[self.parts[part]])
 
-    def chosen(self, stride: int) -> NDArray[np.bool_]:
-        """(steps,) True for those at this stride, which only chooses among frames."""
-        found: NDArray[np.bool_] = self.positions % (stride if self.sampled else 1) == 0
-        return found
+    def chosen(self, sampling: Sampling) -> NDArray[np.bool_]:
+        """(steps,) True for those of a sampling, which only chooses among frames."""
+        if not self.sampled:
+            return np.ones(len(self.positions), bool)
+        return sampling.chosen(self.positions, self.times, self.offsets)
 
-    def at(self, stride: int) -> NDArray[np.bool_]:
-        """(clips,) True for those that have a step at this stride."""
-        hits = np.concatenate([[0], np.cumsum(self.chosen(stride))])
+    def at(self, sampling: Sampling) -> NDArray[np.bool_]:
+        """(clips,) True for those that have a step of a sampling."""
+        hits = np.concatenate([[0], np.cumsum(self.chosen(sampling))])
         counts: NDArray[np.int64] = np.diff(hits[self.offsets])
         return counts > 0
 
@@ -279,9 +281,9 @@ class Dataset:
             return self
         return replace(self, streams={name: self.streams[name] for name in names})
 
-    def at(self, stride: int) -> NDArray[np.bool_]:
-        """(clips,) True for those that have a step of any stream at this stride."""
-        found: NDArray[np.bool_] = np.any([s.at(stride) for s in self.streams.values()], axis=0)
+    def at(self, sampling: Sampling) -> NDArray[np.bool_]:
+        """(clips,) True for those that have a step of any stream in a sampling."""
+        found: NDArray[np.bool_] = np.any([s.at(sampling) for s in self.streams.values()], axis=0)
         return found
 
     @property

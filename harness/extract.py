@@ -36,7 +36,8 @@ def main(
     data: o.ExtractedData = None,
     weights: o.Weights = None,
     weights_key: o.WeightsKey = None,
-    stride: o.Strides = [30],  # noqa: B006 - typer reads the default and never changes it
+    stride: o.Strides = None,
+    interval: o.Intervals = None,
     layout: o.Layout = None,
     features: o.FeatureSets = None,
     crop: o.Crop = None,
@@ -91,6 +92,7 @@ def main(
     import torch
 
     from harness.progress import Steps
+    from harness.sampling import Sampling, strides
     from harness.streams.clip_issues import Gaps
     from harness.streams.features import Machines
     from harness.streams.sources import real_sources
@@ -110,7 +112,10 @@ def main(
         if outputs != "outputs" and not any(network.has_outputs for network in networks):
             raise InputError(f"{outputs}: only an MTL-DAN has it; remove it", "outputs")
         tell = partial(out.print, highlight=False, markup=False, soft_wrap=True)
-        done = [source.extract(cache, tuple(stride), machines, steps, tell) for source in given]
+        wanted = (*strides(*stride or ()), *(Sampling(interval=each) for each in interval or ()))
+        done = [
+            source.extract(cache, wanted or strides(30), machines, steps, tell) for source in given
+        ]
     all_gaps = Gaps.joined([gaps for _, gaps, _ in done])
     if strict:
         all_gaps.refuse()

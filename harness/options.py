@@ -172,9 +172,22 @@ Precision = Annotated[
     choices.Precision, _streams("--precision", help="Number format of the network's convolutions.")
 ]
 Strides = Annotated[
-    list[int],
+    list[int] | None,
     _streams(
-        "--stride", metavar="N", min=1, help="Keep every n-th decoded frame. May be repeated."
+        "--stride",
+        metavar="N",
+        min=1,
+        help="Keep every n-th decoded frame. May be repeated. Default: 30, without --interval.",
+    ),
+]
+Intervals = Annotated[
+    list[float] | None,
+    _streams(
+        "--interval",
+        metavar="SECONDS",
+        min=choices.LEAST_INTERVAL,
+        help="Keep the first frame at or after each multiple of this time. May be repeated. "
+        "Default: none.",
     ),
 ]
 

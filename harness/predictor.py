@@ -27,6 +27,7 @@ from harness.errors import InputError
 from harness.models.model import Model
 from harness.models.model_file import read_model
 from harness.progress import Progress, Steps, silent
+from harness.sampling import Sampling
 from harness.streams.features import Found, Machines
 from harness.streams.precomputed import FILES, first_file, set_name_of
 from harness.streams.sources import Source
@@ -147,27 +148,27 @@ class Predictor:
         # Tables may have the clips in different orders.
         sources = self._sources([in_order(clips) for clips in tables], wanted)
         known: dict[str, Stream] = {}
-        strides: dict[str, set[int]] = {}
+        samplings: dict[str, set[Sampling]] = {}
         specifications: dict[str, Specification] = {}
         for model in self.models:
             for each in model.streams.values():
                 specifications[each.fingerprint()] = each
-                strides.setdefault(each.fingerprint(), set()).add(model.config.stride)
+                samplings.setdefault(each.fingerprint(), set()).add(model.config.sampling)
         machines = Machines(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
         # Several outputs of a network: each frame is computed once.
-        wider: dict[str, tuple[Source, set[int]]] = {}
+        wider: dict[str, tuple[Source, set[Sampling]]] = {}
         for stream, source in sources.items():
             if source.network and source.network.wider:
                 of_all = source.network.wider
                 key = of_all.specification().fingerprint()
                 pair = wider.setdefault(key, (Source(source.clips, of_all), set()))
-                pair[1].update(strides[stream])
+                pair[1].update(samplings[stream])
         if len(wider) < sum(bool(s.network and s.network.wider) for s in sources.values()):
-            for source, steps in wider.values():
-                source.extract(cache, tuple(sorted(steps)), machines, progress)
+            for source, all_of in wider.values():
+                source.extract(cache, sorted(all_of), machines, progress)
         for stream, source in sources.items():
             names = specifications[stream].columns or None
-            found = source.read(cache, sorted(strides[stream]), machines, progress, names,
+            found = source.read(cache, sorted(samplings[stream]), machines, progress, names,
                                 required=len(sources) == 1)  # fmt: skip
             if strict:
                 found.gaps.refuse()

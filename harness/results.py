@@ -62,8 +62,9 @@ class StudyResults:
         `mean_pcc_corrected` (float64), without this optimism, and `standard_error` (float64) of the
         mean PCC over clips or persons, both NaN where not known;
         `best_epoch` (int64), counted from 1; `family` (text); and one column per hyperparameter in
-        the units of `TrialConfig`: `lr` per step, `stride` in decoded frames, `hidden` in units.
-        Hyperparameters that some trials lack are nullable (Int64, boolean, string), or NaN.
+        the units of `TrialConfig`: `lr` per step, `stride` in decoded frames, `interval` in
+        seconds, `hidden` in units. Hyperparameters that some trials lack are
+        nullable (Int64, boolean, string), or NaN.
         """
         trials = self.matrix.trials
         columns: dict[str, list[Any]] = {

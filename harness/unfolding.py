@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from harness.dataset import Dataset, Stream
 from harness.errors import InputError
+from harness.sampling import EVERY
 from harness.study.folder import StudyFolder, specifications
 
 if TYPE_CHECKING:
@@ -136,8 +137,8 @@ def _streams(
     found = {}
     for name, store in source.stores.items():
         is_sound = source.model.streams[name].source == SoundEncoder.name
-        key, steps = (heard, [1]) if is_sound else (seen, [source.model.config.stride])
-        if store is None or store.missing_strides(*key, steps):
+        key, steps = (heard, EVERY) if is_sound else (seen, (source.model.config.sampling,))
+        if store is None or store.missing(*key, steps):
             return None
         try:
             stream = store.load([key], steps)

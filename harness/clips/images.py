@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from harness.clips.folder import entries, unread
 from harness.errors import InputError, printable
 from harness.pictures import IMAGE_SUFFIXES, read_picture
+from harness.sampling import Sampler, Sampling
 
 # A number, also in scientific notation, or numbers that dots or commas join.
 _NUMBER = re.compile(r"([0-9]+(?:[.,][0-9]+)*(?:e[-+][0-9]{1,3}(?![0-9]))?)")
@@ -62,14 +63,14 @@ def image_files(folder: Path) -> tuple[list[Path], list[str]]:
 def sampled_images(
     folder: Path, strides: Sequence[int], skip: frozenset[int] = frozenset()
 ) -> Iterator[tuple[int, NDArray[np.uint8]]]:
-    """Yields (index, picture) as `timed_images`, without the times."""
-    return ((index, picture) for index, _, picture in timed_images(folder, strides, skip))
+    """Yields (index, picture) as `timed_images` for every image whose place is a multiple of a
+    stride and not in `skip`."""
+    sampler = Sampler(map(Sampling, strides), skip)
+    return ((index, picture) for index, _, picture in timed_images(folder, sampler))
 
 
-def timed_images(
-    folder: Path, strides: Sequence[int], skip: frozenset[int] = frozenset()
-) -> Iterator[tuple[int, float, NDArray[np.uint8]]]:
-    """Yields (index, second, picture) for every image whose place is a multiple of a stride.
+def timed_images(folder: Path, sampler: Sampler) -> Iterator[tuple[int, float, NDArray[np.uint8]]]:
+    """Yields (index, second, picture) for every image that is to be read.
 
     Args and yields as `harness.clips.video.timed_frames`; strides count images. Names with a
     decimal number state its time in seconds, as 0.25.jpg does; other times are not known.
@@ -85,8 +86,8 @@ def timed_images(
         nothing = f"{folder}: holds no image ({', '.join(IMAGE_SUFFIXES)})"
         raise InputError("; ".join([nothing, *problems]))
     failed = []
-    for index, (file, second) in enumerate(zip(files, _seconds(files), strict=True)):
-        if index in skip or not any(index % stride == 0 for stride in strides):
+    for index, (file, second) in enumerate(zip(files, image_times(files), strict=True)):
+        if not sampler.reads(index, second):
             continue
         try:
             picture = read_picture(file)
@@ -102,7 +103,7 @@ def timed_images(
         raise InputError("; ".join(lines))
 
 
-def _seconds(files: Sequence[Path]) -> list[float]:
+def image_times(files: Sequence[Path]) -> list[float]:
     """The times that the names of images state, which are in order; NaN where they state none.
 
     Whole numbers count frames. Names have one form, with one number that differs.

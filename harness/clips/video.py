@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 from harness.atomic import replacing
 from harness.errors import InputError
 from harness.pictures import MAX_PIXELS
+from harness.sampling import Sampler, Sampling
 
 #: Frames a second of what is written here.
 FPS = 30
@@ -55,22 +56,21 @@ _SQUARE, _WIDEST = 1.02, 4.0
 def sampled_frames(
     path: Path, strides: Sequence[int], skip: frozenset[int] = frozenset()
 ) -> Iterator[tuple[int, NDArray[np.uint8]]]:
-    """Yields (index, frame) as `timed_frames`, without the times."""
-    return ((index, frame) for index, _, frame in timed_frames(path, strides, skip))
+    """Yields (index, frame) as `timed_frames` for every frame whose index is a multiple of a stride
+    and not in `skip`."""
+    sampler = Sampler(map(Sampling, strides), skip)
+    return ((index, frame) for index, _, frame in timed_frames(path, sampler))
 
 
-def timed_frames(
-    path: Path, strides: Sequence[int], skip: frozenset[int] = frozenset()
-) -> Iterator[tuple[int, float, NDArray[np.uint8]]]:
-    """Yields (index, second, frame) for every frame whose index is a multiple of a stride.
+def timed_frames(path: Path, sampler: Sampler) -> Iterator[tuple[int, float, NDArray[np.uint8]]]:
+    """Yields (index, second, frame) for every frame that is to be read.
 
     Index 0 is the first frame that can be decoded. A packet that cannot be decoded loses its own
     frame; the frames after it keep their indices.
 
     Args:
         path: a video file.
-        strides: frames, each at least 1; the union of their multiples is sampled.
-        skip: indices already known, which are counted but not converted.
+        sampler: which frames are read. Others are counted but not converted.
 
     Yields:
         the index; the time at which the frame is shown, in seconds from the start of the film, NaN
@@ -81,10 +81,6 @@ def timed_frames(
             that the caller can tell a whole clip from a part of one: packets cannot be decoded, the
             file ends long before the time that it states, or it holds several video streams.
     """
-
-    def wanted(index: int) -> bool:
-        return index not in skip and any(index % stride == 0 for stride in strides)
-
     container = opened(path)
     index = -1
     try:
@@ -92,9 +88,10 @@ def timed_frames(
             film = _Film(path, container)
             # One for all frames: what it prepares takes longer than to convert a small frame.
             converter = VideoReformatter()
-            for index, frame in film.frames(wanted):
-                if wanted(index):
-                    yield index, film.time_of(frame), _rgb(frame, film.stream, converter)
+            for index, frame in film.frames(sampler.may_read):
+                second = film.time_of(frame)
+                if sampler.reads(index, second):
+                    yield index, second, _rgb(frame, film.stream, converter)
     except FFmpegError as error:
         raise InputError(f"{path}: cannot be read after frame {index}: {error.strerror}") from error
     if problems := film.problems(index):
@@ -121,6 +118,16 @@ def stated_frames(path: Path) -> int:
             seconds = float(stream.duration * stream.time_base)
         stated = round(seconds * float(stream.average_rate or 0))
         return max(0, min(stated, _MOST_STATED))
+
+
+def stated_rate(path: Path) -> float:
+    """The frames a second that the header of a film states; FPS if it states none.
+
+    Raises:
+        InputError: the file is missing, cannot be opened, or has no video.
+    """
+    with opened(path) as container:
+        return float(_video_stream(path, container)[0].average_rate or FPS)
 
 
 def write_video(

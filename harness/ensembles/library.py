@@ -13,6 +13,7 @@ from harness.dataset import Dataset
 from harness.errors import InputError
 from harness.metrics import pcc
 from harness.predictions import PredictionInfo, read_clips, read_predictions
+from harness.sampling import shown
 from harness.sealed import MANIFEST, read_sealed
 
 Floats = NDArray[np.float64]
@@ -415,7 +416,7 @@ def _manifest(
 
 
 def _family(info: PredictionInfo, with_features: bool) -> str:
-    parts = [str(info.config.get(name, "-")) for name in FAMILY]
+    parts = [str(shown(info.config).get(name, "-")) for name in FAMILY]
     if streams := info.config.get("streams"):
         parts.append(str(streams))
     if with_features:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from harness.dataset import Dataset, Rows, Stream
 from harness.errors import InputError, printable
 from harness.models.config import TrialConfig
+from harness.sampling import Sampling
 
 #: The authors' fixed length, in steps.
 FIXED_LENGTH = 12
@@ -23,8 +24,8 @@ Counts = NDArray[np.int64]
 class Picked:
     """Which steps of a stream the sequences of some clips have.
 
-    kept: places of all steps at the stride. first, counts: (clips,) where those of each clip begin
-    in `kept`, and how many they are. lengths: (clips,) of the sequences. step: of each step of the
+    kept: places of all sampled steps. first, counts: (clips,) where those of each clip begin in
+    `kept`, and how many they are. lengths: (clips,) of the sequences. step: of each step of the
     sequences, one clip after the other, its number among the `counts`.
     """
 
@@ -40,9 +41,9 @@ class Picked:
         return np.repeat(self.first, self.lengths) + self.step
 
     @classmethod
-    def of(cls, stream: Stream, rows: Rows, stride: int, rule: str) -> "Picked":
+    def of(cls, stream: Stream, rows: Rows, sampling: Sampling, rule: str) -> "Picked":
         """rule: `full` or `fixed-12`, see `TrialConfig.sequence`."""
-        kept = np.flatnonzero(stream.chosen(stride))
+        kept = np.flatnonzero(stream.chosen(sampling))
         bounds = np.searchsorted(kept, stream.offsets)
         first, counts = bounds[rows], np.diff(bounds)[rows]
         if rule == "full":
@@ -64,7 +65,7 @@ def aligned(data: Dataset, rows: Rows, config: TrialConfig) -> tuple[Steps, Coun
     """The streams of some clips on one clock, side by side in alphabetical order of their names.
 
     Each step of the clock has the mean of those steps of another stream that begin in its window:
-    from its own time to that of the next step of the clock at this stride. The first window of a
+    from its own time to that of the next step of the clock in this sampling. The first window of a
     clip begins with the clip and the last ends with it, so that each step is in one window. Where a
     window or a clip has no step of a stream, its columns are NaN. A clip without the clock has the
     steps of the first other stream that it has.
@@ -96,7 +97,9 @@ def aligned(data: Dataset, rows: Rows, config: TrialConfig) -> tuple[Steps, Coun
                 found = parts[name][picked.kept[picked.chosen]]
             else:
                 windows = _windows(data, rows[mine], picked, (clock, name), config)
-                found = _means(parts[name], np.flatnonzero(stream.chosen(config.stride)), *windows)
+                found = _means(
+                    parts[name], np.flatnonzero(stream.chosen(config.sampling)), *windows
+                )
             out[places, begin:end] = found
     return out, lengths
 
@@ -110,7 +113,7 @@ def check_fusion(data: Dataset, config: TrialConfig) -> None:
     data = data.only(config.streams)
     if len(data.streams) < 2 or config.fusion == "late":
         return
-    rows = np.flatnonzero(data.at(config.stride))
+    rows = np.flatnonzero(data.at(config.sampling))
     for clock, mine, picked in _groups(data, rows, config):
         for name in data.streams:
             if name != clock:
@@ -121,10 +124,10 @@ def _groups(data: Dataset, rows: Rows, config: TrialConfig) -> list[tuple[str, R
     """The clips by the stream that is their clock: its name, places in `rows`, and steps."""
     first = _clock(data.streams, config)
     order = [first, *sorted(set(data.streams) - {first})]
-    there = np.stack([data.streams[name].at(config.stride)[rows] for name in order])
+    there = np.stack([data.streams[name].at(config.sampling)[rows] for name in order])
     places = [np.flatnonzero(there.argmax(axis=0) == number) for number in range(len(order))]
     return [
-        (name, mine, Picked.of(data.streams[name], rows[mine], config.stride, config.sequence))
+        (name, mine, Picked.of(data.streams[name], rows[mine], config.sampling, config.sequence))
         for name, mine in zip(order, places, strict=True)
         if len(mine)
     ]
@@ -152,9 +155,9 @@ def _windows(
     data: Dataset, rows: Rows, picked: Picked, names: tuple[str, str], config: TrialConfig
 ) -> tuple[Rows, Rows]:
     """For each picked step of a clock, the first step of another stream in its window and the one
-    after the last, as places among the other stream's steps at this stride."""
+    after the last, as places among the other stream's steps in this sampling."""
     clock, other = (data.streams[name] for name in names)
-    kept = np.flatnonzero(other.chosen(config.stride))
+    kept = np.flatnonzero(other.chosen(config.sampling))
     bounds = np.searchsorted(kept, other.offsets)
     begins, ends = [], []
     for clip, first, count in zip(rows, picked.first, picked.counts, strict=True):

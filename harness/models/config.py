@@ -21,6 +21,7 @@ from harness.models.hyperparameters import (
     hints,
     hungriest,
 )
+from harness.sampling import Sampling
 
 #: Hyperparameters of earlier versions, each with the value that means what this version does.
 _REMOVED = {"precision": "float32"}
@@ -68,6 +69,11 @@ class TrialConfig(Hyperparameters):
 
     stride: Annotated[int, Range(1, 100_000), Memory(grows=False)] = 30
     """Distance between two frames that are used, in decoded frames; at least 1."""
+
+    interval: Annotated[float, Range(0, 3600), Memory(grows=False)] = 0.0
+    """Distance between two frames that are used, in seconds: the first frame at or after each
+    multiple of it; at least 0.01, or 0: `stride` counts. Not beside another `stride` than the
+    default."""
 
     sequence: Literal["full", "fixed-12"] = "full"
     """Steps of a clip: all of them, or exactly 12 as in the authors' code (the centre of a longer
@@ -156,9 +162,20 @@ class TrialConfig(Hyperparameters):
                 f"streams must be different names joined by + without spaces, got {self.streams!r}"
             )
         object.__setattr__(self, "streams", "+".join(sorted(names)))
+        if self.interval and self.stride != type(self).stride:
+            raise ValueError(
+                f"stride {self.stride} and interval {self.interval:g} are both set; keep one of "
+                "the two"
+            )
+        _ = self.sampling  # refuses an interval that is too short
         expected = FAMILIES[self.family].Options
         if type(self.own) is not expected:
             raise ValueError(f"own must be {expected.__qualname__}, got {self.own!r}")
+
+    @property
+    def sampling(self) -> Sampling:
+        """The frames that are used."""
+        return Sampling.of(self.stride, self.interval)
 
     @classmethod
     def of(cls, **values: Any) -> "TrialConfig":

@@ -94,6 +94,8 @@ def hungriest(hint: Any, values: Sequence[Any]) -> Any | None:
     if mark is None:
         return None
     choices = typing.get_args(kind(hint))
+    if not mark.grows:  # 0 means that it is not used
+        values = [value for value in values if value] or values
     return (max if mark.grows else min)(values, key=choices.index if choices else None)
 
 

@@ -70,12 +70,12 @@ class Model:
 
     def reads(self, data: Dataset) -> NDArray[np.bool_]:
         """(clips,) True for those that have a step of any stream of this model."""
-        return self.check(data).at(self.config.stride)
+        return self.check(data).at(self.config.sampling)
 
     def missing(self, data: Dataset) -> dict[str, NDArray[np.bool_]]:
         """For each stream of this model, (clips,) True for those that have no step of it."""
         streams = self.check(data).streams
-        return {name: ~stream.at(self.config.stride) for name, stream in streams.items()}
+        return {name: ~stream.at(self.config.sampling) for name, stream in streams.items()}
 
     def check(self, data: Dataset) -> Dataset:
         """The clips with the streams that the model reads, under the names that it knows them by.
@@ -183,7 +183,7 @@ def predicted(
     """The heads' mean predictions (clips, targets) of some clips, `fill` for those without a
     step."""
     found = np.tile(fill, (len(rows), 1))
-    seen = data.at(config.stride)[rows]
+    seen = data.at(config.sampling)[rows]
     if seen.any():
         given = tensors(data, rows[seen], config, device or torch.device("cpu"))
         found[seen] = np.mean([predict(head, given) for head in heads], axis=0)

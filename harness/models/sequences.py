@@ -1,4 +1,4 @@
-"""A data set -> what a head reads: the steps of each clip at a stride, by a length rule."""
+"""A data set -> what a head reads: the sampled steps of each clip, by a length rule."""
 
 import numpy as np
 import torch
@@ -9,16 +9,19 @@ from harness.errors import InputError, printable
 from harness.models.alignment import Picked, aligned
 from harness.models.config import TrialConfig
 from harness.models.training import Steps, Tensors
+from harness.sampling import Sampling
 
 Sequences = tuple[NDArray[np.float32], NDArray[np.int64]]
 
 
-def sequences(stream: Stream, rows: Rows, *, stride: int, rule: str, part: str = "") -> Sequences:
-    """The sequences of some clips at a stride.
+def sequences(
+    stream: Stream, rows: Rows, *, sampling: Sampling, rule: str, part: str = ""
+) -> Sequences:
+    """The sequences of some clips in a sampling.
 
     Args:
         rows: (n,) which clips, in the wanted order.
-        stride: frames; a clip's first frame is always kept.
+        sampling: of frames; a clip's first frame is always kept.
         rule: `full`, or `fixed-12`: sequences longer than 12 are trimmed at both ends, the odd
             step from the front, and shorter ones repeat their last step (the authors' rule).
         part: of the stream's columns.
@@ -32,10 +35,10 @@ def sequences(stream: Stream, rows: Rows, *, stride: int, rule: str, part: str =
     """
     if rule not in ("full", "fixed-12"):
         raise ValueError(f"unknown sequence rule {rule!r}; choose full or fixed-12")
-    picked = Picked.of(stream, rows, stride, rule)
+    picked = Picked.of(stream, rows, sampling, rule)
     if len(rows) and not picked.counts.all():
         clip = int(rows[np.argmin(picked.counts)])
-        raise ValueError(f"clip {clip} has no stored frame at stride {stride}")
+        raise ValueError(f"clip {clip} has no stored frame at {sampling}")
     return stream.values[:, stream.part(part)][picked.kept[picked.chosen]], picked.lengths
 
 
@@ -69,11 +72,13 @@ def tensors(data: Dataset, rows: Rows, config: TrialConfig, device: torch.device
 
 
 def _sequences(stream: Stream, rows: Rows, config: TrialConfig) -> Sequences:
-    return sequences(stream, rows, stride=config.stride, rule=config.sequence, part=config.features)
+    return sequences(
+        stream, rows, sampling=config.sampling, rule=config.sequence, part=config.features
+    )
 
 
 def _masked(stream: Stream, rows: Rows, config: TrialConfig) -> Sequences:
-    here = stream.at(config.stride)[rows]
+    here = stream.at(config.sampling)[rows]
     steps, found = _sequences(stream, rows[here], config)
     lengths = np.zeros(len(rows), np.int64)
     lengths[here] = found

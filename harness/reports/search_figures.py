@@ -29,6 +29,7 @@ from harness.reports.drawing import (
 from harness.reports.effects import importances, study_of
 from harness.reports.evidence import Evidence
 from harness.reports.tables import complete
+from harness.sampling import shown
 from harness.study.trials import CONFIG, SECONDS
 
 _SCORE = "mean PCC on val"
@@ -174,7 +175,7 @@ def _importance(trials: list[FrozenTrial]) -> Drawing | None:
 
 def _slices(trials: list[FrozenTrial]) -> list[Drawing]:
     """Score by stride and loss, one small figure per number of layers."""
-    configs = [t.user_attrs.get(CONFIG, {}) | t.params for t in trials]
+    configs = [shown(t.user_attrs.get(CONFIG, {}) | t.params) for t in trials]
     rows = [
         (*(config.get(name, "fixed") for name in _SLICES), trial.value)
         for config, trial in zip(configs, trials, strict=True)

@@ -21,11 +21,19 @@ from pydantic import (
     model_validator,
 )
 
+from harness.choices import LEAST_INTERVAL
 from harness.errors import InputError
 from harness.models.config import TrialConfig, accepted
 from harness.models.hyperparameters import kind
 from harness.models.losses import fewest_clips
-from harness.space.search_space import Budget, Condition, SearchSpace, contains, snapped
+from harness.space.search_space import (
+    SAMPLING,
+    Budget,
+    Condition,
+    SearchSpace,
+    contains,
+    snapped,
+)
 
 _Scalar = str | int | float | bool
 
@@ -132,6 +140,7 @@ def read_space(path: Path, epochs: int | None = None) -> SearchSpace:
         file.grid.repeats,
     )
     _check_batches(space, "", {})
+    _check_sampling(space)
     for number, point in enumerate(file.start):
         _check_start(space, number, point)
         _check_batches(space, f"start[{number}].", point)
@@ -206,8 +215,11 @@ def _check_parameter(path: Path, name: str, parameter: _Float | _Int | _Categori
             raise InputError(
                 f'{path}, parameters.{name}: type = "{parameter.type}" does not fit {expected}'
             )
-        if name == "stride" and parameter.log:
-            raise InputError(f"{path}, parameters.stride: log is not for strides; give a step")
+        if name in SAMPLING and (parameter.log or (parameter.step or 0) < LEAST_INTERVAL):
+            raise InputError(
+                f"{path}, parameters.{name}: its values must be few; give choices, or a step of at "
+                f"least {LEAST_INTERVAL} without log"
+            )
     for value in values:
         _check_value(path, f"parameters.{name}", name, value)
 
@@ -233,6 +245,19 @@ def _check_start(space: SearchSpace, number: int, point: dict[str, _Scalar]) -> 
         TrialConfig.from_dict(space.fixed | point)
     except (TypeError, ValueError) as error:
         raise InputError(f"{space.path}, {where}: {error}") from error
+
+
+def _check_sampling(space: SearchSpace) -> None:
+    """InputError if both hyperparameters that choose frames are set, or an interval may be 0."""
+    given = [
+        name
+        for name in SAMPLING
+        if name in space.distributions or set(space.values(name)) != {accepted()[name].default}
+    ]
+    if len(given) > 1:
+        raise InputError(f"{space.path}: stride and interval are both set; keep one of the two")
+    if "interval" in space.distributions and 0 in space.values("interval"):
+        raise InputError(f"{space.path}, parameters.interval: 0 is no interval; remove it")
 
 
 def _check_batches(space: SearchSpace, where: str, point: dict[str, _Scalar]) -> None:

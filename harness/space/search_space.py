@@ -1,5 +1,6 @@
 """A search space: which hyperparameters a study searches, where, and under which conditions."""
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,12 +15,15 @@ from optuna.distributions import (
 )
 
 from harness.errors import InputError
-from harness.models.config import TrialConfig, accepted
+from harness.models.config import accepted
+from harness.sampling import Sampling
 from harness.study.trials import CONFIG
 
 # Tolerances in steps: Optuna's own for a value between two steps, and that of decimal fractions in
 # a file, such as 0.3333333, which are rounded to the step.
 _TOLERANCE, _ROUNDING = 1e-8, 1e-6
+#: The hyperparameters that choose frames, one of which is set.
+SAMPLING = ("stride", "interval")
 #: Hyperparameters by name.
 Point = dict[str, Any]
 #: Of a hyperparameter: the values of others under which it is searched.
@@ -146,16 +150,16 @@ class SearchSpace:
             hyperparameters whose bounds are others than in some trial.
 
         Raises:
-            InputError: a hyperparameter is another one in the study's trials, or the stride of one
-                is none of this space's, so that what repeats it would miss its frames.
+            InputError: a hyperparameter is another one in the study's trials, or the sampling of
+                one is none of this space's, so that what repeats it would miss its frames.
         """
         moved: set[str] = set()
         for trial in study.get_trials(deepcopy=False):
-            stride = trial.user_attrs.get(CONFIG, trial.params).get("stride")
-            if stride is not None and stride not in self.strides():
+            used = _sampling(trial.user_attrs.get(CONFIG, trial.params))
+            if used and not any(s.serves(used) and used.serves(s) for s in self.samplings()):
                 raise InputError(
-                    f"{self.path}, stride: trial {trial.number} of study {study.study_name} was "
-                    f"trained at {stride}, here are {', '.join(map(str, self.strides()))}; choose "
+                    f"{self.path}: trial {trial.number} of study {study.study_name} was trained at "
+                    f"{used}, this space has {', '.join(map(str, self.samplings()))}; choose "
                     "another `study`"
                 )
             for name, known in trial.distributions.items():
@@ -174,12 +178,13 @@ class SearchSpace:
         """Every kind of features that a trial may ask for."""
         return tuple(map(str, self.values("features")))
 
-    def strides(self) -> tuple[int, ...]:
-        """Every stride that a trial may ask for, ascending."""
-        found = {int(value) for value in self.values("stride")}
-        if "stride" in self.only_if:
-            found.add(TrialConfig.stride)
-        return tuple(sorted(found))
+    def samplings(self) -> tuple[Sampling, ...]:
+        """Every sampling of frames that a trial may ask for, ascending."""
+        values = {name: set(self.values(name)) for name in SAMPLING}
+        for name in set(SAMPLING) & set(self.only_if):
+            values[name].add(accepted()[name].default)
+        pairs = itertools.product(*(values[name] for name in SAMPLING))
+        return tuple(sorted({Sampling.of(*pair) for pair in pairs}))
 
     def streams(self) -> tuple[str, ...]:
         """Every value of `streams` that a trial may ask for; "" stands for all streams."""
@@ -205,6 +210,13 @@ class SearchSpace:
         found = steps(distribution)
         assert found is not None  # read_space lets no other pass
         return found
+
+
+def _sampling(settings: Point) -> Sampling | None:
+    """The sampling of a trial, by its hyperparameters; None if they name none."""
+    if not set(SAMPLING) & set(settings):
+        return None
+    return Sampling.of(*(settings.get(name, accepted()[name].default) for name in SAMPLING))
 
 
 def steps(distribution: BaseDistribution) -> tuple[Any, ...] | None:

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
-from harness.clips.images import image_files
+from harness.clips.images import image_files, image_times
 from harness.clips.table import ClipTable
-from harness.clips.video import stated_frames
+from harness.clips.video import stated_frames, stated_rate
 from harness.dataset import Specification
 from harness.errors import InputError
+from harness.sampling import Sampling, of_clip
 
 # Clips that are opened to learn how many frames a clip has.
 _LOOKED_AT = 32
@@ -49,15 +50,18 @@ class Estimate:
             raise InputError(
                 f"{folder}: the features take about {readable_size(self.disk)}, "
                 f"{readable_size(free)} are free; free some space, or choose `stored` float16, "
-                "larger strides or another `cache`"
+                "a larger stride or interval, or another `cache`"
             )
 
 
 def estimate(
-    clips: ClipTable, rows: Sequence[int], strides: Sequence[int], specification: Specification
+    clips: ClipTable,
+    rows: Sequence[int],
+    samplings: Sequence[Sampling],
+    specification: Specification,
 ) -> Estimate:
     """Of an extraction of some clips, from what some of their files state."""
-    counts = [_sampled(clips.paths[row], clips.kind, strides) for row in looked_at(rows)]
+    counts = [_sampled(clips.paths[row], clips.kind, samplings) for row in looked_at(rows)]
     return Estimate.of(round(float(np.mean(counts)) * len(rows)), specification)
 
 
@@ -66,19 +70,18 @@ def looked_at(rows: Sequence[int]) -> list[int]:
     return sorted({rows[i] for i in np.linspace(0, len(rows) - 1, _LOOKED_AT).round().astype(int)})
 
 
-def _sampled(path: Path | None, kind: str, strides: Sequence[int]) -> int:
-    """How many frames of a clip the strides ask for."""
+def _sampled(path: Path | None, kind: str, samplings: Sequence[Sampling]) -> int:
+    """How many frames of a clip the samplings ask for."""
     if path is None or not path.exists():
         return 0
     if kind == "images":
-        total = len(image_files(path)[0]) if path.is_dir() else 0
+        times = np.array(image_times(image_files(path)[0]) if path.is_dir() else [], np.float32)
     else:
         try:
-            total = stated_frames(path)
+            times = (np.arange(stated_frames(path)) / stated_rate(path)).astype(np.float32)
         except InputError:  # reported when the film is read
             return 0
-    index = np.arange(total)
-    return int(np.any([index % stride == 0 for stride in strides], axis=0).sum())
+    return int(of_clip(samplings, np.arange(len(times), dtype=np.int32), times, path.name).sum())
 
 
 def readable_size(count: int) -> str:

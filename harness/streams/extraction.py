@@ -20,6 +20,7 @@ from harness.clips.table import ClipTable
 from harness.clips.video import timed_frames
 from harness.cores import cores
 from harness.errors import InputError
+from harness.sampling import Sampler, Sampling, UntimedError
 from harness.streams.contents import source_fingerprint, sources
 from harness.streams.store import ClipFrames, FeatureStore
 
@@ -48,13 +49,13 @@ class Extraction:
 
 @dataclass(frozen=True)
 class Work:
-    """One clip to be read: its row in the table, the state of its file, the strides to complete
-    and the frames that are known already."""
+    """One clip to be read: its row in the table, the state of its file, the samplings to
+    complete and the frames that are known already."""
 
     clip_id: str
     row: int
     source: str
-    strides: tuple[int, ...]
+    samplings: tuple[Sampling, ...]
     skip: frozenset[int]
 
 
@@ -115,11 +116,11 @@ def extract(
     clips: ClipTable,
     compute: Callable[[], Compute],
     store: FeatureStore,
-    strides: Sequence[int],
+    samplings: Sequence[Sampling],
     *,
     progress: Callable[[int, int, int], None] = lambda clips, total, frames: None,
 ) -> Extraction:
-    """Computes every frame that `strides` ask for and the store lacks.
+    """Computes every frame that `samplings` ask for and the store lacks.
 
     Args:
         compute: returns what computes; called only if frames are missing.
@@ -127,9 +128,12 @@ def extract(
 
     A clip with missing frames does not stop the others: the store holds the reason beside its
     frames (`FeatureStore.problems`).
+
+    Raises:
+        InputError: an interval is asked for, and the times of a clip's frames are not known.
     """
     begun = time.perf_counter()
-    work = _missing(clips, store, strides)
+    work = _missing(clips, store, samplings)
     if not work:
         return Extraction(0, 0, len(clips), time.perf_counter() - begun)
     paths = dict(zip(clips.clip_ids, clips.paths, strict=True))
@@ -159,12 +163,12 @@ def _as_found(result: ClipFrames, paths: Mapping[str, Path | None]) -> ClipFrame
     return replace(result, source="changed while it was read")
 
 
-def _missing(clips: ClipTable, store: FeatureStore, strides: Sequence[int]) -> list[Work]:
+def _missing(clips: ClipTable, store: FeatureStore, samplings: Sequence[Sampling]) -> list[Work]:
     work = []
     for row, (clip_id, source) in enumerate(
         zip(clips.clip_ids, sources(clips, store.root), strict=True)
     ):
-        missing = store.missing_strides(clip_id, source, strides)
+        missing = store.missing(clip_id, source, samplings)
         if missing:
             skip = store.known_frames(clip_id, source)
             work.append(Work(clip_id, row, source, tuple(missing), skip))
@@ -255,6 +259,8 @@ def _clip_chunks(
             index.append(number)
             # Resized at once, so that frames of the original size are never collected.
             images.append(resize(torch.from_numpy(picture)[None]))
+    except UntimedError:  # the clip is intact: its features need a stride
+        raise
     except InputError as error:
         problem = str(error)
     yield chunk(last=True)
@@ -264,31 +270,27 @@ def _pictures(
     clips: ClipTable, item: Work, detector: Detector | None, times: dict[int, float]
 ) -> Iterator[tuple[int, NDArray[np.uint8] | None]]:
     """Frames or faces by index; the second of each frame is entered into `times`."""
-    if detector is None:
-        yield from _frames(clips, item, item.strides, item.skip, times)
-        return
-
-    def wanted(number: int) -> bool:
-        return number not in item.skip and any(number % stride == 0 for stride in item.strides)
-
     # Known frames of the grid are read again: the crops must not depend on what is stored.
-    skip = frozenset(number for number in item.skip if number % TRACKING_GRID)
-    frames = _frames(clips, item, (*item.strides, TRACKING_GRID), skip, times)
-    yield from followed(frames, detector, wanted)
+    grid = TRACKING_GRID if detector else 0
+    sampler = Sampler(item.samplings, item.skip, item.clip_id, grid)
+    frames = _frames(clips, item, sampler, times)
+    pictures: Iterator[tuple[int, NDArray[np.uint8] | None]] = frames
+    if detector is not None:
+        pictures = followed(frames, detector, lambda number: sampler.wanted(number, times[number]))
+    for number, picture in pictures:
+        if picture is not None:
+            sampler.found(times[number])
+        yield number, picture
 
 
 def _frames(
-    clips: ClipTable,
-    item: Work,
-    strides: Sequence[int],
-    skip: frozenset[int],
-    times: dict[int, float],
+    clips: ClipTable, item: Work, sampler: Sampler, times: dict[int, float]
 ) -> Iterator[tuple[int, NDArray[np.uint8]]]:
     path = clips.paths[item.row]
     if path is None:
         raise InputError("no file")
     read = timed_images if clips.kind == "images" else timed_frames
-    for index, second, picture in read(path, strides, skip):
+    for index, second, picture in read(path, sampler):
         times[index] = second
         yield index, picture
 
@@ -324,7 +326,7 @@ def _through_model(
                 yield ClipFrames(
                     chunk.work.clip_id,
                     chunk.work.source,
-                    chunk.work.strides,
+                    chunk.work.samplings,
                     np.concatenate(frames.pop(row)),
                     np.concatenate(rows),
                     chunk.faceless,

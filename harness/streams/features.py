@@ -12,6 +12,7 @@ from harness.clips.table import ClipTable
 from harness.dataset import Stream
 from harness.encoders.encoder import Encoder
 from harness.progress import Progress
+from harness.sampling import EVERY, Sampling
 from harness.streams.clip_issues import Gaps
 from harness.streams.contents import sources
 from harness.streams.estimate import estimate
@@ -56,13 +57,13 @@ def features_of(
     clips: ClipTable,
     encoder: Encoder | None,
     cache: Path,
-    strides: tuple[int, ...],
+    samplings: Sequence[Sampling],
     machines: Machines,
     progress: Progress,
     names: Sequence[str] | None = None,
     tell: Callable[[str], None] = lambda line: None,
 ) -> Found:
-    """The features of clips at some strides; those of frames that are not stored are computed.
+    """The features of clips in some samplings; those of frames that are not stored are computed.
 
     Args:
         encoder: None where the clips bring their features.
@@ -75,14 +76,17 @@ def features_of(
         read = (str(stream), *columns.left_out_lines())
         return Found(stream, gaps, None, read, columns.notes, columns.left_out)
     keys = _keys(clips, cache)
-    holder = _holder(encoder, cache, keys, strides)
+    holder = _holder(encoder, cache, keys, samplings)
     store = feature_store(holder, cache)
-    extraction = _extract(clips, keys, holder, store, strides, machines, progress, tell)
-    stream = store.load(keys, strides)
+    extraction = _extract(clips, keys, holder, store, samplings, machines, progress, tell)
+    stream = store.load(keys, samplings)
     if holder is not encoder:
         stream = stream.select(encoder.columns)
     gaps = Gaps.of(
-        clips.clip_ids, stream.counts.tolist(), store.problems(keys), store.faceless(keys, strides)
+        clips.clip_ids,
+        stream.counts.tolist(),
+        store.problems(keys),
+        store.faceless(keys, samplings),
     )
     stream = replace(stream, parts=encoder.parts)
     return Found(stream, gaps, extraction, (*encoder.describe(), str(stream)))
@@ -92,26 +96,26 @@ def extract_features(
     clips: ClipTable,
     encoder: Encoder | None,
     cache: Path,
-    strides: tuple[int, ...],
+    samplings: Sequence[Sampling],
     machines: Machines,
     progress: Progress,
     tell: Callable[[str], None] = lambda line: None,
 ) -> tuple[Extraction, Gaps, tuple[str, ...]]:
-    """Computes what the store lacks at some strides; returns what was done, the clips with
+    """Computes what the store lacks in some samplings; returns what was done, the clips with
     problems, and what was read, a line each.
 
     Precomputed features are read and checked; nothing is stored.
     """
     if encoder is None:
-        found = features_of(clips, None, cache, (1,), machines, progress)
+        found = features_of(clips, None, cache, EVERY, machines, progress)
         return Extraction(0, 0, len(clips), 0.0), found.gaps, (*found.read, *found.notes)
     keys = _keys(clips, cache)
-    holder = _holder(encoder, cache, keys, strides)
+    holder = _holder(encoder, cache, keys, samplings)
     store = feature_store(holder, cache)
-    wanted = tuple(sorted(set(strides)))
+    wanted = tuple(sorted(set(samplings)))
     done = _extract(clips, keys, holder, store, wanted, machines, progress, tell)
     counts = [len(store.known_frames(*key)) for key in keys]
-    faceless = store.faceless(keys, strides)
+    faceless = store.faceless(keys, samplings)
     gaps = Gaps.of(clips.clip_ids, counts, store.problems(keys), faceless)
     return done, gaps, tuple(encoder.describe())
 
@@ -127,13 +131,13 @@ def _keys(clips: ClipTable, cache: Path) -> list[tuple[str, str]]:
 
 
 def _holder(
-    encoder: Encoder, cache: Path, keys: Sequence[tuple[str, str]], strides: tuple[int, ...]
+    encoder: Encoder, cache: Path, keys: Sequence[tuple[str, str]], samplings: Sequence[Sampling]
 ) -> Encoder:
     """The encoder itself, or the wider one where every frame of it is stored already."""
     wider = encoder.wider
     if wider and is_there(cache / "features", wider.specification()):
         store = feature_store(wider, cache)
-        if not any(store.missing_strides(*key, strides) for key in keys):
+        if not any(store.missing(*key, samplings) for key in keys):
             return wider
     return encoder
 
@@ -143,14 +147,14 @@ def _extract(
     keys: Sequence[tuple[str, str]],
     encoder: Encoder,
     store: FeatureStore,
-    strides: tuple[int, ...],
+    samplings: Sequence[Sampling],
     machines: Machines,
     progress: Progress,
     tell: Callable[[str], None],
 ) -> Extraction:
     def compute() -> Compute:  # only where a frame is missing
-        rows = [row for row, key in enumerate(keys) if store.missing_strides(*key, strides)]
-        needed = estimate(clips, rows, strides, store.specification)
+        rows = [row for row, key in enumerate(keys) if store.missing(*key, samplings)]
+        needed = estimate(clips, rows, samplings, store.specification)
         tell(str(needed))
         needed.check(store.folder)
         if not machines.many():
@@ -163,7 +167,7 @@ def _extract(
     def on_clips(done: int, total: int, frames: int) -> None:
         progress("features", done, total)
 
-    return extract(clips, compute, store, strides, progress=on_clips)
+    return extract(clips, compute, store, samplings, progress=on_clips)
 
 
 def extractor(encoder: Encoder, device: torch.device | None = None) -> Extractor:

@@ -15,15 +15,13 @@ from harness.encoders.sound.encoder import SoundEncoder
 from harness.encoders.sound.spectrum import RATE, Array
 from harness.errors import InputError
 from harness.progress import Progress, silent
+from harness.sampling import EVERY
 from harness.streams.clip_issues import Gaps
 from harness.streams.contents import sources
 from harness.streams.estimate import Estimate, looked_at
 from harness.streams.extraction import Compute, Work, extract
 from harness.streams.features import Found
 from harness.streams.store import ClipFrames, FeatureStore
-
-# A step is no frame: there is nothing to choose among.
-_EVERY_STEP = (1,)
 
 
 def sound_stream(
@@ -50,7 +48,7 @@ def sound_stream(
     keys = list(zip(heard.clip_ids, sources(heard, store.root), strict=True))
 
     def compute() -> Compute:  # only where sound is missing
-        rows = [row for row, key in enumerate(keys) if store.missing_strides(*key, _EVERY_STEP)]
+        rows = [row for row, key in enumerate(keys) if store.missing(*key, EVERY)]
         needed = _estimate(heard, rows, encoder)
         tell(str(needed))
         needed.check(store.folder)
@@ -59,11 +57,11 @@ def sound_stream(
     def on_clips(done: int, total: int, steps: int) -> None:
         progress(encoder.name, done, total)
 
-    extraction = extract(heard, compute, store, _EVERY_STEP, progress=on_clips)
+    extraction = extract(heard, compute, store, EVERY, progress=on_clips)
     counts = [len(store.known_frames(*key)) for key in keys]
     gaps = Gaps.of(clips.clip_ids, counts, store.problems(keys), {}, "sound")
     if any(counts):
-        stream = replace(store.load(keys, _EVERY_STEP), sampled=False)
+        stream = replace(store.load(keys, EVERY), sampled=False)
     elif required:
         raise InputError(f"none of the clips has sound: {'; '.join(gaps.lines())}")
     else:
@@ -106,7 +104,7 @@ class Listener:
         places = np.arange(len(steps), dtype=np.int32)
         times = (places * self.encoder.step).astype(np.float32)
         return ClipFrames(
-            item.clip_id, item.source, item.strides, places, steps, (), problem, times
+            item.clip_id, item.source, item.samplings, places, steps, (), problem, times
         )
 
 

@@ -16,6 +16,7 @@ from harness.encoders.sound.encoder import SoundEncoder, sound_encoder
 from harness.errors import InputError
 from harness.pretraining.demo_network import DemoNetwork
 from harness.progress import Progress
+from harness.sampling import EVERY, Sampling
 from harness.streams.clip_issues import Gaps
 from harness.streams.contents import sources
 from harness.streams.extraction import Extraction
@@ -57,7 +58,7 @@ class Source(NamedTuple):
     def extract(
         self,
         cache: Path,
-        strides: tuple[int, ...],
+        samplings: Sequence[Sampling],
         machines: Machines,
         progress: Progress,
         tell: Callable[[str], None] = lambda line: None,
@@ -67,12 +68,14 @@ class Source(NamedTuple):
             found = sound_stream(self.clips, self.encoder, cache, progress, tell)
             assert found.extraction is not None  # only precomputed features have none
             return found.extraction, found.gaps, (*found.read, *found.notes)
-        return extract_features(self.clips, self.encoder, cache, strides, machines, progress, tell)
+        return extract_features(
+            self.clips, self.encoder, cache, samplings, machines, progress, tell
+        )
 
     def read(
         self,
         cache: Path,
-        strides: Sequence[int],
+        samplings: Sequence[Sampling],
         machines: Machines,
         progress: Progress,
         names: Sequence[str] | None = None,
@@ -80,10 +83,10 @@ class Source(NamedTuple):
         required: bool = True,
     ) -> Found:
         """The stream; what is not stored is computed. The arguments are those of `features_of` and
-        `sound_stream`; strides choose among frames alone."""
+        `sound_stream`; samplings choose among frames alone."""
         if isinstance(self.encoder, SoundEncoder):
             return sound_stream(self.clips, self.encoder, cache, progress, tell, required)
-        wanted = tuple(strides) if self.encoder else (1,)
+        wanted = samplings if self.encoder else EVERY
         return features_of(self.clips, self.encoder, cache, wanted, machines, progress, names, tell)
 
 

@@ -23,6 +23,7 @@ from harness.atomic import write_text
 from harness.dataset import Specification, Stream
 from harness.errors import InputError
 from harness.parquet import sealed_content, writing
+from harness.sampling import Sampling, of_clip
 
 #: Of the shards, and the end of the name of their folder.
 SCHEMA = "6"
@@ -35,7 +36,7 @@ _METADATA_KEY = b"harness.clips"
 class ClipFrames:
     """Newly computed features of one clip.
 
-    strides: those that are complete with these rows. frames: (n,) indices. features: (n, dim), of
+    samplings: those that are complete with these rows. frames: (n,) indices. features: (n, dim), of
     any dim where n is 0. faceless: indices of frames that show no face and have no features.
     problem: why frames are missing; "" if none are. times: (n,) float32, the second of the clip at
     which each begins, NaN where it is not known; None where none is.
@@ -43,7 +44,7 @@ class ClipFrames:
 
     clip_id: str
     source: str
-    strides: tuple[int, ...]
+    samplings: tuple[Sampling, ...]
     frames: NDArray[np.int32]
     features: NDArray[Any]
     faceless: tuple[int, ...] = ()
@@ -56,7 +57,7 @@ class _Stored:
     source: str
     problem: str = ""
     faceless: set[int] = field(default_factory=set)
-    strides: set[int] = field(default_factory=set)
+    samplings: set[Sampling] = field(default_factory=set)
     frames: list[NDArray[np.int32]] = field(default_factory=list)
     features: list[NDArray[Any]] = field(default_factory=list)
     times: list[NDArray[np.float32]] = field(default_factory=list)
@@ -80,14 +81,13 @@ class FeatureStore:
         for shard in sorted(self.folder.glob("[0-9]*.parquet")):
             self._read(shard)
 
-    def missing_strides(self, clip_id: str, source: str, strides: Iterable[int]) -> list[int]:
-        """The strides whose frames are not all stored for these contents of the clip."""
+    def missing(self, clip_id: str, source: str, samplings: Iterable[Sampling]) -> list[Sampling]:
+        """The samplings whose frames are not all stored for these contents of the clip."""
         stored = self._clips.get(clip_id)
         if stored is None or stored.source != source:
-            return sorted(set(strides))
-        # A stride is served by any stored one that divides it.
+            return sorted(set(samplings))
         return sorted(
-            {s for s in strides if not any(s % complete == 0 for complete in stored.strides)}
+            {s for s in samplings if not any(complete.serves(s) for complete in stored.samplings)}
         )
 
     def known_frames(self, clip_id: str, source: str) -> frozenset[int]:
@@ -108,14 +108,20 @@ class FeatureStore:
             and (clip.problem or (clip.faceless and not clip.frames))
         }
 
-    def faceless(self, clips: Iterable[tuple[str, str]], strides: Sequence[int]) -> dict[str, int]:
-        """By clip the number of frames of `strides` without a face, where there are some. clips: as
-        (clip id, source)."""
+    def faceless(
+        self, clips: Iterable[tuple[str, str]], samplings: Sequence[Sampling]
+    ) -> dict[str, int]:
+        """By clip the number of frames of `samplings` without a face, where there are some; with an
+        interval, of all frames that were searched for a face. clips: as (clip id, source)."""
         counts = {}
         for clip_id, source in clips:
             stored = self._clips.get(clip_id)
             if stored is not None and stored.source == source:
-                wanted = [f for f in stored.faceless if any(f % stride == 0 for stride in strides)]
+                wanted = [
+                    frame
+                    for frame in stored.faceless
+                    if any(not s.stride or frame % s.stride == 0 for s in samplings)
+                ]
                 if wanted:
                     counts[clip_id] = len(wanted)
         return counts
@@ -148,7 +154,7 @@ class FeatureStore:
         notes = {
             c.clip_id: {
                 "source": c.source,
-                "strides": list(c.strides),
+                "strides": [sampling.to_json() for sampling in c.samplings],
                 "faceless": list(c.faceless),
                 "problem": c.problem,
             }
@@ -161,21 +167,22 @@ class FeatureStore:
         self._take(clips)
         self._shards += 1
 
-    def load(self, clips: Sequence[tuple[str, str]], strides: Sequence[int]) -> Stream:
+    def load(self, clips: Sequence[tuple[str, str]], samplings: Sequence[Sampling]) -> Stream:
         """The features of clips, given as (clip id, source), in that order.
 
-        A clip without a frame has no rows; `problems` has the reason. Only frames of `strides` are
-        loaded, in order of time.
+        A clip without a frame has no rows; `problems` has the reason. Only the frames of
+        `samplings` are loaded, in order of time.
 
         Raises:
-            InputError: a clip whose frames are not stored, with how to compute them.
+            InputError: a clip whose frames are not stored, with how to compute them; or an interval
+                is asked for, and the times of a clip's frames are not known.
         """
         frames, features, times, counts = [], [], [], []
         for clip_id, source in clips:
-            if self.missing_strides(clip_id, source, strides):
+            if missing := self.missing(clip_id, source, samplings):
                 raise InputError(
-                    f"{self.folder}: no features of clip {clip_id} at strides {list(strides)}; "
-                    "run python -m harness.extract again"
+                    f"{self.folder}: no features of clip {clip_id} at "
+                    f"{', '.join(map(str, missing))}; run python -m harness.extract again"
                 )
             stored = self._clips[clip_id]
             if not stored.frames:
@@ -184,23 +191,24 @@ class FeatureStore:
             index = np.concatenate(stored.frames)
             # Two runs may have computed the same frame; both results are valid.
             unique, first = np.unique(index, return_index=True)
-            wanted = np.any([unique % stride == 0 for stride in strides], axis=0)
+            begun = np.concatenate(stored.times)[first]
+            wanted = of_clip(samplings, unique, begun, clip_id)
             frames.append(unique[wanted])
             features.append(np.concatenate(stored.features)[first[wanted]])
-            times.append(np.concatenate(stored.times)[first[wanted]])
+            times.append(begun[wanted])
             counts.append(int(wanted.sum()))
         if not features:
             raise InputError(
                 f"{self.folder}: none of {len(clips)} clips gave a frame; "
                 "check that the files play and show faces"
             )
-        begun = np.concatenate(times)
+        seconds = np.concatenate(times)
         return Stream(
             specification=self.specification,
             values=np.ascontiguousarray(np.concatenate(features), dtype=np.float32),
             positions=np.concatenate(frames).astype(np.int32),
             offsets=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
-            times=None if np.isnan(begun).all() else begun,
+            times=None if np.isnan(seconds).all() else seconds,
             sampled=True,
         )
 
@@ -237,7 +245,7 @@ class FeatureStore:
             ClipFrames(
                 clip_id,
                 note["source"],
-                tuple(note["strides"]),
+                tuple(map(Sampling.from_json, note["strides"])),
                 frames[rows.get(clip_id, nothing)],
                 features[rows.get(clip_id, nothing)],
                 tuple(note["faceless"]),
@@ -254,7 +262,7 @@ class FeatureStore:
             if stored is None or stored.source != clip.source:
                 # The contents have changed: earlier features are invalid.
                 stored = self._clips[clip.clip_id] = _Stored(clip.source)
-            stored.strides.update(clip.strides)
+            stored.samplings.update(clip.samplings)
             stored.faceless.update(clip.faceless)
             stored.problem = clip.problem or stored.problem
             if len(clip.frames):

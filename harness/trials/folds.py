@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from harness.dataset import Dataset, Rows
 from harness.errors import InputError, printable
 from harness.grouping import divided
+from harness.sampling import Sampling
 
 
 def hold_out(
@@ -64,12 +65,12 @@ def hold_out(
 
 
 def check_scorable(
-    data: Dataset, strides: Sequence[int] = (), streams: Sequence[str] = ("",)
+    data: Dataset, samplings: Sequence[Sampling] = (), streams: Sequence[str] = ("",)
 ) -> None:
     """Checks that what scores and stops heads can: val, and what is held out of train.
 
     Args:
-        strides: at which each part has a step; without any, the ratings alone are checked.
+        samplings: of which each part has a step; without any, the ratings alone are checked.
         streams: which streams trials read, each as `TrialConfig.streams`; train has all of them.
 
     Raises:
@@ -81,11 +82,11 @@ def check_scorable(
     for what, rows in parts.items():
         if len(rows) < 2:
             raise InputError(f"{what}: {len(rows)} rated clips; a correlation needs at least 2")
-        for stride, names in itertools.product(strides, streams):
-            if not data.only(names).at(stride)[rows].any():
+        for sampling, names in itertools.product(samplings, streams):
+            if not data.only(names).at(sampling)[rows].any():
                 of = f" of {printable(names)}" if names else ""
                 raise InputError(
-                    f"{what}: none of its {len(rows)} clips has a step{of} at stride {stride}"
+                    f"{what}: none of its {len(rows)} clips has a step{of} at {sampling}"
                 )
         constant = np.ptp(data.ratings[rows], axis=0) == 0
         if constant.any():
@@ -94,12 +95,12 @@ def check_scorable(
                 "so that nothing correlates with them"
             )
     train = data.rated(data.rows("train"))
-    for stride, names in itertools.product(strides, streams):
+    for sampling, names in itertools.product(samplings, streams):
         for name, stream in data.only(names).streams.items():
-            if not stream.at(stride)[train].any():
+            if not stream.at(sampling)[train].any():
                 raise InputError(
                     f"train: none of its {len(train)} rated clips has a step of the stream "
-                    f"{printable(name)} at stride {stride}"
+                    f"{printable(name)} at {sampling}"
                 )
 
 

@@ -62,17 +62,17 @@ class Trial:
     def __post_init__(self) -> None:
         self._begun = time.perf_counter()
         self.data = self.data.only(self.config.streams)
-        self.with_frames = self.data.at(self.config.stride)
+        self.with_frames = self.data.at(self.config.sampling)
         self.curve: list[Epoch] = []
         train = self.data.rated(self.data.rows("train"))
         val = self.data.rated(self.data.rows("val"))
         if not len(self._seen(train)) or not len(self._seen(val)):
             raise ValueError("train and val need rated clips with features")
         for name, stream in self.data.streams.items():
-            if not stream.at(self.config.stride)[train].any():
+            if not stream.at(self.config.sampling)[train].any():
                 raise InputError(
-                    f"train: no rated clip has a step of the stream {printable(name)} at stride "
-                    f"{self.config.stride}"
+                    f"train: no rated clip has a step of the stream {printable(name)} at "
+                    f"{self.config.sampling}"
                 )
         parts = self.data.held_out
         self.trainings = (

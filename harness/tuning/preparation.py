@@ -16,6 +16,7 @@ from harness.errors import InputError
 from harness.models.alignment import check_fusion
 from harness.models.config import TrialConfig
 from harness.progress import Progress
+from harness.sampling import EVERY
 from harness.space.search_space import SearchSpace
 from harness.streams.clip_issues import Gaps
 from harness.streams.extraction import Extraction
@@ -92,7 +93,7 @@ class Prepared:
             early_stop_split=data.early_stop_split,
             held_out=fingerprint(data),
             storage=storage,
-            strides=self.space.strides(),
+            strides=tuple(sampling.to_json() for sampling in self.space.samplings()),
             targets=data.target_names,
             synthetic=data.synthetic,
             oracle=_means(self.oracle),
@@ -133,7 +134,7 @@ def prepare(
     files: dict[str, list[str]] = {}
     for name, source in named.items():
         here = partial(_tell_of, name, tell) if len(named) > 1 else tell
-        found[name] = source.read(cache, space.strides(), machines, progress, tell=here)
+        found[name] = source.read(cache, space.samplings(), machines, progress, tell=here)
         if strict:
             found[name].gaps.refuse()
     streams = {name: each.stream for name, each in found.items()}
@@ -214,12 +215,12 @@ def _fitted(space: SearchSpace, named: Mapping[str, Source]) -> tuple[SearchSpac
     notes = []
     if not frames:
         # Each step of such a stream is used: there are no frames between them to choose.
-        if space.strides() != (1,) or space.features() != ("outputs",):
+        if space.samplings() != EVERY or space.features() != ("outputs",):
             notes.append(
-                f"{space.path}: stride and features are not searched, since there are no frames to "
-                f"choose; each step of {', '.join(named)} is read"
+                f"{space.path}: stride, interval and features are not searched, since there are no "
+                f"frames to choose; each step of {', '.join(named)} is read"
             )
-        fixed["stride"] = 1
+        fixed |= {"stride": 1, "interval": 0.0}
     elif not any(encoder.has_outputs for encoder in frames) and space.features() != ("outputs",):
         listed = ", ".join(encoder.name for encoder in frames)
         notes.append(f"{space.path}: features are not searched; {listed} has one set of them")
@@ -236,10 +237,13 @@ def _check_early(data: Dataset, space: SearchSpace) -> None:
     """InputError if a trial of the space could not combine its streams step by step."""
     if "early" not in (*space.values("fusion"), *(("early",) if "fusion" in space.only_if else ())):
         return
-    for streams, clock, stride in itertools.product(
-        space.streams(), space.values("clock"), space.strides()
+    for streams, clock, sampling in itertools.product(
+        space.streams(), space.values("clock"), space.samplings()
     ):
-        config = TrialConfig(streams=streams, clock=str(clock), stride=stride)
+        stride = sampling.stride or TrialConfig.stride
+        config = TrialConfig(
+            streams=streams, clock=str(clock), stride=stride, interval=sampling.interval
+        )
         # Under a condition, the space itself keeps a clock from the streams that lack it.
         if "clock" not in space.only_if or clock in config.streams.split(JOIN):
             try:

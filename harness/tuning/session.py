@@ -331,7 +331,7 @@ def _prepare(
     if plan.sampler == "grid":
         prepared.space.grid()  # complains where it is infinite
     data = replace(prepared.data, held_out=held.held_out)
-    check_scorable(data, space.strides(), space.streams())
+    check_scorable(data, space.samplings(), space.streams())
     return replace(prepared, data=data, notes=(*table.notes, *prepared.notes, *notes))
 
 

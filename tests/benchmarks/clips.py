@@ -42,6 +42,7 @@ from harness.encoders.mtl_dan.encoder import Standardised
 from harness.encoders.mtl_dan.fused import fuse
 from harness.encoders.mtl_dan.preprocessing import resized, standardised
 from harness.encoders.sound.encoder import sound_encoder
+from harness.sampling import strides
 from harness.streams.extraction import Extractor, Work
 from harness.streams.sound import Listener
 from tests.benchmarks.films import SECONDS, write_films
@@ -104,7 +105,9 @@ def measure(clips: ClipTable, rounds: int) -> dict[str, float]:
         network(standardised(batch)).cpu()
         return len(batch)
 
-    work = [Work(c, row, "", STRIDES, frozenset()) for row, c in enumerate(clips.clip_ids)]
+    work = [
+        Work(c, row, "", strides(*STRIDES), frozenset()) for row, c in enumerate(clips.clip_ids)
+    ]
     encoder = sound_encoder("mfcc")
 
     def sound() -> int:

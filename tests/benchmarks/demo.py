@@ -83,7 +83,7 @@ def oracle(seeds: int) -> dict[str, Any]:
 def draws(cache: Path, seeds: int, count: int) -> dict[str, Any]:
     """What hyperparameters explain, and what choosing among random draws gains."""
     space = read_space(SPACE)
-    strides = space.strides()
+    strides = space.values("stride")
     shares, gains, best = [], [], []
     for seed in range(seeds):
         data = _data(cache, seed)

@@ -50,6 +50,7 @@ from harness.encoders.mtl_dan.encoder import Standardised
 from harness.encoders.mtl_dan.fused import fuse
 from harness.encoders.mtl_dan.preprocessing import resized
 from harness.encoders.registry import Wanted
+from harness.sampling import strides
 from harness.streams.extraction import Extractor, Work
 from tests.benchmarks.films import write_films
 from tests.benchmarks.inference import BATCH, CLIP, SIZE, seconds
@@ -73,7 +74,9 @@ def measure(folder: Path, rounds: int, films: int) -> dict[str, float]:
              for name, dtype in (("float32", torch.float32), ("bf16", torch.bfloat16))}  # fmt: skip
     images = torch.randn(BATCH, 3, SIZE, SIZE, device=device)
     clips = write_films(folder, films, SIZE, 0.8)
-    work = [Work(c, row, "", STRIDES, frozenset()) for row, c in enumerate(clips.clip_ids)]
+    work = [
+        Work(c, row, "", strides(*STRIDES), frozenset()) for row, c in enumerate(clips.clip_ids)
+    ]
     extracted = [0]
 
     def whole() -> None:
@@ -116,7 +119,9 @@ def measure_encoder(folder: Path, given: str, rounds: int, films: int) -> dict[s
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     encoder = Wanted(encoder=(given,)).load(EncoderOptions())
     clips = write_films(folder, films, SIZE, 0.8)
-    work = [Work(c, row, "", STRIDES, frozenset()) for row, c in enumerate(clips.clip_ids)]
+    work = [
+        Work(c, row, "", strides(*STRIDES), frozenset()) for row, c in enumerate(clips.clip_ids)
+    ]
     network = encoder.load().to(device)
     frames = torch.randint(256, (BATCH, SIZE, SIZE, 3), dtype=torch.uint8)
     images = encoder.resize(frames).to(device)

@@ -29,6 +29,7 @@ from harness.clips.video import sampled_frames
 from harness.encoders.mtl_dan.encoder import Standardised
 from harness.encoders.mtl_dan.fused import fuse
 from harness.encoders.mtl_dan.preprocessing import resized, standardised
+from harness.sampling import strides
 from harness.streams.extraction import Extractor, Work
 from harness.streams.workers import Workers
 from tests.benchmarks.films import write_films
@@ -47,7 +48,9 @@ def extractor() -> Extractor:
 
 def by_actors(clips: ClipTable, workers: int) -> Features:
     """(clip, frame) -> features, by the harness."""
-    work = [Work(c, row, "", STRIDES, frozenset()) for row, c in enumerate(clips.clip_ids)]
+    work = [
+        Work(c, row, "", strides(*STRIDES), frozenset()) for row, c in enumerate(clips.clip_ids)
+    ]
     rows = {clip: row for row, clip in enumerate(clips.clip_ids)}
     found = Workers(extractor, None, workers)(clips, work)
     return {

@@ -29,6 +29,7 @@ from rich.table import Table
 
 from harness.dataset import Dataset, Specification
 from harness.models.config import TrialConfig
+from harness.sampling import EVERY
 from harness.streams.store import ClipFrames, FeatureStore
 from harness.trials.trial import Trial
 from tests.datasets import make_dataset, make_stream
@@ -83,9 +84,9 @@ def speed(clips: int, epochs: int) -> Table:
 def stored(folder: Path, features: NDArray[np.float32], kind: str) -> tuple[int, NDArray]:
     """Bytes of a store of this number format, and the features that it gives back."""
     store = FeatureStore(folder, Specification("wide", {"stored": kind}, (), features.shape[1]))
-    store.append([ClipFrames("a", "s", (1,), np.arange(len(features), dtype=np.int32), features)])
+    store.append([ClipFrames("a", "s", EVERY, np.arange(len(features), dtype=np.int32), features)])
     size = sum(file.stat().st_size for file in store.folder.glob("*.parquet"))
-    return size, store.load([("a", "s")], [1]).values
+    return size, store.load([("a", "s")], EVERY).values
 
 
 def precision(clips: int, seeds: int, epochs: int, width: int = 512) -> Table:

@@ -12,6 +12,7 @@ from harness.clips.layouts import read_clips
 from harness.clips.table import EMOTIONS
 from harness.errors import InputError
 from harness.progress import silent
+from harness.sampling import EVERY
 from harness.streams.features import Machines, extract_features
 from harness.streams.sources import real_sources
 from tests.networks import save_tiny
@@ -129,7 +130,7 @@ def test_bad_releases_are_named(tmp_path: Path, change: Change, message: str) ->
         extract_features(
             *real_sources(root, save_tiny(root / "net.safetensors"), crop="none")[0],
             root / "cache",
-            (1,),
+            EVERY,
             Machines(torch.device("cpu")),
             silent,
         )

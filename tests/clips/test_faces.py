@@ -25,6 +25,7 @@ from harness.clips.layouts import read_clips
 from harness.clips.table import ClipTable
 from harness.clips.video import write_video
 from harness.errors import InputError
+from harness.sampling import EVERY, strides
 from harness.streams.extraction import Extractor, extract, sources
 from harness.streams.sources import real_sources
 from harness.streams.store import FeatureStore
@@ -124,18 +125,18 @@ def films(tmp_path: Path) -> ClipTable:
     )
 
 
-def run(clips: ClipTable, store: FeatureStore, strides: list[int]) -> None:
+def run(clips: ClipTable, store: FeatureStore, numbers: list[int]) -> None:
     extractor = Extractor(Means(), to_size, torch.device("cpu"), load_detector())
-    extract(clips, lambda: extractor, store, strides)
+    extract(clips, lambda: extractor, store, strides(*numbers))
 
 
 def test_frames_without_a_face_are_skipped_and_counted(tmp_path: Path, films: ClipTable) -> None:
     run(films, FeatureStore(tmp_path / "s", SPECIFICATION), [1])
     store = FeatureStore(tmp_path / "s", SPECIFICATION)
     keys = list(zip(films.clip_ids, sources(films), strict=True))
-    assert store.load(keys, [1]).positions.tolist() == [0, 1, 2, 3, 5, 6, 7, 8, 10]
-    assert store.faceless(keys, [1]) == {"c1": 2, "c2": 11}
-    assert store.faceless(keys, [2]) == {"c1": 1, "c2": 6}
+    assert store.load(keys, EVERY).positions.tolist() == [0, 1, 2, 3, 5, 6, 7, 8, 10]
+    assert store.faceless(keys, EVERY) == {"c1": 2, "c2": 11}
+    assert store.faceless(keys, strides(2)) == {"c1": 1, "c2": 6}
     assert store.problems(keys) == {"c2": "no face in any of its 11 frames"}
 
 
@@ -145,7 +146,7 @@ def test_what_is_stored_changes_no_crop(tmp_path: Path, films: ClipTable) -> Non
     run(films, grown, [2])
     run(films, grown, [1])
     run(films, whole, [1])
-    a, b = grown.load(keys, [1]), whole.load(keys, [1])
+    a, b = grown.load(keys, EVERY), whole.load(keys, EVERY)
     np.testing.assert_array_equal(a.positions, b.positions)
     np.testing.assert_allclose(a.values, b.values, atol=1e-6)
 
@@ -169,9 +170,9 @@ def test_a_crop_depends_on_the_clip_alone(runs: list[list[int]], seed: int) -> N
         place = int(frame[0, 0, 0])
         return boxes[seen[:, place], place].astype(np.float32)
 
-    def read(strides: list[int], skip: set[int]) -> dict[int, NDArray[np.uint8] | None]:
+    def read(numbers: list[int], skip: set[int]) -> dict[int, NDArray[np.uint8] | None]:
         def wanted(index: int) -> bool:
-            return index not in skip and any(index % stride == 0 for stride in strides)
+            return index not in skip and any(index % stride == 0 for stride in numbers)
 
         asked = (k for k in range(90) if wanted(k) or k % TRACKING_GRID == 0)
         pictures = ((k, np.random.default_rng(k).integers(0, 255, (120, 200, 3))) for k in asked)
@@ -182,8 +183,8 @@ def test_a_crop_depends_on_the_clip_alone(runs: list[list[int]], seed: int) -> N
     whole = read([1], set())
     assert len(whole) == 90
     stored: dict[int, NDArray[np.uint8] | None] = {}
-    for strides in runs:
-        stored |= read(strides, set(stored))
+    for numbers in runs:
+        stored |= read(numbers, set(stored))
     assert set(stored) == {k for k in range(90) if any(k % s == 0 for r in runs for s in r)}
     for index, face in stored.items():
         np.testing.assert_equal(face, whole[index])
@@ -206,7 +207,7 @@ def test_the_order_of_work_changes_no_feature(
     for stride in [*skipped, 5]:
         run(films, grown, [stride])
     run(films, whole, [*skipped, 5])
-    a, b = grown.load(keys, [5]), whole.load(keys, [5])
+    a, b = grown.load(keys, strides(5)), whole.load(keys, strides(5))
     np.testing.assert_array_equal(a.positions, b.positions)
     np.testing.assert_allclose(a.values, b.values, atol=1e-6)
 

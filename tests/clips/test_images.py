@@ -10,6 +10,7 @@ from PIL import Image
 
 from harness.clips.images import image_files, sampled_images, timed_images
 from harness.errors import InputError
+from harness.sampling import EVERY, Sampler
 
 # Names in the order in which they are frames.
 ORDERS = [
@@ -218,6 +219,6 @@ def test_names_with_decimals_are_times(
 ) -> None:
     for name in names:
         Image.new("RGB", (8, 8)).save(tmp_path / f"{name}.png")
-    found = [second for _, second, _ in timed_images(tmp_path, [1])]
+    found = [second for _, second, _ in timed_images(tmp_path, Sampler(EVERY))]
     expected = [float("nan")] * len(names) if seconds is None else seconds
     np.testing.assert_array_equal(found, expected)

@@ -13,6 +13,7 @@ from harness.clips.layouts import read_clips, read_new_clips
 from harness.clips.sound import sound_blocks, stated_seconds
 from harness.clips.video import timed_frames
 from harness.errors import InputError
+from harness.sampling import EVERY, Sampler
 from tests.sounds import RATE, tone, write_film, write_sound
 from tests.trees import SPLITS, hume_table, plain_tree
 from tests.videos import cut, damaged, make_uneven, make_video
@@ -77,7 +78,7 @@ def test_a_click_is_heard_when_its_frame_is_shown(
     click[round(48_000 * (2 - begins)) :][:480] = 0.9 * tone(0.01, 48_000, 1000) / 0.5
     path = tmp_path / f"film.{form}"
     write_film(path, 3, click, codecs=codecs, begins=begins, bright=2.0)
-    frames = {second: frame.mean() for _, second, frame in timed_frames(path, [1])}
+    frames = {second: frame.mean() for _, second, frame in timed_frames(path, Sampler(EVERY))}
     shown = max(frames, key=frames.__getitem__)
     assert np.argmax(np.abs(heard(path)) > 0.3) / RATE == pytest.approx(shown, abs=0.021)
     assert shown == pytest.approx(2, abs=0.03)
@@ -86,7 +87,7 @@ def test_a_click_is_heard_when_its_frame_is_shown(
 def test_frames_have_the_times_of_the_file(tmp_path: Path) -> None:
     hundredths = [0, 4, 50, 51, 200]
     path = make_uneven(tmp_path / "v.mp4", hundredths)
-    times = [second for _, second, _ in timed_frames(path, [1])]
+    times = [second for _, second, _ in timed_frames(path, Sampler(EVERY))]
     assert times == pytest.approx([t / 100 for t in hundredths])
 
 

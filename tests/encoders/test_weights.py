@@ -28,6 +28,7 @@ from harness.encoders.registry import encoder_of
 from harness.errors import InputError
 from harness.pretraining.initial import initial_network
 from harness.progress import silent
+from harness.sampling import EVERY
 from harness.streams.features import Machines, features_of
 from tests.networks import make_network
 from tests.trees import picture
@@ -254,7 +255,7 @@ def test_features_of_two_networks_of_a_file_are_kept_apart(
     clips = ClipTable(("c",), ("train",), targets, ("joy",), (tmp_path / "c",), "images")
     found = [
         features_of(
-            clips, encoder_of(file, EncoderOptions(key=key)), tmp_path / "cache", (1,), CPU, silent
+            clips, encoder_of(file, EncoderOptions(key=key)), tmp_path / "cache", EVERY, CPU, silent
         ).stream
         for key in ("model", "ema")
     ]  # fmt: skip

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from harness.dataset import Stream
+from harness.sampling import strides
 from harness.streams.extraction import sources
 from harness.streams.features import feature_store
 from harness.streams.sources import real_sources
@@ -95,7 +96,7 @@ def stored(results: Path) -> Stream:
     assert encoder is not None
     store = feature_store(encoder, results / ".cache")
     keys = list(zip(clips.clip_ids, sources(clips), strict=True))
-    return store.load(keys, [3])
+    return store.load(keys, strides(3))
 
 
 @cache

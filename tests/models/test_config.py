@@ -30,6 +30,9 @@ BAD = [
     ({"layers": True}, "layers must be of type int, got True"),
     ({"layers": 65}, "layers must be at least 1 and at most 64, got 65"),
     ({"stride": 0}, "stride must be at least 1 and at most 100000, got 0"),
+    ({"interval": -1}, "interval must be at least 0 and at most 3600, got -1"),
+    ({"interval": 0.001}, "interval must be at least 0.01 seconds, got 0.001"),
+    ({"interval": 0.5, "stride": 10}, "stride 10 and interval 0.5 are both set; keep one .*"),
     ({"dropout": 1.0}, "dropout must be at least 0 and below 1, got 1.0"),
     ({"lr": 0.0}, "lr must be above 0 and finite, got 0.0"),
     ({"lr": float("inf")}, "lr must be above 0 and finite, got inf"),
@@ -81,6 +84,7 @@ def test_every_field_says_what_it_means(record: type) -> None:
 def test_memory_goes_by_the_marks_of_the_fields() -> None:
     assert memory("layers", [1, 3, 2]) == 3
     assert memory("stride", [10, 5, 30]) == 5
+    assert memory("interval", [0.0, 1.0, 0.5]) == 0.5
     assert memory("bidirectional", [False]) is False
     assert memory("features", ["both", "outputs", "shared"]) == "both"
     assert memory("lr", [0.1, 0.2]) is None

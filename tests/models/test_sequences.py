@@ -7,6 +7,7 @@ import torch
 from harness.dataset import Stream
 from harness.models.sequences import sequences
 from harness.models.training import Steps
+from harness.sampling import Sampling
 from tests.datasets import make_stream
 
 
@@ -17,7 +18,9 @@ def frames_of(*counts: int, every: int = 1) -> Stream:
 
 
 def values(counts: tuple[int, ...], row: int, stride: int, rule: str) -> list[float]:
-    steps, lengths = sequences(frames_of(*counts), np.array([row]), stride=stride, rule=rule)
+    steps, lengths = sequences(
+        frames_of(*counts), np.array([row]), sampling=Sampling(stride), rule=rule
+    )
     assert lengths.tolist() == [len(steps)]
     return steps[:, 0].tolist()
 
@@ -37,13 +40,15 @@ def test_fixed_12_repeats_the_last_step() -> None:
 
 
 def test_clips_stand_one_after_the_other_without_padding() -> None:
-    steps, lengths = sequences(frames_of(2, 5, 1), np.array([2, 1]), stride=1, rule="full")
+    steps, lengths = sequences(
+        frames_of(2, 5, 1), np.array([2, 1]), sampling=Sampling(1), rule="full"
+    )
     assert lengths.tolist() == [1, 5]
     assert steps[:, 0].tolist() == [0, 0, 1, 2, 3, 4]
 
 
 def test_a_last_step_stands_on_behind_the_end_of_a_clip() -> None:
-    found = sequences(frames_of(2, 500, 3), np.arange(3), stride=1, rule="full")
+    found = sequences(frames_of(2, 500, 3), np.arange(3), sampling=Sampling(1), rule="full")
     split = Steps(*map(torch.from_numpy, found))
     features, lengths = split.padded(torch.tensor([2, 0]), 3)
     assert lengths.tolist() == [3, 2]

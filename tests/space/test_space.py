@@ -8,6 +8,7 @@ import pytest
 
 from harness.errors import InputError
 from harness.models.config import TrialConfig
+from harness.sampling import Sampling, strides
 from harness.space.file import read_space
 from harness.space.search_space import SearchSpace
 from harness.spaces import SPACES, find_space
@@ -27,6 +28,8 @@ low = 1
 high = 3
 """
 
+LAYERS = "[parameters.layers]\ntype = 'int'\nlow = 1\nhigh = 3"
+STRIDE = "[parameters.stride]\ntype = 'int'\nlow = 10\nhigh = 30\nstep = 10"
 BAD = [
     ("", "budget: Field required"),
     (
@@ -43,6 +46,11 @@ BAD = [
     (BUDGET + "[parameters.lr]\ntype = 'float'\nlow = 0.1\nhihg = 0.2", "parameters.lr.float.h"),
     (BUDGET + "[parameters.stride]\ntype = 'int'\nlow = 0\nhigh = 3", "stride must be at least 1"),
     (BUDGET + "[parameters.stride]\ntype = 'float'\nlow = 1.0\nhigh = 3.0", "does not fit"),
+    (BUDGET + "[parameters.interval]\ntype = 'float'\nlow = 1.0\nhigh = 3.0", "give choices, or"),
+    (BUDGET + "[parameters.interval]\ntype = 'categorical'\nchoices = [0.0, 1.0]", "no interval"),
+    (BUDGET + "[fixed]\nstride = 10\ninterval = 0.5\n[parameters]", "keep one of the two"),
+    (BUDGET + "[fixed]\ninterval = 0.5\n" + STRIDE, "stride and interval are both set"),
+    (BUDGET + "[[start]]\ninterval = 0.5\n" + STRIDE, "stride and interval are both set"),
     (BUDGET + "[parameters.seed]\ntype = 'int'\nlow = 0\nhigh = 3", "`seed`"),
     (BUDGET + "[fixed]\nlayers = 'two'\n[parameters]", "layers must be of type int, got 'two'"),
     (BUDGET + "[fixed]\nepochs = 3\n[parameters]", "budget.epochs"),
@@ -152,7 +160,7 @@ def test_a_start_point_may_set_what_is_not_searched(tmp_path: Path) -> None:
     space = read_space(path)
     own = {"optimiser": "adam", "stride": 4, "hidden": 999}
     assert space.parts(space.start[0]) == ({"layers": 2}, own)
-    assert space.strides() == (4, 10), "its frames are extracted, too"
+    assert space.samplings() == strides(4, 10), "its frames are extracted, too"
     assert largest(space).own.hidden == 999, "its memory counts, too"
     assert space.without("stride", 1).start == ({"layers": 2, "optimiser": "adam", "hidden": 999},)
 
@@ -172,9 +180,24 @@ def test_the_papers_setting_is_the_first_start_point() -> None:
 def test_strides_are_the_union_of_what_a_trial_may_ask(tmp_path: Path) -> None:
     path = tmp_path / "space.toml"
     path.write_text(BUDGET + "[parameters.stride]\ntype = 'int'\nlow = 10\nhigh = 30\nstep = 10")
-    assert read_space(path).strides() == (10, 20, 30)
+    assert read_space(path).samplings() == strides(10, 20, 30)
     path.write_text(BUDGET + "[fixed]\nstride = 7\n[parameters]")
-    assert read_space(path).strides() == (7,)
+    assert read_space(path).samplings() == strides(7)
+
+
+def test_intervals_are_samplings_in_place_of_strides(tmp_path: Path) -> None:
+    searched = "[parameters.interval]\ntype = 'categorical'\nchoices = [1, 0.5]\n"
+    space = written(tmp_path, searched)
+    assert space.samplings() == (Sampling(interval=0.5), Sampling(interval=1.0))
+    conditional = written(tmp_path, f"{searched}only_if = {{ layers = [2] }}\n" + LAYERS)
+    assert conditional.samplings() == (Sampling(interval=0.5), Sampling(interval=1.0), *strides(30))
+    study = optuna.create_study(study_name="s")
+    study.ask().set_user_attr("config", {"stride": 30, "interval": 0.5})
+    assert space.agree(study) == []
+    with pytest.raises(
+        InputError, match=r"was trained at interval 0.5 s, this space has stride 30"
+    ):
+        written(tmp_path, "[parameters]").agree(study)
 
 
 def written(folder: Path, text: str) -> SearchSpace:
@@ -251,7 +274,9 @@ def test_a_study_goes_on_at_the_strides_that_it_was_begun_with(tmp_path: Path) -
     """What repeats a trial needs its frames."""
     study = optuna.create_study(study_name="s")
     study.ask().set_user_attr("config", {"stride": 2})
-    with pytest.raises(InputError, match="trial 0 of study s was trained at 2, here are 6"):
+    with pytest.raises(
+        InputError, match="trial 0 of study s was trained at stride 2, this space has stride 6"
+    ):
         written(tmp_path, "[fixed]\nstride = 6\n[parameters]").agree(study)
 
 

@@ -13,6 +13,7 @@ from PIL import Image
 from harness.clips.video import write_video
 from harness.errors import InputError
 from harness.progress import silent
+from harness.sampling import strides
 from harness.streams.extraction import sources
 from harness.streams.features import Machines, extract_features, feature_store
 from harness.streams.sources import real_sources
@@ -139,11 +140,11 @@ def run(root: Path, tmp_path: Path, stride: int, crop: str) -> tuple[dict[str, s
     [(clips, encoder)] = real_sources(root, save_tiny(tmp_path / "net.safetensors"), crop=crop)
     assert encoder is not None
     cache = tmp_path / "cache"
-    done, *_ = extract_features(clips, encoder, cache, (stride,), CPU, silent)
+    done, *_ = extract_features(clips, encoder, cache, strides(stride), CPU, silent)
     assert done.clips == len(clips), "one bad clip ends nothing"
     store = feature_store(encoder, cache)
     keys = list(zip(clips.clip_ids, sources(clips), strict=True))
-    return store.problems(keys), np.diff(store.load(keys, [stride]).offsets).tolist()
+    return store.problems(keys), np.diff(store.load(keys, strides(stride)).offsets).tolist()
 
 
 @pytest.mark.parametrize(("spoil", "message", "kept"), VIDEOS)

@@ -20,6 +20,7 @@ from harness.clips.video import sampled_frames
 from harness.cluster import Machine
 from harness.dataset import Specification
 from harness.errors import InputError
+from harness.sampling import EVERY, strides
 from harness.streams import extraction, workers
 from harness.streams.estimate import estimate
 from harness.streams.extraction import Extraction, Extractor, Work, extract, sources
@@ -34,11 +35,11 @@ def clips(tiny_demo: Demo) -> ClipTable:
 
 
 def run(
-    clips: ClipTable, store: FeatureStore, strides: list[int], **options: int
+    clips: ClipTable, store: FeatureStore, numbers: list[int], **options: int
 ) -> tuple[Extraction, Means]:
     network = Means()
     extractor = Extractor(network, to_size, torch.device("cpu"), **options)
-    return extract(clips, lambda: extractor, store, strides), network
+    return extract(clips, lambda: extractor, store, strides(*numbers)), network
 
 
 def keys(clips: ClipTable) -> list[tuple[str, str]]:
@@ -50,15 +51,16 @@ def test_every_sampled_frame_once(tmp_path: Path, clips: ClipTable) -> None:
     done, network = run(clips, store, [10, 15])
     # Of 31 frames: 0, 10, 15, 20, 30.
     assert (done.clips, done.frames, network.images) == (20, 100, 100)
-    loaded = store.load(keys(clips), [10, 15])
+    loaded = store.load(keys(clips), strides(10, 15))
     assert loaded.positions.reshape(20, 5).tolist() == [[0, 10, 15, 20, 30]] * 20
-    assert store.load(keys(clips), [15]).positions.reshape(20, 3).tolist() == [[0, 15, 30]] * 20
+    again = store.load(keys(clips), strides(15))
+    assert again.positions.reshape(20, 3).tolist() == [[0, 15, 30]] * 20
 
 
 def test_features_belong_to_their_frame(tmp_path: Path, clips: ClipTable) -> None:
     store = FeatureStore(tmp_path, SPECIFICATION)
     run(clips, store, [15])
-    loaded = store.load(keys(clips), [15])
+    loaded = store.load(keys(clips), strides(15))
     for clip in (0, 7, 19):
         pictures = [picture for _, picture in sampled_frames(clips.paths[clip], [15])]
         brightness = [picture.mean() for picture in pictures]
@@ -75,7 +77,7 @@ def test_batching_changes_nothing(
     one, other = (FeatureStore(tmp_path / name, SPECIFICATION) for name in "ab")
     run(clips, one, [5])
     run(clips, other, [5], **options)
-    a, b = one.load(keys(clips), [5]), other.load(keys(clips), [5])
+    a, b = one.load(keys(clips), strides(5)), other.load(keys(clips), strides(5))
     np.testing.assert_allclose(a.values, b.values, atol=1e-6)
 
 
@@ -106,7 +108,7 @@ def test_images_in_memory_are_bounded_whatever_the_length_of_a_clip(
     monkeypatch.setattr(extraction, "timed_frames", frames)
     network = Slow(decoded)
     extractor = Extractor(network, to_size, torch.device("cpu"), batch_size=32, decoders=2)
-    work = [Work(clips.clip_ids[row], row, "", (1,), frozenset()) for row in range(2)]
+    work = [Work(clips.clip_ids[row], row, "", EVERY, frozenset()) for row in range(2)]
     results = list(extractor(clips, work))
     assert [len(result.frames) for result in results] == [length] * 2
     # What waits between the threads, one chunk in the hands of each, and the batch itself.
@@ -116,8 +118,8 @@ def test_images_in_memory_are_bounded_whatever_the_length_of_a_clip(
 
 def test_a_second_run_does_nothing(tmp_path: Path, clips: ClipTable) -> None:
     run(clips, FeatureStore(tmp_path, SPECIFICATION), [10])
-    for strides in ([10], [30], [10, 20]):
-        done, network = run(clips, FeatureStore(tmp_path, SPECIFICATION), strides)
+    for numbers in ([10], [30], [10, 20]):
+        done, network = run(clips, FeatureStore(tmp_path, SPECIFICATION), numbers)
         assert (done.clips, network.images, done.kept) == (0, 0, 20)
 
 
@@ -126,10 +128,10 @@ def test_new_strides_compute_what_is_new(tmp_path: Path, clips: ClipTable) -> No
     store = FeatureStore(tmp_path, SPECIFICATION)
     done, _ = run(clips, store, [10, 15])
     assert done.frames == 20, "frame 15 of each clip; 0 and 30 were there"
-    again = FeatureStore(tmp_path, SPECIFICATION).load(keys(clips), [10, 15])
+    again = FeatureStore(tmp_path, SPECIFICATION).load(keys(clips), strides(10, 15))
     whole = FeatureStore(tmp_path / "fresh", SPECIFICATION)
     run(clips, whole, [10, 15])
-    np.testing.assert_array_equal(again.values, whole.load(keys(clips), [10, 15]).values)
+    np.testing.assert_array_equal(again.values, whole.load(keys(clips), strides(10, 15)).values)
 
 
 def test_an_interrupted_run_keeps_what_was_done(tmp_path: Path, clips: ClipTable) -> None:
@@ -140,7 +142,7 @@ def test_an_interrupted_run_keeps_what_was_done(tmp_path: Path, clips: ClipTable
     store = FeatureStore(tmp_path, SPECIFICATION)
     extractor = Extractor(Means(), to_size, torch.device("cpu"), batch_size=1)
     with pytest.raises(KeyboardInterrupt):
-        extract(clips, lambda: extractor, store, [10], progress=interrupt)
+        extract(clips, lambda: extractor, store, strides(10), progress=interrupt)
     done, _ = run(clips, FeatureStore(tmp_path, SPECIFICATION), [10])
     assert (done.kept, done.clips) == (5, 15)
 
@@ -155,7 +157,7 @@ def test_one_bad_clip_is_named_and_the_others_are_kept(tmp_path: Path, clips: Cl
     problems = again.problems(keys(spoiled))
     assert list(problems) == [clips.clip_ids[3]]
     assert "bad.mp4: cannot be opened" in problems[clips.clip_ids[3]]
-    loaded = again.load(keys(spoiled), [10])
+    loaded = again.load(keys(spoiled), strides(10))
     assert np.diff(loaded.offsets).tolist() == [4, 4, 4, 0] + [4] * 16
     # Mended, it is a new clip: the others stay.
     assert run(clips, again, [10])[0].clips == 1
@@ -167,7 +169,7 @@ def test_a_store_of_nothing_but_bad_clips_is_an_error(tmp_path: Path, clips: Cli
     store = FeatureStore(tmp_path, SPECIFICATION)
     assert run(nothing, store, [10])[0].frames == 0
     with pytest.raises(InputError, match="none of 20 clips gave a frame"):
-        FeatureStore(tmp_path, SPECIFICATION).load(keys(nothing), [10])
+        FeatureStore(tmp_path, SPECIFICATION).load(keys(nothing), strides(10))
 
 
 def test_a_changed_video_is_computed_again(tmp_path: Path, clips: ClipTable) -> None:
@@ -178,7 +180,7 @@ def test_a_changed_video_is_computed_again(tmp_path: Path, clips: ClipTable) -> 
     copy.write_bytes(clips.paths[4].read_bytes())
     store = FeatureStore(tmp_path / "s", SPECIFICATION)
     assert run(moved, store, [10])[0].clips == 1
-    loaded = store.load(keys(moved), [10])
+    loaded = store.load(keys(moved), strides(10))
     pair = (loaded.values[loaded.offsets[c] : loaded.offsets[c + 1]] for c in (3, 4))
     np.testing.assert_array_equal(*pair)
 
@@ -215,7 +217,7 @@ def test_equal_bytes_in_another_form_have_another_digest() -> None:
 def test_a_shard_with_any_flipped_bit_is_refused_by_name(tmp_path: Path) -> None:
     store = FeatureStore(tmp_path, SPECIFICATION)
     values = np.random.default_rng(0).random((40, 3)).astype(np.float32)
-    store.append([ClipFrames("a", "s", (1,), np.arange(40, dtype=np.int32), values)])
+    store.append([ClipFrames("a", "s", EVERY, np.arange(40, dtype=np.int32), values)])
     (shard,) = store.folder.glob("000000-*.parquet")
     whole = shard.read_bytes()
     for position in np.random.default_rng(1).choice(len(whole) * 8, 100, replace=False).tolist():
@@ -225,7 +227,7 @@ def test_a_shard_with_any_flipped_bit_is_refused_by_name(tmp_path: Path) -> None
         with pytest.raises(InputError, match=f"{shard.name}: a damaged feature shard"):
             FeatureStore(tmp_path, SPECIFICATION)
     shard.write_bytes(whole)
-    read = FeatureStore(tmp_path, SPECIFICATION).load([("a", "s")], [1])
+    read = FeatureStore(tmp_path, SPECIFICATION).load([("a", "s")], EVERY)
     np.testing.assert_array_equal(read.values, values)
 
 
@@ -244,7 +246,7 @@ def test_a_clip_that_was_still_being_copied_is_looked_at_again(
             path.write_bytes(whole)
             yield found
 
-    extract(clip, lambda: meanwhile, store, [10])
+    extract(clip, lambda: meanwhile, store, strides(10))
     done, _ = run(clip, store, [10])
     assert (done.clips, done.frames) == (1, 4)
     assert not store.problems(keys(clip))
@@ -256,10 +258,10 @@ def test_workers_give_what_one_process_gives(tmp_path: Path, clips: ClipTable) -
     run(clips, one, [5])
     make = partial(Extractor, Means(), to_size, torch.device("cpu"))
     workers.PIECE = 3
-    done = extract(clips, lambda: workers.Workers(make, None, 2), many, [5])
+    done = extract(clips, lambda: workers.Workers(make, None, 2), many, strides(5))
     ray.shutdown()
     assert (done.clips, done.frames) == (20, 140)
-    a, b = one.load(keys(clips), [5]), many.load(keys(clips), [5])
+    a, b = one.load(keys(clips), strides(5)), many.load(keys(clips), strides(5))
     np.testing.assert_array_equal(a.values, b.values)
     np.testing.assert_array_equal(a.positions, b.positions)
 
@@ -290,7 +292,7 @@ def test_more_workers_than_there_is_room_for_are_refused() -> None:
 
 def test_what_is_not_stored_is_not_made_up(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"no features of clip a .* python -m harness\.extract"):
-        FeatureStore(tmp_path, SPECIFICATION).load([("a", "s")], [1])
+        FeatureStore(tmp_path, SPECIFICATION).load([("a", "s")], EVERY)
 
 
 # --- Half precision, and what an extraction will take.
@@ -298,14 +300,14 @@ def test_what_is_not_stored_is_not_made_up(tmp_path: Path) -> None:
 
 def test_float16_takes_half_the_disk_and_reads_as_it_is_stored(tmp_path: Path) -> None:
     values = np.random.default_rng(0).standard_normal((500, 64)).astype(np.float32)
-    clip = ClipFrames("a", "s", (1,), np.arange(500, dtype=np.int32), values)
+    clip = ClipFrames("a", "s", EVERY, np.arange(500, dtype=np.int32), values)
     sizes, read = {}, {}
     for kind in ("float32", "float16"):
         details = {"stored": kind}
         spec = Specification("means", details, (), 64)
         store = FeatureStore(tmp_path, spec)
         store.append([clip])
-        first, again = (s.load([("a", "s")], [1]) for s in (store, FeatureStore(tmp_path, spec)))
+        first, again = (s.load([("a", "s")], EVERY) for s in (store, FeatureStore(tmp_path, spec)))
         assert first.values.dtype == np.float32
         np.testing.assert_array_equal(first.values, again.values)
         read[kind] = again.values
@@ -319,16 +321,16 @@ def test_values_beyond_float16_are_refused(tmp_path: Path) -> None:
     store = FeatureStore(tmp_path, Specification("means", {"stored": "float16"}, (), 1))
     large = np.array([[70_000]], np.float32)
     with pytest.raises(InputError, match="`stored`: a feature of 70000 is beyond the range"):
-        store.append([ClipFrames("a", "s", (1,), np.zeros(1, np.int32), large)])
+        store.append([ClipFrames("a", "s", EVERY, np.zeros(1, np.int32), large)])
     assert not list(store.folder.glob("*.parquet"))
 
 
 def test_the_estimate_of_whole_clips_is_what_they_give(tmp_path: Path, clips: ClipTable) -> None:
     store = FeatureStore(tmp_path, SPECIFICATION)
     done, _ = run(clips, store, [10, 15])
-    found = estimate(clips, range(len(clips)), [10, 15], SPECIFICATION)
+    found = estimate(clips, range(len(clips)), strides(10, 15), SPECIFICATION)
     assert found.frames == done.frames
-    assert found.memory == store.load(keys(clips), [10, 15]).values.nbytes == found.disk
+    assert found.memory == store.load(keys(clips), strides(10, 15)).values.nbytes == found.disk
     assert str(found) == (
         "To compute: about 100 frames of 3 columns, up to 1.2 kB on disk and 1.2 kB of memory"
     )
@@ -341,4 +343,4 @@ def test_files_that_state_nothing_are_estimated_as_nothing(tmp_path: Path) -> No
     paths = (tmp_path / "broken.mp4", None, tmp_path / "missing.mp4")
     targets = np.zeros((3, 1), np.float32)
     table = ClipTable(("a", "b", "c"), ("train",) * 3, targets, ("joy",), paths, "video")
-    assert estimate(table, [0, 1, 2], [1], SPECIFICATION).frames == 0
+    assert estimate(table, [0, 1, 2], EVERY, SPECIFICATION).frames == 0

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from harness.progress import silent
+from harness.sampling import EVERY, strides
 from harness.streams.features import Machines, extract_features, features_of
 from harness.streams.sources import Source, real_sources
 from harness.tuning.preparation import unit_notes
@@ -27,15 +28,15 @@ def test_what_is_stored_with_both_is_not_computed_again(
     def given(kind: str) -> Source:
         return real_sources(root, file, crop="none", outputs=kind)[0]
 
-    fresh = features_of(*given(outputs), tmp_path / "fresh", (1,), CPU, silent)
+    fresh = features_of(*given(outputs), tmp_path / "fresh", EVERY, CPU, silent)
     cache = tmp_path / "cache"
-    extract_features(*given("both"), cache, (2,), CPU, silent)
-    part = features_of(*given(outputs), cache, (1,), CPU, silent)
+    extract_features(*given("both"), cache, strides(2), CPU, silent)
+    part = features_of(*given(outputs), cache, EVERY, CPU, silent)
     assert part.extraction is not None
     assert part.extraction.clips == 20, "both lack frames, so that these are computed alone"
     other = tmp_path / "other"
-    extract_features(*given("both"), other, (1,), CPU, silent)
-    found = features_of(*given(outputs), other, (1,), CPU, silent)
+    extract_features(*given("both"), other, EVERY, CPU, silent)
+    found = features_of(*given(outputs), other, EVERY, CPU, silent)
     assert found.extraction is not None
     assert found.extraction.frames == 0
     assert found.stream.specification == fresh.stream.specification

@@ -13,6 +13,7 @@ from harness.clips.table import ClipTable
 from harness.encoders.sound.encoder import sound_encoder
 from harness.encoders.sound.spectrum import RATE
 from harness.errors import InputError
+from harness.sampling import EVERY, strides
 from harness.streams.extraction import Extractor, extract, sources
 from harness.streams.sound import sound_stream
 from harness.streams.store import FeatureStore
@@ -130,9 +131,9 @@ def test_the_store_keeps_the_times_of_frames(tmp_path: Path) -> None:
     films = table([make_uneven(tmp_path / "v.mp4", [0, 4, 50, 51, 200])])
     keys = list(zip(films.clip_ids, sources(films), strict=True))
     extractor = Extractor(Means(), to_size, torch.device("cpu"))
-    for strides in ([2], [1]):
+    for numbers in ([2], [1]):
         store = FeatureStore(tmp_path / "store", SPECIFICATION)
-        extract(films, lambda: extractor, store, strides)
+        extract(films, lambda: extractor, store, strides(*numbers))
     for each in (store, FeatureStore(tmp_path / "store", SPECIFICATION)):
-        assert each.load(keys, [1]).times == pytest.approx([0, 0.04, 0.5, 0.51, 2.0])
-        assert each.load(keys, [2]).times == pytest.approx([0, 0.5, 2.0])
+        assert each.load(keys, EVERY).times == pytest.approx([0, 0.04, 0.5, 0.51, 2.0])
+        assert each.load(keys, strides(2)).times == pytest.approx([0, 0.5, 2.0])

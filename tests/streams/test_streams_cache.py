@@ -9,6 +9,7 @@ import pytest
 
 from harness.dataset import Specification
 from harness.errors import InputError
+from harness.sampling import EVERY
 from harness.streams.cache import chosen, entries, remove
 from harness.streams.store import ClipFrames, FeatureStore
 from tests.commands import command
@@ -20,7 +21,7 @@ def store(cache: Path, name: str, days: float = 0) -> FeatureStore:
     """A stored stream of about 100 kB that was last used some days ago."""
     made = FeatureStore(cache / "features", Specification(name, {}, (), 8))
     values = np.random.default_rng(0).random((3000, 8), np.float32)
-    made.append([ClipFrames("c", "f", (1,), np.arange(3000, dtype=np.int32), values)])
+    made.append([ClipFrames("c", "f", EVERY, np.arange(3000, dtype=np.int32), values)])
     used = time.time() - days * DAY
     os.utime(made.folder / "specification.json", (used, used))
     return made
@@ -80,7 +81,7 @@ def test_a_read_only_cache_gives_what_it_has(tmp_path: Path) -> None:
     try:
         if os.access(root, os.W_OK):
             pytest.skip("this user may write everywhere")
-        assert FeatureStore(root, made.specification).load([("c", "f")], [1]).counts == [3000]
+        assert FeatureStore(root, made.specification).load([("c", "f")], EVERY).counts == [3000]
         with pytest.raises(InputError, match="is read-only and has no features of this stream"):
             FeatureStore(root, Specification("absent", {}, (), 8))
     finally:

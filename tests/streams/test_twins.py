@@ -18,6 +18,7 @@ from harness.dataset import Specification, Stream
 from harness.encoders.mtl_dan.preprocessing import resized
 from harness.pretraining.annotations import read_annotated_faces
 from harness.pretraining.faces import Pictures
+from harness.sampling import EVERY
 from harness.streams.extraction import Extractor, extract, sources
 from harness.streams.store import FeatureStore
 from tests.commands import command
@@ -150,10 +151,10 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Stream]:
         clips = read_clips(home / kind)
         store = FeatureStore(home / f"{kind}-store", Specification("pixels", {}, (), 3 * 32 * 32))
         extractor = Extractor(Pixelwise(), partial(resized, size=32), torch.device("cpu"))
-        extract(clips, lambda extractor=extractor: extractor, store, [1])
+        extract(clips, lambda extractor=extractor: extractor, store, EVERY)
         keys = list(zip(clips.clip_ids, sources(clips), strict=True))
         assert store.problems(keys) == {}
-        features[kind] = store.load(keys, [1])
+        features[kind] = store.load(keys, EVERY)
     return features
 
 

@@ -11,6 +11,7 @@ from harness.errors import InputError
 from harness.metrics import mean_pcc
 from harness.models.model import predicted
 from harness.models.model_file import read_model, write_model
+from harness.sampling import EVERY, strides
 from harness.trials.folds import check_scorable, fingerprint, hold_out
 from harness.trials.trial import run_trial
 from tests.datasets import CONFIG, make_data, make_fused, with_stream
@@ -65,16 +66,16 @@ def test_clips_of_no_fold_leave_the_others_where_they_are() -> None:
 
 def test_what_cannot_score_is_said_before_a_trial_runs() -> None:
     data = make_data()
-    check_scorable(data, (1,))
+    check_scorable(data, EVERY)
     val = data.rated(data.rows("val"))
     splits = tuple("test" if row in val[1:] else s for row, s in enumerate(data.splits))
     one = dataclasses.replace(data, splits=splits)
     with pytest.raises(InputError, match="val: 1 rated clips; a correlation needs at least 2"):
-        check_scorable(one, (1,))
+        check_scorable(one, EVERY)
     equal = data.ratings.copy()
     equal[val, 1] = 0.5
     with pytest.raises(InputError, match="val: all ratings of B are equal"):
-        check_scorable(dataclasses.replace(data, targets=equal), (1,))
+        check_scorable(dataclasses.replace(data, targets=equal), EVERY)
     counts = data.features.counts.copy()
     train = data.rated(data.rows("train"))
     counts[train[:5]] = 0
@@ -84,22 +85,22 @@ def test_what_cannot_score_is_said_before_a_trial_runs() -> None:
     held_out = (train[:5], train[5:])
     silent = dataclasses.replace(data, streams={"test": gone}, held_out=held_out)
     with pytest.raises(InputError, match=r"part 1 of 2 .* none of its 5 clips has a step"):
-        check_scorable(silent, (1,))
+        check_scorable(silent, EVERY)
 
 
 def test_each_choice_of_streams_must_be_scorable() -> None:
     data = make_fused()
-    check_scorable(data, (1, 2), ("", "ear", "ear+eye"))
+    check_scorable(data, strides(1, 2), ("", "ear", "ear+eye"))
     ear = data.streams["ear"]
     late = dataclasses.replace(  # only the last clips have sound
         ear, offsets=np.where(np.arange(61) <= 45, 0, ear.offsets - ear.offsets[45])
     )
     data = dataclasses.replace(data, streams={**data.streams, "ear": late})
-    check_scorable(data, (1,), ("eye",))
+    check_scorable(data, EVERY, ("eye",))
     with pytest.raises(InputError, match="val: none of its 15 clips has a step of ear at"):
-        check_scorable(data, (1,), ("eye", "ear"))
+        check_scorable(data, EVERY, ("eye", "ear"))
     with pytest.raises(InputError, match="train: none of its 30 rated clips has a step of the st"):
-        check_scorable(data, (1,))
+        check_scorable(data, EVERY)
 
 
 def test_every_training_clip_is_predicted_by_the_head_that_did_not_see_it() -> None:

@@ -61,6 +61,18 @@ def test_a_stored_model_predicts_what_its_trial_did(
     assert {k: n for k, n in result.filled.items() if n} == {"val": 1}, "clip 38 lacks both streams"
 
 
+@pytest.mark.parametrize("settings", [{"streams": "eye"}, *({"fusion": f} for f in FUSIONS)])
+def test_an_interval_is_the_stride_that_lasts_as_long(settings: dict[str, str]) -> None:
+    """Frames of `make_fused` last half a second."""
+    data, config = make_fused(), CONFIG.changed(epochs=2, **settings)
+    one, other = (
+        run_trial(config.changed(**sampling), data)
+        for sampling in ({"stride": 2}, {"stride": 30, "interval": 1.0})
+    )
+    assert one.curve == other.curve
+    np.testing.assert_array_equal(one.predictions["test"], other.predictions["test"])
+
+
 @pytest.mark.parametrize("fusion", FUSIONS)
 def test_both_streams_are_better_than_one(fusion: str) -> None:
     data = make_fused(240)

@@ -215,7 +215,7 @@ CHANGES: list[dict[str, object]] = [
 def test_no_hyperparameter_is_forgotten() -> None:
     """The rest have tests of their own, here."""
     elsewhere = {"features", "epochs", "patience", "family"}
-    elsewhere |= {"streams", "fusion", "clock", "stream_dropout"}
+    elsewhere |= {"streams", "fusion", "clock", "stream_dropout", "interval"}
     named = {name for change in CHANGES for name in change}
     assert named | elsewhere == set(accepted())
 
