@@ -78,7 +78,13 @@ def start(
     environment: dict[str, str] | None = None,
 ) -> Running:
     """Starts `python -m harness.NAME ARGUMENTS`; `before(*given)` runs in it first. `output` takes
-    what it prints, a file beside it the errors."""
+    what it prints, a file beside it the errors.
+
+    A search has one worker unless the arguments say otherwise: each takes three seconds of a
+    processor to start.
+    """
+    if name == "search" and "--concurrency" not in arguments and "--help" not in arguments:
+        arguments = (*arguments, "--concurrency", 1)
     line = (str(output), name, tuple(map(str, arguments)), before, given, environment or {})
     process = _SERVER.Process(target=_child, args=line)
     process.start()

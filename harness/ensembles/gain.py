@@ -80,7 +80,7 @@ class Selections:
         noise = blocks / used * deviations.var()
         variance = max((covariances**2).sum() - noise, 0.0) + whole[defined].var()
         value = float(held_out[defined].mean())
-        interval = student_interval(value, float(np.sqrt(variance)), blocks, bound=2.0)
+        interval = student_interval(value, float(np.sqrt(variance)), blocks - 1, bound=2.0)
         return Gain(value, interval, len(defined), len(defined) - used)
 
     def variance(self, model: int, target: int | None = None) -> float:

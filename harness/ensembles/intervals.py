@@ -87,9 +87,8 @@ class Resamples:
         if not len(defined):
             return None
         if self.jackknife:
-            groups = len(defined)
             error = float(np.hypot(jackknife_error(defined), np.sqrt(variance)))
-            return student_interval(estimate, error, groups, bound)
+            return student_interval(estimate, error, degrees_of_freedom(defined), bound)
         low, high = np.quantile(defined, [(1 - _LEVEL) / 2, (1 + _LEVEL) / 2])
         return Interval(float(low), float(high))
 
@@ -133,19 +132,41 @@ def _columns(target: int | None) -> slice:
     return slice(None) if target is None else slice(target, target + 1)
 
 
-def student_interval(estimate: float, error: float, groups: int, bound: float) -> Interval:
+def degrees_of_freedom(values: Floats) -> float:
+    """Those of the standard error of a delete-one-group jackknife, at most one less than the
+    groups.
+
+    A few groups with a large influence make the standard error itself uncertain, more than Student's
+    t with one degree less than the groups allows for. The degrees are those of a chi-squared
+    variable with the variance of the estimated variance (Satterthwaite, 1946), which follows from
+    the kurtosis k of n values: var(s2) = s2^2 (k - (n - 3) / (n - 1)) / n.
+
+    Args:
+        values: (groups,) the statistic without each of the groups.
+    """
+    groups = len(values)
+    squares = (values - values.mean()) ** 2
+    total = squares.sum()
+    if not total > 0:
+        return groups - 1
+    kurtosis = groups * ((squares / total) ** 2).sum()
+    spread = kurtosis - (groups - 3) / (groups - 1)
+    return float(min(2 * groups / spread, groups - 1)) if spread > 0 else groups - 1
+
+
+def student_interval(estimate: float, error: float, degrees: float, bound: float) -> Interval:
     """The interval of Student's t.
 
     Args:
         estimate: its centre.
         error: the standard error.
-        groups: number of groups, one more than the degrees of freedom.
+        degrees: of freedom.
         bound: largest possible absolute value, 1 of a PCC and 2 of a difference.
     """
     # Imported here, because it takes .1 s.
     from scipy.special import stdtrit
 
-    half = stdtrit(groups - 1, (1 + _LEVEL) / 2) * error
+    half = stdtrit(degrees, (1 + _LEVEL) / 2) * error
     return Interval(float(max(estimate - half, -bound)), float(min(estimate + half, bound)))
 
 

@@ -52,7 +52,7 @@ def importances(trials: Sequence[FrozenTrial]) -> pd.DataFrame:
     rows = []
     for name, share in _shares(study).items():
         error = jackknife_error(np.array([found.get(name, 0.0) for found in without]))
-        interval = student_interval(share, error, _PARTS, 1.0)
+        interval = student_interval(share, error, _PARTS - 1, 1.0)
         rows.append((name, share, max(interval.low, 0.0), interval.high))
     return pd.DataFrame(rows, columns=columns)
 
@@ -150,4 +150,4 @@ def mean_interval(scores: Sequence[float]) -> Interval | None:
     if len(scores) < FEW_TRIALS:
         return None
     error = float(np.std(scores, ddof=1)) / math.sqrt(len(scores))
-    return student_interval(float(np.mean(scores)), error, len(scores), 1.0)
+    return student_interval(float(np.mean(scores)), error, len(scores) - 1, 1.0)

@@ -1,6 +1,6 @@
 """What several streams gain over the better one, and what a stream of noise costs.
 
-    python -m tests.benchmarks.streams [--json] [--quick] [--seeds N]
+    python -m tests.benchmarks.streams [--json] [--quick] [--seeds N] [--out FILE]
 
 For each of five seeds of the demo, `harness.search --deterministic` of search_spaces/fusion.toml
 and `harness.ensemble --top 5`, with equal budgets and with `streams` limited to
@@ -14,7 +14,8 @@ both_over_best: mean over the seeds of the test score of `both` minus that of th
 `picture` and `sound`. both_over_oracle: mean ratio of the test score of `both` to the oracle of
 both. noise_cost: mean of `both` minus `noise` on test. Each with its 95 % interval (Student's t
 over the seeds). The folder of a seed is removed when it is done; some 2 hours on two cores,
-`--quick` (one seed, 8 trials of each) 15 minutes.
+`--quick` (one seed, 8 trials of each) 15 minutes. `--out` adds a line of JSON for each seed to a
+file; seeds that it has are not run again, so that a run can be continued.
 Synthetic clips: no score here is a result on Hume-Reaction.
 """
 
@@ -130,13 +131,23 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--out", type=Path, help="keeps each seed's scores")
     options = parser.parse_args()
+    lines = options.out.read_text().splitlines() if options.out and options.out.exists() else []
+    done = {int(each.pop("seed")): each for each in map(json.loads, lines)}
     found = []
     for seed in range(1 if options.quick else options.seeds):
+        if seed in done:
+            found.append(done[seed])
+            continue
         with tempfile.TemporaryDirectory() as folder:
             found.append(scores(Path(folder), seed, 8 if options.quick else None))
+        line = json.dumps({"seed": seed, **found[-1]})
+        if options.out:
+            with options.out.open("a") as file:
+                file.write(line + "\n")
         if not options.json:
-            print(json.dumps({"seed": seed, **found[-1]}), flush=True)
+            print(line, flush=True)
     print(json.dumps(summary(found), indent=2))
 
 

@@ -8,7 +8,13 @@ from scipy import stats
 
 from harness.ensembles.estimate import Chooser, assign_folds, curve, estimate
 from harness.ensembles.gain import resample_selection
-from harness.ensembles.intervals import FEW_GROUPS, Interval, Resamples, resample
+from harness.ensembles.intervals import (
+    FEW_GROUPS,
+    Interval,
+    Resamples,
+    degrees_of_freedom,
+    resample,
+)
 from harness.ensembles.library import PredictionMatrix, Trial
 from harness.ensembles.luck import luck_of_best
 from harness.ensembles.methods import METHODS
@@ -245,13 +251,23 @@ def test_a_jackknife_resample_is_the_pcc_without_one_group() -> None:
 
 
 def test_the_jackknife_interval_of_a_mean_is_that_of_student() -> None:
-    """The jackknife of a mean is exact: mean +- t(n - 1) x standard error (scipy.stats)."""
-    x = np.random.default_rng(0).normal(0.3, 0.1, 12)
+    """The jackknife of a mean without outliers is exact: mean +- t(n - 1) x standard error
+    (scipy.stats)."""
+    x = np.random.default_rng(0).uniform(0.2, 0.4, 12)
     without = (x.sum() - x) / 11
     found = Resamples(np.array([[x.mean()]]), without[:, None, None], jackknife=True).score(0)
     assert found is not None
     expected = stats.t.interval(0.95, 11, x.mean(), stats.sem(x))
     np.testing.assert_allclose((found.low, found.high), expected)
+
+
+def test_outliers_leave_fewer_degrees_of_freedom() -> None:
+    x = np.random.default_rng(0).normal(size=30)
+    x[0] = 8
+    spread = stats.kurtosis(x, fisher=False) - 27 / 29
+    assert degrees_of_freedom(x) == pytest.approx(60 / spread)
+    assert degrees_of_freedom(x) < degrees_of_freedom(x[1:]) <= 28
+    assert degrees_of_freedom(np.ones(5)) == 4
 
 
 def test_the_jackknife_is_used_for_few_groups() -> None:

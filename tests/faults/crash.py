@@ -141,7 +141,7 @@ def _(folder: Path, rng: random.Random) -> None:
     check_stored(folder / "results")
 
 
-@fault("crash", "search killed between write, flush, rename and study update", 6, few=3)
+@fault("crash", "search killed between write, flush, rename and study update", 6, few=2)
 def _(folder: Path, rng: random.Random) -> None:
     results = folder / "results"
     points, _ = unbroken("search", models.searching)

@@ -22,7 +22,7 @@ from tests.faults.meter import family
 from tests.faults.whole import check_study, check_whole, contents
 from tests.searches import slow_space
 
-KILLS, FEW = 20, 5
+KILLS, FEW = 20, 3
 # More than are done before the last kill; then the search is interrupted, and ended with less.
 ENDLESS = 100_000
 
@@ -31,6 +31,7 @@ def searching(results: Path | None, trials: int, *more: object) -> list[object]:
     """The arguments of a search; results None: the default, a folder relative to the current."""
     line = ["--data", models.given_features(), "--space", _space(), "--trials", trials]
     line += ["--scheduler", "none"]  # so that every finished trial has files
+    line += ["--concurrency", 2]
     line += [] if results is None else ["--results", results]
     return [*line, "--study", "s", *more]
 
