@@ -17,8 +17,7 @@ from harness import cluster
 from harness.clips.table import ClipTable
 from harness.errors import InputError
 from harness.interrupts import Wait
-from harness.streams.extraction import Extractor, Work
-from harness.streams.store import ClipFrames
+from harness.streams.extraction import Computed, Extractor, Work
 
 # Clips that an actor takes at once, at least and by its cores: enough to fill batches and to keep
 # every core at work, few enough to end together.
@@ -44,7 +43,7 @@ class Workers:
         self.make = ray.put(make)
         self.gpus, self.cpus = shares(cluster.machines(), count)
 
-    def __call__(self, clips: ClipTable, work: Sequence[Work]) -> Iterator[ClipFrames]:
+    def __call__(self, clips: ClipTable, work: Sequence[Work]) -> Iterator[Computed]:
         """The features of each piece of work, as they become ready."""
         actors = [
             _Worker.options(num_gpus=self.gpus, num_cpus=cpus).remote(  # type: ignore[attr-defined]
@@ -118,5 +117,5 @@ class _Worker:
         self.extractor = dataclasses.replace(make(), decoders=decoders)
         self.clips = clips
 
-    def compute(self, work: Sequence[Work]) -> list[ClipFrames]:
+    def compute(self, work: Sequence[Work]) -> list[Computed]:
         return list(self.extractor(self.clips, work))
