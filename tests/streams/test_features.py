@@ -3,13 +3,11 @@
 import dataclasses
 import time
 from collections.abc import Iterator, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import ray
 import torch
 from torch import Tensor
 
@@ -258,20 +256,6 @@ def test_a_clip_that_was_still_being_copied_is_looked_at_again(
     done, _ = run(clip, store, [10])
     assert (done.clips, done.frames) == (1, 4)
     assert not store.problems(keys(clip))
-
-
-@pytest.mark.slow
-def test_workers_give_what_one_process_gives(tmp_path: Path, clips: ClipTable) -> None:
-    one, many = (FeatureStore(tmp_path / name, SPECIFICATION) for name in "ab")
-    run(clips, one, [5])
-    make = partial(Extractor, [small(Means())], torch.device("cpu"))
-    workers.PIECE = 3
-    (done,) = extract(clips, lambda: workers.Workers(make, None, 2), [many], [strides(5)])
-    ray.shutdown()
-    assert (done.clips, done.frames) == (20, 140)
-    a, b = one.load(keys(clips), strides(5)), many.load(keys(clips), strides(5))
-    np.testing.assert_array_equal(a.values, b.values)
-    np.testing.assert_array_equal(a.positions, b.positions)
 
 
 @pytest.mark.parametrize(

@@ -3,11 +3,13 @@
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import ray
 import torch
 from torch import Tensor
 
@@ -20,7 +22,7 @@ from harness.encoders.registry import encoder_of
 from harness.errors import InputError
 from harness.progress import silent
 from harness.sampling import EVERY, Sampling, strides
-from harness.streams import extraction
+from harness.streams import extraction, workers
 from harness.streams.extraction import Extractor, extract
 from harness.streams.features import Found, Machines
 from harness.streams.sources import Source, read_all
@@ -153,11 +155,15 @@ def _keys(clips: ClipTable) -> list[tuple[str, str]]:
 
 
 class Broken(Means):
-    """Gives NaN for dark pictures."""
+    """Gives NaN for pictures that are darker than `limit`."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__()
+        self.limit = limit
 
     def forward(self, images: Tensor) -> Tensor:
-        given = super().forward(images)
-        return torch.where(images.float().mean((1, 2, 3))[:, None] < 8, torch.nan, given)
+        dark = images.float().mean((1, 2, 3))[:, None] < self.limit
+        return torch.where(dark, torch.nan, super().forward(images))
 
 
 def test_nan_names_the_encoder_and_the_clip_and_loses_nothing(
@@ -170,7 +176,7 @@ def test_nan_names_the_encoder_and_the_clip_and_loses_nothing(
     stores = [
         FeatureStore(tmp_path, replace(SPECIFICATION, source=name)) for name in ("whole", "broken")
     ]
-    networks = [small(Means(), "whole"), small(Broken(), "broken")]
+    networks = [small(Means(), "whole"), small(Broken(8), "broken")]
     extractor = Extractor(networks, torch.device("cpu"), batch_size=1, decoders=1)
     with pytest.raises(InputError) as error:
         extract(clips, lambda: extractor, stores, [strides(10)] * 2)
@@ -181,13 +187,20 @@ def test_nan_names_the_encoder_and_the_clip_and_loses_nothing(
 
 
 @pytest.mark.slow
-def test_workers_compute_for_all_encoders(tmp_path: Path, encoders: list[Encoder]) -> None:
-    import ray
-
+def test_workers_give_what_one_process_gives(
+    tmp_path: Path, encoders: list[Encoder], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workers, "PIECE", 2)
+    monkeypatch.setattr(workers, "_CLIPS_A_CORE", 1)
     clips = films(tmp_path)
     one = together(clips, encoders, tmp_path / "one", strides(3))
     given = [Source(clips, encoder) for encoder in encoders]
     machines = Machines(torch.device("cpu"), workers=2)
     many = read_all(given, tmp_path / "many", [strides(3)] * 2, machines, silent)
-    ray.shutdown()
     assert digests(clips, many) == digests(clips, one)
+    broken = [small(Means(), "whole"), small(Broken(256), "broken")]
+    make = partial(Extractor, broken, torch.device("cpu"))
+    stores = [FeatureStore(tmp_path, replace(SPECIFICATION, source=each.name)) for each in broken]
+    with pytest.raises(InputError, match=r"^the network of broken gave NaN or infinity for clip c"):
+        extract(clips, lambda: workers.Workers(make, None, 1), stores, [strides(3)] * 2)
+    ray.shutdown()
