@@ -95,7 +95,7 @@ def main(
     from harness.sampling import Sampling, strides
     from harness.streams.clip_issues import Gaps
     from harness.streams.features import Machines
-    from harness.streams.sources import real_sources
+    from harness.streams.sources import extract_all, real_sources
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     machines = Machines(device, address, workers)
@@ -113,9 +113,7 @@ def main(
             raise InputError(f"{outputs}: only an MTL-DAN has it; remove it", "outputs")
         tell = partial(out.print, highlight=False, markup=False, soft_wrap=True)
         wanted = (*strides(*stride or ()), *(Sampling(interval=each) for each in interval or ()))
-        done = [
-            source.extract(cache, wanted or strides(30), machines, steps, tell) for source in given
-        ]
+        done = extract_all(given, cache, wanted or strides(30), machines, steps, tell)
     all_gaps = Gaps.joined([gaps for _, gaps, _ in done])
     if strict:
         all_gaps.refuse()

@@ -44,11 +44,11 @@ def main(
     from harness.ensembles.files import submission
     from harness.predictor import load
     from harness.progress import Steps
-    from harness.streams.clip_issues import report_gaps
+    from harness.streams.clip_issues import Gaps, report_gaps
 
     predictor = load(ensemble)
     tables = predictor.read(data, layout, features, strict=strict)
-    streams: list[Found] = []
+    streams: list[tuple[str, Found]] = []
     with Steps(printer) as steps:
         table = predictor.predict(
             tables,
@@ -57,18 +57,20 @@ def main(
                 encoder_input or (),
             ),
             strict=strict, cache=cache or results / ".cache", progress=steps,
-            on_found=streams.append,
+            on_found=lambda name, found: streams.append((name, found)),
         )  # fmt: skip
     filled = table.pop("filled").to_numpy()
     made = submission(list(table.index), list(table.columns), table.to_numpy())
     write_text(out, made.text)
-    for line in dict.fromkeys(line for found in streams for line in found.read):
+    for line in dict.fromkeys(line for _, found in streams for line in found.read):
         printer.print(line, markup=False, highlight=False, soft_wrap=True)
     members = len(predictor.models)
     printer.print(f"{len(table)} clips predicted by {members} trials", highlight=False)
-    gaps = {found.stream.specification.name: found.gaps for found in streams}
+    # Several members may call different streams by one name.
+    gaps = {name: Gaps.joined([each.gaps for other, each in streams if other == name])
+            for name, _ in streams}  # fmt: skip
     lines = [line for clips in tables for line in clips.notes]
-    lines += [line for found in streams for line in found.notes]
+    lines += [line for _, found in streams for line in found.notes]
     lines += [*made.lines(out), *predictor.doubts(tables)]
     lines += report_gaps(gaps, list(map(str, table.index[filled])), out.with_suffix(".gaps.csv"))
     for line in dict.fromkeys(lines):

@@ -30,7 +30,7 @@ from harness.progress import Progress, Steps, silent
 from harness.sampling import Sampling
 from harness.streams.features import Found, Machines
 from harness.streams.precomputed import FILES, first_file, set_name_of
-from harness.streams.sources import Source
+from harness.streams.sources import Source, read_all
 from harness.study.folder import StudyFolder, specifications
 
 
@@ -141,39 +141,32 @@ class Predictor:
         strict: bool = False,
         cache: Path = Path("results/.cache"),
         progress: Progress = silent,
-        on_found: Callable[[Found], None] = lambda found: None,
+        on_found: Callable[[str, Found], None] = lambda name, found: None,
     ) -> pd.DataFrame:
-        """The same of tables of the same clips; `on_found` gets each stream that the models read,
-        with what is to be said about it."""
+        """The same of tables of the same clips; `on_found` gets each stream that the models read
+        by its name in the first study, with what is to be said about it."""
         # Tables may have the clips in different orders.
         sources = self._sources([in_order(clips) for clips in tables], wanted)
         known: dict[str, Stream] = {}
         samplings: dict[str, set[Sampling]] = {}
         specifications: dict[str, Specification] = {}
+        names: dict[str, str] = {}
         for model in self.models:
-            for each in model.streams.values():
+            for name, each in model.streams.items():
                 specifications[each.fingerprint()] = each
+                names.setdefault(each.fingerprint(), name)
                 samplings.setdefault(each.fingerprint(), set()).add(model.config.sampling)
         machines = Machines(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
-        # Several outputs of a network: each frame is computed once.
-        wider: dict[str, tuple[Source, set[Sampling]]] = {}
-        for stream, source in sources.items():
-            if source.network and source.network.wider:
-                of_all = source.network.wider
-                key = of_all.specification().fingerprint()
-                pair = wider.setdefault(key, (Source(source.clips, of_all), set()))
-                pair[1].update(samplings[stream])
-        if len(wider) < sum(bool(s.network and s.network.wider) for s in sources.values()):
-            for source, all_of in wider.values():
-                source.extract(cache, sorted(all_of), machines, progress)
-        for stream, source in sources.items():
-            names = specifications[stream].columns or None
-            found = source.read(cache, sorted(samplings[stream]), machines, progress, names,
-                                required=len(sources) == 1)  # fmt: skip
+        found = read_all(
+            list(sources.values()), cache, [sorted(samplings[stream]) for stream in sources],
+            machines, progress, [specifications[stream].columns or None for stream in sources],
+            required=len(sources) == 1,
+        )  # fmt: skip
+        for fingerprint, of_stream in zip(sources, found, strict=True):
             if strict:
-                found.gaps.refuse()
-            on_found(found)
-            known[stream] = found.stream
+                of_stream.gaps.refuse()
+            on_found(names[fingerprint], of_stream)
+            known[fingerprint] = of_stream.stream
         clips = next(iter(sources.values())).clips
         pairs = [(model, self._dataset(model, clips, known)) for model in self.models]
         parts = [model.predict(data) for model, data in pairs]

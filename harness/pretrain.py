@@ -156,7 +156,10 @@ def main(
         raise typer.BadParameter("Missing option '--data'.")
     if (out is None) == (evaluate is None):
         raise typer.BadParameter("expected either --out or --evaluate")
+    if export and evaluate:
+        raise typer.BadParameter("--export needs --out, or --init without --data")
     # Heavy imports follow; help and wrong usage need none of them.
+    from harness.encoders.mtl_dan.export import check_export
     from harness.pretraining.annotations import read_annotated_faces, read_split
     from harness.pretraining.augmentation import Augmentation
     from harness.pretraining.config import PretrainConfig
@@ -190,6 +193,8 @@ def main(
         ),
         augmentation=Augmentation(flip, crop, jitter, erase),
     )
+    if export:  # before hours of training
+        check_export(export)
     with joined() as device:
         terminal = console(quiet or as_json or rank() > 0)
 

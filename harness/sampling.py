@@ -1,6 +1,6 @@
 """Which frames of a clip are used: every n-th one, or one in each interval of time."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -201,3 +201,29 @@ class Sampler:
         if np.isnan(time):
             raise UntimedError.of(self._clip)
         return [(each, int(each.number(time))) for each in self._reached]
+
+
+class Samplers:
+    """The samplers of several encoders of one clip: a frame is read once for all of them."""
+
+    def __init__(self, of: Sequence[Sampler]) -> None:
+        self._of = of
+
+    def reads(self, index: int, second: float) -> bool:
+        """Whether some sampler reads a frame."""
+        read = [each.reads(index, second) for each in self._of]  # each notes a frame that it knows
+        return any(read)
+
+    def may_read(self, index: int) -> bool:
+        """Whether some sampler may read a frame, before its time is known."""
+        return any(each.may_read(index) for each in self._of)
+
+    def wanted(self, index: int, second: float) -> list[int]:
+        """The places of the samplers that want the features of a frame."""
+        return [place for place, each in enumerate(self._of) if each.wanted(index, second)]
+
+    def found(self, second: float) -> None:
+        """To be called when a frame gave features. A sampler that did not want it has a frame in
+        its interval already."""
+        for each in self._of:
+            each.found(second)

@@ -1,7 +1,8 @@
 """Small networks with weights and statistics that are not the defaults, and a file to refuse."""
 
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -9,6 +10,9 @@ from torch import Tensor, nn
 from harness.dataset import Specification
 from harness.encoders.mtl_dan.network import MTLDAN
 from harness.encoders.mtl_dan.preprocessing import resized, standardised
+
+if TYPE_CHECKING:
+    from harness.streams.extraction import Network
 
 #: Of what `Means` gives.
 SPECIFICATION = Specification("means", {}, ("red", "green", "blue"), 3)
@@ -24,6 +28,13 @@ class Means(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         self.images += len(images)
         return standardised(images).mean(dim=(2, 3))
+
+
+def small(module: nn.Module, name: str = "means", size: int = 16) -> "Network":
+    """A network of small images, as an extraction takes it."""
+    from harness.streams.extraction import Network
+
+    return Network(name, module, partial(to_size, size=size))
 
 
 def to_size(frames: Tensor, size: int = 16) -> Tensor:

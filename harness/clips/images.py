@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from harness.clips.folder import entries, unread
 from harness.errors import InputError, printable
 from harness.pictures import IMAGE_SUFFIXES, read_picture
-from harness.sampling import Sampler, Sampling
+from harness.sampling import Sampler, Samplers, Sampling
 
 # A number, also in scientific notation, or numbers that dots or commas join.
 _NUMBER = re.compile(r"([0-9]+(?:[.,][0-9]+)*(?:e[-+][0-9]{1,3}(?![0-9]))?)")
@@ -69,7 +69,9 @@ def sampled_images(
     return ((index, picture) for index, _, picture in timed_images(folder, sampler))
 
 
-def timed_images(folder: Path, sampler: Sampler) -> Iterator[tuple[int, float, NDArray[np.uint8]]]:
+def timed_images(
+    folder: Path, sampler: Sampler | Samplers
+) -> Iterator[tuple[int, float, NDArray[np.uint8]]]:
     """Yields (index, second, picture) for every image that is to be read.
 
     Args and yields as `harness.clips.video.timed_frames`; strides count images. Names with a

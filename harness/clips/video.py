@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from harness.atomic import replacing
 from harness.errors import InputError
 from harness.pictures import MAX_PIXELS
-from harness.sampling import Sampler, Sampling
+from harness.sampling import Sampler, Samplers, Sampling
 
 #: Frames a second of what is written here.
 FPS = 30
@@ -62,7 +62,9 @@ def sampled_frames(
     return ((index, frame) for index, _, frame in timed_frames(path, sampler))
 
 
-def timed_frames(path: Path, sampler: Sampler) -> Iterator[tuple[int, float, NDArray[np.uint8]]]:
+def timed_frames(
+    path: Path, sampler: Sampler | Samplers
+) -> Iterator[tuple[int, float, NDArray[np.uint8]]]:
     """Yields (index, second, frame) for every frame that is to be read.
 
     Index 0 is the first frame that can be decoded. A packet that cannot be decoded loses its own

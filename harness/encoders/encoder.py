@@ -42,6 +42,11 @@ class Encoder:
     describe: Callable[[], list[str]] = list
     label: str = ""
 
+    @property
+    def stream(self) -> str:
+        """The name of the stream that it gives."""
+        return self.label or self.name
+
     def specification(self) -> Specification:
         """Of the stream that it gives."""
         details = {**self.details, "crop": self.crop}

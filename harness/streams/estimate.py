@@ -43,15 +43,16 @@ class Estimate:
             f"up to {readable_size(self.disk)} on disk and {readable_size(self.memory)} of memory"
         )
 
-    def check(self, folder: Path) -> None:
-        """Raises an InputError if the disk of `folder` has less space."""
-        free = shutil.disk_usage(folder).free
-        if self.disk > free:
-            raise InputError(
-                f"{folder}: the features take about {readable_size(self.disk)}, "
-                f"{readable_size(free)} are free; free some space, or choose `stored` float16, "
-                "a larger stride or interval, or another `cache`"
-            )
+
+def check_disk(needed: Sequence[Estimate], folder: Path) -> None:
+    """Raises an InputError if the disk of `folder` has less space than the features need."""
+    disk, free = sum(each.disk for each in needed), shutil.disk_usage(folder).free
+    if disk > free:
+        raise InputError(
+            f"{folder}: the features take about {readable_size(disk)}, "
+            f"{readable_size(free)} are free; free some space, or choose `stored` float16, "
+            "a larger stride or interval, or another `cache`"
+        )
 
 
 def estimate(

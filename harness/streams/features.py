@@ -1,4 +1,4 @@
-"""Clips and an encoder -> the stream of their features, stored and computed."""
+"""Clips and encoders -> the streams of their features, stored and computed."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -12,11 +12,11 @@ from harness.clips.table import ClipTable
 from harness.dataset import Stream
 from harness.encoders.encoder import Encoder
 from harness.progress import Progress
-from harness.sampling import EVERY, Sampling
+from harness.sampling import Sampling
 from harness.streams.clip_issues import Gaps
 from harness.streams.contents import sources
-from harness.streams.estimate import estimate
-from harness.streams.extraction import Compute, Extraction, Extractor, extract
+from harness.streams.estimate import check_disk, estimate
+from harness.streams.extraction import Compute, Extraction, Extractor, Network, extract
 from harness.streams.precomputed import read_foreign
 from harness.streams.store import FeatureStore, is_there
 
@@ -53,71 +53,85 @@ class Found:
     left_out: Mapping[str, str] = field(default_factory=dict)
 
 
-def features_of(
+@dataclass(frozen=True)
+class Stored:
+    """The features of an encoder, all of which are in a store.
+
+    keys: clip id and fingerprint of the file of each clip. store: of the encoder, or of a wider one
+    of the same network. extraction: what was computed now.
+    """
+
+    encoder: Encoder
+    keys: Sequence[tuple[str, str]]
+    store: FeatureStore
+    samplings: Sequence[Sampling]
+    extraction: Extraction
+
+    def found(self) -> Found:
+        """With the stream of all clips.
+
+        Raises:
+            InputError: no clip gave a frame.
+        """
+        stream = self.store.load(self.keys, self.samplings)
+        if self.store.specification.columns != self.encoder.columns:
+            stream = stream.select(self.encoder.columns)
+        gaps = self._gaps(stream.counts.tolist())
+        stream = replace(stream, parts=self.encoder.parts)
+        return Found(stream, gaps, self.extraction, (*self.encoder.describe(), str(stream)))
+
+    def gaps(self) -> Gaps:
+        """The clips with problems; no stream is loaded."""
+        return self._gaps([len(self.store.known_frames(*key)) for key in self.keys])
+
+    def _gaps(self, counts: Sequence[int]) -> Gaps:
+        clip_ids = [clip_id for clip_id, _ in self.keys]
+        faceless = self.store.faceless(self.keys, self.samplings)
+        return Gaps.of(clip_ids, counts, self.store.problems(self.keys), faceless)
+
+
+def brought_features(clips: ClipTable, names: Sequence[str] | None = None) -> Found:
+    """The features that clips bring. names: the columns that they must have, in the wanted order;
+    None: any."""
+    stream, problems, columns = read_foreign(clips, names)
+    gaps = Gaps.of(clips.clip_ids, stream.counts.tolist(), problems, {})
+    read = (str(stream), *columns.left_out_lines())
+    return Found(stream, gaps, None, read, columns.notes, columns.left_out)
+
+
+def compute_features(
     clips: ClipTable,
-    encoder: Encoder | None,
+    encoders: Sequence[Encoder],
     cache: Path,
-    samplings: Sequence[Sampling],
+    samplings: Sequence[Sequence[Sampling]],
     machines: Machines,
     progress: Progress,
-    names: Sequence[str] | None = None,
-    tell: Callable[[str], None] = lambda line: None,
-) -> Found:
-    """The features of clips in some samplings; those of frames that are not stored are computed.
+    tell: Sequence[Callable[[str], None]],
+) -> list[Stored]:
+    """The features of clips by each encoder; those of frames that are not stored are computed. Each
+    clip is read once, and faces are found in it once, for all encoders that lack some.
 
     Args:
-        encoder: None where the clips bring their features.
-        names: the columns that such features must have, in the wanted order; None: any.
-        tell: is given a line on what will be computed, before it is.
+        samplings: of each encoder.
+        tell: of each encoder, is given a line on what will be computed, before it is.
     """
-    if encoder is None:
-        stream, problems, columns = read_foreign(clips, names)
-        gaps = Gaps.of(clips.clip_ids, stream.counts.tolist(), problems, {})
-        read = (str(stream), *columns.left_out_lines())
-        return Found(stream, gaps, None, read, columns.notes, columns.left_out)
-    keys = _keys(clips, cache)
-    holder = _holder(encoder, cache, keys, samplings)
-    store = feature_store(holder, cache)
-    extraction = _extract(clips, keys, holder, store, samplings, machines, progress, tell)
-    stream = store.load(keys, samplings)
-    if holder is not encoder:
-        stream = stream.select(encoder.columns)
-    gaps = Gaps.of(
-        clips.clip_ids,
-        stream.counts.tolist(),
-        store.problems(keys),
-        store.faceless(keys, samplings),
-    )
-    stream = replace(stream, parts=encoder.parts)
-    return Found(stream, gaps, extraction, (*encoder.describe(), str(stream)))
-
-
-def extract_features(
-    clips: ClipTable,
-    encoder: Encoder | None,
-    cache: Path,
-    samplings: Sequence[Sampling],
-    machines: Machines,
-    progress: Progress,
-    tell: Callable[[str], None] = lambda line: None,
-) -> tuple[Extraction, Gaps, tuple[str, ...]]:
-    """Computes what the store lacks in some samplings; returns what was done, the clips with
-    problems, and what was read, a line each.
-
-    Precomputed features are read and checked; nothing is stored.
-    """
-    if encoder is None:
-        found = features_of(clips, None, cache, EVERY, machines, progress)
-        return Extraction(0, 0, len(clips), 0.0), found.gaps, (*found.read, *found.notes)
-    keys = _keys(clips, cache)
-    holder = _holder(encoder, cache, keys, samplings)
-    store = feature_store(holder, cache)
-    wanted = tuple(sorted(set(samplings)))
-    done = _extract(clips, keys, holder, store, wanted, machines, progress, tell)
-    counts = [len(store.known_frames(*key)) for key in keys]
-    faceless = store.faceless(keys, samplings)
-    gaps = Gaps.of(clips.clip_ids, counts, store.problems(keys), faceless)
-    return done, gaps, tuple(encoder.describe())
+    keys = list(zip(clips.clip_ids, sources(clips, cache / "features"), strict=True))
+    # Encoders may share a store; what any of them needs is computed once.
+    jobs: dict[Path, _Job] = {}
+    of_encoder = []
+    for place, holder in enumerate(_holders(encoders, cache, keys, samplings)):
+        store = feature_store(holder, cache)
+        nothing = Extraction(0, 0, len(clips), 0.0)
+        job = jobs.setdefault(store.folder, _Job(holder, store, tell[place], nothing))
+        job.samplings = tuple(sorted({*job.samplings, *samplings[place]}))
+        of_encoder.append(job)
+    for crop in dict.fromkeys(job.encoder.crop for job in jobs.values()):
+        alike = [job for job in jobs.values() if job.encoder.crop == crop]
+        _extract(clips, keys, alike, machines, progress)
+    return [
+        Stored(encoder, keys, job.store, wanted, job.extraction)
+        for encoder, job, wanted in zip(encoders, of_encoder, samplings, strict=True)
+    ]
 
 
 def feature_store(encoder: Encoder, cache: Path) -> FeatureStore:
@@ -125,53 +139,88 @@ def feature_store(encoder: Encoder, cache: Path) -> FeatureStore:
     return FeatureStore(cache / "features", encoder.specification())
 
 
-def _keys(clips: ClipTable, cache: Path) -> list[tuple[str, str]]:
-    """(clip id, fingerprint of its file) of all clips."""
-    return list(zip(clips.clip_ids, sources(clips, cache / "features"), strict=True))
+@dataclass
+class _Job:
+    """A store that may lack features. encoder: that computes them. tell: of the first encoder that
+    reads them. extraction: what was done."""
+
+    encoder: Encoder
+    store: FeatureStore
+    tell: Callable[[str], None]
+    extraction: Extraction
+    samplings: tuple[Sampling, ...] = ()
 
 
-def _holder(
-    encoder: Encoder, cache: Path, keys: Sequence[tuple[str, str]], samplings: Sequence[Sampling]
-) -> Encoder:
-    """The encoder itself, or the wider one where every frame of it is stored already."""
-    wider = encoder.wider
-    if wider and is_there(cache / "features", wider.specification()):
-        store = feature_store(wider, cache)
-        if not any(store.missing(*key, samplings) for key in keys):
-            return wider
-    return encoder
+def _holders(
+    encoders: Sequence[Encoder],
+    cache: Path,
+    keys: Sequence[tuple[str, str]],
+    samplings: Sequence[Sequence[Sampling]],
+) -> list[Encoder]:
+    """What computes the features of each encoder: itself, or the wider one if another encoder has
+    the same or is it, or if every frame of it is stored already."""
+    widest = [(each.wider or each).specification().fingerprint() for each in encoders]
+
+    def holder(encoder: Encoder, wanted: Sequence[Sampling], several: bool) -> Encoder:
+        if encoder.wider is None or several:
+            return encoder.wider or encoder
+        if is_there(cache / "features", encoder.wider.specification()):
+            store = feature_store(encoder.wider, cache)
+            if not any(store.missing(*key, wanted) for key in keys):
+                return encoder.wider
+        return encoder
+
+    return [
+        holder(encoder, wanted, widest.count(fingerprint) > 1)
+        for encoder, wanted, fingerprint in zip(encoders, samplings, widest, strict=True)
+    ]
 
 
 def _extract(
     clips: ClipTable,
     keys: Sequence[tuple[str, str]],
-    encoder: Encoder,
-    store: FeatureStore,
-    samplings: Sequence[Sampling],
+    jobs: Sequence[_Job],
     machines: Machines,
     progress: Progress,
-    tell: Callable[[str], None],
-) -> Extraction:
+) -> None:
+    """Computes what the stores of some jobs lack. Their encoders read the same crops."""
+    rows = [
+        [row for row, key in enumerate(keys) if job.store.missing(*key, job.samplings)]
+        for job in jobs
+    ]
+    short = [job for job, missing in zip(jobs, rows, strict=True) if missing]
+
     def compute() -> Compute:  # only where a frame is missing
-        rows = [row for row, key in enumerate(keys) if store.missing(*key, samplings)]
-        needed = estimate(clips, rows, samplings, store.specification)
-        tell(str(needed))
-        needed.check(store.folder)
+        needed = [
+            estimate(clips, missing, job.samplings, job.store.specification)
+            for job, missing in zip(jobs, rows, strict=True)
+            if missing
+        ]
+        for job, each in zip(short, needed, strict=True):
+            job.tell(str(each))
+        check_disk(needed, short[0].store.folder)
+        encoders = [job.encoder for job in short]
         if not machines.many():
-            return extractor(encoder, machines.device)
+            return extractor(encoders, machines.device)
         # Ray takes seconds to import and to start.
         from harness.streams.workers import Workers
 
-        return Workers(partial(extractor, encoder), machines.address, machines.workers)
+        return Workers(partial(extractor, encoders), machines.address, machines.workers)
 
     def on_clips(done: int, total: int, frames: int) -> None:
         progress("features", done, total)
 
-    return extract(clips, compute, store, samplings, progress=on_clips)
+    stores, samplings = [job.store for job in short], [job.samplings for job in short]
+    if short:
+        computed = extract(clips, compute, stores, samplings, progress=on_clips)
+        for job, each in zip(short, computed, strict=True):
+            job.extraction = each
 
 
-def extractor(encoder: Encoder, device: torch.device | None = None) -> Extractor:
-    """Computes the features of an encoder on a device; None: a GPU if there is one."""
+def extractor(encoders: Sequence[Encoder], device: torch.device | None = None) -> Extractor:
+    """Computes the features of encoders that read the same crops, in the order of `Need.encoder`,
+    on a device; None: a GPU if there is one."""
     device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    detector = None if encoder.crop == "none" else load_detector()
-    return Extractor(encoder.load(), encoder.resize, device, detector)
+    networks = [Network(each.stream, each.load(), each.resize) for each in encoders]
+    detector = None if encoders[0].crop == "none" else load_detector()
+    return Extractor(networks, device, detector)

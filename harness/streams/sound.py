@@ -18,8 +18,8 @@ from harness.progress import Progress, silent
 from harness.sampling import EVERY
 from harness.streams.clip_issues import Gaps
 from harness.streams.contents import sources
-from harness.streams.estimate import Estimate, looked_at
-from harness.streams.extraction import Compute, Work, extract
+from harness.streams.estimate import Estimate, check_disk, looked_at
+from harness.streams.extraction import Compute, Computed, Work, extract
 from harness.streams.features import Found
 from harness.streams.store import ClipFrames, FeatureStore
 
@@ -51,13 +51,13 @@ def sound_stream(
         rows = [row for row, key in enumerate(keys) if store.missing(*key, EVERY)]
         needed = _estimate(heard, rows, encoder)
         tell(str(needed))
-        needed.check(store.folder)
+        check_disk([needed], store.folder)
         return Listener(encoder)
 
     def on_clips(done: int, total: int, steps: int) -> None:
         progress(encoder.name, done, total)
 
-    extraction = extract(heard, compute, store, EVERY, progress=on_clips)
+    (extraction,) = extract(heard, compute, [store], [EVERY], progress=on_clips)
     counts = [len(store.known_frames(*key)) for key in keys]
     gaps = Gaps.of(clips.clip_ids, counts, store.problems(keys), {}, "sound")
     if any(counts):
@@ -77,13 +77,13 @@ class Listener:
         self.encoder = encoder
         self.threads = threads or cores()
 
-    def __call__(self, clips: ClipTable, work: Sequence[Work]) -> Iterator[ClipFrames]:
+    def __call__(self, clips: ClipTable, work: Sequence[Work]) -> Iterator[Computed]:
         """The steps of each piece of work, as they become ready. Paths are those of the sound."""
         pool = ThreadPoolExecutor(self.threads)
         try:
             futures = [pool.submit(self.listen, item, clips.paths[item.row]) for item in work]
             for future in as_completed(futures):
-                yield future.result()
+                yield 0, future.result()
         finally:
             pool.shutdown(cancel_futures=True)
 
@@ -103,9 +103,7 @@ class Listener:
         steps = self.encoder(blocks())
         places = np.arange(len(steps), dtype=np.int32)
         times = (places * self.encoder.step).astype(np.float32)
-        return ClipFrames(
-            item.clip_id, item.source, item.samplings, places, steps, (), problem, times
-        )
+        return ClipFrames(item.clip_id, item.source, EVERY, places, steps, (), problem, times)
 
 
 def _estimate(clips: ClipTable, rows: Sequence[int], encoder: SoundEncoder) -> Estimate:

@@ -1,6 +1,7 @@
 """What a study reads: its clips, and what gives each stream of their features."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,7 +21,7 @@ from harness.sampling import EVERY, Sampling
 from harness.streams.clip_issues import Gaps
 from harness.streams.contents import sources
 from harness.streams.extraction import Extraction
-from harness.streams.features import Found, Machines, extract_features, features_of
+from harness.streams.features import Found, Machines, Stored, brought_features, compute_features
 from harness.streams.precomputed import set_name_of
 from harness.streams.sound import sound_stream
 
@@ -42,8 +43,7 @@ class Source(NamedTuple):
         """The name of the stream."""
         if self.encoder is None:
             return set_name_of(self.clips.paths)
-        label = self.encoder.label if isinstance(self.encoder, Encoder) else ""
-        return label or self.encoder.name
+        return self.encoder.stream if isinstance(self.encoder, Encoder) else self.encoder.name
 
     @property
     def network(self) -> Encoder | None:
@@ -55,39 +55,92 @@ class Source(NamedTuple):
         heard = isinstance(self.encoder, SoundEncoder)
         return sources(self.clips.heard() if heard else self.clips, root)
 
-    def extract(
-        self,
-        cache: Path,
-        samplings: Sequence[Sampling],
-        machines: Machines,
-        progress: Progress,
-        tell: Callable[[str], None] = lambda line: None,
-    ) -> tuple[Extraction, Gaps, tuple[str, ...]]:
-        """`extract_features` of frames, or of the sound."""
-        if isinstance(self.encoder, SoundEncoder):
-            found = sound_stream(self.clips, self.encoder, cache, progress, tell)
-            assert found.extraction is not None  # only precomputed features have none
-            return found.extraction, found.gaps, (*found.read, *found.notes)
-        return extract_features(
-            self.clips, self.encoder, cache, samplings, machines, progress, tell
-        )
 
-    def read(
-        self,
-        cache: Path,
-        samplings: Sequence[Sampling],
-        machines: Machines,
-        progress: Progress,
-        names: Sequence[str] | None = None,
-        tell: Callable[[str], None] = lambda line: None,
-        required: bool = True,
-    ) -> Found:
-        """The stream; what is not stored is computed. The arguments are those of `features_of` and
-        `sound_stream`; samplings choose among frames alone."""
-        if isinstance(self.encoder, SoundEncoder):
-            return sound_stream(self.clips, self.encoder, cache, progress, tell, required)
-        wanted = samplings if self.encoder else EVERY
-        return features_of(self.clips, self.encoder, cache, wanted, machines, progress, names, tell)
+def read_all(
+    given: Sequence[Source],
+    cache: Path,
+    samplings: Sequence[Sequence[Sampling]],
+    machines: Machines,
+    progress: Progress,
+    names: Sequence[Sequence[str] | None] | None = None,
+    tell: Callable[[str], None] = lambda line: None,
+    required: bool = True,
+) -> list[Found]:
+    """The stream of each source; what is not stored is computed, with one pass over the frames.
+
+    Args:
+        samplings: of each source; of frames alone.
+        names: of each source, the columns that features which clips bring must have; None: any.
+        tell: is given a line on what will be computed, before it is.
+        required: refuse clips none of which has sound.
+    """
+    stored = _stored(given, cache, samplings, machines, progress, tell)
+    found = []
+    for place, source in enumerate(given):
+        if isinstance(source.encoder, Encoder):
+            found.append(stored[place].found())
+        elif isinstance(source.encoder, SoundEncoder):
+            here = partial(_tell_of, given, tell, place)
+            found.append(
+                sound_stream(source.clips, source.encoder, cache, progress, here, required)
+            )
+        else:
+            found.append(brought_features(source.clips, names[place] if names else None))
+    return found
+
+
+def extract_all(
+    given: Sequence[Source],
+    cache: Path,
+    samplings: Sequence[Sampling],
+    machines: Machines,
+    progress: Progress,
+    tell: Callable[[str], None] = lambda line: None,
+) -> list[tuple[Extraction, Gaps, tuple[str, ...]]]:
+    """Computes what the stores lack in some samplings. Returns for each source what was done, the
+    clips with problems, and what was read, a line each.
+
+    Features that clips bring are read and checked; nothing is stored.
+    """
+    stored = _stored(given, cache, [samplings] * len(given), machines, progress, tell)
+    done: list[tuple[Extraction, Gaps, tuple[str, ...]]] = []
+    for place, source in enumerate(given):
+        if isinstance(source.encoder, Encoder):
+            of_frames = stored[place]
+            lines = tuple(source.encoder.describe())
+            done.append((of_frames.extraction, of_frames.gaps(), lines))
+            continue
+        (found,) = read_all([source], cache, [EVERY], machines, progress,
+                            tell=partial(_tell_of, given, tell, place))  # fmt: skip
+        extraction = found.extraction or Extraction(0, 0, len(source.clips), 0.0)
+        done.append((extraction, found.gaps, (*found.read, *found.notes)))
+    return done
+
+
+def _stored(
+    given: Sequence[Source],
+    cache: Path,
+    samplings: Sequence[Sequence[Sampling]],
+    machines: Machines,
+    progress: Progress,
+    tell: Callable[[str], None],
+) -> dict[int, Stored]:
+    """The features of the encoders of frames, by their places in `given`."""
+    stored: dict[int, Stored] = {}
+    framed = {place: source.network for place, source in enumerate(given) if source.network}
+    for clips in {id(given[place].clips): given[place].clips for place in framed}.values():
+        places = [place for place in framed if given[place].clips is clips]
+        here = [partial(_tell_of, given, tell, place) for place in places]
+        encoders = [framed[place] for place in places]
+        wanted = [samplings[place] for place in places]
+        computed = compute_features(clips, encoders, cache, wanted, machines, progress, here)
+        stored |= zip(places, computed, strict=True)
+    return stored
+
+
+def _tell_of(given: Sequence[Source], tell: Callable[[str], None], place: int, line: str) -> None:
+    """A line on one of the sources, which begins with its name if there are several."""
+    tell(f"{given[place].name}: {line}" if len(given) > 1 else line)
 
 
 def real_sources(

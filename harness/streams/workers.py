@@ -12,13 +12,13 @@ from typing import Any
 
 import ray
 import torch
+from ray import cloudpickle
 
 from harness import cluster
 from harness.clips.table import ClipTable
 from harness.errors import InputError
 from harness.interrupts import Wait
-from harness.streams.extraction import Extractor, Work
-from harness.streams.store import ClipFrames
+from harness.streams.extraction import Computed, Extractor, Work
 
 # Clips that an actor takes at once, at least and by its cores: enough to fill batches and to keep
 # every core at work, few enough to end together.
@@ -41,10 +41,10 @@ class Workers:
         self, make: Callable[[], Extractor], address: str | None, count: int | None
     ) -> None:
         cluster.join(address)
-        self.make = ray.put(make)
+        self.make = ray.put(cloudpickle.dumps(make))  # type: ignore[no-untyped-call]
         self.gpus, self.cpus = shares(cluster.machines(), count)
 
-    def __call__(self, clips: ClipTable, work: Sequence[Work]) -> Iterator[ClipFrames]:
+    def __call__(self, clips: ClipTable, work: Sequence[Work]) -> Iterator[Computed]:
         """The features of each piece of work, as they become ready."""
         actors = [
             _Worker.options(num_gpus=self.gpus, num_cpus=cpus).remote(  # type: ignore[attr-defined]
@@ -65,7 +65,10 @@ class Workers:
                 actor = running.pop(ready)
                 for piece in itertools.islice(pieces, 1):
                     running[actor.compute.remote(piece)] = actor
-                yield from ray.get(ready)
+                computed = ray.get(ready)
+                if isinstance(computed, InputError):
+                    raise computed
+                yield from computed
         finally:
             for actor in actors:
                 ray.kill(actor)
@@ -112,11 +115,28 @@ def shares(machines: Sequence[cluster.Machine], count: int | None) -> tuple[int,
 
 @ray.remote
 class _Worker:
-    def __init__(self, make: Callable[[], Extractor], clips: ClipTable, decoders: int) -> None:
+    """An extractor, made with the first piece of work. An InputError is returned, not raised: Ray
+    would add the traceback of the actor."""
+
+    def __init__(self, make: bytes, clips: ClipTable, decoders: int) -> None:
         if not torch.cuda.is_available():
             torch.set_num_threads(decoders)
-        self.extractor = dataclasses.replace(make(), decoders=decoders)
-        self.clips = clips
+        self.make, self.clips, self.decoders = make, clips, decoders
+        self.extractor: Extractor | None = None
 
-    def compute(self, work: Sequence[Work]) -> list[ClipFrames]:
-        return list(self.extractor(self.clips, work))
+    def compute(self, work: Sequence[Work]) -> list[Computed] | InputError:
+        try:
+            self.extractor = self.extractor or self._made()
+            return list(self.extractor(self.clips, work))
+        except InputError as error:
+            return InputError(str(error))  # without its causes, which may not be pickled
+
+    def _made(self) -> Extractor:
+        try:
+            make = cloudpickle.loads(self.make)
+        except ImportError as error:
+            raise InputError(
+                f"a worker cannot import the encoder: {error}; install its module on each machine"
+            ) from error
+        extractor: Extractor = make()
+        return dataclasses.replace(extractor, decoders=self.decoders)

@@ -4,7 +4,6 @@ import hashlib
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +19,8 @@ from harness.sampling import EVERY
 from harness.space.search_space import SearchSpace
 from harness.streams.clip_issues import Gaps
 from harness.streams.extraction import Extraction
-from harness.streams.features import Found, Machines
-from harness.streams.sources import JOIN, Source
+from harness.streams.features import Machines
+from harness.streams.sources import JOIN, Source, read_all
 from harness.study.folder import Manifest
 from harness.trials.folds import fingerprint
 
@@ -130,12 +129,12 @@ def prepare(
     named = used_sources(given, space)
     space, notes = _fitted(space, named)
     clips = next(iter(named.values())).clips
-    found: dict[str, Found] = {}
     files: dict[str, list[str]] = {}
-    for name, source in named.items():
-        here = partial(_tell_of, name, tell) if len(named) > 1 else tell
-        found[name] = source.read(cache, space.samplings(), machines, progress, tell=here)
-        if strict:
+    wanted = [space.samplings()] * len(named)
+    each = read_all(list(named.values()), cache, wanted, machines, progress, tell=tell)
+    found = dict(zip(named, each, strict=True))
+    if strict:
+        for name in found:
             found[name].gaps.refuse()
     streams = {name: each.stream for name, each in found.items()}
     data = replace(bare_dataset(clips), streams=streams)
@@ -250,10 +249,6 @@ def _check_early(data: Dataset, space: SearchSpace) -> None:
                 check_fusion(data, config)
             except InputError as error:
                 raise InputError(f"{space.path}: {error}") from error
-
-
-def _tell_of(name: str, tell: Callable[[str], None], line: str) -> None:
-    tell(f"{name}: {line}")
 
 
 def bare_dataset(clips: ClipTable) -> Dataset:

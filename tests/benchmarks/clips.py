@@ -43,7 +43,7 @@ from harness.encoders.mtl_dan.fused import fuse
 from harness.encoders.mtl_dan.preprocessing import resized, standardised
 from harness.encoders.sound.encoder import sound_encoder
 from harness.sampling import strides
-from harness.streams.extraction import Extractor, Work
+from harness.streams.extraction import Extractor, Need, Network, Work
 from harness.streams.sound import Listener
 from tests.benchmarks.films import SECONDS, write_films
 from tests.networks import make_network
@@ -105,9 +105,7 @@ def measure(clips: ClipTable, rounds: int) -> dict[str, float]:
         network(standardised(batch)).cpu()
         return len(batch)
 
-    work = [
-        Work(c, row, "", strides(*STRIDES), frozenset()) for row, c in enumerate(clips.clip_ids)
-    ]
+    work = [Work(c, row, "", (Need(0, strides(*STRIDES)),)) for row, c in enumerate(clips.clip_ids)]
     encoder = sound_encoder("mfcc")
 
     def sound() -> int:
@@ -115,14 +113,13 @@ def measure(clips: ClipTable, rounds: int) -> dict[str, float]:
         return len(frames)
 
     def together() -> int:
-        extractor = Extractor(
-            Standardised(network), partial(resized, size=SIZE), device, detector, decoders=side
-        )
-        return sum(len(result.frames) for result in extractor(clips, work))
+        of_frames = Network("mtl-dan", Standardised(network), partial(resized, size=SIZE))
+        extractor = Extractor([of_frames], device, detector, decoders=side)
+        return sum(len(result.frames) for _, result in extractor(clips, work))
 
     def with_sound() -> int:
         done = together()
-        assert all(len(found.frames) for found in Listener(encoder)(clips, work))
+        assert all(len(found.frames) for _, found in Listener(encoder)(clips, work))
         return done
 
     figures = rates(

@@ -1,14 +1,22 @@
 """Images a second of the plain and of the fused network, and of the whole extraction.
 
-    python -m tests.benchmarks.extraction [--json] [--quick] [--encoder FILE]
+    python -m tests.benchmarks.extraction [--json] [--quick] [--encoder FILE [--encoder FILE]]
 
 MTL-DAN with 9 + 9 heads at 224 pixels, random weights and batch statistics. `plain` is the model
 as published, a clip of 12 images at a time, as the public code runs it; `fused` takes ready
 batches of 64, which is the ceiling; `extract` is everything from mp4 files to the features: films
 of faces (224 pixels high, 30 frames a second), sampled at the strides of paper.toml. Sides are
-measured in turn, round by round, and the best round counts. With --encoder, an ONNX file or
-module:function takes the place of MTL-DAN: `encoder` is the network on ready batches, `decode`
-reads and resizes the films alone, and `extract` does both; on a CPU they share the cores.
+measured in turn, round by round, and the best round counts.
+
+With --encoder, an ONNX file or module:function takes the place of MTL-DAN. `encoder` is the network
+on ready batches, `decode` reads and resizes the films alone, `extract` does both. Each stage alone
+uses all cores. On a GPU the stages overlap, and the floor of the time of an image is that of the
+slowest stage. On a CPU they share the cores: the floor is the sum of both stages' times, that is
+1 / (1 / encoder + 1 / decode) images a second, unless one stage cannot use all cores alone.
+`extract_over_floor` compares with that of the device; `extract_over_slowest_stage` with the slowest
+stage in any case. `two encoders` computes both in one pass, the same one twice if one is given;
+`two_over_each_alone` is its time over the sum of the times of both alone: decoding, and finding
+faces, is done once.
 
 The floor, by operations an image: the trunk 1.82 G multiply-adds, 18 heads as published 1.85 G,
 fused 1.16 G. So folding and fusing alone give 3.67 / 2.98 = 1.23; the rest of the gain is memory
@@ -51,7 +59,7 @@ from harness.encoders.mtl_dan.fused import fuse
 from harness.encoders.mtl_dan.preprocessing import resized
 from harness.encoders.registry import Wanted
 from harness.sampling import strides
-from harness.streams.extraction import Extractor, Work
+from harness.streams.extraction import Extractor, Need, Network, Work
 from tests.benchmarks.films import write_films
 from tests.benchmarks.inference import BATCH, CLIP, SIZE, seconds
 from tests.networks import make_network
@@ -74,16 +82,13 @@ def measure(folder: Path, rounds: int, films: int) -> dict[str, float]:
              for name, dtype in (("float32", torch.float32), ("bf16", torch.bfloat16))}  # fmt: skip
     images = torch.randn(BATCH, 3, SIZE, SIZE, device=device)
     clips = write_films(folder, films, SIZE, 0.8)
-    work = [
-        Work(c, row, "", strides(*STRIDES), frozenset()) for row, c in enumerate(clips.clip_ids)
-    ]
+    work = [Work(c, row, "", (Need(0, strides(*STRIDES)),)) for row, c in enumerate(clips.clip_ids)]
     extracted = [0]
 
     def whole() -> None:
-        results = Extractor(Standardised(fused["float32"]), partial(resized, size=SIZE), device)(
-            clips, work
-        )
-        extracted[0] = sum(len(result.frames) for result in results)
+        network = Network("mtl-dan", Standardised(fused["float32"]), partial(resized, size=SIZE))
+        results = Extractor([network], device)(clips, work)
+        extracted[0] = sum(len(result.frames) for _, result in results)
 
     runs: dict[str, tuple[Callable[[], object], Callable[[], int]]] = {
         "plain": (lambda: [plain(part) for part in images[:24].split(CLIP)], lambda: 24),
@@ -114,28 +119,33 @@ class _Nothing(nn.Module):
 
 
 @torch.inference_mode()
-def measure_encoder(folder: Path, given: str, rounds: int, films: int) -> dict[str, float]:
-    """Of an encoder: images a second of the network, of reading, and of both."""
+def measure_encoders(folder: Path, given: list[str], rounds: int, films: int) -> dict[str, float]:
+    """Of one or two encoders: images a second of the first network, of reading, of both, and of two
+    encoders in one pass."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    encoder = Wanted(encoder=(given,)).load(EncoderOptions())
+    encoders = [Wanted(encoder=(each,)).load(EncoderOptions()) for each in given]
+    networks = [Network(each.stream, each.load(), each.resize) for each in encoders]
+    first, second = networks[0], networks[-1]
     clips = write_films(folder, films, SIZE, 0.8)
-    work = [
-        Work(c, row, "", strides(*STRIDES), frozenset()) for row, c in enumerate(clips.clip_ids)
-    ]
-    network = encoder.load().to(device)
     frames = torch.randint(256, (BATCH, SIZE, SIZE, 3), dtype=torch.uint8)
-    images = encoder.resize(frames).to(device)
+    images, module = first.resize(frames).to(device), first.module.to(device)
 
-    def through(network: nn.Module) -> int:
-        found = Extractor(network, encoder.resize, device)(clips, work)
-        return sum(len(result.frames) for result in found)
+    def through(*networks: Network) -> int:
+        needs = tuple(Need(number, strides(*STRIDES)) for number in range(len(networks)))
+        work = [Work(clip, row, "", needs) for row, clip in enumerate(clips.clip_ids)]
+        found = Extractor(networks, device)(clips, work)
+        return sum(len(result.frames) for _, result in found) // len(networks)
 
-    count = through(_Nothing())
+    nothing = Network("nothing", _Nothing(), first.resize)
+    count = through(nothing)
     runs: dict[str, tuple[Callable[[], object], int]] = {
-        "encoder": (lambda: network(images), BATCH),
-        "decode": (lambda: through(_Nothing()), count),
-        "extract": (lambda: through(network), count),
+        "encoder": (lambda: module(images), BATCH),
+        "decode": (lambda: through(nothing), count),
+        "extract": (lambda: through(first), count),
+        "two encoders": (lambda: through(first, second), count),
     }
+    if len(given) > 1:
+        runs["extract of the second"] = lambda: through(second), count
     best: dict[str, float] = dict.fromkeys(runs, 0.0)
     for number in range(rounds + 1):
         for name, (run, done) in runs.items():
@@ -143,20 +153,30 @@ def measure_encoder(folder: Path, given: str, rounds: int, films: int) -> dict[s
             if number:  # the first round warms up
                 best[name] = max(best[name], done / taken)
     slowest = min(best["encoder"], best["decode"])
-    return best | {"extract_over_slowest_stage": best["extract"] / slowest}
+    shared = 1 / (1 / best["encoder"] + 1 / best["decode"])
+    other = best.get("extract of the second", best["extract"])
+    return best | {
+        "extract_over_slowest_stage": best["extract"] / slowest,
+        "extract_over_floor": best["extract"] / (slowest if device.type == "cuda" else shared),
+        "two_over_each_alone": (1 / best["two encoders"]) / (1 / best["extract"] + 1 / other),
+    }
 
 
 def main() -> None:
     """Prints the figures."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--json", action="store_true")
-    parser.add_argument("--quick", action="store_true", help="within a minute")
-    parser.add_argument("--encoder", metavar="FILE", help="an ONNX file or module:function")
+    parser.add_argument("--quick", action="store_true", help="fewer rounds and films")
+    parser.add_argument(
+        "--encoder", metavar="FILE", action="append", help="an ONNX file or module:function"
+    )
     options = parser.parse_args()
+    if len(options.encoder or ()) > 2:
+        parser.error("expected one or two encoders")
     rounds, films = (2, 8) if options.quick else (6, 12)
     with tempfile.TemporaryDirectory() as folder:
         figures = (
-            measure_encoder(Path(folder), options.encoder, rounds, films)
+            measure_encoders(Path(folder), options.encoder, rounds, films)
             if options.encoder
             else measure(Path(folder), rounds, films)
         )
@@ -164,7 +184,7 @@ def main() -> None:
         print(json.dumps(figures))
         return
     name = torch.cuda.get_device_name() if torch.cuda.is_available() else f"{os.cpu_count()} cores"
-    what = options.encoder or "MTL-DAN, 9 + 9 heads"
+    what = ", ".join(options.encoder or ["MTL-DAN, 9 + 9 heads"])
     table = Table("", "images a second", title=f"{what}, films of {SIZE} pixels, {name}")
     for label, value in figures.items():
         shown = f"{value:.1e}" if "error" in label else f"{value:.2f}" if "_" in label else None

@@ -30,7 +30,7 @@ from harness.encoders.mtl_dan.encoder import Standardised
 from harness.encoders.mtl_dan.fused import fuse
 from harness.encoders.mtl_dan.preprocessing import resized, standardised
 from harness.sampling import strides
-from harness.streams.extraction import Extractor, Work
+from harness.streams.extraction import Extractor, Need, Network, Work
 from harness.streams.workers import Workers
 from tests.benchmarks.films import write_films
 from tests.networks import make_network
@@ -43,24 +43,23 @@ Features = dict[tuple[int, int], np.ndarray]
 def extractor() -> Extractor:
     """What an actor of ours computes with."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return Extractor(Standardised(fuse(make_network(9))), partial(resized, size=SIZE), device)
+    module = Standardised(fuse(make_network(9)))
+    return Extractor([Network("mtl-dan", module, partial(resized, size=SIZE))], device)
 
 
 def by_actors(clips: ClipTable, workers: int) -> Features:
     """(clip, frame) -> features, by the harness."""
-    work = [
-        Work(c, row, "", strides(*STRIDES), frozenset()) for row, c in enumerate(clips.clip_ids)
-    ]
+    work = [Work(c, row, "", (Need(0, strides(*STRIDES)),)) for row, c in enumerate(clips.clip_ids)]
     rows = {clip: row for row, clip in enumerate(clips.clip_ids)}
     found = Workers(extractor, None, workers)(clips, work)
     return {
         (rows[clip.clip_id], int(frame)): values
-        for clip in found
+        for _, clip in found
         for frame, values in zip(clip.frames, clip.features, strict=True)
     }
 
 
-class Network:
+class OfRayData:
     """What Ray Data keeps in its actor."""
 
     def __init__(self) -> None:
@@ -93,7 +92,7 @@ def by_ray_data(clips: ClipTable, workers: int) -> Features:
         ray.data.from_items(rows, override_num_blocks=len(rows))
         .flat_map(decoded)
         .map_batches(
-            Network,
+            OfRayData,
             batch_size=BATCH,
             compute=ray.data.ActorPoolStrategy(size=workers),
             num_gpus=gpus,

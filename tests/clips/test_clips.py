@@ -13,8 +13,8 @@ from harness.clips.table import EMOTIONS
 from harness.errors import InputError
 from harness.progress import silent
 from harness.sampling import EVERY
-from harness.streams.features import Machines, extract_features
-from harness.streams.sources import real_sources
+from harness.streams.features import Machines
+from harness.streams.sources import extract_all, real_sources
 from tests.networks import save_tiny
 
 Change = Callable[[Path, pd.DataFrame], pd.DataFrame | None]
@@ -127,8 +127,8 @@ BAD: list[tuple[Change, str]] = [
 def test_bad_releases_are_named(tmp_path: Path, change: Change, message: str) -> None:
     root = make_release(tmp_path, change)
     with pytest.raises(InputError) as error:
-        extract_features(
-            *real_sources(root, save_tiny(root / "net.safetensors"), crop="none")[0],
+        extract_all(
+            real_sources(root, save_tiny(root / "net.safetensors"), crop="none"),
             root / "cache",
             EVERY,
             Machines(torch.device("cpu")),

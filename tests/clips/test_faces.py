@@ -29,7 +29,7 @@ from harness.sampling import EVERY, strides
 from harness.streams.extraction import Extractor, extract, sources
 from harness.streams.sources import real_sources
 from harness.streams.store import FeatureStore
-from tests.networks import SPECIFICATION, Means, save_tiny, to_size
+from tests.networks import SPECIFICATION, Means, save_tiny, small
 from tests.photographs import film, nobody, person, two_persons
 from tests.trees import plain_tree
 
@@ -126,8 +126,8 @@ def films(tmp_path: Path) -> ClipTable:
 
 
 def run(clips: ClipTable, store: FeatureStore, numbers: list[int]) -> None:
-    extractor = Extractor(Means(), to_size, torch.device("cpu"), load_detector())
-    extract(clips, lambda: extractor, store, strides(*numbers))
+    extractor = Extractor([small(Means())], torch.device("cpu"), load_detector())
+    extract(clips, lambda: extractor, [store], [strides(*numbers)])
 
 
 def test_frames_without_a_face_are_skipped_and_counted(tmp_path: Path, films: ClipTable) -> None:

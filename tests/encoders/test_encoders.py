@@ -1,6 +1,7 @@
 """Encoders of the user's own through the commands: ONNX files, and functions of a module."""
 
 import importlib.util
+import os
 from pathlib import Path
 
 import pandas as pd
@@ -18,7 +19,7 @@ from harness.errors import InputError
 from harness.models.model_file import read_model
 from harness.predictor import load
 from harness.streams.sources import real_sources
-from tests.commands import command
+from tests.commands import command, start
 from tests.documents import blocks
 from tests.graphs import means
 from tests.networks import make_network, save_tiny
@@ -238,6 +239,28 @@ def test_a_function_states_its_version_and_weights_and_keeps_its_promise(
     ):
         with pytest.raises(InputError, match=message):
             Wanted(encoder=(f"own_encoders:{name}",)).load(EncoderOptions())
+
+
+OWN = """
+from torch import nn
+from harness.encoders.module import image_encoder
+from harness.encoders.preprocessing import Preprocessing
+def network(): return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
+def small(): return Preprocessing((8, 8))
+def shades():
+    return image_encoder("shades", version="1", load=network, columns=3, preprocessing=small())
+"""
+
+
+@pytest.mark.slow
+def test_workers_import_the_module_from_the_folder_of_the_command(tmp_path: Path) -> None:
+    plain_tree(tmp_path, "frames")
+    (tmp_path / "shades_of_own.py").write_text(OWN)
+    line = ["--data", tmp_path, "--stride", 1, "--encoder", "shades_of_own:shades"]
+    line += ["--workers", 2, "--results", tmp_path / "results"]
+    running = start(tmp_path / "said", "extract", *line, before=os.chdir, given=(tmp_path,))
+    done = running.wait()
+    assert "20 clips computed (60 frames" in done.stdout, done.stderr
 
 
 # --- An MTL-DAN as an ONNX file.

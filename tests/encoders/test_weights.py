@@ -29,7 +29,8 @@ from harness.errors import InputError
 from harness.pretraining.initial import initial_network
 from harness.progress import silent
 from harness.sampling import EVERY
-from harness.streams.features import Machines, features_of
+from harness.streams.features import Machines
+from harness.streams.sources import Source, read_all
 from tests.networks import make_network
 from tests.trees import picture
 
@@ -254,10 +255,12 @@ def test_features_of_two_networks_of_a_file_are_kept_apart(
     targets = np.zeros((1, 1), np.float32)
     clips = ClipTable(("c",), ("train",), targets, ("joy",), (tmp_path / "c",), "images")
     found = [
-        features_of(
-            clips, encoder_of(file, EncoderOptions(key=key)), tmp_path / "cache", EVERY, CPU, silent
-        ).stream
+        each.stream
         for key in ("model", "ema")
+        for each in read_all(
+            [Source(clips, encoder_of(file, EncoderOptions(key=key)))],
+            tmp_path / "cache", [EVERY], CPU, silent,
+        )
     ]  # fmt: skip
     assert found[0].specification.differences(found[1].specification)
     assert not np.allclose(found[0].values, found[1].values)

@@ -26,6 +26,7 @@ from harness.encoders.mtl_dan.checkpoints import (
     weights_fingerprint,
 )
 from harness.encoders.mtl_dan.preprocessing import normalise
+from harness.encoders.registry import encoder_of
 from harness.errors import InputError
 from harness.pretrain import app
 from harness.pretraining import training as pretraining
@@ -406,6 +407,24 @@ def test_the_command_prints_scores(tmp_path: Path, folder: Path) -> None:
     assert len(content["expression_f1"]) == 8
     refused = CliRunner().invoke(app, [*arguments, "--precision", "int8"])
     assert refused.exit_code == 2, "wrong usage"
+
+
+@pytest.mark.slow
+def test_the_command_exports_what_it_trained(tmp_path: Path, folder: Path) -> None:
+    out, onnx = tmp_path / "m.safetensors", tmp_path / "m.onnx"
+    line = ["--data", str(folder), *COMMAND, "--epochs", "1", "--workers", "0"]
+    wrong = CliRunner().invoke(app, [*line, "--out", str(out), "--export", str(out)])
+    assert "expected a name that ends with .onnx" in str(wrong.exception)
+    assert not out.exists(), "nothing is trained for it"
+    evaluated = CliRunner().invoke(app, [*line, "--evaluate", str(out), "--export", str(onnx)])
+    assert evaluated.exit_code == 2
+    done = CliRunner().invoke(app, [*line, "--out", str(out), "--export", str(onnx)])
+    assert f"ONNX: {onnx}" in done.output, done.output
+    trained, exported = (encoder_of(file) for file in (out, onnx))
+    images = torch.randint(256, (3, 3, 32, 32), dtype=torch.uint8)
+    with torch.inference_mode():
+        expected, found = (encoder.load()(images) for encoder in (trained, exported))
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
 
 
 def command(folder: Path, out: Path, *more: str) -> list[str]:

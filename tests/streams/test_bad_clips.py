@@ -15,8 +15,8 @@ from harness.errors import InputError
 from harness.progress import silent
 from harness.sampling import strides
 from harness.streams.extraction import sources
-from harness.streams.features import Machines, extract_features, feature_store
-from harness.streams.sources import real_sources
+from harness.streams.features import Machines, feature_store
+from harness.streams.sources import extract_all, real_sources
 from tests.networks import save_tiny
 from tests.photographs import film
 from tests.trees import plain_tree
@@ -137,10 +137,11 @@ FOLDERS: list[tuple[Spoil, str, int]] = [
 
 def run(root: Path, tmp_path: Path, stride: int, crop: str) -> tuple[dict[str, str], list[int]]:
     """Extracts; gives the problems that a new reader of the store finds, and counts of frames."""
-    [(clips, encoder)] = real_sources(root, save_tiny(tmp_path / "net.safetensors"), crop=crop)
+    weights = save_tiny(tmp_path / "net.safetensors")
+    given = [(clips, encoder)] = real_sources(root, weights, crop=crop)
     assert encoder is not None
     cache = tmp_path / "cache"
-    done, *_ = extract_features(clips, encoder, cache, strides(stride), CPU, silent)
+    [(done, *_)] = extract_all(given, cache, strides(stride), CPU, silent)
     assert done.clips == len(clips), "one bad clip ends nothing"
     store = feature_store(encoder, cache)
     keys = list(zip(clips.clip_ids, sources(clips), strict=True))

@@ -3,13 +3,11 @@
 import dataclasses
 import time
 from collections.abc import Iterator, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import ray
 import torch
 from torch import Tensor
 
@@ -22,11 +20,19 @@ from harness.dataset import Specification
 from harness.errors import InputError
 from harness.sampling import EVERY, strides
 from harness.streams import extraction, workers
-from harness.streams.estimate import estimate
-from harness.streams.extraction import Extraction, Extractor, Work, extract, sources
+from harness.streams.estimate import check_disk, estimate
+from harness.streams.extraction import (
+    Computed,
+    Extraction,
+    Extractor,
+    Need,
+    Work,
+    extract,
+    sources,
+)
 from harness.streams.store import ClipFrames, FeatureStore
 from tests.datasets import make_stream
-from tests.networks import SPECIFICATION, Means, to_size
+from tests.networks import SPECIFICATION, Means, small
 
 
 @pytest.fixture
@@ -38,8 +44,8 @@ def run(
     clips: ClipTable, store: FeatureStore, numbers: list[int], **options: int
 ) -> tuple[Extraction, Means]:
     network = Means()
-    extractor = Extractor(network, to_size, torch.device("cpu"), **options)
-    return extract(clips, lambda: extractor, store, strides(*numbers)), network
+    extractor = Extractor([small(network)], torch.device("cpu"), **options)
+    return extract(clips, lambda: extractor, [store], [strides(*numbers)])[0], network
 
 
 def keys(clips: ClipTable) -> list[tuple[str, str]]:
@@ -107,10 +113,10 @@ def test_images_in_memory_are_bounded_whatever_the_length_of_a_clip(
 
     monkeypatch.setattr(extraction, "timed_frames", frames)
     network = Slow(decoded)
-    extractor = Extractor(network, to_size, torch.device("cpu"), batch_size=32, decoders=2)
-    work = [Work(clips.clip_ids[row], row, "", EVERY, frozenset()) for row in range(2)]
+    extractor = Extractor([small(network)], torch.device("cpu"), batch_size=32, decoders=2)
+    work = [Work(clips.clip_ids[row], row, "", (Need(0, EVERY),)) for row in range(2)]
     results = list(extractor(clips, work))
-    assert [len(result.frames) for result in results] == [length] * 2
+    assert [len(result.frames) for _, result in results] == [length] * 2
     # What waits between the threads, one chunk in the hands of each, and the batch itself.
     most = (8 * 2 + 2) * extraction.CHUNK + 32 + extraction.CHUNK
     assert 100 < network.ahead <= most
@@ -140,9 +146,9 @@ def test_an_interrupted_run_keeps_what_was_done(tmp_path: Path, clips: ClipTable
             raise KeyboardInterrupt
 
     store = FeatureStore(tmp_path, SPECIFICATION)
-    extractor = Extractor(Means(), to_size, torch.device("cpu"), batch_size=1)
+    extractor = Extractor([small(Means())], torch.device("cpu"), batch_size=1)
     with pytest.raises(KeyboardInterrupt):
-        extract(clips, lambda: extractor, store, strides(10), progress=interrupt)
+        extract(clips, lambda: extractor, [store], [strides(10)], progress=interrupt)
     done, _ = run(clips, FeatureStore(tmp_path, SPECIFICATION), [10])
     assert (done.kept, done.clips) == (5, 15)
 
@@ -241,29 +247,15 @@ def test_a_clip_that_was_still_being_copied_is_looked_at_again(
     clip = dataclasses.replace(clips, paths=(path, *clips.paths[1:]))
     store = FeatureStore(tmp_path, SPECIFICATION)
 
-    def meanwhile(table: ClipTable, work: Sequence[Work]) -> Iterator[ClipFrames]:
-        for found in Extractor(Means(), to_size, torch.device("cpu"))(table, work):
+    def meanwhile(table: ClipTable, work: Sequence[Work]) -> Iterator[Computed]:
+        for found in Extractor([small(Means())], torch.device("cpu"))(table, work):
             path.write_bytes(whole)
             yield found
 
-    extract(clip, lambda: meanwhile, store, strides(10))
+    extract(clip, lambda: meanwhile, [store], [strides(10)])
     done, _ = run(clip, store, [10])
     assert (done.clips, done.frames) == (1, 4)
     assert not store.problems(keys(clip))
-
-
-@pytest.mark.slow
-def test_workers_give_what_one_process_gives(tmp_path: Path, clips: ClipTable) -> None:
-    one, many = (FeatureStore(tmp_path / name, SPECIFICATION) for name in "ab")
-    run(clips, one, [5])
-    make = partial(Extractor, Means(), to_size, torch.device("cpu"))
-    workers.PIECE = 3
-    done = extract(clips, lambda: workers.Workers(make, None, 2), many, strides(5))
-    ray.shutdown()
-    assert (done.clips, done.frames) == (20, 140)
-    a, b = one.load(keys(clips), strides(5)), many.load(keys(clips), strides(5))
-    np.testing.assert_array_equal(a.values, b.values)
-    np.testing.assert_array_equal(a.positions, b.positions)
 
 
 @pytest.mark.parametrize(
@@ -335,7 +327,7 @@ def test_the_estimate_of_whole_clips_is_what_they_give(tmp_path: Path, clips: Cl
         "To compute: about 100 frames of 3 columns, up to 1.2 kB on disk and 1.2 kB of memory"
     )
     with pytest.raises(InputError, match="the features take about 1000000000"):
-        dataclasses.replace(found, disk=10**18).check(tmp_path)
+        check_disk([found, dataclasses.replace(found, disk=10**18)], tmp_path)
 
 
 def test_files_that_state_nothing_are_estimated_as_nothing(tmp_path: Path) -> None:

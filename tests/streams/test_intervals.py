@@ -22,7 +22,7 @@ from harness.streams.estimate import estimate
 from harness.streams.extraction import Extraction, Extractor, extract
 from harness.streams.store import FeatureStore
 from tests.commands import command
-from tests.networks import SPECIFICATION, Means, save_tiny, to_size
+from tests.networks import SPECIFICATION, Means, save_tiny, small
 from tests.photographs import film
 from tests.trees import plain_tree
 from tests.videos import make_uneven
@@ -34,8 +34,8 @@ def run(
     clips: ClipTable, store: FeatureStore, *samplings: Sampling, faces: bool = False
 ) -> Extraction:
     detector = load_detector() if faces else None
-    extractor = Extractor(Means(), to_size, torch.device("cpu"), detector)
-    return extract(clips, lambda: extractor, store, samplings)
+    extractor = Extractor([small(Means())], torch.device("cpu"), detector)
+    return extract(clips, lambda: extractor, [store], [samplings])[0]
 
 
 def only(clips: ClipTable, *rows: int) -> ClipTable:

@@ -9,8 +9,8 @@ import torch
 
 from harness.progress import silent
 from harness.sampling import EVERY, strides
-from harness.streams.features import Machines, extract_features, features_of
-from harness.streams.sources import Source, real_sources
+from harness.streams.features import Machines
+from harness.streams.sources import Source, extract_all, read_all, real_sources
 from harness.tuning.preparation import unit_notes
 from tests.datasets import make_stream
 from tests.networks import save_tiny
@@ -25,18 +25,18 @@ def test_what_is_stored_with_both_is_not_computed_again(
 ) -> None:
     root, file = plain_tree(tmp_path, "frames"), save_tiny(tmp_path / "net.safetensors")
 
-    def given(kind: str) -> Source:
-        return real_sources(root, file, crop="none", outputs=kind)[0]
+    def given(kind: str) -> list[Source]:
+        return real_sources(root, file, crop="none", outputs=kind)
 
-    fresh = features_of(*given(outputs), tmp_path / "fresh", EVERY, CPU, silent)
+    (fresh,) = read_all(given(outputs), tmp_path / "fresh", [EVERY], CPU, silent)
     cache = tmp_path / "cache"
-    extract_features(*given("both"), cache, strides(2), CPU, silent)
-    part = features_of(*given(outputs), cache, EVERY, CPU, silent)
+    extract_all(given("both"), cache, strides(2), CPU, silent)
+    (part,) = read_all(given(outputs), cache, [EVERY], CPU, silent)
     assert part.extraction is not None
     assert part.extraction.clips == 20, "both lack frames, so that these are computed alone"
     other = tmp_path / "other"
-    extract_features(*given("both"), other, EVERY, CPU, silent)
-    found = features_of(*given(outputs), other, EVERY, CPU, silent)
+    extract_all(given("both"), other, EVERY, CPU, silent)
+    (found,) = read_all(given(outputs), other, [EVERY], CPU, silent)
     assert found.extraction is not None
     assert found.extraction.frames == 0
     assert found.stream.specification == fresh.stream.specification

@@ -17,7 +17,7 @@ from harness.sampling import EVERY, strides
 from harness.streams.extraction import Extractor, extract, sources
 from harness.streams.sound import sound_stream
 from harness.streams.store import FeatureStore
-from tests.networks import SPECIFICATION, Means, to_size
+from tests.networks import SPECIFICATION, Means, small
 from tests.sounds import tone, write_sound
 from tests.videos import cut, make_uneven, make_video
 
@@ -130,10 +130,10 @@ def test_an_interruption_ends_the_threads(clips: ClipTable, tmp_path: Path) -> N
 def test_the_store_keeps_the_times_of_frames(tmp_path: Path) -> None:
     films = table([make_uneven(tmp_path / "v.mp4", [0, 4, 50, 51, 200])])
     keys = list(zip(films.clip_ids, sources(films), strict=True))
-    extractor = Extractor(Means(), to_size, torch.device("cpu"))
+    extractor = Extractor([small(Means())], torch.device("cpu"))
     for numbers in ([2], [1]):
         store = FeatureStore(tmp_path / "store", SPECIFICATION)
-        extract(films, lambda: extractor, store, strides(*numbers))
+        extract(films, lambda: extractor, [store], [strides(*numbers)])
     for each in (store, FeatureStore(tmp_path / "store", SPECIFICATION)):
         assert each.load(keys, EVERY).times == pytest.approx([0, 0.04, 0.5, 0.51, 2.0])
         assert each.load(keys, strides(2)).times == pytest.approx([0, 0.5, 2.0])

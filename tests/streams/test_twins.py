@@ -2,7 +2,6 @@
 
 import shutil
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +14,6 @@ from torch import Tensor, nn
 
 from harness.clips.layouts import read_clips
 from harness.dataset import Specification, Stream
-from harness.encoders.mtl_dan.preprocessing import resized
 from harness.pretraining.annotations import read_annotated_faces
 from harness.pretraining.faces import Pictures
 from harness.sampling import EVERY
@@ -23,7 +21,7 @@ from harness.streams.extraction import Extractor, extract, sources
 from harness.streams.store import FeatureStore
 from tests.commands import command
 from tests.faces import write_faces
-from tests.networks import save_tiny
+from tests.networks import save_tiny, small
 from tests.pictures import pattern, save_16_bit, save_turned
 from tests.trees import plain_tree
 from tests.videos import make_streams, repacked, set_matrix, write_lossless
@@ -150,8 +148,8 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Stream]:
         (home / kind / "clips.csv").write_text("\n".join(["clip_id,split,joy", *rows]) + "\n")
         clips = read_clips(home / kind)
         store = FeatureStore(home / f"{kind}-store", Specification("pixels", {}, (), 3 * 32 * 32))
-        extractor = Extractor(Pixelwise(), partial(resized, size=32), torch.device("cpu"))
-        extract(clips, lambda extractor=extractor: extractor, store, EVERY)
+        extractor = Extractor([small(Pixelwise(), size=32)], torch.device("cpu"))
+        extract(clips, lambda extractor=extractor: extractor, [store], [EVERY])
         keys = list(zip(clips.clip_ids, sources(clips), strict=True))
         assert store.problems(keys) == {}
         features[kind] = store.load(keys, EVERY)

@@ -2,6 +2,7 @@
 
 import json
 import warnings
+from importlib.util import find_spec
 from pathlib import Path
 
 import torch
@@ -31,6 +32,19 @@ class _Both(nn.Module):
         return torch.cat([out.expression, units, out.valence_arousal], dim=1), shared
 
 
+def check_export(target: Path) -> None:
+    """Raises an InputError if nothing can be exported to `target`."""
+    if target.suffix.lower() != ".onnx":
+        raise InputError(f"{target}: expected a name that ends with .onnx", "export")
+    for package in ("onnx", "onnxscript"):
+        if find_spec(package) is None:
+            raise InputError(
+                f"the export to ONNX needs {package}, which is not installed: "
+                "pip install 'reaction-harness[pretrain]'",
+                "export",
+            )
+
+
 def export(weights: Path, target: Path, key: str | None = None) -> None:
     """Writes the network of a weight file as ONNX, for batches of any size.
 
@@ -41,24 +55,16 @@ def export(weights: Path, target: Path, key: str | None = None) -> None:
         InputError: the weights are not readable, `target` is no name of an ONNX file, or the
             packages that export are not installed.
     """
-    if target.suffix.lower() != ".onnx":
-        raise InputError(f"{target}: expected a name that ends with .onnx", "export")
+    check_export(target)
     network = _Both(load_mtl_dan(weights, key)).eval()
     size = input_size(weights)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of the exporter's own imports
-            program = torch.onnx.export(
-                network, (torch.zeros(2, 3, size, size),), input_names=["images"],
-                output_names=list(OUTPUTS), dynamic_shapes=({0: "batch"},), dynamo=True,
-                external_data=False, verbose=False, optimize=False,  # onnxruntime does that
-            )  # fmt: skip
-    except ImportError as error:
-        raise InputError(
-            f"the export to ONNX needs {error.name}, which is not installed: "
-            "pip install 'reaction-harness[pretrain]'",
-            "export",
-        ) from error
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the exporter's own imports
+        program = torch.onnx.export(
+            network, (torch.zeros(2, 3, size, size),), input_names=["images"],
+            output_names=list(OUTPUTS), dynamic_shapes=({0: "batch"},), dynamo=True,
+            external_data=False, verbose=False, optimize=False,  # onnxruntime does that
+        )  # fmt: skip
     assert program is not None  # that of dynamo=True
     model = program.model_proto
     metadata = {

@@ -39,6 +39,8 @@ class OnnxNetwork(nn.Module):
         batch = given.shape[0] if given.shape else "?"
         #: Images that the graph takes at once; None: any number.
         self.batch = batch if isinstance(batch, int) else None
+        # Now, since an extraction limits the threads of torch while decoders need the cores.
+        self.threads = torch.get_num_threads()
         self.kind = {"float16": np.float16, "uint8": np.uint8}.get(given.type, np.float32)
         # The wanted value alone, so that nothing behind it is computed.
         onnx = library("onnx")
@@ -94,7 +96,7 @@ class OnnxNetwork(nn.Module):
             onnxruntime = library("onnxruntime")
             options = onnxruntime.SessionOptions()
             options.log_severity_level = 4  # errors are raised
-            options.intra_op_num_threads = torch.get_num_threads()
+            options.intra_op_num_threads = self.threads
             # Threads that spin while they wait would take the cores from the decoders.
             options.add_session_config_entry("session.intra_op.allow_spinning", "0")
             options.add_session_config_entry(
