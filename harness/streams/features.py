@@ -1,5 +1,6 @@
 """Clips and an encoder -> the stream of their features, stored and computed."""
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -17,7 +18,8 @@ from harness.streams.clip_issues import Gaps
 from harness.streams.contents import sources
 from harness.streams.estimate import estimate
 from harness.streams.extraction import Compute, Extraction, Extractor, extract
-from harness.streams.precomputed import read_foreign
+from harness.streams.file_store import FileStore
+from harness.streams.precomputed import FeatureColumns, read_foreign
 from harness.streams.store import FeatureStore, is_there
 
 
@@ -40,14 +42,14 @@ class Machines:
 class Found:
     """The features of clips.
 
-    stream: of every clip. gaps: clips with problems. extraction: what was computed now; None for
+    stream: of every clip. gaps: clips with problems. extraction: what was computed now, or read of
     precomputed features. read: what was read, notes: what may be wrong with it, a line each.
     left_out: columns that are no features, with the reason.
     """
 
     stream: Stream
     gaps: Gaps
-    extraction: Extraction | None
+    extraction: Extraction
     read: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     left_out: Mapping[str, str] = field(default_factory=dict)
@@ -71,10 +73,10 @@ def features_of(
         tell: is given a line on what will be computed, before it is.
     """
     if encoder is None:
-        stream, problems, columns = read_foreign(clips, names)
+        stream, problems, columns, done = _brought(clips, cache, names, tell)
         gaps = Gaps.of(clips.clip_ids, stream.counts.tolist(), problems, {})
         read = (str(stream), *columns.left_out_lines())
-        return Found(stream, gaps, None, read, columns.notes, columns.left_out)
+        return Found(stream, gaps, done, read, columns.notes, columns.left_out)
     keys = _keys(clips, cache)
     holder = _holder(encoder, cache, keys, samplings)
     store = feature_store(holder, cache)
@@ -92,6 +94,27 @@ def features_of(
     return Found(stream, gaps, extraction, (*encoder.describe(), str(stream)))
 
 
+def _brought(
+    clips: ClipTable, cache: Path, names: Sequence[str] | None, tell: Callable[[str], None]
+) -> tuple[Stream, dict[str, str], FeatureColumns, Extraction]:
+    """What `read_foreign` returns, and how many files it read."""
+    begun, files = time.perf_counter(), FileStore(cache / "features")
+    found = read_foreign(clips, names, files)
+    if files.problem:
+        tell(files.problem)
+    done = Extraction(
+        clips=files.parsed,
+        frames=files.steps,
+        kept=files.compared + files.kept,
+        seconds=time.perf_counter() - begun,
+        what="steps",
+        done="read",
+        compared=files.compared,
+        gone=files.gone,
+    )
+    return *found, done
+
+
 def extract_features(
     clips: ClipTable,
     encoder: Encoder | None,
@@ -104,11 +127,11 @@ def extract_features(
     """Computes what the store lacks in some samplings; returns what was done, the clips with
     problems, and what was read, a line each.
 
-    Precomputed features are read and checked; nothing is stored.
+    Precomputed features are read and checked.
     """
     if encoder is None:
-        found = features_of(clips, None, cache, EVERY, machines, progress)
-        return Extraction(0, 0, len(clips), 0.0), found.gaps, (*found.read, *found.notes)
+        found = features_of(clips, None, cache, EVERY, machines, progress, tell=tell)
+        return found.extraction, found.gaps, (*found.read, *found.notes)
     keys = _keys(clips, cache)
     holder = _holder(encoder, cache, keys, samplings)
     store = feature_store(holder, cache)

@@ -66,7 +66,6 @@ class Source(NamedTuple):
         """`extract_features` of frames, or of the sound."""
         if isinstance(self.encoder, SoundEncoder):
             found = sound_stream(self.clips, self.encoder, cache, progress, tell)
-            assert found.extraction is not None  # only precomputed features have none
             return found.extraction, found.gaps, (*found.read, *found.notes)
         return extract_features(
             self.clips, self.encoder, cache, samplings, machines, progress, tell
