@@ -119,16 +119,15 @@ def main(
         all_gaps.refuse()
     for source, (extraction, gaps, read) in zip(given, done, strict=True):
         of = f"{source.name}: " if len(given) > 1 else ""
-        brought = f"{extraction.kept} clips bring their features; nothing is computed"
-        tell(f"{of}{extraction if source.encoder else brought}")
+        brought = "" if source.encoder else f"{len(source.clips)} clips bring their features; "
+        tell(f"{of}{brought}{extraction}")
         for line in read:
             tell(line)
         for line in gaps.lines():
             out.print(f"{of}{line}", style="yellow", markup=False, soft_wrap=True)
     for line in (*given[0].clips.notes, *all_gaps.write(cache / f"{data.resolve().name}-gaps.csv")):
         out.print(line, style="yellow", markup=False, soft_wrap=True)
-    if any(source.encoder for source in given):
-        tell(f"Store: {cache / 'features'}")
+    tell(f"Store: {cache / 'features'}")
     options = {
         "data": data, "weights": weights, "weights-key": weights_key, "layout": layout,
         "crop": crop, "results": results,

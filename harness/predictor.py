@@ -29,7 +29,8 @@ from harness.models.model_file import read_model
 from harness.progress import Progress, Steps, silent
 from harness.sampling import Sampling
 from harness.streams.features import Found, Machines
-from harness.streams.precomputed import FILES, first_file, set_name_of
+from harness.streams.file_store import FILES
+from harness.streams.precomputed import first_file, set_name_of
 from harness.streams.sources import Source, read_all
 from harness.study.folder import StudyFolder, specifications
 

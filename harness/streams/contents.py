@@ -102,14 +102,15 @@ def _state(path: Path | None) -> str:
         states = [(file.name, file.stat()) for file in files]
     except OSError:
         return ""
-    if any(_changed(state) > time.time() - _YOUNG for _, state in states):
+    if any(may_change(state) for _, state in states):
         return ""
     told = [(n, s.st_size, s.st_mtime_ns, s.st_ctime_ns) for n, s in states]
     return hashlib.blake2b(repr(told).encode(errors="replace"), digest_size=16).hexdigest()
 
 
-def _changed(state: stat_result) -> float:
-    return max(state.st_mtime, state.st_ctime)
+def may_change(state: stat_result) -> bool:
+    """Whether a file is so young that another change may leave its times as they are."""
+    return max(state.st_mtime, state.st_ctime) > time.time() - _YOUNG
 
 
 def _read(memory: Path) -> dict[str, _Known]:

@@ -18,6 +18,7 @@ from harness.dataset import NOTHING
 from harness.errors import InputError, printable
 from harness.progress import Progress, silent
 from harness.streams.contents import sources
+from harness.streams.file_store import FileStore
 from harness.streams.precomputed import read_foreign, set_name_of
 
 # Ratings are in [0, 1]; a target that varies less can hardly be scored.
@@ -131,7 +132,7 @@ def data_sheet(
     """Reads a frame of each clip, or all precomputed features, and compares contents.
 
     Args:
-        cache: remembers fingerprints of files between runs; None: nothing is written.
+        cache: remembers what was read of files between runs; None: nothing is written.
 
     Raises:
         InputError: precomputed features that no search would accept.
@@ -139,7 +140,8 @@ def data_sheet(
     names: Sequence[str] = ()
     read: tuple[str, ...] = ()
     if clips.kind == "features":
-        stream, problems, columns = read_foreign(clips)
+        store = FileStore(cache and cache / "features")
+        stream, problems, columns = read_foreign(clips, store=store)
         means = _means(stream.values, stream.offsets)
         steps, prints = stream.counts, stream.digests()
         width = stream.width

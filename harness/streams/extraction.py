@@ -37,18 +37,26 @@ FLUSH_SECONDS = 20.0
 @dataclass(frozen=True)
 class Extraction:
     """What a run did: `clips` and `frames` computed, `kept` clips found in the store, `seconds`.
-    what: the name of a frame."""
+    what: the name of a frame. done: what was done to the clips. compared: of the kept ones, those
+    of which the contents had to be compared. gone: stored files that are no longer there."""
 
     clips: int
     frames: int
     kept: int
     seconds: float
     what: str = "frames"
+    done: str = "computed"
+    compared: int = 0
+    gone: int = 0
 
     def __str__(self) -> str:
         speed = f", {self.frames / self.seconds:.0f} {self.what} a second" if self.frames else ""
         computed = f"{self.frames} {self.what}{speed}"
-        return f"{self.clips} clips computed ({computed}), {self.kept} were stored"
+        compared = f" ({self.compared} compared by their contents)" if self.compared else ""
+        gone = f", {self.gone} stored files are gone" if self.gone else ""
+        return (
+            f"{self.clips} clips {self.done} ({computed}), {self.kept} were stored{compared}{gone}"
+        )
 
 
 @dataclass(frozen=True)

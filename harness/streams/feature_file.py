@@ -89,12 +89,13 @@ class FeatureFile:
 
 
 def read_feature_file(
-    path: str | PathLike[str] | None, wanted: Collection[str] = ()
+    path: str | PathLike[str] | None, wanted: Collection[str] = (), content: bytes | None = None
 ) -> FeatureFile:
     """Reads a file of precomputed features.
 
     Args:
         wanted: names in lower case of columns that are features, whatever their names mean.
+        content: the bytes of the file, if they were read already.
 
     Raises:
         InputError: no file, not readable, not of the shape (steps, features), text, NaN or
@@ -107,7 +108,7 @@ def read_feature_file(
         raise InputError(f"{path}: not a file")  # a pipe would be waited for
     try:
         suffix = path.suffix.lower()
-        found = _npy(path) if suffix == ".npy" else _TABLES.get(suffix, _csv)(path, wanted)
+        found = _npy(path, content) if suffix == ".npy" else _TABLES.get(suffix, _csv)(path, wanted)
     except InputError:
         raise
     except (
@@ -132,9 +133,9 @@ def read_feature_file(
     return found
 
 
-def _npy(path: Path) -> FeatureFile:
+def _npy(path: Path, content: bytes | None) -> FeatureFile:
     # Of a file that promises more than it holds, no more memory is touched than it holds.
-    values = _plain_npy(path.read_bytes())
+    values = _plain_npy(path.read_bytes() if content is None else content)
     if values is None:
         values = np.load(path, allow_pickle=False)
     if not isinstance(values, np.ndarray):

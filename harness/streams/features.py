@@ -1,5 +1,6 @@
 """Clips and encoders -> the streams of their features, stored and computed."""
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -17,6 +18,7 @@ from harness.streams.clip_issues import Gaps
 from harness.streams.contents import sources
 from harness.streams.estimate import check_disk, estimate
 from harness.streams.extraction import Compute, Extraction, Extractor, Network, extract
+from harness.streams.file_store import FileStore
 from harness.streams.precomputed import read_foreign
 from harness.streams.store import FeatureStore, is_there
 
@@ -40,14 +42,14 @@ class Machines:
 class Found:
     """The features of clips.
 
-    stream: of every clip. gaps: clips with problems. extraction: what was computed now; None for
+    stream: of every clip. gaps: clips with problems. extraction: what was computed now, or read of
     precomputed features. read: what was read, notes: what may be wrong with it, a line each.
     left_out: columns that are no features, with the reason.
     """
 
     stream: Stream
     gaps: Gaps
-    extraction: Extraction | None
+    extraction: Extraction
     read: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     left_out: Mapping[str, str] = field(default_factory=dict)
@@ -90,13 +92,35 @@ class Stored:
         return Gaps.of(clip_ids, counts, self.store.problems(self.keys), faceless)
 
 
-def brought_features(clips: ClipTable, names: Sequence[str] | None = None) -> Found:
-    """The features that clips bring. names: the columns that they must have, in the wanted order;
-    None: any."""
-    stream, problems, columns = read_foreign(clips, names)
+def brought_features(
+    clips: ClipTable,
+    cache: Path,
+    names: Sequence[str] | None,
+    tell: Callable[[str], None],
+) -> Found:
+    """The features that clips bring. Files that were read before are taken from the cache.
+
+    Args:
+        names: the columns that they must have, in the wanted order; None: any.
+        tell: is given a line if the cache cannot be used.
+    """
+    begun, files = time.perf_counter(), FileStore(cache / "features")
+    stream, problems, columns = read_foreign(clips, names, files)
+    if files.problem:
+        tell(files.problem)
+    done = Extraction(
+        clips=files.parsed,
+        frames=files.steps,
+        kept=files.compared + files.kept,
+        seconds=time.perf_counter() - begun,
+        what="steps",
+        done="read",
+        compared=files.compared,
+        gone=files.gone,
+    )
     gaps = Gaps.of(clips.clip_ids, stream.counts.tolist(), problems, {})
     read = (str(stream), *columns.left_out_lines())
-    return Found(stream, gaps, None, read, columns.notes, columns.left_out)
+    return Found(stream, gaps, done, read, columns.notes, columns.left_out)
 
 
 def compute_features(

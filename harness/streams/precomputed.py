@@ -1,10 +1,8 @@
 """Precomputed features: the files of all clips -> one array, their columns matched by name."""
 
-import itertools
-from collections.abc import Collection, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+import os
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,13 +14,8 @@ from harness.clips.table import SPLITS, ClipTable, some
 from harness.dataset import Specification, Stream
 from harness.errors import InputError, printable
 from harness.streams.feature_file import FeatureFile, read_feature_file
+from harness.streams.file_store import FILES, FileStore
 
-#: The source of a stream of precomputed features.
-FILES = "files"
-# Reading waits for the file system, most of all for a remote one. More threads wait for Python.
-_THREADS = 4
-# Files per task; a task of its own for each file costs as much as reading it.
-_FILES = 32
 # A counter may be off by this part of a step: times are written with two or three decimals.
 _ROUNDING = 0.25
 # In the unit of a file: a longer median step counts milliseconds.
@@ -68,7 +61,7 @@ class FeatureColumns:
 
 
 def read_foreign(
-    clips: ClipTable, names: Sequence[str] | None = None
+    clips: ClipTable, names: Sequence[str] | None = None, store: FileStore | None = None
 ) -> tuple[Stream, dict[str, str], FeatureColumns]:
     """The features of a table of kind `features`, each step counted as a frame.
 
@@ -76,6 +69,7 @@ def read_foreign(
         names: the columns that a study used, in its order; the columns of the files are brought
             into this order, and others are left out. None: those in COLUMN_LIST, or else those of
             the first file, except columns that rise in every row of every clip.
+        store: has the files that were read before; None: all files are read.
 
     Returns:
         the features; the clips without features, or with several faces, each with the reason; and
@@ -86,7 +80,12 @@ def read_foreign(
             none could be read.
     """
     wanted = _listed_columns(clips.paths) if names is None else names
-    files, problems = _read_all(clips, frozenset(map(str.casefold, wanted or ())))
+    known = frozenset(map(str.casefold, wanted or ()))
+    folder = _set_folder(clips.paths) if any(clips.paths) else Path()
+    read = (store or FileStore()).read(clips.paths, known, folder)
+    by_clip = dict(zip(clips.clip_ids, read, strict=True))
+    files = {clip: file for clip, file in by_clip.items() if isinstance(file, FeatureFile)}
+    problems = {clip: reason for clip, reason in by_clip.items() if isinstance(reason, str)}
     if not files:
         raise InputError(f"no feature file could be read: {some(list(problems.values()))}")
     _check_same_columns(files)
@@ -139,10 +138,10 @@ def first_file(clips: ClipTable, wanted: Collection[str] = ()) -> FeatureFile:
     """
     reasons = []
     for path in filter(None, clips.paths):
-        found = _read_or_reason(path, wanted)
-        if isinstance(found, FeatureFile):
-            return found
-        reasons.append(found)
+        try:
+            return read_feature_file(path, wanted)
+        except InputError as error:
+            reasons.append(str(error))
     raise InputError(f"no feature file could be read: {some(reasons)}")
 
 
@@ -216,33 +215,6 @@ def _clip_numbers(files: Sequence[FeatureFile], names: Sequence[str]) -> list[st
             if value == value:  # not NaN
                 seen[name.casefold()].add(value)
     return [name for name in names if len(seen[name.casefold()]) == count]
-
-
-def _read_all(
-    clips: ClipTable, wanted: Collection[str]
-) -> tuple[dict[str, FeatureFile], dict[str, str]]:
-    """The files by clip, and for each clip without one the reason."""
-    parts = [clips.paths[first : first + _FILES] for first in range(0, len(clips), _FILES)]
-    pool = ThreadPoolExecutor(_THREADS)
-    try:
-        read = partial(_read_part, wanted=wanted)
-        found = itertools.chain.from_iterable(pool.map(read, parts))
-        by_clip = dict(zip(clips.clip_ids, found, strict=True))
-    finally:
-        pool.shutdown(cancel_futures=True)
-    files = {clip: file for clip, file in by_clip.items() if isinstance(file, FeatureFile)}
-    return files, {clip: reason for clip, reason in by_clip.items() if isinstance(reason, str)}
-
-
-def _read_part(paths: Sequence[Path | None], wanted: Collection[str]) -> list[FeatureFile | str]:
-    return [_read_or_reason(path, wanted) for path in paths]
-
-
-def _read_or_reason(path: Path | None, wanted: Collection[str] = ()) -> FeatureFile | str:
-    try:
-        return read_feature_file(path, wanted)
-    except InputError as error:
-        return str(error)
 
 
 def _check_same_columns(files: dict[str, FeatureFile]) -> None:
@@ -352,17 +324,29 @@ def _value_notes(arrays: Sequence[NDArray[np.float32]], names: Sequence[str]) ->
     long = [array for array in arrays if len(array) > 2]
     if len(long) < 2:
         return []
-    rising = np.logical_and.reduce([_is_rising(array) for array in long])
-    constant = np.logical_and.reduce([(array == array[0]).all(axis=0) for array in long])
-    same = np.logical_and.reduce([array[0] == long[0][0] for array in long])
+    rising = _columns_where(_is_rising, long)
+    constant = _columns_where(lambda values: (values == values[0]).all(axis=0), long)
+    ids = [place for place in constant if len({array[0, place] for array in long}) > 1]
     notes = []
     for found, what, kind in (
         (rising, "rises by a constant step in every clip", "a counter or a time"),
-        (constant & ~same, "is constant in every clip and differs between clips", "an id"),
+        (ids, "is constant in every clip and differs between clips", "an id"),
     ):
-        if listed := [names[place] for place in np.flatnonzero(found).tolist()]:
+        if listed := [names[place] for place in found]:
             notes.append(f"{some(listed)}: {what}; used as a feature, remove it if it is {kind}")
     return notes
+
+
+def _columns_where(
+    test: Callable[[NDArray[np.float32]], NDArray[np.bool_]], arrays: Sequence[NDArray[np.float32]]
+) -> list[int]:
+    """The columns that pass a test in each array (steps, columns)."""
+    left = np.arange(arrays[0].shape[1])
+    for array in arrays:
+        left = left[test(array[:, left])]
+        if not left.size:
+            break
+    return left.tolist()
 
 
 def _is_rising(values: NDArray[np.float32]) -> NDArray[np.bool_]:
@@ -382,7 +366,8 @@ def set_name_of(paths: Sequence[Path | None]) -> str:
 
 
 def _set_folder(paths: Sequence[Path | None]) -> Path:
-    folders = {path.parent.absolute() for path in paths if path}
+    names = {os.path.dirname(path) for path in paths if path}  # noqa: PTH120 - 10 times as fast
+    folders = {Path(name).absolute() for name in names}
     common = folders.pop()
     for folder in folders:
         while common != folder and common not in folder.parents:

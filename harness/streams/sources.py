@@ -77,15 +77,16 @@ def read_all(
     stored = _stored(given, cache, samplings, machines, progress, tell)
     found = []
     for place, source in enumerate(given):
+        here = partial(_tell_of, given, tell, place)
         if isinstance(source.encoder, Encoder):
             found.append(stored[place].found())
         elif isinstance(source.encoder, SoundEncoder):
-            here = partial(_tell_of, given, tell, place)
             found.append(
                 sound_stream(source.clips, source.encoder, cache, progress, here, required)
             )
         else:
-            found.append(brought_features(source.clips, names[place] if names else None))
+            columns = names[place] if names else None
+            found.append(brought_features(source.clips, cache, columns, here))
     return found
 
 
@@ -100,7 +101,7 @@ def extract_all(
     """Computes what the stores lack in some samplings. Returns for each source what was done, the
     clips with problems, and what was read, a line each.
 
-    Features that clips bring are read and checked; nothing is stored.
+    Features that clips bring are read and checked.
     """
     stored = _stored(given, cache, [samplings] * len(given), machines, progress, tell)
     done: list[tuple[Extraction, Gaps, tuple[str, ...]]] = []
@@ -112,8 +113,7 @@ def extract_all(
             continue
         (found,) = read_all([source], cache, [EVERY], machines, progress,
                             tell=partial(_tell_of, given, tell, place))  # fmt: skip
-        extraction = found.extraction or Extraction(0, 0, len(source.clips), 0.0)
-        done.append((extraction, found.gaps, (*found.read, *found.notes)))
+        done.append((found.extraction, found.gaps, (*found.read, *found.notes)))
     return done
 
 

@@ -156,7 +156,7 @@ def prepare(
         contents=_fingerprint(data, contents),
         files={name: dict(zip(clips.clip_ids, each, strict=True)) for name, each in files.items()},
         gaps={name: each.gaps for name, each in found.items()},
-        extractions={name: each.extraction for name, each in found.items() if each.extraction},
+        extractions={name: each.extraction for name, each in found.items()},
         revealed=revealed,
         oracles=clips.oracles,
         read=tuple(line for each in found.values() for line in each.read),

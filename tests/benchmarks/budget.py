@@ -1,12 +1,15 @@
 """Which optimiser and decay leave trials dead: a grid over what the paper compares.
 
     python -m tests.benchmarks.budget [--quick] [--json] [--demo-cache DIR] [--clips N] [--epochs N]
-        [--points N] [--only NAME=VALUE,VALUE ...]
+        [--points N] [--only NAME=VALUE,VALUE ...] [--rows FILE]
 
 Each setting of optimiser, weight decay and initialisation trains the same grid of loss, reduction,
 layers and learning rate, each configuration for a few epochs without early stopping. The score is
 the mean PCC on val after the last epoch. A configuration is dead if it ends as `Trial.dead` says;
 its score counts as 0.
+
+The whole grid takes about 4 hours on two cores. With `--rows`, each trial is kept in FILE as it
+ends, and a run continues where the last one ended; `--data` and `--only` then give parts.
 
 Data: generated clips with pooled and with ordered information (`tests/benchmarks/generated.py`),
 and the demo's features. The setting `adam` with a decay of .001 is the authors'. Scaling a loss by
@@ -25,6 +28,7 @@ import json
 import multiprocessing
 import random
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -113,13 +117,15 @@ def _begin(data: dict[str, Dataset]) -> None:
 
 def _row(job: tuple[str, Setting, dict[str, Any], int]) -> dict[str, Any]:
     name, setting, point, epochs = job
+    begun = time.process_time()
     shape = DEMO_SHAPE if name == "demo" else SHAPE
     # So many epochs, whatever the score: the settings are compared at equal cost.
     config = TrialConfig.of(**shape, epochs=epochs, patience=epochs).changed(
         **setting.values, **point
     )
     score, dead = scored(_data[name], config, setting)
-    return {"data": name, "setting": setting.name, **point, "score": score, "dead": dead}
+    found = {"score": score, "dead": dead, "seconds": round(time.process_time() - begun, 1)}
+    return {"data": name, "setting": setting.name, **point} | found
 
 
 def measure(
@@ -128,16 +134,40 @@ def measure(
     points: list[dict[str, Any]],
     epochs: int,
     show: Callable[[str], None],
+    kept: Path | None = None,
 ) -> pd.DataFrame:
-    """A row for each configuration of each setting on each data set."""
+    """A row for each configuration of each setting on each data set.
+
+    Args:
+        kept: a file of rows, one a line; its trials are not trained again.
+    """
     # The settings are the inner loop, so that an interrupted run has compared all of them.
     jobs = [(name, s, point, epochs) for point in points for name in data for s in settings]
+    clips = {name: len(each.rows("train")) for name, each in data.items()}
+
+    def key(row: dict[str, Any]) -> str:
+        return json.dumps([row["data"], row["setting"], *(row[name] for name in GRID),
+                           row["epochs"], row["clips"]])  # fmt: skip
+
+    def of_job(job: tuple[str, Setting, dict[str, Any], int]) -> dict[str, Any]:
+        cost = {"epochs": epochs, "clips": clips[job[0]]}
+        return {"data": job[0], "setting": job[1].name, **job[2], **cost}
+
+    lines = kept.read_text().splitlines() if kept and kept.exists() else []
+    done = {key(row): row for row in map(json.loads, lines)}
+    rows = [done[key(of_job(job))] for job in jobs if key(of_job(job)) in done]
+    left = [job for job in jobs if key(of_job(job)) not in done]
+    show(f"{len(rows)} of {len(jobs)} trials are in {kept}" if kept else f"{len(jobs)} trials")
     context = multiprocessing.get_context("fork")
-    rows = []
     with context.Pool(WORKERS, _begin, (data,)) as pool:
-        for row in pool.imap_unordered(_row, jobs):
+        for row in pool.imap_unordered(_row, left):
+            row |= {"epochs": epochs, "clips": clips[row["data"]]}
             rows.append(row)
             show(json.dumps(row))
+            if kept:
+                kept.parent.mkdir(parents=True, exist_ok=True)
+                with kept.open("a") as file:
+                    file.write(json.dumps(row) + "\n")
     return pd.DataFrame(rows)
 
 
@@ -182,6 +212,7 @@ def main() -> int:
     parser.add_argument("--data", nargs="+", choices=("pooled", "ordered", "mixed", "demo"),
                         default=["pooled", "ordered", "demo"])  # fmt: skip
     parser.add_argument("--demo-cache", type=Path, default=Path("results/.cache"))
+    parser.add_argument("--rows", type=Path, metavar="FILE", help="Keeps each trial, to continue.")
     parser.add_argument("--only", nargs="+", default=[], metavar="NAME=VALUE,VALUE",
                         help="A part of the grid, such as loss=ccc layers=2,4.")  # fmt: skip
     options = parser.parse_args()
@@ -201,7 +232,7 @@ def main() -> int:
     def show(row: str) -> None:
         print(row, file=sys.stderr, flush=True)
 
-    table = measure(data, settings, points[: options.points], epochs, show)
+    table = measure(data, settings, points[: options.points], epochs, show, options.rows)
     result = figures(table, grid)
     if options.json:
         print(json.dumps(result))

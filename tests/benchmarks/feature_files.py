@@ -3,21 +3,20 @@
     python -m tests.benchmarks.feature_files [--clips N] [--csv N] [--rounds N] [--json]
 
 Files of 12 steps of 22 features, as many as Hume-Reaction has clips. The sides take turns; medians
-of seconds, and ratios to one_thread.
+of seconds, and ratios to `loaded` for .npy, to `one_thread` for csv.
 
-mapped: `np.load` with a memory map, one file after the other, no value checked.
-loaded: `np.load` without one.
+loaded: a plain loop of `np.load`, one array of all steps, no value checked.
 one_thread: `read_feature_file`, one file after the other.
-threads: as a search reads them.
-
-Processor time of a .npy file, 3,000 files, three rounds on a loaded machine: `np.load` with the
-checks 103 to 113 us, the reader of plain files 29 to 46 us; with four threads and the array of all
-clips 130 to 169 us and 55 to 89 us. So 25,067 files take about 1.5 s, and a search keeps no copy of
-them in a store: it would have to look at each file for changes anyway.
+unstored: as a search reads them without a cache.
+first: with an empty cache, which is written.
+second: with the cache of `first`; no file is opened.
+touched: the same after the times of all files changed; contents are compared.
 """
 
 import argparse
 import json
+import os
+import shutil
 import statistics
 import tempfile
 import time
@@ -31,8 +30,11 @@ from rich.table import Table
 
 from harness.clips.table import ClipTable
 from harness.streams.feature_file import read_feature_file
+from harness.streams.file_store import FileStore
 from harness.streams.precomputed import read_foreign
 
+#: Seconds after which a changed file counts as settled.
+YOUNG = 3.2
 STEPS, FEATURES = 12, 22
 
 
@@ -54,19 +56,36 @@ def write_files(folder: Path, count: int, suffix: str) -> ClipTable:
     return ClipTable(ids, ("train",) * count, targets, ("joy",), tuple(paths), "features")
 
 
-def measure(clips: ClipTable, suffix: str, rounds: int) -> dict[str, float]:
+def stored(clips: ClipTable, cache: Path, **expected: int) -> None:
+    """Reads the files with a cache, and checks how many of them were opened."""
+    store = FileStore(cache)
+    read_foreign(clips, store=store)
+    found = {name: getattr(store, name) for name in expected}
+    assert found == expected, (found, expected)
+
+
+def measure(clips: ClipTable, suffix: str, cache: Path, rounds: int) -> dict[str, float]:
     """Median seconds of each side."""
     paths = [path for path in clips.paths if path]
     sides: dict[str, Callable[[], object]] = {
         "one_thread": lambda: [read_feature_file(path) for path in paths],
-        "threads": lambda: read_foreign(clips),
+        "unstored": lambda: read_foreign(clips),
+        "first": lambda: stored(clips, cache, parsed=len(clips)),
+        "second": lambda: stored(clips, cache, kept=len(clips)),
+        "touched": lambda: stored(clips, cache, compared=len(clips)),
     }
     if suffix == ".npy":
-        sides["mapped"] = lambda: [np.array(np.load(path, "r")) for path in paths]
-        sides["loaded"] = lambda: [np.load(path) for path in paths]
+        sides = {"loaded": lambda: np.concatenate([np.load(path) for path in paths])} | sides
     seconds: dict[str, list[float]] = {side: [] for side in sides}
-    for _ in range(rounds):
+    # A file that changed in the last seconds is compared by its contents.
+    time.sleep(YOUNG)
+    for round_ in range(rounds):
+        shutil.rmtree(cache, ignore_errors=True)
         for side, read in sides.items():
+            if side == "touched":
+                for path in paths:
+                    os.utime(path, (1, round_ + 1))
+                time.sleep(YOUNG)
             begun = time.perf_counter()
             read()
             seconds[side].append(time.perf_counter() - begun)
@@ -83,8 +102,10 @@ def main() -> None:
     found = {}
     for suffix, count in ((".npy", given.clips), (".csv", given.csv)):
         with tempfile.TemporaryDirectory(prefix="feature-files-") as folder:
-            clips = write_files(Path(folder), count, suffix)
-            found[suffix] = {"files": count, **measure(clips, suffix, given.rounds)}
+            (Path(folder) / "set").mkdir()
+            clips = write_files(Path(folder) / "set", count, suffix)
+            seconds = measure(clips, suffix, Path(folder) / "cache", given.rounds)
+            found[suffix] = {"files": count, **seconds}
     if given.json:
         print(json.dumps(found))
         return
@@ -92,7 +113,7 @@ def main() -> None:
     for suffix, row in found.items():
         for side, seconds in row.items():
             if side != "files":
-                ratio = seconds / row["one_thread"]
+                ratio = seconds / row.get("loaded", row["one_thread"])
                 table.add_row(suffix, f"{row['files']:.0f}", side, f"{seconds:.2f}", f"{ratio:.2f}")
     Console().print(table)
 

@@ -1,8 +1,8 @@
 """Which scheduler finds a good head for the fewest epochs: stored learning curves, replayed.
 
-    python -m tests.benchmarks.pruning [--seeds 20] [--quick] [--json]
+    python -m tests.benchmarks.pruning [--seeds 20] [--workers 2 8 64] [--quick] [--json]
     python -m tests.benchmarks.pruning --make-curves [--clips 5000] [--configurations 100]
-        [--hidden 128]
+        [--hidden 128] [--curves FILE]
 
 Curves: the demo's grid (`demo_grid.parquet`, 288 points of 30 epochs), and random points of
 paper.toml on generated clips with mixed information (`generated_curves.parquet`, made by
@@ -36,6 +36,7 @@ import torch
 from numpy.typing import NDArray
 from optuna.trial import TrialState
 
+from harness.atomic import replacing
 from harness.models.config import TrialConfig
 from harness.space.file import read_space
 from harness.space.pruners import decisions, make_pruner
@@ -52,7 +53,7 @@ PROCESSES = 2
 EPOCHS = 30
 WORKERS = (2, 8, 64)
 #: Epochs spent at which the regret is read.
-SPENT = (150, 300, 600, 1200, 2400)
+SPENT = (150, 300, 600, 1200, 2400, 4800)
 #: Scheduler, grace and reduction.
 RULES = (
     *(("asha", grace, reduction) for grace in (3, 6, 8) for reduction in (2, 3)),
@@ -164,25 +165,33 @@ def _curve(given: tuple[int, int, int]) -> dict[str, Any]:
     begun, scores = time.process_time(), []
     while not trial.finished:
         scores.append(trial.step().score)
-    return point | {"curve": np.float32(scores), "seconds": time.process_time() - begun}
+    seconds = time.process_time() - begun
+    return point | {"curve": np.float32(scores), "seconds": seconds, "seed": seed}
 
 
 def make_curves(path: Path, clips: int, configurations: int, hidden: int) -> None:
-    """Trains random points of paper.toml to the end. What is done is kept in `path` as it grows."""
-    work = [(seed, clips, hidden) for seed in range(configurations)]
-    rows = []
+    """Trains random points of paper.toml to the end. What is done is kept in `path` as it grows,
+    and is not trained again."""
+    rows: list[dict[str, Any]] = []
+    if path.exists():
+        table = pd.read_parquet(path)
+        if "seed" in table and (table[["clips", "hidden"]] == [clips, hidden]).all(axis=None):
+            rows = table.drop(columns=["clips", "hidden"]).to_dict("records")
+    done = {row["seed"] for row in rows}
+    work = [(seed, clips, hidden) for seed in range(configurations) if seed not in done]
     with multiprocessing.get_context("spawn").Pool(PROCESSES) as pool:
         for row in pool.imap_unordered(_curve, work):
             rows.append(row)
             print(f"{len(rows)} of {configurations}", file=sys.stderr, flush=True)
-            pd.DataFrame(rows).assign(clips=clips, hidden=hidden).to_parquet(
-                path, compression="zstd"
-            )
+            table = pd.DataFrame(rows).assign(clips=clips, hidden=hidden)
+            with replacing(path) as temporary:
+                table.to_parquet(temporary, compression="zstd")
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--seeds", type=int, default=20)
+    parser.add_argument("--workers", type=int, nargs="+", default=WORKERS)
     parser.add_argument("--quick", action="store_true", help="Four rules, few seeds and epochs.")
     parser.add_argument("--make-curves", action="store_true")
     parser.add_argument("--curves", type=Path, default=GENERATED, help="Of generated clips.")
@@ -199,7 +208,7 @@ def main() -> int:
         rules = tuple(rule for rule in RULES if rule[1:] == (8, 3))
         table = compare(tables, rules, (2, 8), 3, SPENT[:3])
     else:
-        table = compare(tables, RULES, WORKERS, options.seeds, SPENT)
+        table = compare(tables, RULES, tuple(options.workers), options.seeds, SPENT)
     if options.json:
         print(json.dumps(table.to_dict("records")))
     else:

@@ -1,6 +1,7 @@
 """What a whole study costs: the authors' loop under plain Optuna, and `python -m harness.search`.
 
-    python -m tests.benchmarks.study [--quick] [--json] [--sample 12]
+    python -m tests.benchmarks.study [--quick] [--json] [--sample 12] [--folder DIR]
+        [--only ours|authors|compare]
 
 Both sides search the points of paper.toml (60 trials of up to 50 epochs) on generated clips of
 Hume-Reaction's number in the authors' layout, one after the other, on the same two processes. Both
@@ -20,15 +21,20 @@ which the true ratio is larger. The time to a score is that of the sample: it is
 parts: what the ratio consists of, each as theirs over ours: seconds of an epoch, epochs of a trial,
 seconds until the first trial starts, share of dead trials.
 
-Synthetic data: no score here is a result on Hume-Reaction. A full run takes hours.
+A full run takes about 3 hours on two cores: ours 1 to 1.5, the authors' sample 1 to 2. Data,
+studies and predictions stay in `--folder`. `--only` runs one side, and `--only compare` prints the
+figures of what is there. An interrupted side continues: its time is that of its runs together, each
+until its last finished trial, so that lost trials cost nothing.
+
+Synthetic data: no score here is a result on Hume-Reaction.
 """
 
 import argparse
 import json
 import multiprocessing
+import shutil
 import subprocess
 import sys
-import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -134,6 +140,30 @@ def authors_trial(data: Dataset, config: TrialConfig) -> Ended:
     return Ended(time.time(), *(best or (None, None)), config.epochs, seconds)
 
 
+class Clock:
+    """The time that the runs of one side took together, kept in a file.
+
+    Each run is a line: when it began, in seconds since 1970. A run counts until its last trial.
+    """
+
+    def __init__(self, file: Path, ended: list[float]) -> None:
+        """ended: when trials ended, in seconds since 1970."""
+        begun = [float(line) for line in file.read_text().split()] if file.exists() else []
+        self._spans: list[tuple[float, float]] = []
+        for first, following in zip(begun, [*begun[1:], float("inf")], strict=True):
+            here = [at for at in ended if first <= at < following]
+            self._spans.append((first, max(here, default=first)))
+
+    def at(self, moment: float) -> float:
+        """Seconds that the runs took until a moment."""
+        return sum(min(moment, end) - begin for begin, end in self._spans if begin <= moment)
+
+    @staticmethod
+    def start(file: Path) -> None:
+        with file.open("a") as runs:
+            runs.write(f"{time.time()}\n")
+
+
 def _authors_process(root: Path, folder: Path, number: int, trials: int, epochs: int) -> None:
     quiet_optuna()
     torch.set_num_threads(1)
@@ -142,9 +172,13 @@ def _authors_process(root: Path, folder: Path, number: int, trials: int, epochs:
     own = {"optimiser": "adam", "schedule": "plateau-loss", "normalise": False}
     storage = JournalStorage(JournalFileBackend(str(folder / "study.log")))
     study = optuna.create_study(
-        storage=storage, study_name="s", direction="maximize", load_if_exists=True,
-        sampler=optuna.samplers.TPESampler(seed=number),
+        storage=storage, study_name="s", direction="maximize", load_if_exists=True
     )  # fmt: skip
+    done = len(study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)))
+    if done >= trials:
+        return
+    # Another seed in each run, which would otherwise suggest the same points again.
+    study.sampler = optuna.samplers.TPESampler(seed=number + WORKERS * done)
 
     def objective(trial: optuna.Trial) -> float:
         begun = time.time()
@@ -160,10 +194,10 @@ def _authors_process(root: Path, folder: Path, number: int, trials: int, epochs:
     study.optimize(objective, callbacks=[MaxTrialsCallback(trials)])
 
 
-def authors(root: Path, folder: Path, trials: int, epochs: int) -> Side:
+def run_authors(root: Path, folder: Path, trials: int, epochs: int) -> None:
     """The authors' loop under plain Optuna, in two processes."""
-    folder.mkdir()
-    begun = time.time()
+    folder.mkdir(exist_ok=True)
+    Clock.start(folder / "runs.txt")
     context = multiprocessing.get_context("spawn")
     running = [
         context.Process(target=_authors_process, args=(root, folder, n, trials, epochs))
@@ -175,51 +209,61 @@ def authors(root: Path, folder: Path, trials: int, epochs: int) -> Side:
         process.join()
         if process.exitcode:
             raise SystemExit(f"a process of the authors' side ended with {process.exitcode}")
-    whole = time.time() - begun
+
+
+def authors(folder: Path) -> Side:
+    """What the authors' side did."""
     storage = JournalStorage(JournalFileBackend(str(folder / "study.log")))
     found = optuna.load_study(study_name="s", storage=storage).get_trials(
         deepcopy=False, states=(TrialState.COMPLETE,)
     )
+    clock = Clock(folder / "runs.txt", [trial.user_attrs["end"][0] for trial in found])
     ended = []
     for trial in found:
         at, score, count, seconds = trial.user_attrs["end"]
         file = folder / f"{trial.number}.npy"
         predictions = np.load(file) if file.exists() else None
-        ended.append(Ended(at - begun, score, predictions, count, seconds))
-    startup = min(trial.user_attrs["begun"] for trial in found) - begun
+        ended.append(Ended(clock.at(at), score, predictions, count, seconds))
+    startup = clock.at(min(trial.user_attrs["begun"] for trial in found))
     ended.sort(key=lambda end: end.at)
-    return Side(ended, startup, whole, sum(end.score is None for end in ended))
+    return Side(ended, startup, ended[-1].at, sum(end.score is None for end in ended))
 
 
-def ours(root: Path, results: Path, trials: int, epochs: int) -> Side:
+def run_ours(root: Path, results: Path, trials: int, epochs: int) -> None:
     """The command, with the same number of processes."""
-    begun = time.time()
+    results.mkdir(exist_ok=True)
+    Clock.start(results / "runs.txt")
     line = [sys.executable, "-m", "harness.search", "--data", root, "--space", "paper", "--quiet"]
     line += ["--trials", trials, "--epochs", epochs, "--results", results, "--study", "s"]
     line += ["--concurrency", WORKERS]
     done = subprocess.run([str(each) for each in line], capture_output=True, text=True, check=False)
     if done.returncode:
         raise SystemExit(f"our side: {done.stderr}")
-    whole = time.time() - begun
+
+
+def ours(results: Path) -> Side:
+    """What our side did."""
     folder = StudyFolder(results, "s")
     library = load_library(folder.path)
     slots = {trial.info.trial_id: slot for slot, trial in enumerate(library.matrix.trials)}
     storage = JournalStorage(JournalFileBackend(str(folder.path / "study.log")))
     study = optuna.load_study(study_name=folder.study_name, storage=storage)
     ended, dead = [], 0
-    found = [t for t in study.get_trials(deepcopy=False) if t.state.is_finished()]
-    for trial in found:
-        assert trial.datetime_complete  # it is finished
+    states = (TrialState.COMPLETE, TrialState.PRUNED)
+    found = study.get_trials(deepcopy=False, states=states)
+    ends = [t.datetime_complete.timestamp() for t in found if t.datetime_complete]
+    clock = Clock(results / "runs.txt", ends)
+    for trial, end in zip(found, ends, strict=True):
         dead += is_dead(trial)
         slot = slots.get(f"{trial.number:05d}")
         predictions = None if slot is None else library.matrix.predictions[:, slot].T
         ended.append(
-            Ended(trial.datetime_complete.timestamp() - begun, trial.value, predictions,
+            Ended(clock.at(end), trial.value, predictions,
                   len(trial.intermediate_values), trial.user_attrs.get("seconds", 0.0))
         )  # fmt: skip
-    startup = min(t.datetime_start.timestamp() for t in found if t.datetime_start) - begun
+    startup = clock.at(min(t.datetime_start.timestamp() for t in found if t.datetime_start))
     ended.sort(key=lambda end: end.at)
-    return Side(ended, startup, whole, dead)
+    return Side(ended, startup, ended[-1].at, dead)
 
 
 def compare(theirs: Side, mine: Side, truth: Floats, trials: int) -> dict[str, Any]:
@@ -273,17 +317,27 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--quick", action="store_true", help="Few clips, trials and epochs.")
     parser.add_argument("--sample", type=int, default=12, help="Trials of the authors' side.")
+    parser.add_argument("--folder", type=Path, default=Path("results/.cache/benchmarks/study"))
+    parser.add_argument("--only", choices=("ours", "authors", "compare"))
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     sizes, trials, epochs = (QUICK, 8, 12) if options.quick else (HUME, 60, 50)
     sample = 4 if options.quick else options.sample
-    with tempfile.TemporaryDirectory(prefix="study-benchmark-") as name:
-        root = write_authors_layout(Path(name, "data"), generated(sizes))
-        data = _read(root)
-        truth = data.ratings[data.rows("val")]
-        mine = ours(root, Path(name, "results"), trials, epochs)
-        theirs = authors(root, Path(name, "authors"), sample, epochs)
-        figures = compare(theirs, mine, truth, trials)
+    folder = options.folder / ("quick" if options.quick else "whole")
+    root = folder / "data"
+    if not (folder / "written").exists():
+        shutil.rmtree(folder, ignore_errors=True)
+        write_authors_layout(root, generated(sizes))
+        (folder / "written").touch()
+    if options.only in (None, "ours"):
+        run_ours(root, folder / "results", trials, epochs)
+    if options.only in (None, "authors"):
+        run_authors(root, folder / "authors", sample, epochs)
+    if options.only in ("ours", "authors"):
+        return 0
+    data = _read(root)
+    truth = data.ratings[data.rows("val")]
+    figures = compare(authors(folder / "authors"), ours(folder / "results"), truth, trials)
     print(json.dumps(figures) if options.json else json.dumps(figures, indent=2))
     return 0
 
