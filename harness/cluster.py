@@ -87,7 +87,7 @@ def _start() -> None:
         # A signal within it could crash Ray's own code, and leave its processes behind.
         with uninterrupted(), unchanged(), _limited("Ray, which starts on this machine"):
             ray.init(address="local", num_cpus=cores(), _temp_dir=_folder(), **_options())
-    except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
+    except Exception as error:  # also those that Ray raises without a kind of their own
         if isinstance(error, OSError) and error.errno is not None:
             raise  # has a line of its own
         raise InputError(
@@ -106,7 +106,7 @@ def _connect(address: str) -> None:
             _limited(f"the Ray cluster at {address}, which does not answer"),
         ):
             ray.init(address=address, **_options())
-    except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
+    except Exception as error:  # as above
         if "ersion mismatch" in str(error):
             raise InputError(
                 f"`address` {address}: {_one_line(error)}; install the same Ray and Python on all "
@@ -118,8 +118,8 @@ def _connect(address: str) -> None:
                 "RAY_AUTH_MODE=token and RAY_AUTH_TOKEN here as on its machines"
             ) from error
         raise InputError(
-            f"`address` {address}: no Ray cluster lets us in there; start one by ray start --head, "
-            "with the same RAY_AUTH_MODE and token here and on its machines"
+            f"`address` {address}: no Ray cluster lets us in there; expected HOST:PORT of one that "
+            "ray start --head started, with the same RAY_AUTH_MODE and token here and there"
         ) from error
 
 

@@ -339,7 +339,7 @@ def _prepare(
         prepared.space.grid()  # complains where it is infinite
     data = replace(prepared.data, held_out=held.held_out)
     check_scorable(data, space.samplings(), space.streams())
-    return replace(prepared, data=data, notes=(*table.notes, *prepared.notes, *notes))
+    return replace(prepared, data=data, notes=(*space.notes, *table.notes, *prepared.notes, *notes))
 
 
 def _named(space: SearchSpace, clips: DataOptions) -> tuple[list[str], str | None]:
