@@ -50,6 +50,10 @@ _MEMORY = re.compile(r"Memory on the node \(IP: ([^,)]+).*?\) was (.+? limit)")
 _NODE = re.compile(r"^\s*ip: (\S+)$", re.MULTILINE)
 _IDENTITY = re.compile(r"(class_name|actor_id|pid|name|namespace|ip): |Failure # \d+ ")
 _LONGEST_REASON = 600
+# Standard error; a line of the log of Ray's C++ code, and what it says of a wrong token.
+_STDERR = 2
+_LOGGED = re.compile(r"\[[-0-9]+ [:,0-9]+ [A-Z] \d+ \d+\] ")
+_REFUSED = re.compile(r"InvalidAuthToken: [^\n]+")
 _joining = threading.Lock()
 
 
@@ -83,7 +87,7 @@ def _start() -> None:
         # A signal within it could crash Ray's own code, and leave its processes behind.
         with uninterrupted(), unchanged(), _limited("Ray, which starts on this machine"):
             ray.init(address="local", num_cpus=cores(), _temp_dir=_folder(), **_options())
-    except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
+    except Exception as error:  # also those that Ray raises without a kind of their own
         if isinstance(error, OSError) and error.errno is not None:
             raise  # has a line of its own
         raise InputError(
@@ -93,20 +97,71 @@ def _start() -> None:
 
 
 def _connect(address: str) -> None:
+    said: list[str] = []
     try:
         _knock(address)
-        with unchanged(), _limited(f"the Ray cluster at {address}, which does not answer"):
+        with (
+            _collecting(said),
+            unchanged(),
+            _limited(f"the Ray cluster at {address}, which does not answer"),
+        ):
             ray.init(address=address, **_options())
-    except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
+    except Exception as error:  # as above
         if "ersion mismatch" in str(error):
             raise InputError(
                 f"`address` {address}: {_one_line(error)}; install the same Ray and Python on all "
                 "nodes and here"
             ) from error
+        if refused := _REFUSED.search("".join(said)):
+            raise InputError(
+                f"`address` {address}: the Ray cluster refuses us ({refused[0]}); set "
+                "RAY_AUTH_MODE=token and RAY_AUTH_TOKEN here as on its machines"
+            ) from error
         raise InputError(
-            f"--address {address}: no Ray cluster lets us in there; start one by ray start --head, "
-            "with the same RAY_AUTH_MODE and token here and on its machines"
+            f"`address` {address}: no Ray cluster lets us in there; expected HOST:PORT of one that "
+            "ray start --head started, with the same RAY_AUTH_MODE and token here and there"
         ) from error
+
+
+@contextmanager
+def _collecting(said: list[str]) -> Iterator[None]:
+    """Collects the lines that Ray's C++ code writes to standard error in the block.
+
+    Ray repeats its reason each second until it fails. What Python writes to `sys.stderr` is printed
+    at once. At the end, other lines are printed as well: all of them, or after an error those that
+    are not of Ray's log. Ray's log lines are also in the log.
+    """
+    before = sys.stderr
+    try:
+        is_ours = before.fileno() == _STDERR
+    except (AttributeError, OSError):  # closed, or a notebook's
+        is_ours = False
+    if not is_ours:
+        yield
+        return
+    terminal = os.fdopen(
+        os.dup(_STDERR), "w", buffering=1, encoding=before.encoding, errors=before.errors
+    )
+    collected = os.fdopen(os.memfd_create("ray"), "r+", errors="replace")
+    is_done = False
+    before.flush()
+    os.dup2(collected.fileno(), _STDERR)
+    sys.stderr = terminal
+    try:
+        yield
+        is_done = True
+    finally:
+        os.dup2(terminal.fileno(), _STDERR)
+        sys.stderr = before
+        with terminal, collected:
+            collected.seek(0)
+            said += collected
+        for line in said:
+            if is_done or not _LOGGED.match(line):
+                print(line, end="", file=sys.stderr)
+            else:
+                _log.info("Ray: %s", line.rstrip())
+        before.flush()
 
 
 def _options() -> dict[str, Any]:

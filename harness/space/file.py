@@ -32,6 +32,7 @@ from harness.space.search_space import (
     Condition,
     SearchSpace,
     contains,
+    last_step,
     snapped,
 )
 
@@ -58,7 +59,12 @@ class _Float(_Parameter):
         return _ordered(self)
 
     def distribution(self) -> BaseDistribution:
-        return FloatDistribution(self.low, self.high, log=self.log, step=self.step)
+        return FloatDistribution(self.low, self.last, log=self.log, step=self.step)
+
+    @property
+    def last(self) -> float:
+        """The highest value."""
+        return last_step(self.low, self.high, self.step) if self.step else self.high
 
 
 class _Int(_Parameter):
@@ -73,7 +79,12 @@ class _Int(_Parameter):
         return _ordered(self)
 
     def distribution(self) -> BaseDistribution:
-        return IntDistribution(self.low, self.high, log=self.log, step=self.step)
+        return IntDistribution(self.low, self.last, log=self.log, step=self.step)
+
+    @property
+    def last(self) -> int:
+        """The highest value."""
+        return self.low + (self.high - self.low) // self.step * self.step
 
 
 class _Categorical(_Parameter):
@@ -138,6 +149,12 @@ def read_space(path: Path, epochs: int | None = None) -> SearchSpace:
         only_if,
         {name: tuple(values) for name, values in file.grid.values.items()},
         file.grid.repeats,
+        tuple(
+            f"{path}, parameters.{name}: high = {p.high} is not on a step; the highest value is "
+            f"{p.last:.12g}"
+            for name, p in file.parameters.items()
+            if not isinstance(p, _Categorical) and p.last < p.high
+        ),
     )
     _check_batches(space, "", {})
     _check_sampling(space)
@@ -209,7 +226,7 @@ def _check_parameter(path: Path, name: str, parameter: _Float | _Int | _Categori
         if len({(type(value), value) for value in values}) < len(values):
             raise InputError(f"{path}, parameters.{name}: duplicate choice")
     else:
-        values = [parameter.low, parameter.high]
+        values = [parameter.low, parameter.last]
         expected = kind(accepted()[name].hint)
         if (expected is int and parameter.type != "int") or expected not in (int, float):
             raise InputError(

@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,7 @@ class SearchSpace:
     only_if: of hyperparameters that are searched under a condition alone.
     grid_values: of hyperparameters, for a full grid; those with a step need none.
     repeats: of each grid point, each with a seed of its own.
+    notes: what may be meant otherwise, a line each.
     """
 
     path: Path
@@ -61,6 +63,7 @@ class SearchSpace:
     only_if: dict[str, Condition] = field(default_factory=dict)
     grid_values: dict[str, tuple[Any, ...]] = field(default_factory=dict)
     repeats: int = 1
+    notes: tuple[str, ...] = ()
 
     def suggest(self, trial: optuna.Trial) -> Point:
         """Draws the hyperparameters of a trial: those whose conditions hold."""
@@ -253,6 +256,14 @@ def snapped(distribution: BaseDistribution, value: Any) -> Any:
     steps_up = (value - distribution.low) / distribution.step
     is_near = abs(steps_up - round(steps_up)) < _ROUNDING
     return distribution.low + round(steps_up) * distribution.step if is_near else value
+
+
+def last_step(low: float, high: float, step: float) -> float:
+    """The highest value on a step, up to `high`; or `high` rounded to the step that it is nearly
+    on."""
+    # Decimal fractions, with which Optuna checks that the bounds are a number of steps apart.
+    first, last, each = (Decimal(str(value)) for value in (low, high, step))
+    return float(first + int((last - first) / each + Decimal(_ROUNDING)) * each)
 
 
 def _kind(distribution: BaseDistribution) -> tuple[Any, ...]:

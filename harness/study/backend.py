@@ -97,12 +97,11 @@ def open_backend(folder: Path, given: str | None = None) -> Backend:
         InputError: it cannot be opened, or the journal was damaged. No part of a URL that may be
             secret is in the message.
     """
+    name = storage_name(given)
     if given is None or "://" not in given:
         journal = Journal(Path(given) if given else folder / "study.log")
-        name = str(journal.path.resolve()) if given else "study.log"
         return Backend(journal.open(), journal, name)
     url = _absolute(_url(given))
-    name = f"{url.get_backend_name()}://{_place(url)}/{url.database or ''}"
     try:
         with attended(f"the database {name}, which does not answer"):
             storage = _open(url)
@@ -117,6 +116,18 @@ def open_backend(folder: Path, given: str | None = None) -> Backend:
             "does the database exist?"
         ) from error
     return Backend(storage, None, name, url.render_as_string(hide_password=False), _lock(url))
+
+
+def storage_name(given: str | None) -> str:
+    """`Backend.name` of the storage that `open_backend` opens, which is not opened here.
+
+    Raises:
+        InputError: the URL is of no database.
+    """
+    if given is None or "://" not in given:
+        return str(Path(given).resolve()) if given else "study.log"
+    url = _absolute(_url(given))
+    return f"{url.get_backend_name()}://{_place(url)}/{url.database or ''}"
 
 
 def read_storage(folder: Path, name: str, given: str | None) -> BaseStorage | None:

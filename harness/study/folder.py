@@ -159,6 +159,19 @@ class StudyFolder:
         if old.get("ceilings", {}) != new["ceilings"]:
             write_sealed(file, MANIFEST, old | {"ceilings": new["ceilings"]})
 
+    def check_storage(self, name: str) -> None:
+        """Checks, before a storage is opened and thereby made, that the study is kept there.
+
+        Raises:
+            InputError: the study is kept elsewhere.
+        """
+        file = self.path / "study.json"
+        if file.exists() and (old := self.manifest()["storage"]) != name:
+            raise InputError(
+                f"{file}, storage: this study was begun with {old}, now it is {name}; give the "
+                "same `storage` (none for study.log), or choose another `study`"
+            )
+
     def contents(self) -> dict[str, dict[str, str]]:
         """By stream, the fingerprint of each clip's contents; empty if they are not known."""
         file = self.path / _CONTENTS

@@ -199,7 +199,7 @@ class Lookout(tune.Callback):
     def __init__(self, resources: Resources, handlers: dict[int, Any]) -> None:
         self._resources, self._handlers = resources, handlers
         self._wait: Wait | None = None
-        self._is_pending = False
+        self._is_pending, self._begun = False, 0
 
     def setup(self, *_: Any, **__: Any) -> None:
         restore(self._handlers)
@@ -208,8 +208,9 @@ class Lookout(tune.Callback):
         # The newest last: of thousands of trials, those at work are found at once.
         states = (trial.status for trial in reversed(trials))
         found = next((state for state in states if state in ("RUNNING", "PENDING")), "")
-        if found == "RUNNING":
-            self._wait = None
+        # A trial that began since the last look may have ended at once.
+        if found == "RUNNING" or len(trials) > self._begun:
+            self._begun, self._wait = len(trials), None
             return
         self._is_pending = found == "PENDING"
         self._wait = self._wait or Wait(self._awaited)

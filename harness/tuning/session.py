@@ -29,7 +29,13 @@ from harness.streams.clip_issues import report_gaps
 from harness.streams.data_sheet import check_headers
 from harness.streams.features import Machines
 from harness.streams.sources import JOIN, demo_sources, real_sources
-from harness.study.backend import Backend, held_journal, open_backend, quiet_optuna
+from harness.study.backend import (
+    Backend,
+    held_journal,
+    open_backend,
+    quiet_optuna,
+    storage_name,
+)
 from harness.study.deaths import death_lines
 from harness.study.folder import StudyFolder
 from harness.study.trials import COMMANDS, complete, finished
@@ -222,6 +228,7 @@ def opened(
     shared = means.storage is not None and "://" in means.storage
     with ExitStack() as stack:
         stack.enter_context(folder.locked(shared))
+        folder.check_storage(storage_name(means.storage))
         stack.enter_context(held_journal(means.storage))
         log = stack.enter_context(logged(folder.path / "log", (means.storage or "",)))
         _log.info("command: %s", command)
@@ -332,7 +339,7 @@ def _prepare(
         prepared.space.grid()  # complains where it is infinite
     data = replace(prepared.data, held_out=held.held_out)
     check_scorable(data, space.samplings(), space.streams())
-    return replace(prepared, data=data, notes=(*table.notes, *prepared.notes, *notes))
+    return replace(prepared, data=data, notes=(*space.notes, *table.notes, *prepared.notes, *notes))
 
 
 def _named(space: SearchSpace, clips: DataOptions) -> tuple[list[str], str | None]:

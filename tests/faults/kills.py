@@ -6,11 +6,13 @@ All kills of a kind hit one study, so that each resumption goes on from what the
 import os
 import random
 import signal
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
+from statistics import median
 
 from ray.cluster_utils import Cluster
 
@@ -60,6 +62,7 @@ class Hunted:
     name: str
     running: Running | None = None
     before: dict[str, bytes] = field(default_factory=dict)
+    pace: float = 0.0  # seconds from a start until a trial is finished
 
     @property
     def folder(self) -> Path:
@@ -118,6 +121,20 @@ class Hunted:
         assert done.code == 0, done.said
         self.check()
         check_study(self.results, "s", budget)
+        if self.continued.exists():
+            lines = self.continued.read_text().splitlines()
+            until, waited = zip(*(map(float, line.split()) for line in lines), strict=True)
+            print(
+                f"{self.name}: {len(lines)} commands took the journal's lock, at most "
+                f"{max(until):.1f} s (median {median(until):.1f}) after their start; they waited "
+                f"for it at most {max(waited):.2f} s",
+                file=sys.stderr,
+            )
+
+    @property
+    def continued(self) -> Path:
+        """When each command took the journal's lock first: `note_lock`."""
+        return self.folder / "continued"
 
 
 _driver, _writers = Hunted("driver"), Hunted("writers")
@@ -128,23 +145,46 @@ _workers, _nodes = Hunted("workers"), Hunted("nodes")
     "crash", "search: its driver is killed at a random moment", KILLS, few=FEW, ending=_driver.end
 )
 def _(folder: Path, rng: random.Random) -> None:
+    begun = time.monotonic()
     running = start(
         _driver.folder / "said.txt", "search", *searching(None, ENDLESS),
-        before=os.chdir, given=(_driver.folder,),
+        before=note_lock, given=(_driver.folder, begun),
     )  # fmt: skip
-    time.sleep(rng.uniform(0, 9))
+    if not _driver.pace:
+        _driver.running = running
+        _driver.wait_for_trials()
+        _driver.pace = time.monotonic() - begun
+    else:
+        time.sleep(rng.uniform(0, 1.5 * _driver.pace))
     assert running.process.exitcode is None, running.wait()
     os.kill(running.process.pid, signal.SIGKILL)
     check_not_waited(running.wait())
     _driver.check()
 
 
-def die_within_a_write(folder: Path, number: int, half: bool) -> None:
+def note_lock(folder: Path, begun: float) -> None:
+    """Makes this process note when it has the journal's lock first: seconds since `begun`, and how
+    long it waited for it."""
+    os.chdir(folder)
+    acquire = JournalLock.acquire
+
+    def acquire_and_note(self: JournalLock) -> bool:
+        since = time.monotonic()
+        found = acquire(self)
+        now = time.monotonic()
+        JournalLock.acquire = acquire  # type: ignore[method-assign]
+        with (folder / "continued").open("a") as file:
+            file.write(f"{now - begun} {now - since}\n")
+        return found
+
+    JournalLock.acquire = acquire_and_note  # type: ignore[method-assign]
+
+
+def die_within_a_write(folder: Path, begun: float, number: int, half: bool) -> None:
     """Makes this process die when it holds the journal's lock for the so-manieth time (from 0).
 
     half: it has written half a line then.
     """
-    os.chdir(folder)
     acquire, left = JournalLock.acquire, iter(range(number, -1, -1))
 
     def acquire_and_die(self: JournalLock) -> bool:
@@ -157,6 +197,7 @@ def die_within_a_write(folder: Path, number: int, half: bool) -> None:
         return found
 
     JournalLock.acquire = acquire_and_die  # type: ignore[method-assign]
+    note_lock(folder, begun)
 
 
 @fault(
@@ -165,9 +206,10 @@ def die_within_a_write(folder: Path, number: int, half: bool) -> None:
 )  # fmt: skip
 def _(folder: Path, rng: random.Random) -> None:
     # The first hundreds of writes: those of a study that is opened, and of its first trials.
-    given = (_writers.folder, rng.randrange(rng.choice([20, 200])), rng.random() < 0.5)
+    number, half = rng.randrange(rng.choice([20, 200])), rng.random() < 0.5
     line = searching(None, ENDLESS)
     said = _writers.folder / "said.txt"
+    given = (_writers.folder, time.monotonic(), number, half)
     running = start(said, "search", *line, before=die_within_a_write, given=given)
     done = running.wait()
     assert done.code == -signal.SIGKILL, done

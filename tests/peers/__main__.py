@@ -25,11 +25,11 @@ from tests.databases import mysql, postgresql
 
 #: Tests of Optuna that take storages from its `StorageSupplier`, and those with a server.
 FILES = (
-    "storages_tests/study/test_storages.py",
+    "storages_tests/test_storages.py",
     "storages_tests/test_callbacks.py",
     "storages_tests/test_heartbeat.py",
     "storages_tests/test_with_server.py",
-    "storages_tests/journal_tests/study/test_journal.py",
+    "storages_tests/journal_tests/test_journal.py",
     "study_tests",
     "trial_tests",
 )

@@ -318,6 +318,33 @@ dropout = 0.3333333
         read_space(path)
 
 
+@pytest.mark.parametrize(
+    ("kind", "high", "step", "last", "noted"),
+    [
+        ("float", "0.5", "0.1666667", 0.5000001, ""),  # nearly on a step
+        ("float", "0.9", "0.3", 0.9, ""),
+        ("float", "0.5", "0.2", 0.4, "high = 0.5 is not on a step; the highest value is 0.4"),
+        ("int", "6", "4", 5, "high = 6 is not on a step; the highest value is 5"),
+    ],
+)
+def test_bounds_are_a_number_of_steps_apart(
+    tmp_path: Path, kind: str, high: str, step: str, last: float, noted: str
+) -> None:
+    name, low = ("dropout", "0.0") if kind == "float" else ("layers", "1")
+    path = tmp_path / "space.toml"
+    path.write_text(
+        f"[budget]\ntrials = 1\nepochs = 1\n[parameters.{name}]\ntype = '{kind}'\n"
+        f"low = {low}\nhigh = {high}\nstep = {step}\n"
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # Optuna's
+        space = read_space(path)
+    assert space.distributions[name].high == last  # type: ignore[attr-defined]
+    assert [note.removeprefix(f"{path}, parameters.{name}: ") for note in space.notes] == (
+        [noted] if noted else []
+    )
+
+
 def test_a_byte_order_mark_is_skipped(tmp_path: Path) -> None:
     path = tmp_path / "space.toml"
     path.write_text((SPACES / "smoke.toml").read_text(), encoding="utf-8-sig")

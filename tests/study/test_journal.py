@@ -94,12 +94,13 @@ def test_a_slow_writer_of_optunas_keeps_its_lock(tmp_path: Path) -> None:
     log = tmp_path / "study.log"
     study = study_of(log)
     stock = optuna.load_study(study_name="s", storage=JournalStorage(JournalFileBackend(str(log))))
-    slow, real = threading.Event(), os.fsync
+    slow, flushed, real = threading.Event(), threading.Event(), os.fsync
 
     def fsync(number: int) -> None:
         if threading.current_thread() is writer:
             slow.set()
             time.sleep(4)
+            flushed.set()  # while it holds the lock
         real(number)
 
     writer = threading.Thread(target=stock.set_user_attr, args=("a", 1))
@@ -108,7 +109,7 @@ def test_a_slow_writer_of_optunas_keeps_its_lock(tmp_path: Path) -> None:
         writer.start()
         slow.wait()
         study.set_user_attr("b", 2)
-        assert not writer.is_alive(), "its lock was taken while it wrote"
+        assert flushed.is_set(), "its lock was taken while it wrote"
         writer.join()
     assert study_of(log).user_attrs == {"a": 1, "b": 2}
 

@@ -11,7 +11,7 @@ from optuna.trial import TrialState
 from harness.dataset import NOTHING, Dataset, Specification
 from harness.errors import InputError
 from harness.reports.evidence import gather
-from harness.study.backend import open_backend, read_storage
+from harness.study.backend import open_backend, read_storage, storage_name
 from harness.study.folder import Manifest, StudyFolder
 from harness.tuning.audit import audit
 from tests.searches import INDEX, finish, opened, trials_of
@@ -113,7 +113,12 @@ def test_a_relative_sqlite_file_is_the_same_from_every_folder(
     monkeypatch.chdir(tmp_path / "b")
     assert read_storage(tmp_path, name, None) is not None
     assert read_storage(tmp_path, "sqlite:///studies.db", None) is None
-    assert not list((tmp_path / "b").iterdir()), "nothing is created by reading"
+    folder = StudyFolder(tmp_path, "s")
+    folder.settle(manifest("s", name), INDEX)
+    folder.check_storage(name)
+    with pytest.raises(InputError, match=f"begun with {name}, now it is .*/b/studies.db; give"):
+        folder.check_storage(storage_name("sqlite:///studies.db"))
+    assert not list((tmp_path / "b").iterdir()), "nothing is created"
 
 
 CLIPS = tuple(f"c{number}" for number in range(6))

@@ -171,6 +171,54 @@ def test_a_cluster_with_another_python_is_one_line(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_a_cluster_with_another_token_is_one_line(tmp_path: Path) -> None:
+    closed = os.environ | {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "a" * 64}
+    # Ray tries it again each second, by default twenty times.
+    other = closed | {"RAY_AUTH_TOKEN": "b" * 64, "RAY_NUM_REDIS_GET_RETRIES": "2"}
+    with started_head(closed, "--include-dashboard=false") as address:
+        done = subprocess.run(
+            line(tmp_path, address), env=other, capture_output=True, text=True, check=False
+        )
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1, done.stderr
+    assert f"--address {address}: the Ray cluster refuses us (InvalidAuthToken: " in done.stderr
+
+
+# Ray's C++ code, another library and Python write to standard error while a cluster is joined.
+JOINING = """
+import os, sys
+from harness.cluster import _collecting
+said = []
+try:
+    with _collecting(said):
+        os.write(2, b"[2026-11-26 18:58:37,571 W 26 27] gcs.cc:210: Unauthenticated\\nother\\n")
+        print("at once", file=sys.stderr)
+        if len(sys.argv) > 1:
+            raise OSError
+except OSError:
+    print(len(said), file=sys.stderr)
+os.write(2, b"after")
+"""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ([], ["at once", "[2026-11-26 18:58:37,571 W 26 27] gcs.cc:210: Unauthenticated",
+              "other", "after"]),
+        (["fail"], ["at once", "other", "2", "after"]),
+    ],
+    ids=["joined", "failed"],
+)  # fmt: skip
+def test_only_the_log_of_ray_is_withheld_if_a_cluster_does_not_let_us_in(
+    arguments: list[str], expected: list[str]
+) -> None:
+    program = [sys.executable, "-c", JOINING, *arguments]
+    done = subprocess.run(program, capture_output=True, text=True, check=True)
+    assert done.stderr.splitlines() == expected
+
+
+@pytest.mark.slow
 def test_a_submitted_job_leaves_its_results_where_the_documents_say(tmp_path: Path) -> None:
     if find_spec("aiohttp") is None:
         pytest.skip("the extra `jobs` is not installed")

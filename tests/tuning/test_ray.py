@@ -4,6 +4,7 @@ import ast
 import inspect
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import ray
@@ -96,6 +97,16 @@ def test_what_ray_tune_reads_and_calls_exists() -> None:
         names += ("setup", "on_step_begin", "save", "restore")
         for name in names:
             assert name not in vars(mine) or hasattr(theirs, name), f"{mine.__name__}.{name}"
+
+
+def test_trials_that_end_at_once_are_not_waited_for() -> None:
+    lookout = engine.Lookout(engine.Resources(), {})
+    lookout.on_step_begin(0, [])
+    assert lookout._wait
+    lookout.on_step_begin(1, [SimpleNamespace(status="ERROR")])
+    assert lookout._wait is None
+    lookout.on_step_begin(2, [SimpleNamespace(status="ERROR")])
+    assert lookout._wait
 
 
 MEMORY = """1 worker(s) were killed due to the node running low on memory.
