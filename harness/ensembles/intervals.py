@@ -136,10 +136,10 @@ def degrees_of_freedom(values: Floats) -> float:
     """Those of the standard error of a delete-one-group jackknife, at most one less than the
     groups.
 
-    A few groups with a large influence make the standard error itself uncertain, more than Student's
-    t with one degree less than the groups allows for. The degrees are those of a chi-squared variable
-    with the variance of the estimated variance (Satterthwaite, 1946), which follows from the kurtosis
-    k of n values: var(s2) = s2^2 (k - (n - 3) / (n - 1)) / n.
+    A few groups with a large influence make the standard error itself uncertain, more than
+    Student's t with one degree less than the groups allows for. The degrees are those of a
+    chi-squared variable with the variance of the estimated variance (Satterthwaite, 1946), which
+    follows from the kurtosis k of n values: var(s2) = s2^2 (k - (n - 3) / (n - 1)) / n.
 
     Args:
         values: (groups,) the statistic without each of the groups.
