@@ -8,9 +8,6 @@ SYNTHETIC = "SYNTHETIC demo clips: no score is a result on Hume-Reaction."
 # Simulations show a bias of the nested score and rough intervals below these numbers.
 _FEW_CLIPS = 30
 _FEW_PERSONS = 20
-# Below this number of clips, intervals contained the true score less often than .93, which is
-# printed: .90 to .95 of the cases with 30 clips (`tests.benchmarks.estimates --case "30 clips"`).
-_ROUGH_CLIPS, _COVERAGE = 60, ".90 to .95"
 
 
 def caveats(ensemble: Ensemble) -> list[str]:
@@ -27,11 +24,6 @@ def _few(ensemble: Ensemble) -> list[str]:
             f"{_FEW_CLIPS} clips are unreliable"
         )
     estimate = ensemble.estimate
-    if estimate and not estimate.grouped and _FEW_CLIPS <= ensemble.clips < _ROUGH_CLIPS:
-        found.append(
-            f"{split} has {ensemble.clips} rated clips: with 30 clips, 95 % intervals contain the "
-            f"true score in {_COVERAGE} of simulated cases"
-        )
     if estimate and estimate.grouped and estimate.groups < _FEW_PERSONS:
         found.append(
             f"{split} has {estimate.groups} persons: scores and intervals of fewer than "

@@ -342,13 +342,6 @@ def test_few_clips_or_persons_give_a_warning(
     assert all(each.startswith(warning or "") for each in found)
 
 
-@pytest.mark.parametrize(("val", "stated"), [(29, False), (30, True), (59, True), (60, False)])
-def test_the_coverage_of_rough_intervals_is_stated(tmp_path: Path, val: int, stated: bool) -> None:
-    make_study(tmp_path / "s", 3, make_index(val=val, test=0))
-    found = caveats(average_top(load_library(tmp_path / "s"), 2))
-    assert any("of simulated cases" in each for each in found) == stated
-
-
 def test_a_target_that_depends_on_one_clip_has_no_interval(tmp_path: Path) -> None:
     index = make_index(val=40, test=0)
     index.ratings[:, 2] = 0.0
