@@ -153,5 +153,9 @@ FAULTS: dict[str, tuple[Callable[[Path], Path], str]] = {
     "no such operation": (lambda p: one(p, "Nonsense"), "refuses it"),
     "weights outside": (lambda p: external(p.parent, "../net.data", write=False),
                         "'../net.data', outside the folder of the file"),
+    "missing output": (means, "its outputs: y"),
     "weights missing": (lambda p: external(p.parent, "other.data", write=False), "is missing"),
 }  # fmt: skip
+
+#: What is read of a file of `FAULTS`, where it is not the first output.
+READ = {"missing output": "z"}

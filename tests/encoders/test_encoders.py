@@ -114,10 +114,23 @@ def test_another_encoder_is_refused_by_name(
 
 
 @pytest.mark.slow
-def test_a_study_does_not_continue_with_another_output(home: Path) -> None:
-    done = search(home, "--encoder-input", "scale=1/128", "--trials", 3)
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (["--encoder-input", "scale=1/128"], "output y, expected relu"),
+        (
+            ["--encoder-output", "features", "--encoder-input", "scale=1/128",
+             "--encoder-input", "mean=0.5"],
+            "mean 0.5,0.5,0.5, expected 0.485,0.456,0.406",
+        ),
+    ],
+)  # fmt: skip
+def test_a_study_does_not_continue_with_another_encoder(
+    home: Path, given: list[str], message: str
+) -> None:
+    done = search(home, *given, "--trials", 3)
     assert done.returncode == 1
-    assert "features" in done.stderr
+    assert message in done.stderr
     assert "choose another --study" in done.stderr
 
 

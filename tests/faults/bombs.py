@@ -337,8 +337,12 @@ def _(folder: Path, rng: random.Random) -> None:
 
 @fault("hostile", "damaged or demanding ONNX encoders", len(graphs.FAULTS))
 def _(folder: Path, rng: random.Random) -> None:
-    make, message = graphs.FAULTS[turn(graphs.FAULTS, "onnx")]
+    name = turn(graphs.FAULTS, "onnx")
+    make, message = graphs.FAULTS[name]
+    output = (graphs.READ[name],) if name in graphs.READ else ()
     file = make(folder / "net.onnx")
-    said = refused(lambda: Wanted(encoder=(str(file),)).load(EncoderOptions()))
+    said = refused(
+        lambda: Wanted(encoder=(str(file),), encoder_output=output).load(EncoderOptions())
+    )
     assert message in said, said
     assert "\n" not in said, said

@@ -1,4 +1,4 @@
-"""Picture and sound through the commands: a search, an ensemble, and new clips."""
+"""Several streams through the commands: a search, an ensemble, and new clips."""
 
 import shutil
 from pathlib import Path
@@ -12,6 +12,9 @@ from harness.clips.demo import Demo
 from harness.models.model_file import read_model
 from harness.predictor import load
 from tests.commands import command
+from tests.graphs import means
+from tests.sounds import tone, write_sound
+from tests.trees import plain_tree
 
 SPACE = """
 [budget]
@@ -102,3 +105,85 @@ def test_picture_and_sound_are_searched_combined_and_predicted(
     assert not alone.pop("filled").any(), "the picture is read"
     same = found.loc[[f"[{clip}]" for clip in alone.index]]
     np.testing.assert_allclose(alone, same, rtol=0, atol=2e-5)
+
+
+FOUR = """
+[budget]
+trials = 6
+epochs = 2
+[fixed]
+batch_size = 8
+hidden = 8
+head_width = 8
+layers = 1
+stride = 2
+clock = "large"
+[parameters.streams]
+type = "categorical"
+choices = ["small", "large", "sound", "face", "small+large+sound+face"]
+[parameters.fusion]
+type = "categorical"
+choices = ["early", "late"]
+only_if = { streams = ["small+large+sound+face"] }
+"""
+
+
+def four_streams(root: Path) -> Path:
+    """Films, sound files beside them, and a feature set `face` of three steps."""
+    root.mkdir()
+    plain_tree(root, "clips")
+    rng = np.random.default_rng(2)
+    (root / "audio").mkdir()
+    (root / "features" / "face").mkdir(parents=True)
+    for clip in pd.read_csv(root / "clips.csv")["clip_id"]:
+        write_sound(root / "audio" / f"{clip}.wav", tone(0.5, pitch=float(rng.uniform(200, 900))))
+        table = pd.DataFrame({"timestamp": [0, 150, 300]})
+        table[["a", "b"]] = rng.random((3, 2))
+        table.to_csv(root / "features" / "face" / f"{clip}.csv", index=False)
+    return root
+
+
+@pytest.mark.slow
+def test_two_encoders_sound_and_a_feature_set_from_clips_to_predictions(tmp_path: Path) -> None:
+    root = four_streams(tmp_path / "data")
+    means(tmp_path / "a.onnx")
+    means(tmp_path / "b.onnx", 1, shape=("b", 3, "h", "w"))
+    combined = "small+large+sound+face"
+    starts = [f'streams = "{name}"' for name in ("small", "large", "sound", "face")]
+    starts += [f'streams = "{combined}"\nfusion = "{fusion}"' for fusion in ("early", "late")]
+    text = FOUR + "".join(f"[[start]]\n{start}\n" for start in starts)
+    (tmp_path / "space.toml").write_text(text)
+    files = ["--encoder", f"small={tmp_path / 'a.onnx'}", "--encoder", f"large={tmp_path}/b.onnx"]
+    line = [*files, "--encoder-output", "large=relu", "--encoder-input", "large=size=24"]
+    line += ["--crop", "none", "--sound", "mfcc", "--features", "face"]
+    place = ["--results", tmp_path, "--study", "s"]
+    search = ["search", *place, "--data", root, *line, "--space", tmp_path / "space.toml"]
+    done = command(*search, "--scheduler", "none")
+    assert done.returncode == 0, done.stderr
+    for name in ("small", "large", "sound"):
+        assert f"{name}: To compute: about" in done.stdout
+    models = [read_model(file) for file in sorted((tmp_path / "s" / "heads").iterdir())]
+    names = sorted("+".join(sorted(model.streams)) for model in models)
+    joined = "face+large+small+sound"
+    assert names == ["face", joined, joined, "large", "small", "sound"]
+    done = command("ensemble", *place, "--top", 6)
+    assert done.returncode == 0, done.stderr
+    new = Path(shutil.copytree(root, tmp_path / "new"))
+    clips = pd.read_csv(new / "clips.csv")
+    clips[clips["split"] == "test"].to_csv(new / "clips.csv", index=False)
+    folder, out = tmp_path / "s" / "ensembles" / "mean-top6", tmp_path / "new.csv"
+    given = ["--ensemble", folder, "--data", new, *files, "--features", "face", "--out", out]
+    done = command("predict", *given, "--results", tmp_path / "elsewhere")
+    assert done.returncode == 0, done.stderr
+    stored = pd.read_csv(folder / "predictions.csv", index_col="File_ID")
+    found = pd.read_csv(out, index_col="File_ID")
+    assert len(found) == 4
+    np.testing.assert_allclose(found, stored.loc[found.index], rtol=0, atol=2e-5)
+    # An encoder of the study is not exchanged silently.
+    means(tmp_path / "b.onnx", 2, shape=("b", 3, "h", "w"))
+    for again in (["predict", *given], [*search, "--trials", 7]):
+        done = command(*again)
+        assert done.returncode == 1
+        assert "reads other features: " in done.stderr
+        assert "large" in done.stderr
+        assert "weights" in done.stderr
