@@ -16,8 +16,8 @@ random: suggestions are random (the value does not matter).
 simulated: trials of four families with known true scores. A configuration chooses the family, two
     values that determine its quality, and one that turns the error of its family, which makes
     trials of a family diverse at little cost of quality. True scores are exact.
-trained: 192 small heads on generated clips (`tests/benchmarks/generated.py`, mixed information,
-    800, 600 and 3,000 clips of train, val and test). They are trained at the first use and kept in
+trained: 96 small heads on generated clips (`tests/benchmarks/generated.py`, mixed information,
+    800, 600 and 2,000 clips of train, val and test). They are trained at the first use and kept in
     `--table` as they are made, about 1 s each.
 
 What counts is the final ensemble of each search: `nested`, its nested score on val, and `true`, the
@@ -46,6 +46,7 @@ from numpy.typing import NDArray
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
 
 from harness.atomic import replacing
+from harness.dataset import Dataset
 from harness.ensembles.moments import Evidence, Moments
 from harness.ensembles.selection import Recipe, choose, factors
 from harness.grouping import divided
@@ -60,13 +61,12 @@ PROCESSES = 2
 OBJECTIVES = ("score", "gain", "both", "random")
 METHODS = ("mean", "greedy")
 PARTS, NESTED = 5, 10
-CLIPS = {"train": 800, "val": 600, "test": 3_000}
+CLIPS = {"train": 800, "val": 600, "test": 2_000}
 GRID: dict[str, list[Any]] = {
     "loss": ["ccc", "pcc"],
     "reduction": ["per_target", "both"],
     "pooling": ["last", "mean", "attention"],
     "layers": [1, 2],
-    "hidden": [16, 48],
     "lr": [0.003, 0.01],
     "label_transform": ["none", "sqrt"],
 }
@@ -291,11 +291,21 @@ def _scaled(values: Floats) -> Floats:
     return np.asarray(values / max(values.std(), 1e-12))
 
 
+@cache
+def _clips() -> Dataset:
+    return generated(CLIPS, "mixed")
+
+
 def _head(point: tuple[Any, ...]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     torch.set_num_threads(1)
-    data = generated(CLIPS, "mixed")
+    data = _clips()
     config = TrialConfig.of(
-        stride=1, head_width=32, batch_size=64, epochs=10, **dict(zip(GRID, point, strict=True))
+        stride=1,
+        hidden=32,
+        head_width=32,
+        batch_size=64,
+        epochs=8,
+        **dict(zip(GRID, point, strict=True)),
     )
     trial = Trial(config, data)
     while not trial.finished:
@@ -311,7 +321,7 @@ def make_table(path: Path) -> None:
     val, test = list(done.get("val", [])), list(done.get("test", []))
     if len(val) == len(points):
         return
-    data = generated(CLIPS, "mixed")
+    data = _clips()
     truth = {f"{split}_truth": data.ratings[data.rows(split)] for split in ("val", "test")}
     with multiprocessing.get_context("spawn").Pool(PROCESSES) as pool:
         for number, (on_val, on_test) in enumerate(pool.imap(_head, points[len(val) :]), len(val)):
