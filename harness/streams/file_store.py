@@ -48,7 +48,7 @@ _READER, _FORMS = b"harness.reader", b"harness.forms"
 # FeatureFile's arrays beside its values, and their types.
 _ARRAYS = {"times": pa.float64(), "rising": pa.bool_(), "constant": pa.float64()}
 _SCHEMA = pa.schema(
-    [("path", pa.string()), ("state", pa.string()), ("digest", pa.binary(16))]
+    [("path", pa.binary()), ("state", pa.string()), ("digest", pa.binary(16))]
     + [("form", pa.int32()), ("steps", pa.int64()), ("values", pa.large_list(pa.float32()))]
     + [(name, pa.list_(kind)) for name, kind in _ARRAYS.items()]
     + [("face", pa.string()), ("failed", pa.int64()), ("time_unit", pa.string())]
@@ -225,7 +225,8 @@ def _write_rows(path: Path, rows: Mapping[str, _Row]) -> None:
             part = {name: rows[name] for name in names[first : first + _GROUP]}
             files = [row.file for row in part.values()]
             columns = {
-                "path": pa.array(part, pa.string()),
+                # As bytes: a name need not be text.
+                "path": pa.array([os.fsencode(name) for name in part], pa.binary()),
                 "state": [row.state for row in part.values()],
                 "digest": pa.array([row.digest for row in part.values()], pa.binary(16)),
                 "form": pa.array([forms[_form(file)] for file in files], pa.int32()),
@@ -276,7 +277,7 @@ def _stored(table: pa.Table) -> Iterator[tuple[str, _Row]]:
                 arrays["times"][place],
                 plain["time_unit"][place],
             )
-            yield path, _Row(plain["state"][place], plain["digest"][place], file)
+            yield os.fsdecode(path), _Row(plain["state"][place], plain["digest"][place], file)
 
 
 def _slices(column: Any) -> list[NDArray[Any] | None]:
