@@ -61,6 +61,8 @@ PROCESSES = 2
 OBJECTIVES = ("score", "gain", "both", "random")
 METHODS = ("mean", "greedy")
 PARTS, NESTED = 5, 10
+# Suggestions of tried points in a row, after which the next one is random.
+_REFUSALS = 3
 CLIPS = {"train": 800, "val": 600, "test": 2_000}
 GRID: dict[str, list[Any]] = {
     "loss": ["ccc", "pcc"],
@@ -259,7 +261,7 @@ def search(given: tuple[str, int], trials: int, table: Path | None) -> dict[str,
     tried: Simulated | Trained = Trained(seed, table) if table else Simulated(seed)
     points: list[dict[str, Any]] = []
     values = np.zeros(0)
-    refused = 0
+    refused = again = 0
     while len(points) < trials:
         study = optuna.create_study(direction="maximize")
         study.add_trials(
@@ -268,12 +270,14 @@ def search(given: tuple[str, int], trials: int, table: Path | None) -> dict[str,
             )
             for point, value in zip(points, values, strict=True)
         )
-        name = "random" if objective == "random" else "tpe"
+        # TPE would suggest the same few points over and over.
+        name = "random" if objective == "random" or again >= _REFUSALS else "tpe"
         study.sampler = make_sampler(name, seed, len(points) + 1_000 * refused, False)
         point = study.ask(tried.distributions).params
         if not tried.try_point(point):
-            refused += 1
+            refused, again = refused + 1, again + 1
             continue
+        again = 0
         points.append(point)
         library = tried.library()
         score = Moments(
