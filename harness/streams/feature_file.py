@@ -104,7 +104,7 @@ def read_feature_file(
     if path is None:
         raise InputError("no file")
     path = Path(path)
-    if not path.is_file():
+    if content is None and not path.is_file():
         raise InputError(f"{path}: not a file")  # a pipe would be waited for
     try:
         suffix = path.suffix.lower()

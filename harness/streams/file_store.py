@@ -48,7 +48,7 @@ _READER, _FORMS = b"harness.reader", b"harness.forms"
 # FeatureFile's arrays beside its values, and their types.
 _ARRAYS = {"times": pa.float64(), "rising": pa.bool_(), "constant": pa.float64()}
 _SCHEMA = pa.schema(
-    [("path", pa.string()), ("state", pa.string()), ("digest", pa.binary(16))]
+    [("path", pa.binary()), ("state", pa.string()), ("digest", pa.binary(16))]
     + [("form", pa.int32()), ("steps", pa.int64()), ("values", pa.large_list(pa.float32()))]
     + [(name, pa.list_(kind)) for name, kind in _ARRAYS.items()]
     + [("face", pa.string()), ("failed", pa.int64()), ("time_unit", pa.string())]
@@ -89,8 +89,9 @@ class FileStore:
         """
         store = self.root / _key(folder, wanted) if self.root else None
         known = self._rows(store) if store else {}
-        names = ["" if path is None else str(path.absolute()) for path in paths]
-        parts = [names[first : first + _TASK] for first in range(0, len(names), _TASK)]
+        absolute = [None if path is None else path.absolute() for path in paths]
+        names = ["" if path is None else str(path) for path in absolute]
+        parts = [absolute[first : first + _TASK] for first in range(0, len(paths), _TASK)]
         look = partial(_look_at, wanted=wanted, known=known, storing=store is not None)
         pool = ThreadPoolExecutor(_THREADS)
         try:
@@ -162,35 +163,35 @@ def _reader() -> bytes:
 
 
 def _look_at(
-    names: Sequence[str], wanted: Collection[str], known: Mapping[str, _Row], storing: bool
+    paths: Sequence[Path | None], wanted: Collection[str], known: Mapping[str, _Row], storing: bool
 ) -> list[_Row | FeatureFile | str]:
-    return [_one(name, wanted, known.get(name), storing) for name in names]
+    return [_one(path, wanted, known.get(str(path)), storing) for path in paths]
 
 
 def _one(
-    name: str, wanted: Collection[str], known: _Row | None, storing: bool
+    path: Path | None, wanted: Collection[str], known: _Row | None, storing: bool
 ) -> _Row | FeatureFile | str:
     """One file: as it is stored, or read; without a row if it is not to be stored."""
-    if not name:
-        return "no file"
+    if path is None:
+        return _read(None, wanted)
     try:
-        before = Path(name).stat()
+        before = path.stat()
         if known and known.state == _state(before):
             return known
-        large = before.st_size > _LARGE and name.lower().endswith(".npy")
+        large = before.st_size > _LARGE and path.suffix.lower() == ".npy"
         whole = storing and not large and stat.S_ISREG(before.st_mode)
-        content = Path(name).read_bytes() if whole else None
+        content = path.read_bytes() if whole else None
     except (OSError, MemoryError):  # the reader says what is wrong
         content = None
     if content is None:
-        return _read(name, wanted)
+        return _read(path, wanted)
     digest = hashlib.blake2b(content, digest_size=16).digest()
     same = known is not None and known.digest == digest
-    file = known.file if known and same else _read(name, wanted, content)
+    file = known.file if known and same else _read(path, wanted, content)
     if isinstance(file, str):
         return file
     try:
-        after = Path(name).stat()
+        after = path.stat()
     except OSError:
         return file
     certain = _state(after) == _state(before) and not may_change(after)
@@ -198,9 +199,11 @@ def _one(
     return known if known and same and known.state == state else _Row(state, digest, file)
 
 
-def _read(name: str, wanted: Collection[str], content: bytes | None = None) -> FeatureFile | str:
+def _read(
+    path: Path | None, wanted: Collection[str], content: bytes | None = None
+) -> FeatureFile | str:
     try:
-        return read_feature_file(name, wanted, content)
+        return read_feature_file(path, wanted, content)
     except InputError as error:
         return str(error)
 
@@ -216,12 +219,14 @@ def _write_rows(path: Path, rows: Mapping[str, _Row]) -> None:
     text = json.dumps([[names, dict(left_out)] for names, left_out in forms])
     schema = _SCHEMA.with_metadata({_READER: _reader(), _FORMS: text.encode()})
     names = list(rows)
-    with writing(path, schema) as writer:
+    # Hardly any value occurs twice: dictionaries take ten times as long, and save nothing.
+    with writing(path, schema, use_dictionary=False, write_statistics=False) as writer:
         for first in range(0, len(names), _GROUP):
             part = {name: rows[name] for name in names[first : first + _GROUP]}
             files = [row.file for row in part.values()]
             columns = {
-                "path": pa.array(part, pa.string()),
+                # As bytes: a name need not be text.
+                "path": pa.array([os.fsencode(name) for name in part], pa.binary()),
                 "state": [row.state for row in part.values()],
                 "digest": pa.array([row.digest for row in part.values()], pa.binary(16)),
                 "form": pa.array([forms[_form(file)] for file in files], pa.int32()),
@@ -272,7 +277,7 @@ def _stored(table: pa.Table) -> Iterator[tuple[str, _Row]]:
                 arrays["times"][place],
                 plain["time_unit"][place],
             )
-            yield path, _Row(plain["state"][place], plain["digest"][place], file)
+            yield os.fsdecode(path), _Row(plain["state"][place], plain["digest"][place], file)
 
 
 def _slices(column: Any) -> list[NDArray[Any] | None]:

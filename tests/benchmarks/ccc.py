@@ -61,7 +61,8 @@ def calibrated(prediction: Tensor, target: Tensor) -> Tensor:
     """The CCC loss (columns,) of predictions with the mean and deviation of the ratings."""
     a = prediction.double() - prediction.double().mean(0)
     b = target.double() - target.double().mean(0)
-    scaled = a * (b.square().mean(0) / (a.square().mean(0) + 1e-10)).sqrt()
+    # A target may be constant in a batch; the root has no gradient at 0.
+    scaled = a * ((b.square().mean(0) + 1e-10) / (a.square().mean(0) + 1e-10)).sqrt()
     return ccc_loss(scaled, b)
 
 

@@ -200,6 +200,15 @@ def test_a_cache_that_cannot_be_written_is_reported(clips: ClipTable, tmp_path: 
 
 
 @pytest.mark.parametrize("clips", [".npy"], indirect=True)
+def test_names_that_are_no_text_are_stored(clips: ClipTable, tmp_path: Path) -> None:
+    assert clips.paths[0]
+    clips.paths[0].rename(clips.paths[0].with_name(os.fsdecode(b"\xff.npy")))
+    odd = table_of(tmp_path / "FAUs")
+    read(odd, tmp_path)
+    assert counts(read(odd, tmp_path)[0]) == (0, 0, 5, 0)
+
+
+@pytest.mark.parametrize("clips", [".npy"], indirect=True)
 def test_large_arrays_are_not_copied(clips: ClipTable, tmp_path: Path) -> None:
     assert clips.paths[0]
     np.save(clips.paths[0], np.ones((1 << 16, 4), np.float32))
