@@ -25,6 +25,8 @@ from harness.study.lock import FileLock, Lock, NoLock, RowLock, StillOurs
 _SQLITE_WAIT, _CONNECTING = 60, 15
 # Attempts to make the tables, which several searches may do at once.
 _TRIES = 5
+# MySQL's codes of it: table exists, lock wait, deadlock, and two of a changed table definition.
+_RACES = (1050, 1205, 1213, 1412, 1684)
 # The drivers of the extra `databases`, instead of SQLAlchemy's defaults.
 _DRIVERS = {"postgresql": "postgresql+psycopg", "mysql": "mysql+pymysql"}
 
@@ -156,8 +158,9 @@ def _open(url: URL) -> RDBStorage:
             )
         except (IntegrityError, ProgrammingError, OperationalError) as error:
             # Another search makes the tables at this moment.
-            is_away = isinstance(error, OperationalError) and not _is_file(url)
-            if is_away or again == _TRIES - 1:
+            is_race = not isinstance(error, OperationalError) or _is_file(url)
+            code = next(iter(error.orig.args), None) if error.orig else None
+            if not (is_race or code in _RACES) or again == _TRIES - 1:
                 raise
             time.sleep(1)
     raise AssertionError("unreachable")

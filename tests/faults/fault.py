@@ -77,7 +77,8 @@ def tried(fault: Fault, times: int) -> Outcome:
     outcome = Outcome(fault)
     begun = time.monotonic()
     for number in range(times):
-        with tempfile.TemporaryDirectory(prefix="fault-") as folder:
+        # A command that a failed try leaves behind may still write there.
+        with tempfile.TemporaryDirectory(prefix="fault-", ignore_cleanup_errors=True) as folder:
             outcome.tried += 1
             try:
                 fault.attempt(Path(folder), random.Random(f"{fault.name} {number}"))

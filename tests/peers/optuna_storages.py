@@ -24,6 +24,14 @@ from harness.study import backend, journal
 KIND, SERVER = os.environ["PEERS_STORAGE"], os.environ.get("PEERS_SERVER", "")
 MODE = f"harness_{KIND}"
 _DRIVERS = {"postgresql": "postgresql+psycopg", "mysql": "mysql+pymysql"}
+# Optuna's tables keep times in MySQL as DATETIME, which has whole seconds; its own storage fails
+# these tests there, too.
+_WHOLE_SECONDS = {
+    "test_create_new_trial",
+    "test_create_new_trial_with_template_trial",
+    "test_get_trial",
+    "test_get_all_trials",
+}
 _numbers = itertools.count()
 
 
@@ -116,5 +124,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         is_file = KIND == "journal" and "file_with_open_lock" in given.values()
         if file == "test_with_server.py" or is_file or MODE in given.values():
             kept.append(item)
+        if KIND == "mysql" and file == "test_storages.py" and item.originalname in _WHOLE_SECONDS:
+            item.add_marker(pytest.mark.xfail(reason="MySQL's times are whole seconds"))
     config.hook.pytest_deselected(items=[item for item in items if item not in kept])
     items[:] = kept

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from pathlib import Path
 from threading import Thread
@@ -70,6 +71,16 @@ def test_a_study_lies_where_it_is_told_to(tmp_path: Path, data: Path, kind: str)
     other = command(line(data, tmp_path, 3))
     assert other.returncode == 1
     assert "storage: this study was begun with" in other.stderr, "numbers would begin anew"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("server", [mysql, postgresql])
+def test_searches_may_make_the_tables_of_a_database_at_once(
+    tmp_path: Path, server: Callable[[], AbstractContextManager[str]]
+) -> None:
+    with server() as url, ThreadPoolExecutor() as pool:
+        opening = [pool.submit(open_backend, tmp_path, url) for _ in range(4)]
+        assert all(each.result().shared for each in opening)
 
 
 @pytest.mark.slow

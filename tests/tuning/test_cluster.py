@@ -1,6 +1,8 @@
 """A search on a Ray cluster of several nodes: it is joined, and a node is lost in the middle."""
 
 import os
+import re
+import shlex
 import shutil
 import signal
 import socket
@@ -8,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -216,6 +218,50 @@ def test_only_the_log_of_ray_is_withheld_if_a_cluster_does_not_let_us_in(
     program = [sys.executable, "-c", JOINING, *arguments]
     done = subprocess.run(program, capture_output=True, text=True, check=True)
     assert done.stderr.splitlines() == expected
+
+
+# Plays SLURM's srun on one machine: runs the command of a step, and notes its process.
+SRUN = """#!/bin/bash
+while [ "$1" != ray ]; do shift; done
+echo $$ >> "$(dirname "$0")/steps"
+exec "$@"
+"""
+
+
+@pytest.mark.slow
+def test_the_slurm_script_of_several_nodes_runs(tmp_path: Path) -> None:
+    document = (Path(__file__).parents[2] / "docs" / "search.md").read_text()
+    (script,) = (s for s in re.findall(r"```sh\n(.*?)```", document, re.DOTALL) if "srun" in s)
+    address = '"$head:6379"'
+    begin = script.index("--address " + address + " --gpus-per-trial")
+    options = shlex.join(line(tmp_path, "ADDRESS", "--concurrency", 2)[3:])
+    job = script[:begin] + options.replace("ADDRESS", address)
+    job += script[script.index(" &\nsearch=") :]
+    (tmp_path / "job.sh").write_text(job.replace("6379", str(free_port())))
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    (programs / "srun").write_text(SRUN)
+    (programs / "srun").chmod(0o755)
+    environment = os.environ | {
+        "PATH": f"{programs}:{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "SLURM_CPUS_PER_TASK": "1",
+        "SLURM_NNODES": "2", "SLURMD_NODENAME": "127.0.0.1", "SLURM_JOB_ID": "77",
+    }  # fmt: skip
+    said = tmp_path / "said.txt"  # the steps that go on would keep a pipe open
+    try:
+        with said.open("w") as file:
+            done = subprocess.run(
+                ["bash", tmp_path / "job.sh"], env=environment, check=False, timeout=HANGS,
+                stdout=file, stderr=subprocess.STDOUT,
+            )  # fmt: skip
+    finally:
+        steps = [int(pid) for pid in (programs / "steps").read_text().split()]
+        for pid in steps:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGTERM)
+    assert done.returncode == 0, said.read_text()
+    assert len(steps) == 2
+    check_study(tmp_path, "s", 1)
 
 
 @pytest.mark.slow
