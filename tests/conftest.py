@@ -19,8 +19,10 @@ if TYPE_CHECKING:
     from harness.clips.demo import Demo
     from tests.browser import Browser
 
-# A shell's background job ignores Ctrl-C, and so would the commands that the tests interrupt.
+# A shell's background job ignores Ctrl-C and nohup the hangup, and so would the commands that the
+# tests end by these signals.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 # Files whose tests share a fixture that takes long: under `pytest -n` they run in one process.
