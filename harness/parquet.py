@@ -55,7 +55,11 @@ def sealed_content(path: Path) -> pa.Buffer:
     digest.update(memoryview(content)[place + len(_BLANK) :])
     if digest.hexdigest().encode() != content[place : place + len(_BLANK)]:
         raise ValueError("its checksum does not fit")
-    return pa.py_buffer(content)
+    # A copy in Arrow's own memory: Arrow's threads may drop their last reference to it while the
+    # interpreter ends, when they cannot free bytes of Python any more and abort the process.
+    found = pa.allocate_buffer(len(content))
+    memoryview(found).cast("B")[:] = content
+    return found
 
 
 def _seal(path: Path) -> None:

@@ -5,12 +5,14 @@ import os
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 import harness.predictions
 from harness.dataset import Dataset
 from harness.errors import InputError
+from harness.parquet import sealed_content
 from harness.predictions import (
     read_clips,
     read_predictions,
@@ -56,6 +58,14 @@ def test_clips_round_trip_is_exact(tmp_path: Path, index: Dataset) -> None:
         np.testing.assert_array_equal(back.targets, variant.targets)
         for name in ("clip_ids", "splits", "target_names", "groups", "synthetic"):
             assert getattr(back, name) == getattr(variant, name)
+
+
+def test_what_is_read_lies_in_memory_of_arrow(file: Path) -> None:
+    """Its threads cannot free memory of Python while the interpreter ends."""
+    before = pa.total_allocated_bytes()
+    content = sealed_content(file)
+    assert pa.total_allocated_bytes() - before >= content.size == file.stat().st_size
+    assert content.to_pybytes() == file.read_bytes()
 
 
 def test_pages_carry_what_the_schema_promises(file: Path) -> None:
