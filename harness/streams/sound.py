@@ -12,8 +12,8 @@ from harness.clips.table import ClipTable
 from harness.cores import cores
 from harness.dataset import Stream
 from harness.encoders.sound.encoder import SoundEncoder
-from harness.encoders.sound.spectrum import RATE, Array
-from harness.errors import InputError
+from harness.encoders.sound.spectrum import Array
+from harness.errors import InputError, printable
 from harness.progress import Progress, silent
 from harness.sampling import EVERY
 from harness.streams.clip_issues import Gaps
@@ -55,7 +55,7 @@ def sound_stream(
         return Listener(encoder)
 
     def on_clips(done: int, total: int, steps: int) -> None:
-        progress(encoder.name, done, total)
+        progress(encoder.stream, done, total)
 
     (extraction,) = extract(heard, compute, [store], [EVERY], progress=on_clips)
     counts = [len(store.known_frames(*key)) for key in keys]
@@ -74,7 +74,7 @@ class Listener:
     """Computes the sound of clips in threads, a clip each. threads: None: one a core."""
 
     def __init__(self, encoder: SoundEncoder, threads: int | None = None) -> None:
-        self.encoder = encoder
+        self.encoder, self.listening = encoder, encoder.load()
         self.threads = threads or cores()
 
     def __call__(self, clips: ClipTable, work: Sequence[Work]) -> Iterator[Computed]:
@@ -89,18 +89,32 @@ class Listener:
 
     def listen(self, item: Work, path: Path | None) -> ClipFrames:
         """The steps of one clip, with the reason why some are missing."""
-        problem = ""
+        problem, samples = "", 0
 
         def blocks() -> Iterator[Array]:
-            nonlocal problem
+            nonlocal problem, samples
             try:
                 if path is None:
                     raise InputError("no sound file")
-                yield from sound_blocks(path, RATE)
+                for block in sound_blocks(path, self.encoder.rate):
+                    samples += len(block)
+                    yield block
             except InputError as error:
                 problem = str(error)
 
-        steps = self.encoder(blocks())
+        steps = self.listening(blocks())
+        if not np.isfinite(steps).all():
+            raise InputError(
+                f"the network of {self.encoder.stream} gave NaN or infinity for clip "
+                f"{printable(item.clip_id)}; check the weight file"
+            )
+        seconds = samples / self.encoder.rate
+        if 0 < seconds < self.encoder.window:
+            short = (
+                f"{seconds:.3g} s of sound, less than the window of {self.encoder.window:g} s, "
+                "which zeros fill"
+            )
+            problem = f"{problem}; {short}" if problem else f"{path}: {short}"
         places = np.arange(len(steps), dtype=np.int32)
         times = (places * self.encoder.step).astype(np.float32)
         return ClipFrames(item.clip_id, item.source, EVERY, places, steps, (), problem, times)
