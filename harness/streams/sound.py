@@ -1,5 +1,6 @@
 """Clips and a sound encoder -> the stream of their sound, stored and computed in threads."""
 
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import replace
@@ -76,15 +77,18 @@ class Listener:
     def __init__(self, encoder: SoundEncoder, threads: int | None = None) -> None:
         self.encoder, self.listening = encoder, encoder.load()
         self.threads = threads or cores()
+        self.stopped = threading.Event()
 
     def __call__(self, clips: ClipTable, work: Sequence[Work]) -> Iterator[Computed]:
         """The steps of each piece of work, as they become ready. Paths are those of the sound."""
+        self.stopped.clear()
         pool = ThreadPoolExecutor(self.threads)
         try:
             futures = [pool.submit(self.listen, item, clips.paths[item.row]) for item in work]
             for future in as_completed(futures):
                 yield 0, future.result()
         finally:
+            self.stopped.set()
             pool.shutdown(cancel_futures=True)
 
     def listen(self, item: Work, path: Path | None) -> ClipFrames:
@@ -97,6 +101,8 @@ class Listener:
                 if path is None:
                     raise InputError("no sound file")
                 for block in sound_blocks(path, self.encoder.rate):
+                    if self.stopped.is_set():  # what is read of this clip is not used
+                        return
                     samples += len(block)
                     yield block
             except InputError as error:
