@@ -156,7 +156,7 @@ FAULTS: dict[str, tuple[Callable[[Path], Path], str]] = {
     "float64": (lambda p: one(p, "Identity", element=TensorProto.DOUBLE),
                 "input x float64 (batch, 3, 16, 16): expected elements of type float32"),
     "images or sound": (lambda p: one(p, "Identity", shape=("b", "c", "t")),
-                        "if it is such an input, give `encoder_input` kind=waveform"),
+                        "if it is of kind waveform, give `encoder_input` kind=waveform"),
     "one colour": (lambda p: one(p, "Identity", shape=(1, 1, 16, 16)), "expected 3 colours"),
     "two inputs": (two_inputs, "2 inputs (x, z); expected one, of images"),
     "a new opset": (lambda p: means(p, opset=99), "export it again with a lower opset_version"),

@@ -243,7 +243,9 @@ def test_defaults(tmp_path: Path) -> None:
         opened(file).describe()
     )
     assert opened(file, sound_step=2.0).window == 2, "a window is no shorter than a step"
-    assert opened(file, "rate=22050", "window=0.5", "normalise=yes").rate == 22_050
+    odd = opened(file, "rate=11025", "window=0.25", "normalise=yes")
+    assert (odd.rate, odd.window) == (11_025, 2_757 / 11_025), "not shorter than a step"
+    assert opened(file, like=odd.details).specification() == odd.specification()
 
 
 def test_the_configuration_of_another_encoder_in_the_folder_is_not_read(tmp_path: Path) -> None:
@@ -260,7 +262,8 @@ def test_the_configuration_of_another_encoder_in_the_folder_is_not_read(tmp_path
     ("shape", "config", "values", "message"),
     [
         (("b", 800), {}, [], "800 samples, 0.05 s, is shorter than a step of 0.25 s"),
-        (("b", "t"), {}, ["window=0.1"], "give a smaller `sound_step` or a larger window"),
+        (("b", "t"), {}, ["window=0.1"], "give a smaller `sound_step`, or a larger window"),
+        (("b", 22), {}, [], "22 samples, 0.0014 s, is shorter than any step"),
         (("b", 16_000), {}, ["window=2"], "takes no windows of 2 s (32000 samples)"),
         (("b", "t"), {"sampling_rate": 8_000}, ["rate=16000"], "contradicts 8000 of preprocessor"),
         (("b", "t"), {"sampling_rate": 0}, [], "sampling_rate is '0'; expected 1000 to 192000"),
@@ -273,7 +276,7 @@ def test_the_configuration_of_another_encoder_in_the_folder_is_not_read(tmp_path
         (("b", "t"), {}, ["kind=sound"], "kind=sound; expected kind=image or kind=waveform"),
         (("b", "t"), {}, ["kind=image"], "expected rank 4"),
         (("b", 2, "t"), {}, ["kind=waveform"], "expected (batch, samples), (samples) or (batch, 1"),
-        (("b", "c", "t"), {}, [], "if it is such an input, give `encoder_input` kind=waveform"),
+        (("b", "c", "t"), {}, [], "if it is of kind waveform, give `encoder_input` kind=waveform"),
     ],
 )
 def test_what_contradicts_or_is_unknown_is_refused(

@@ -48,9 +48,9 @@ def _kind(file: OnnxFile, options: EncoderOptions) -> InputKind:
         if certain:
             return INPUTS[name]
     expected = "; ".join(f"{kind.name}: {kind.shapes}" for kind in INPUTS.values())
-    possible = " or ".join(f"kind={name}" for name, fit in fits.items() if fit is None)
-    hint = f"; if it is such an input, give `encoder_input` {possible}" if possible else ""
-    raise InputError(f"{file.path}: input {value}: expected {expected}{hint}")
+    possible = [name for name, fit in fits.items() if fit is None]
+    hints = (f"; if it is of kind {name}, give `encoder_input` kind={name}" for name in possible)
+    raise InputError(f"{file.path}: input {value}: expected {expected}{''.join(hints)}")
 
 
 def description(path: Path) -> list[str]:

@@ -5,6 +5,7 @@ Step k is that part of the sound from k to k + 1 times the length of a step, as 
 its middle is the middle of the step. Beyond both ends of the sound are zeros.
 """
 
+import math
 import threading
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -51,6 +52,8 @@ _RATES, _LONGEST = (1_000, 192_000), 600.0
 _WINDOW = 1.0
 # Seconds of sound in a batch of windows, which bound the memory of a network; at least one window.
 _AT_ONCE = 16
+# Samples by which a product of seconds and a rate may be above the number that is meant.
+_ROUNDED = 1e-6
 # What Hugging Face's feature extractors add to the variance.
 _EPSILON = 1e-7
 
@@ -152,10 +155,17 @@ class Input:
 def _waveform(file: OnnxFile, options: EncoderOptions) -> SoundEncoder:
     given = _read_input(file, options)
     wanted, windows = wanted_output(file, options), given.windows
+    step = windows.step / 100
+    if given.seconds < step:
+        raise InputError(
+            f"{file.path}: its window of {windows.window} samples, {given.seconds:.3g} s, is "
+            f"shorter than a step of {step:g} s, so that sound between windows would be lost; give "
+            "a smaller `sound_step`, or a larger window if the graph has any number of samples",
+            "sound_step",
+        )
     network = WaveformNetwork(file, given.value, wanted)
     noise = 0.1 * torch.randn(TRIAL, windows.window, generator=torch.Generator().manual_seed(0))
     columns = checked_columns(network, noise, f"{file.path}: {printable(wanted)}", "windows")
-    step = windows.step / 100
     lines = [
         f"Encoder {file.path}: output {printable(wanted)}, {columns} columns",
         *given.lines(),
@@ -211,7 +221,7 @@ def _read_input(file: OnnxFile, options: EncoderOptions) -> Input:
 
     Raises:
         InputError: the graph has another input, or values of the preprocessing contradict each
-            other, the graph or the step.
+            other or the graph.
     """
     path, like = file.path, options.like
     value = only_input(file, ("float32",))
@@ -239,21 +249,20 @@ def _read_input(file: OnnxFile, options: EncoderOptions) -> Input:
     check_step(step)
     seconds = values.get("window", max(_WINDOW, step))
     origin.setdefault("window", "default")
-    window = round(seconds * values["rate"])
+    samples = seconds * values["rate"]
+    window = math.ceil(samples - _ROUNDED)
     if fixed is not None:
-        if "window" in values and window != fixed:
+        if "window" in values and abs(samples - fixed) >= 1:
             raise InputError(
-                f"{path}: input {value} takes no windows of {seconds:g} s ({window} samples)",
+                f"{path}: input {value} takes no windows of {seconds:g} s ({samples:g} samples)",
                 "encoder_input",
             )
         window, origin["window"] = fixed, "the graph"
     windows = Windows(values["rate"], window, round(100 * step), values["normalise"] == "yes")
-    if 100 * window < windows.step * windows.rate:
+    if 100 * window < windows.rate:
         raise InputError(
-            f"{path}: its window of {window} samples, {window / windows.rate:.3g} s, is shorter "
-            f"than a step of {step:g} s, so that sound between windows would be lost; give a "
-            "smaller `sound_step`" + ("" if fixed is not None else " or a larger window"),
-            "sound_step",
+            f"{path}: input {value}: a window of {window} samples, {window / windows.rate:.2g} s, "
+            "is shorter than any step; expected a waveform of at least 0.01 s"
         )
     return Input(value, windows, origin)
 
