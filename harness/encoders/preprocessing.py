@@ -301,6 +301,7 @@ def _square(where: str, text: str) -> tuple[int, ...]:
 
 
 def number(where: str, text: str) -> float:
+    """The number or fraction that a text is; InputError, which `where` begins, if it is none."""
     try:
         value = float(Fraction(text.strip()))  # 1/255, too
     except (ValueError, ZeroDivisionError, OverflowError):
@@ -325,6 +326,7 @@ def _deviation(where: str, text: str) -> tuple[float, ...]:
 
 
 def one_of(choices: Sequence[str], where: str, text: str) -> str:
+    """The text, if it is a choice; InputError, which `where` begins, if not."""
     if text not in choices:
         raise InputError(f"{where} is {text!r}; expected one of {', '.join(choices)}")
     return text

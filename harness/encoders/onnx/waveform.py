@@ -77,9 +77,9 @@ class Windows:
         reached = -((100 * self.window - step - twice) // (2 * step))
         return max(1, half, reached) if samples else 0
 
-    def first(self, number: int) -> int:
+    def first(self, step: int) -> int:
         """The first sample of the window of a step; before the sound it is negative."""
-        return (2 * number + 1) * self.step * self.rate // 200 - self.window // 2
+        return (2 * step + 1) * self.step * self.rate // 200 - self.window // 2
 
     def __call__(self, blocks: Iterable[Array]) -> Iterator[Array]:
         """The window of each step, (window,) float32. blocks: (samples,) each, `rate` a second."""
