@@ -141,6 +141,7 @@ def in_order(clips: ClipTable) -> ClipTable:
         clip_ids=tuple(clips.clip_ids[row] for row in rows),
         splits=tuple(clips.splits[row] for row in rows),
         paths=tuple(clips.paths[row] for row in rows),
+        sounds=clips.sounds and tuple(clips.sounds[row] for row in rows),
         targets=np.full_like(clips.targets, np.nan),
         groups=None,
         folds=None,

@@ -9,7 +9,7 @@ import torch
 from harness.clips.demo import Demo
 from harness.clips.layouts import read_clips
 from harness.clips.sound import sound_blocks
-from harness.clips.table import ClipTable
+from harness.clips.table import ClipTable, in_order
 from harness.encoders.sound.encoder import sound_encoder
 from harness.encoders.sound.spectrum import RATE
 from harness.errors import InputError
@@ -51,6 +51,15 @@ def clips(tmp_path: Path) -> ClipTable:
         None,
     ]
     return table([*films, None], sounds)
+
+
+def test_clips_in_the_order_of_their_ids_keep_their_sounds() -> None:
+    clips = table([None] * 12, [Path(f"{number}.wav") for number in range(12)])
+    ordered = in_order(clips).heard()
+    assert ordered.clip_ids[:3] == ("c0", "c1", "c10")
+    assert set(zip(ordered.clip_ids, ordered.paths, strict=True)) == set(
+        zip(clips.clip_ids, clips.heard().paths, strict=True)
+    )
 
 
 def test_each_clip_has_the_steps_of_its_sound(clips: ClipTable, tmp_path: Path) -> None:

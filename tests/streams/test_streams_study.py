@@ -12,6 +12,7 @@ from onnx import helper
 from harness.clips.demo import Demo
 from harness.models.model_file import read_model
 from harness.predictor import load
+from harness.streams.cache import entries
 from tests.commands import command
 from tests.graphs import means, save_graph
 from tests.sounds import tone, write_sound
@@ -190,7 +191,7 @@ def test_two_encoders_sound_and_a_feature_set_from_clips_to_predictions(tmp_path
         assert "weights" in done.stderr
 
 
-FACE_AND_VOICE = """
+PICTURE_AND_VOICE = """
 [budget]
 trials = 4
 epochs = 2
@@ -202,20 +203,20 @@ layers = 1
 stride = 2
 [parameters.streams]
 type = "categorical"
-choices = ["face", "sound", "face+sound"]
+choices = ["picture", "sound", "picture+sound"]
 [parameters.fusion]
 type = "categorical"
 choices = ["early", "late"]
-only_if = { streams = ["face+sound"] }
+only_if = { streams = ["picture+sound"] }
 [[start]]
-streams = "face"
+streams = "picture"
 [[start]]
 streams = "sound"
 [[start]]
-streams = "face+sound"
+streams = "picture+sound"
 fusion = "early"
 [[start]]
-streams = "face+sound"
+streams = "picture+sound"
 fusion = "late"
 """
 
@@ -239,9 +240,9 @@ def test_an_encoder_of_images_and_one_of_waveforms_from_clips_to_predictions(
     means(tmp_path / "face.onnx")
     (tmp_path / "voice").mkdir()
     wave = voice(tmp_path / "voice" / "voice.onnx")
-    (tmp_path / "space.toml").write_text(FACE_AND_VOICE)
+    (tmp_path / "space.toml").write_text(PICTURE_AND_VOICE)
     # The name is that of the built-in encoders of sound, none of which is read.
-    files = ["--encoder", f"face={tmp_path / 'face.onnx'}", "--encoder", f"sound={wave}"]
+    files = ["--encoder", f"picture={tmp_path / 'face.onnx'}", "--encoder", f"sound={wave}"]
     inputs = [f"--encoder-input=sound={each}" for each in ("kind=waveform", "window=0.2")]
     line = [*files, *inputs, "--sound-step", 0.1, "--crop", "none"]
     place = ["--results", tmp_path, "--study", "s"]
@@ -257,10 +258,9 @@ def test_an_encoder_of_images_and_one_of_waveforms_from_clips_to_predictions(
     assert "To compute" not in done.stdout, "it is stored"
     models = [read_model(file) for file in sorted((tmp_path / "s" / "heads").iterdir())]
     names = sorted("+".join(sorted(model.streams)) for model in models)
-    assert names == ["face", "face+sound", "face+sound", "sound"]
-    listed = command("extract", "--list-cache", "--results", tmp_path).stdout
-    assert "waveform, 4 columns" in listed
-    assert "onnx, 2 columns" in listed
+    assert names == ["picture", "picture+sound", "picture+sound", "sound"]
+    stores = {(entry.name, entry.columns) for entry in entries(tmp_path / ".cache")}
+    assert stores == {("waveform", 4), ("onnx", 2)}
     done = command("ensemble", *place, "--top", 4)
     assert done.returncode == 0, done.stderr
     folder, out = tmp_path / "s" / "ensembles" / "mean-top4", tmp_path / "new.csv"
@@ -274,11 +274,14 @@ def test_an_encoder_of_images_and_one_of_waveforms_from_clips_to_predictions(
     # Another rate and another file are refused by name.
     config = wave.with_name("preprocessor_config.json")
     config.write_text('{"sampling_rate": 8000}')
-    for what in ("rate 8000, expected 16000", "weights "):
-        for again in (predict, [*search, "--trials", 5]):
-            done = command(*again)
-            assert done.returncode == 1
-            assert what in done.stderr
-            assert "voice.onnx" in done.stderr or "sound" in done.stderr
-        config.unlink(missing_ok=True)
-        voice(wave, kernel=32)
+    for again in (predict, [*search, "--trials", 5]):
+        done = command(*again)
+        assert done.returncode == 1
+        assert "reads other features: rate 8000, expected 16000" in done.stderr
+        assert "sound" in done.stderr or "voice.onnx" in done.stderr
+    config.unlink()
+    voice(wave, kernel=32)
+    done = command(*predict)
+    assert done.returncode == 1
+    assert "voice.onnx: trial" in done.stderr
+    assert "reads other features: weights" in done.stderr
