@@ -140,7 +140,9 @@ def main(
         "encoder-input": encoder_input,
     }  # fmt: skip
     words += [f"--{name}={value}" for name, values in repeated.items() for value in values or ()]
-    words += [] if sound is None else [f"--sound={sound}", f"--sound-step={sound_step:g}"]
+    words += [] if sound is None else [f"--sound={sound}"]
+    if any(source.encoder and source.encoder.kind == "sound" for source in given):
+        words.append(f"--sound-step={sound_step:g}")
     words += [] if stored == DEFAULT_STORED else [f"--stored={stored}"]
     tell(f"Next: {invocation('search')} {shlex.join(words)}")
 

@@ -101,8 +101,8 @@ Encoder = Annotated[
     _streams(
         "--encoder",
         metavar="[NAME=]FILE",
-        help="Another encoder than an MTL-DAN: an ONNX file with an image input, or "
-        "module:function, a Python function of yours that is run. Default: --weights.",
+        help="Another encoder than an MTL-DAN: an ONNX file with one input, of images or of sound, "
+        "or module:function, a Python function of yours that is run. Default: --weights.",
     ),
 ]
 EncoderOutput = Annotated[
@@ -119,8 +119,9 @@ EncoderInput = Annotated[
     _streams(
         "--encoder-input",
         metavar="[NAME=]KEY=VALUE",
-        help="Preprocessing that the ONNX file does not state: size, resize, interpolation, order, "
-        "scale, mean, std, layout. May be repeated. Default: ImageNet's.",
+        help="Preprocessing that the ONNX file does not state. Of images: size, resize, "
+        "interpolation, order, scale, mean, std, layout. Of sound: rate, normalise, window. kind: "
+        "image or waveform. May be repeated. Default: ImageNet's, or 16,000 samples a second.",
     ),
 ]
 Stored = Annotated[

@@ -20,7 +20,7 @@ from harness.dataset import Dataset, Specification, Stream
 from harness.encoders.encoder import Encoder, EncoderOptions
 from harness.encoders.mtl_dan.encoder import MTL_DAN
 from harness.encoders.registry import Wanted
-from harness.encoders.sound.encoder import SoundEncoder, sound_encoder_of
+from harness.encoders.sound.encoder import HEARD, SoundEncoder, sound_encoder_of
 from harness.ensembles.ensemble import Ensemble
 from harness.ensembles.files import read_ensemble
 from harness.errors import InputError
@@ -223,17 +223,19 @@ class Predictor:
             if need.specification.source == SoundEncoder.name:
                 sources[stream] = Source(_heard(tables), _sound_encoder(need))
                 continue
-            if not framed:
+            is_heard = need.specification.source in HEARD
+            if not framed and not is_heard:
                 raise InputError(
                     f"ensemble {self.ensemble.name} reads a network's features, these clips bring "
                     "their own; give clips with frames, and the network's weights",
                     "data",
                 )
-            if len(framed) > 1:
+            if len(framed) > 1 and not is_heard:
                 raise InputError("expected one folder of videos or images", "data")
             one = _wanted(need, encoders)
             unread = [other for other in unread if other is not one]
-            sources[stream] = Source(framed[0], _encoder(one, need))
+            clips = _heard(tables) if is_heard else framed[0]
+            sources[stream] = Source(clips, _encoder(one, need))
         for one in unread:
             name = "encoder" if one.encoder else "weights"
             what = one.encoder[0] if one.encoder else one.weights
@@ -430,7 +432,7 @@ def _sound_encoder(need: _Need) -> SoundEncoder:
     return encoder
 
 
-def _encoder(wanted: Wanted, need: _Need) -> Encoder:
+def _encoder(wanted: Wanted, need: _Need) -> Encoder | SoundEncoder:
     """The encoder of a stream that a model reads.
 
     Raises:
@@ -440,7 +442,7 @@ def _encoder(wanted: Wanted, need: _Need) -> Encoder:
     options = EncoderOptions(
         outputs=model.config.features,
         precision=str(details.get("precision", "float32")),
-        crop="none" if details.get("crop") == "none" else crop_recipe(),
+        crop="none" if details.get("crop", "none") == "none" else crop_recipe(),
         like=details,
         stored=str(details.get("stored", "float32")),
     )

@@ -132,11 +132,11 @@ def _streams(
     Args:
         seen, heard: the clip as (clip id, source) of its frames and of its sound.
     """
-    from harness.encoders.sound.encoder import SoundEncoder
+    from harness.encoders.sound.encoder import HEARD
 
     found = {}
     for name, store in source.stores.items():
-        is_sound = source.model.streams[name].source == SoundEncoder.name
+        is_sound = source.model.streams[name].source in HEARD
         key, steps = (heard, EVERY) if is_sound else (seen, (source.model.config.sampling,))
         if store is None or store.missing(*key, steps):
             return None

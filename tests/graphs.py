@@ -76,6 +76,19 @@ def export(path: Path, network: nn.Module, size: int = 32, batch: int | None = N
     return path
 
 
+def export_sound(path: Path, network: nn.Module, shape: Sequence[int | str]) -> Path:
+    """torch's export of a network of waveforms; axes with a name are dynamic."""
+    names = {axis: size for axis, size in enumerate(shape) if isinstance(size, str)}
+    samples = torch.zeros([(2, 1, 8000)[axis - len(shape)] if axis in names else int(size)
+                           for axis, size in enumerate(shape)])  # fmt: skip
+    output = {"output": {0: "rows"}} if 0 in names else {}
+    torch.onnx.export(
+        network.eval(), (samples,), path, input_names=["input"], output_names=["output"],
+        dynamic_axes={"input": names, **output}, opset_version=OPSET, dynamo=False,
+    )  # fmt: skip
+    return path
+
+
 def external(folder: Path, location: str = "net.data", *, write: bool = True) -> Path:
     """A graph with a weight in a file beside it."""
     file = means(folder / "net.onnx")
@@ -130,7 +143,7 @@ def nan(path: Path) -> Path:
     return save_graph(path, nodes)
 
 
-#: How to make a file that is no encoder of images, and what its refusal says.
+#: How to make a file that is no encoder, and what its refusal says.
 FAULTS: dict[str, tuple[Callable[[Path], Path], str]] = {
     "rank 5": (lambda p: one(p, "Unsqueeze", inputs=["x", "a"], weights={"a": np.array([1])}),
                "has rank 5"),
@@ -142,7 +155,8 @@ FAULTS: dict[str, tuple[Callable[[Path], Path], str]] = {
                  "is of type int64; expected floating-point numbers"),
     "float64": (lambda p: one(p, "Identity", element=TensorProto.DOUBLE),
                 "input x float64 (batch, 3, 16, 16): expected elements of type float32"),
-    "a waveform": (lambda p: one(p, "Identity", shape=("batch", 16000)), "sound is not supported"),
+    "images or sound": (lambda p: one(p, "Identity", shape=("b", "c", "t")),
+                        "if it is of kind waveform, give `encoder_input` kind=waveform"),
     "one colour": (lambda p: one(p, "Identity", shape=(1, 1, 16, 16)), "expected 3 colours"),
     "two inputs": (two_inputs, "2 inputs (x, z); expected one, of images"),
     "a new opset": (lambda p: means(p, opset=99), "export it again with a lower opset_version"),

@@ -1,13 +1,15 @@
 """What the harness asks of a frozen network that turns frames into features."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import ClassVar
 
 from torch import Tensor, nn
 
+from harness.choices import DEFAULT_SOUND_STEP
 from harness.dataset import Specification
+from harness.encoders.sound.encoder import SoundEncoder
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,11 @@ class Encoder:
             details["stored"] = self.stored
         return Specification(self.name, details, self.columns, len(self.columns))
 
+    def used_with(self, crop: str, stored: str) -> "Encoder":
+        """The same with another crop and number format, and the wider one as well."""
+        wider = self.wider and self.wider.used_with(crop, stored)
+        return replace(self, crop=crop, stored=stored, wider=wider)
+
 
 @dataclass(frozen=True)
 class EncoderOptions:
@@ -63,8 +70,8 @@ class EncoderOptions:
     format of the convolutions of an MTL-DAN. crop: how faces come out of frames, or "none". key:
     which network of a weight file with several. output: which value of a graph; empty: its default.
     values: KEY=VALUE settings of the preprocessing that the file does not state. like: details of
-    a stored stream, which replace the defaults of `output` and `values`. stored: number format of
-    the feature store.
+    a stored stream, which replace the defaults of `output`, `values` and `sound_step`. stored:
+    number format of the feature store. sound_step: seconds of each step of sound.
     """
 
     outputs: str = "outputs"
@@ -75,6 +82,7 @@ class EncoderOptions:
     values: Sequence[str] = ()
     like: Mapping[str, str | int] = field(default_factory=dict)
     stored: str = "float32"
+    sound_step: float = DEFAULT_SOUND_STEP
 
 
 @dataclass(frozen=True)
@@ -82,9 +90,9 @@ class EncoderKind:
     """A kind of encoder, which is recognised by its weight file.
 
     reads: whether a weight file is of this kind; it looks at names alone. load: the encoder of such
-    a file, without `crop` and `stored`, which are set for it.
+    a file, of frames or of sound, without `crop` and `stored`, which are set for it.
     """
 
     name: str
     reads: Callable[[Path], bool]
-    load: Callable[[Path, EncoderOptions], Encoder]
+    load: Callable[[Path, EncoderOptions], Encoder | SoundEncoder]

@@ -17,7 +17,7 @@ from pathlib import Path
 from torch import nn
 
 from harness.encoders.encoder import Encoder, EncoderOptions
-from harness.encoders.preprocessing import Preprocessed, Preprocessing, columns_of, settings
+from harness.encoders.preprocessing import Preprocessed, Preprocessing, columns_of
 from harness.errors import InputError
 
 _REFERENCE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
@@ -87,7 +87,7 @@ def module_encoder(reference: str, options: EncoderOptions) -> Encoder:
         InputError: there is no such function, it fails, it returns something else, or its network
             does not give the columns that it promises.
     """
-    if settings(options.values) or options.output:
+    if options.values or options.output:
         raise InputError(
             "an encoder of the form module:function decides on its input and output; remove "
             "`encoder_input` and `encoder_output`",

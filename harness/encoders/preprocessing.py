@@ -5,7 +5,7 @@ The values come from several sources (`chosen`), so that each has an origin, whi
 
 import json
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from fractions import Fraction
 from functools import partial
@@ -20,11 +20,15 @@ from harness.errors import InputError
 #: Pillow's numbers of interpolations, as Hugging Face's configurations give them.
 _RESAMPLE = {0: "nearest", 2: "bilinear", 3: "bicubic"}
 #: Hugging Face's names that only a configuration of images has.
-_IMAGE = {"image_mean", "image_std", "do_rescale", "rescale_factor", "do_normalize", "do_resize"}
+IMAGE_NAMES = {"image_mean", "image_std", "do_rescale", "rescale_factor", "do_resize"}
+#: Hugging Face's name for whether an input is standardised, of images and of sound.
+NORMALIZE = "do_normalize"
+#: Hugging Face's name that only a configuration of sound has.
+SAMPLING_RATE = "sampling_rate"
 # Text of an empty `resize`.
 _NONE = "none"
-# Pictures of the trial run: of two, one can tell whether each gives a row of its own.
-_TRIAL = 2
+#: Items of the trial run: of two, one can tell whether each gives a row of its own.
+TRIAL = 2
 # No camera gives larger pictures.
 _LARGEST = 4096
 # Hugging Face's ConvNext crops pictures below this side and stretches others.
@@ -103,16 +107,21 @@ def columns_of(network: nn.Module, resize: Callable[[Tensor], Tensor], where: st
         InputError: it does not give a row of finite numbers for each picture.
     """
     noise = torch.Generator().manual_seed(0)
-    frames = torch.randint(256, (_TRIAL, 64, 64, 3), generator=noise, dtype=torch.uint8)
+    frames = torch.randint(256, (TRIAL, 64, 64, 3), generator=noise, dtype=torch.uint8)
+    return checked_columns(network, resize(frames), where, "pictures")
+
+
+def checked_columns(network: nn.Module, noise: Tensor, where: str, what: str) -> int:
+    """The same of inputs of noise; what: their name."""
     with torch.inference_mode():
-        features: Tensor = network(resize(frames))
-    if features.ndim != 2 or len(features) != _TRIAL or not features.shape[1]:
+        features: Tensor = network(noise)
+    if features.ndim != 2 or len(features) != len(noise) or not features.shape[1]:
         raise InputError(
-            f"{where}: gave shape {tuple(features.shape)} for {_TRIAL} pictures; expected "
-            f"({_TRIAL}, columns)"
+            f"{where}: gave shape {tuple(features.shape)} for {len(noise)} {what}; expected "
+            f"({len(noise)}, columns)"
         )
     if not bool(torch.isfinite(features).all()):
-        raise InputError(f"{where}: gave NaN or infinity for pictures of noise")
+        raise InputError(f"{where}: gave NaN or infinity for {what} of noise")
     return features.shape[1]
 
 
@@ -126,7 +135,7 @@ class Source:
     yields: bool = True
 
 
-def chosen(sources: Sequence[Source]) -> tuple[Preprocessing, dict[str, str]]:
+def merged(sources: Sequence[Source]) -> tuple[dict[str, Any], dict[str, str]]:
     """Takes each value from the first source that has it; gives the origin of each, too.
 
     Raises:
@@ -144,6 +153,16 @@ def chosen(sources: Sequence[Source]) -> tuple[Preprocessing, dict[str, str]]:
                     "remove the option, or change the file",
                     "encoder_input",
                 )
+    return values, origin
+
+
+def chosen(sources: Sequence[Source]) -> tuple[Preprocessing, dict[str, str]]:
+    """The preprocessing of images by the first source of each value, and the origin of each.
+
+    Raises:
+        InputError: a user's value contradicts an earlier source, or two values do not fit.
+    """
+    values, origin = merged(sources)
     made = Preprocessing(**values)
     if made.resize and min(made.resize) < max(made.size[-len(made.resize) :]):
         raise InputError(
@@ -153,29 +172,36 @@ def chosen(sources: Sequence[Source]) -> tuple[Preprocessing, dict[str, str]]:
     return made, {f.name: origin.get(f.name, "default") for f in fields(Preprocessing)}
 
 
-def parsed(texts: Mapping[str, str | int], where: str) -> dict[str, Any]:
+def parsed(
+    texts: Mapping[str, str | int], where: str, readers: "Readers | None" = None
+) -> dict[str, Any]:
     """Values of the preprocessing from their text; other names are ignored.
+
+    Args:
+        readers: None: those of images.
 
     Raises:
         InputError: a value that is not accepted; `where` begins the message.
     """
-    found = {key: _READ[key](f"{where}: {key}", str(text)) for key, text in texts.items()
-             if key in _READ}  # fmt: skip
+    readers = readers or _READ
+    found = {key: readers[key](f"{where}: {key}", str(text)) for key, text in texts.items()
+             if key in readers}  # fmt: skip
     return {key: value for key, value in found.items() if value != ()}
 
 
-def settings(given: Iterable[str]) -> dict[str, str]:
-    """KEY=VALUE texts by key.
+def settings(given: Iterable[str], readers: "Readers | None" = None) -> dict[str, str]:
+    """KEY=VALUE texts by key: those of `readers` (None: of images), and `kind`.
 
     Raises:
         InputError: an unknown key, a missing value, or a key that is given twice.
     """
+    known = (*(readers or (*_READ, "layout")), "kind")
     found: dict[str, str] = {}
     for text in given:
         key, equals, value = text.partition("=")
-        if key not in (*_READ, "layout") or not equals or not value:
+        if key not in known or not equals or not value:
             raise InputError(
-                f"{text}: expected KEY=VALUE, KEY one of {', '.join((*_READ, 'layout'))}",
+                f"{text}: expected KEY=VALUE, KEY one of {', '.join(known)}",
                 "encoder_input",
             )
         if key in found:
@@ -198,8 +224,8 @@ def hugging_face(values: Mapping[str, Any], where: str) -> dict[str, Any]:
     if values.get("do_rescale") is False:
         found["scale"] = 1.0
     elif "rescale_factor" in values:
-        found["scale"] = _number(f"{where}: rescale_factor", str(values["rescale_factor"]))
-    if values.get("do_normalize") is False:
+        found["scale"] = number(f"{where}: rescale_factor", str(values["rescale_factor"]))
+    if values.get(NORMALIZE) is False:
         found |= {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)}
     else:
         for key, name, read in (("mean", "image_mean", _numbers), ("std", "image_std", _deviation)):
@@ -207,7 +233,7 @@ def hugging_face(values: Mapping[str, Any], where: str) -> dict[str, Any]:
                 found[key] = read(f"{where}: {name}", _flat(values[name]))
     if (resample := values.get("resample")) is not None:
         if resample not in _RESAMPLE:
-            known = ", ".join(f"{number} ({name})" for number, name in _RESAMPLE.items())
+            known = ", ".join(f"{code} ({name})" for code, name in _RESAMPLE.items())
             raise InputError(f"{where}: resample {resample!r}; expected one of {known}")
         found["interpolation"] = _RESAMPLE[resample]
     return found | _sizes(values, where)
@@ -222,7 +248,7 @@ def _sizes(values: Mapping[str, Any], where: str) -> dict[str, Any]:
     size = _side(f"{where}: size", given)
     ratio = values.get("crop_pct")
     if ratio and shortest and size[0] < _CROP_PCT_BELOW:
-        return {"size": size, "resize": (int(size[0] / _number(where, str(ratio))),)}
+        return {"size": size, "resize": (int(size[0] / number(where, str(ratio))),)}
     if not values.get("do_center_crop") or values.get("crop_size") is None:
         return {"size": size}
     crop = _side(f"{where}: crop_size", values["crop_size"])
@@ -274,7 +300,8 @@ def _square(where: str, text: str) -> tuple[int, ...]:
     return sides if len(sides) == 2 else sides * 2
 
 
-def _number(where: str, text: str) -> float:
+def number(where: str, text: str) -> float:
+    """The number or fraction that a text is; InputError, which `where` begins, if it is none."""
     try:
         value = float(Fraction(text.strip()))  # 1/255, too
     except (ValueError, ZeroDivisionError, OverflowError):
@@ -285,7 +312,7 @@ def _number(where: str, text: str) -> float:
 
 
 def _numbers(where: str, text: str) -> tuple[float, ...]:
-    values = tuple(_number(where, part) for part in text.split(","))
+    values = tuple(number(where, part) for part in text.split(","))
     if len(values) not in (1, 3):
         raise InputError(f"{where} is {text!r}; expected one number, or three with commas")
     return values if len(values) == 3 else values * 3
@@ -298,27 +325,30 @@ def _deviation(where: str, text: str) -> tuple[float, ...]:
     return values
 
 
-def _one_of(choices: Sequence[str], where: str, text: str) -> str:
+def one_of(choices: Sequence[str], where: str, text: str) -> str:
+    """The text, if it is a choice; InputError, which `where` begins, if not."""
     if text not in choices:
         raise InputError(f"{where} is {text!r}; expected one of {', '.join(choices)}")
     return text
 
 
-_READ: dict[str, Callable[[str, str], Any]] = {
+#: By name, how a value is read of a text: (where, text) -> value.
+Readers = Mapping[str, Callable[[str, str], Any]]
+_READ: Readers = {
     "size": _square,
     "resize": _resize,
-    "interpolation": partial(_one_of, tuple(_RESAMPLE.values())),
-    "order": partial(_one_of, ("rgb", "bgr")),
-    "scale": _number,
+    "interpolation": partial(one_of, tuple(_RESAMPLE.values())),
+    "order": partial(one_of, ("rgb", "bgr")),
+    "scale": number,
     "mean": _numbers,
     "std": _deviation,
 }
 
 
-def decoded(texts: Mapping[str, str]) -> dict[str, Any]:
+def decoded(texts: Mapping[str, str], names: Collection[str]) -> dict[str, Any]:
     """What metadata, whose values are text, say of preprocessing, by Hugging Face's names; nothing
-    unless one of these names is there: `size` alone may mean anything."""
-    if not _IMAGE & texts.keys():
+    unless one of `names` is there: `size` alone may mean anything."""
+    if not set(names) & texts.keys():
         return {}
     found: dict[str, Any] = {}
     for key, text in texts.items():

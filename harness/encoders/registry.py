@@ -14,6 +14,7 @@ from harness.encoders.encoder import Encoder, EncoderKind, EncoderOptions
 from harness.encoders.module import is_reference, module_encoder
 from harness.encoders.mtl_dan.encoder import MTL_DAN
 from harness.encoders.onnx.encoder import ONNX
+from harness.encoders.sound.encoder import SoundEncoder
 from harness.errors import InputError
 
 #: By name. `MTL_DAN` reads whatever no other does, so that its messages name what is wrong.
@@ -72,7 +73,7 @@ class Wanted:
                     raise InputError(f"{text}: begin it with the NAME= of an `encoder`", option)
         return found
 
-    def load(self, options: EncoderOptions) -> Encoder:
+    def load(self, options: EncoderOptions) -> Encoder | SoundEncoder:
         """The only encoder; `options` has what does not depend on it.
 
         Raises:
@@ -112,7 +113,10 @@ class Wanted:
                 raise InputError(f"it belongs to {what}, which is not given", name)
 
 
-def encoder_of(weights: Path, options: EncoderOptions = EncoderOptions()) -> Encoder:  # noqa: B008
+def encoder_of(
+    weights: Path,
+    options: EncoderOptions = EncoderOptions(),  # noqa: B008 - it is frozen
+) -> Encoder | SoundEncoder:
     """The encoder of a weight file.
 
     Raises:
@@ -122,14 +126,15 @@ def encoder_of(weights: Path, options: EncoderOptions = EncoderOptions()) -> Enc
     return _used((kinds or [MTL_DAN])[0].load(weights, options), options)
 
 
-def _used(encoder: Encoder, options: EncoderOptions) -> Encoder:
+def _used(encoder: Encoder | SoundEncoder, options: EncoderOptions) -> Encoder | SoundEncoder:
     """With the options that do not depend on the kind."""
     if options.stored not in get_args(Stored):
         raise InputError(
             f"{options.stored!r} is not one of {', '.join(get_args(Stored))}", "stored"
         )
-    wider = encoder.wider and _used(encoder.wider, options)
-    return replace(encoder, crop=options.crop, stored=options.stored, wider=wider)
+    if isinstance(encoder, SoundEncoder):
+        return replace(encoder, stored=options.stored)
+    return encoder.used_with(options.crop, options.stored)
 
 
 def _named(text: str) -> tuple[str, str]:

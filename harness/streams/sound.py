@@ -1,5 +1,6 @@
 """Clips and a sound encoder -> the stream of their sound, stored and computed in threads."""
 
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import replace
@@ -12,8 +13,8 @@ from harness.clips.table import ClipTable
 from harness.cores import cores
 from harness.dataset import Stream
 from harness.encoders.sound.encoder import SoundEncoder
-from harness.encoders.sound.spectrum import RATE, Array
-from harness.errors import InputError
+from harness.encoders.sound.spectrum import Array
+from harness.errors import InputError, printable
 from harness.progress import Progress, silent
 from harness.sampling import EVERY
 from harness.streams.clip_issues import Gaps
@@ -55,7 +56,7 @@ def sound_stream(
         return Listener(encoder)
 
     def on_clips(done: int, total: int, steps: int) -> None:
-        progress(encoder.name, done, total)
+        progress(encoder.stream, done, total)
 
     (extraction,) = extract(heard, compute, [store], [EVERY], progress=on_clips)
     counts = [len(store.known_frames(*key)) for key in keys]
@@ -74,33 +75,52 @@ class Listener:
     """Computes the sound of clips in threads, a clip each. threads: None: one a core."""
 
     def __init__(self, encoder: SoundEncoder, threads: int | None = None) -> None:
-        self.encoder = encoder
+        self.encoder, self.listening = encoder, encoder.load()
         self.threads = threads or cores()
+        self.stopped = threading.Event()
 
     def __call__(self, clips: ClipTable, work: Sequence[Work]) -> Iterator[Computed]:
         """The steps of each piece of work, as they become ready. Paths are those of the sound."""
+        self.stopped.clear()
         pool = ThreadPoolExecutor(self.threads)
         try:
             futures = [pool.submit(self.listen, item, clips.paths[item.row]) for item in work]
             for future in as_completed(futures):
                 yield 0, future.result()
         finally:
+            self.stopped.set()
             pool.shutdown(cancel_futures=True)
 
     def listen(self, item: Work, path: Path | None) -> ClipFrames:
         """The steps of one clip, with the reason why some are missing."""
-        problem = ""
+        problem, samples = "", 0
 
         def blocks() -> Iterator[Array]:
-            nonlocal problem
+            nonlocal problem, samples
             try:
                 if path is None:
                     raise InputError("no sound file")
-                yield from sound_blocks(path, RATE)
+                for block in sound_blocks(path, self.encoder.rate):
+                    if self.stopped.is_set():  # what is read of this clip is not used
+                        return
+                    samples += len(block)
+                    yield block
             except InputError as error:
                 problem = str(error)
 
-        steps = self.encoder(blocks())
+        steps = self.listening(blocks())
+        if not np.isfinite(steps).all():
+            raise InputError(
+                f"the network of {self.encoder.stream} gave NaN or infinity for clip "
+                f"{printable(item.clip_id)}; check the weight file"
+            )
+        seconds = samples / self.encoder.rate
+        if 0 < seconds < self.encoder.window:
+            short = (
+                f"{seconds:.3g} s of sound, less than the window of {self.encoder.window:g} s, "
+                "which zeros fill"
+            )
+            problem = f"{problem}; {short}" if problem else f"{path}: {short}"
         places = np.arange(len(steps), dtype=np.int32)
         times = (places * self.encoder.step).astype(np.float32)
         return ClipFrames(item.clip_id, item.source, EVERY, places, steps, (), problem, times)

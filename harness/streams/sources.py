@@ -43,7 +43,7 @@ class Source(NamedTuple):
         """The name of the stream."""
         if self.encoder is None:
             return set_name_of(self.clips.paths)
-        return self.encoder.stream if isinstance(self.encoder, Encoder) else self.encoder.name
+        return self.encoder.stream
 
     @property
     def network(self) -> Encoder | None:
@@ -171,7 +171,8 @@ def real_sources(
         allow_shared_groups: note persons with clips in several splits instead of refusing them.
         weights_key, encoder, encoder_output, encoder_input: `harness.encoders.registry.Wanted`.
         stored: number format of the feature store.
-        sound, sound_step: `harness.encoders.sound.encoder.sound_encoder`; None: no sound.
+        sound: `harness.encoders.sound.encoder.sound_encoder`; None: no sound but that of `encoder`.
+        sound_step: seconds of each step of sound.
 
     Raises:
         InputError: bad clips, no weights where there is nothing but frames, or weights where there
@@ -187,27 +188,31 @@ def real_sources(
     others = [Source(clips, None) for clips in tables if clips.kind == "features"]
     if sound is not None:
         others.append(Source(tables[0], sound_encoder(sound, sound_step)))
-    if frames is None:
-        if wanted.is_given:
-            name = "encoder" if encoder else "weights"
-            raise InputError(f"{data} has precomputed features, which need no {name}", name)
-        if crop == "detect":
-            raise InputError(f"{data} has precomputed features, in which no face is", "crop")
-        return told_apart(others)
-    if not wanted.is_given:
-        if not others:
+    if frames is None and weights is not None:
+        raise InputError(f"{data} has precomputed features, which need no weights", "weights")
+    if frames is None and crop == "detect":
+        raise InputError(f"{data} has precomputed features, in which no face is", "crop")
+    if frames is not None and not wanted.is_given and not others:
+        raise InputError(
+            f"{data} holds {frames.kind}: give a published MTL-DAN checkpoint or one of your own, "
+            "or an `encoder`",
+            "weights",
+        )
+    options = EncoderOptions(outputs, precision, stored=stored, sound_step=sound_step)
+    encoders = [one.load(options) for one in wanted.each()]
+    if any(isinstance(each, Encoder) for each in encoders):
+        if frames is None:
             raise InputError(
-                f"{data} holds {frames.kind}: give a published MTL-DAN checkpoint or one of your "
-                "own, or an `encoder`",
-                "weights",
+                f"{data} has precomputed features, which need no encoder of frames", "encoder"
             )
-        return told_apart(others)
-    # Drawn faces fill their frames.
-    raw = frames.kind == "video" and not frames.synthetic
-    cropped = crop == "detect" if crop else raw
-    found = crop_recipe() if cropped else "none"  # complains now where the detector is missing
-    options = EncoderOptions(outputs, precision, found, stored=stored)
-    return told_apart([*(Source(frames, one.load(options)) for one in wanted.each()), *others])
+        # Drawn faces fill their frames.
+        raw = frames.kind == "video" and not frames.synthetic
+        recipe = crop_recipe() if (crop == "detect" if crop else raw) else "none"
+        encoders = [
+            each.used_with(recipe, stored) if isinstance(each, Encoder) else each
+            for each in encoders
+        ]
+    return told_apart([*(Source(tables[0], each) for each in encoders), *others])
 
 
 def told_apart(given: Sequence[Source]) -> list[Source]:

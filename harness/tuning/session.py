@@ -16,6 +16,7 @@ from rich.console import Console
 from harness.choices import DEFAULT_SOUND
 from harness.clips.layouts import feature_sets
 from harness.console import invocation
+from harness.encoders.registry import Wanted
 from harness.encoders.sound.encoder import SoundEncoder
 from harness.errors import InputError
 from harness.interrupts import attended, mark_reported
@@ -347,7 +348,8 @@ def _named(space: SearchSpace, clips: DataOptions) -> tuple[list[str], str | Non
     sound: as given, or the default one if the space names sound."""
     names = {name for streams in space.streams() for name in streams.split(JOIN)}
     found = feature_sets(clips.data, clips.layout) if clips.data else ()
-    by_name = DEFAULT_SOUND if SoundEncoder.name in names - set(found) else None
+    own = {one.name for one in Wanted(encoder=clips.encoder or ()).each()}
+    by_name = DEFAULT_SOUND if SoundEncoder.name in names - set(found) - own else None
     return [name for name in found if name in names], clips.sound or by_name
 
 

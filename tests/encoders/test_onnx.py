@@ -295,4 +295,6 @@ def test_the_description_lists_what_can_be_read(tmp_path: Path) -> None:
         assert line in lines
     assert lines[0].endswith(f"4 operations, opset ai.onnx {OPSET}")
     wave = description(one(tmp_path / "wave.onnx", "Identity", shape=("b", 16000)))
-    assert any("No encoder of images" in line and "sound" in line for line in wave)
+    assert "Input x float32 (b, 16000), a waveform" in wave
+    neither = description(one(tmp_path / "none.onnx", "Identity", shape=("b", 80, "t")))
+    assert any("No encoder" in line and "expected image: (batch" in line for line in neither)

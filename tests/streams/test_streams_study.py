@@ -7,12 +7,14 @@ import av
 import numpy as np
 import pandas as pd
 import pytest
+from onnx import helper
 
 from harness.clips.demo import Demo
 from harness.models.model_file import read_model
 from harness.predictor import load
+from harness.streams.cache import entries
 from tests.commands import command
-from tests.graphs import means
+from tests.graphs import means, save_graph
 from tests.sounds import tone, write_sound
 from tests.trees import plain_tree
 
@@ -187,3 +189,99 @@ def test_two_encoders_sound_and_a_feature_set_from_clips_to_predictions(tmp_path
         assert "reads other features: " in done.stderr
         assert "large" in done.stderr
         assert "weights" in done.stderr
+
+
+PICTURE_AND_VOICE = """
+[budget]
+trials = 4
+epochs = 2
+[fixed]
+batch_size = 8
+hidden = 8
+head_width = 8
+layers = 1
+stride = 2
+[parameters.streams]
+type = "categorical"
+choices = ["picture", "sound", "picture+sound"]
+[parameters.fusion]
+type = "categorical"
+choices = ["early", "late"]
+only_if = { streams = ["picture+sound"] }
+[[start]]
+streams = "picture"
+[[start]]
+streams = "sound"
+[[start]]
+streams = "picture+sound"
+fusion = "early"
+[[start]]
+streams = "picture+sound"
+fusion = "late"
+"""
+
+
+def voice(path: Path, kernel: int = 64) -> Path:
+    """A convolution over samples; its input may be images, as far as its shape says."""
+    weights = {"w": np.random.default_rng(0).normal(size=(4, 1, kernel)).astype(np.float32)}
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["c"], strides=[16]),
+        helper.make_node("Abs", ["c"], ["a"]),
+        helper.make_node("Transpose", ["a"], ["y"], perm=[0, 2, 1]),
+    ]
+    return save_graph(path, nodes, shape=("b", "c", "t"), weights=weights)
+
+
+@pytest.mark.slow
+def test_an_encoder_of_images_and_one_of_waveforms_from_clips_to_predictions(
+    tmp_path: Path,
+) -> None:
+    root = four_streams(tmp_path / "data")
+    means(tmp_path / "face.onnx")
+    (tmp_path / "voice").mkdir()
+    wave = voice(tmp_path / "voice" / "voice.onnx")
+    (tmp_path / "space.toml").write_text(PICTURE_AND_VOICE)
+    # The name is that of the built-in encoders of sound, none of which is read.
+    files = ["--encoder", f"picture={tmp_path / 'face.onnx'}", "--encoder", f"sound={wave}"]
+    inputs = [f"--encoder-input=sound={each}" for each in ("kind=waveform", "window=0.2")]
+    line = [*files, *inputs, "--sound-step", 0.1, "--crop", "none"]
+    place = ["--results", tmp_path, "--study", "s"]
+    given = ["--data", root, *line]
+    done = command("extract", *given, "--results", tmp_path, "--stride", 2)
+    assert done.returncode == 0, done.stderr
+    assert "sound: To compute: about" in done.stdout
+    assert "Windows of 0.2 s around the middle of each step of 0.1 s" in done.stdout
+    assert "--sound-step=0.1" in done.stdout.rpartition("Next:")[2]
+    search = ["search", *place, *given, "--space", tmp_path / "space.toml"]
+    done = command(*search, "--scheduler", "none")
+    assert done.returncode == 0, done.stderr
+    assert "To compute" not in done.stdout, "it is stored"
+    models = [read_model(file) for file in sorted((tmp_path / "s" / "heads").iterdir())]
+    names = sorted("+".join(sorted(model.streams)) for model in models)
+    assert names == ["picture", "picture+sound", "picture+sound", "sound"]
+    stores = {(entry.name, entry.columns) for entry in entries(tmp_path / ".cache")}
+    assert stores == {("waveform", 4), ("onnx", 2)}
+    done = command("ensemble", *place, "--top", 4)
+    assert done.returncode == 0, done.stderr
+    folder, out = tmp_path / "s" / "ensembles" / "mean-top4", tmp_path / "new.csv"
+    predict = ["predict", "--ensemble", folder, "--data", root, *files, "--out", out]
+    # Rate, window, step and kind are those of the study.
+    done = command(*predict, "--results", tmp_path / "elsewhere")
+    assert done.returncode == 0, done.stderr
+    stored = pd.read_csv(folder / "predictions.csv", index_col="File_ID")
+    found = pd.read_csv(out, index_col="File_ID")
+    np.testing.assert_allclose(found.loc[stored.index], stored, rtol=0, atol=2e-5)
+    # Another rate and another file are refused by name.
+    config = wave.with_name("preprocessor_config.json")
+    config.write_text('{"sampling_rate": 8000}')
+    for again, name in ((predict, "voice.onnx"), ([*search, "--trials", 5], "sound")):
+        done = command(*again)
+        assert done.returncode == 1
+        assert "rate 8000, expected 16000" in done.stderr
+        assert name in done.stderr
+    config.unlink()
+    voice(wave, kernel=32)
+    done = command(*predict)
+    assert done.returncode == 1
+    assert "voice.onnx: trial" in done.stderr
+    assert "reads other features: weights" in done.stderr

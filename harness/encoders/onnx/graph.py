@@ -4,7 +4,7 @@ Only `onnx` is needed here. The sizes of the weights are read, their numbers are
 """
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 
 #: The value of `--encoder-output` that asks for the input of the last fully connected layer.
 FEATURES = "features"
-# Element types of an image input.
-_INPUTS = ("float32", "float16", "uint8")
 # Operations that give for each element of one value an element, or only change its shape.
 _ELEMENTWISE = (
     *("Add", "Sub", "Mul", "Div", "Pow", "Clip", "Relu", "Sigmoid", "HardSigmoid", "Tanh"),
@@ -154,12 +152,15 @@ class OnnxFile:
         return list(found)[:_LISTED]
 
 
-def read_onnx(path: Path) -> OnnxFile:
+def read_onnx(path: Path, expected: str = "") -> OnnxFile:
     """Reads a file and checks it; nothing of it is run.
+
+    Args:
+        expected: the digest that it must have; empty: any.
 
     Raises:
         InputError: it is no ONNX file or truncated, or its weights are in a file that is missing,
-            too short or outside its folder; or `onnx` is not installed.
+            too short or outside its folder; it has another digest; or `onnx` is not installed.
     """
     onnx = library("onnx")
     if not path.is_file():
@@ -178,30 +179,27 @@ def read_onnx(path: Path) -> OnnxFile:
     for file in sorted(external):
         with file.open("rb") as stream:
             digest.update(hashlib.file_digest(stream, "sha256").digest())
+    if expected and digest.hexdigest() != expected:  # a worker on another machine may have another
+        raise InputError(f"{path}: changed since it was first read, or differs between machines")
     return OnnxFile(path, model, digest.hexdigest())
 
 
-def image_input(file: OnnxFile) -> Value:
-    """The only input, which must be a batch of images.
+def only_input(file: OnnxFile, types: Sequence[str] = ()) -> Value:
+    """The only input; types: of its elements, empty: any.
 
     Raises:
-        InputError: there are several, or it is something else.
+        InputError: there are several, or it has elements of another type.
     """
-    where = f"{file.path}: "
     if len(file.inputs) != 1:
         listed = _listed([value.name for value in file.inputs]) or "none"
-        raise InputError(f"{where}{len(file.inputs)} inputs ({listed}); expected one, of images")
-    value = file.inputs[0]
-    if value.type not in _INPUTS:
         raise InputError(
-            f"{where}input {value}: expected elements of type {', '.join(_INPUTS)}; export the "
-            "network in float32"
+            f"{file.path}: {len(file.inputs)} inputs ({listed}); expected one, of images or sound"
         )
-    if value.shape is None or len(value.shape) != 4:
-        kind = "; sound is not supported" if value.shape and len(value.shape) < 4 else ""
+    value = file.inputs[0]
+    if types and value.type not in types:
         raise InputError(
-            f"{where}input {value}: expected rank 4, (batch, 3, height, width) or "
-            f"(batch, height, width, 3){kind}"
+            f"{file.path}: input {value}: expected elements of type {', '.join(types)}; export the "
+            "network in float32"
         )
     return value
 

@@ -1,7 +1,7 @@
-"""An ONNX graph as a network of standardised images, run by onnxruntime."""
+"""An ONNX graph as a network of standardised images or sounds, run by onnxruntime."""
 
 import resource
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -25,19 +25,20 @@ _SHOWN = 300
 
 
 class OnnxNetwork(nn.Module):
-    """(n, 3, height, width) float32 -> (n, columns) float32.
+    """Items of the input's shape, (n, ...) float32 -> (n, columns) float32."""
 
-    Values of rank 3 or 4 are pooled: the mean over positions or tokens. Of rank 3 the columns are
-    the last axis; of rank 4 they are where the input has its colours.
-    """
+    #: What an item is, for messages.
+    item = "image"
 
-    def __init__(self, file: OnnxFile, given: Value, wanted: str, channels_last: bool) -> None:
-        """given: the input. wanted: the name of the value that becomes features."""
+    def __init__(
+        self, file: OnnxFile, given: Value, wanted: str, axes: Mapping[int, tuple[int, ...]]
+    ) -> None:
+        """given: the input. wanted: the name of the value that becomes features. axes: of a value,
+        by the ranks that it may have, those over which the mean is taken."""
         super().__init__()
-        self.path, self.given, self.wanted = file.path, given, wanted
-        self.channels_last = channels_last
+        self.path, self.given, self.wanted, self.axes = file.path, given, wanted, axes
         batch = given.shape[0] if given.shape else "?"
-        #: Images that the graph takes at once; None: any number.
+        #: Items that the graph takes at once; None: any number.
         self.batch = batch if isinstance(batch, int) else None
         # Now, since an extraction limits the threads of torch while decoders need the cores.
         self.threads = torch.get_num_threads()
@@ -51,38 +52,42 @@ class OnnxNetwork(nn.Module):
         self.model.graph.output.extend(kept or [onnx.ValueInfoProto(name=wanted)])
         self.sessions: dict[str, Any] = {}
 
-    def forward(self, images: Tensor) -> Tensor:
-        session = self._session(images.device)
-        if self.channels_last:
-            images = images.permute(0, 2, 3, 1)
-        values = np.ascontiguousarray(images.cpu().numpy().astype(self.kind, copy=False))
+    def forward(self, items: Tensor) -> Tensor:
+        session = self._session(items.device)
+        values = np.ascontiguousarray(items.cpu().numpy().astype(self.kind, copy=False))
         size = self.batch or len(values)
         parts = [self._run(session, values[i : i + size]) for i in range(0, len(values), size)]
-        return torch.from_numpy(np.concatenate(parts)).to(images.device)
+        return torch.from_numpy(np.concatenate(parts)).to(items.device)
 
-    def _run(self, session: Any, images: NDArray[Any]) -> NDArray[np.float32]:
-        count = len(images)
+    def computed(self, session: Any, items: NDArray[Any]) -> Any:
+        """The wanted value of a batch that the graph takes at once."""
+        (found,) = session.run([self.wanted], {self.given.name: items})
+        return found
+
+    def _run(self, session: Any, items: NDArray[Any]) -> NDArray[np.float32]:
+        count = len(items)
         if self.batch and count < self.batch:  # the graph takes no fewer
-            images = np.concatenate([images, np.repeat(images[-1:], self.batch - count, axis=0)])
+            items = np.concatenate([items, np.repeat(items[-1:], self.batch - count, axis=0)])
         with _reported(self.path), _within_memory(session.get_providers() == [_CPU]):
-            (found,) = session.run([self.wanted], {self.given.name: images})
-        return self._pooled(found, len(images))[:count]
+            found = self.computed(session, items)
+        return self._pooled(found, len(items))[:count]
 
-    def _pooled(self, found: Any, images: int) -> NDArray[np.float32]:
-        """(images, columns)"""
+    def _pooled(self, found: Any, items: int) -> NDArray[np.float32]:
+        """(items, columns)"""
         shape = getattr(found, "shape", None)
         what = f"{self.path}: output {printable(self.wanted)}"
         if shape is None or found.dtype.kind != "f":
             kind = type(found).__name__ if shape is None else str(found.dtype)
             raise InputError(f"{what} is of type {kind}; expected floating-point numbers")
-        if len(shape) not in (2, 3, 4):
-            raise InputError(f"{what} has rank {len(shape)}, shape {shape}; expected rank 2 to 4")
-        if shape[0] != images:
+        if len(shape) not in self.axes:
+            ranks = f"{min(self.axes)} to {max(self.axes)}"
+            raise InputError(f"{what} has rank {len(shape)}, shape {shape}; expected rank {ranks}")
+        if shape[0] != items:
             raise InputError(
-                f"{what} has shape {shape} for {images} images; expected {images} rows, one for "
-                "each image; name another value by `encoder_output`"
+                f"{what} has shape {shape} for {items} {self.item}s; expected {items} rows, one "
+                f"for each {self.item}; name another value by `encoder_output`"
             )
-        axes = {2: (), 3: (1,), 4: (1, 2) if self.channels_last else (2, 3)}[len(shape)]
+        axes = self.axes[len(shape)]
         wide = found.astype(np.float32, copy=False)
         pooled: NDArray[np.float32] = wide.mean(axis=axes) if axes else wide
         if pooled.shape[1] < 1:
@@ -109,6 +114,32 @@ class OnnxNetwork(nn.Module):
                     self.model.SerializeToString(), options, providers=[(provider, settings)]
                 )
         return self.sessions[provider]
+
+
+class ImageNetwork(OnnxNetwork):
+    """(n, 3, height, width) float32 -> (n, columns) float32.
+
+    Values of rank 3 or 4 are pooled: the mean over positions or tokens. Of rank 3 the columns are
+    the last axis; of rank 4 they are where the input has its colours.
+    """
+
+    def __init__(self, file: OnnxFile, given: Value, wanted: str, channels_last: bool) -> None:
+        positions = (1, 2) if channels_last else (2, 3)
+        super().__init__(file, given, wanted, {2: (), 3: (1,), 4: positions})
+        self.channels_last = channels_last
+
+    def forward(self, images: Tensor) -> Tensor:
+        return super().forward(images.permute(0, 2, 3, 1) if self.channels_last else images)
+
+
+def provider_notes() -> list[str]:
+    """A line if graphs run on the CPU although there is a GPU."""
+    if not torch.cuda.is_available() or provider_of(torch.device("cuda")) == _CUDA:
+        return []
+    return [
+        "The encoder runs on the CPU, since the installed onnxruntime has no CUDA; "
+        "the package onnxruntime-gpu has it"
+    ]
 
 
 def provider_of(device: torch.device) -> str:
