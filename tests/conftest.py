@@ -65,6 +65,15 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     return Together(config, log)
 
 
+@pytest.fixture(autouse=True)
+def open_clusters() -> Iterator[None]:
+    """A Ray that a test starts in this process closes by a token, through the environment, also the
+    clusters that later tests start; their commands, processes of their own, would not know of it.
+    """
+    yield
+    os.environ.pop("RAY_AUTH_MODE", None)
+
+
 @pytest.fixture(scope="session")
 def tiny_demo(tmp_path_factory: pytest.TempPathFactory) -> Demo:
     """Twenty clips of 31 frames; do not change them."""
