@@ -4,6 +4,7 @@ Names of Ray that are private or undocumented are used in this file alone. tests
 checks that they exist.
 """
 
+import atexit
 import logging
 import os
 import re
@@ -30,6 +31,7 @@ import harness
 from harness.cores import cores
 from harness.errors import InputError
 from harness.interrupts import Wait, end_now, heard, received, unchanged, uninterrupted
+from harness.processes import Process, descendants, kill
 
 # Otherwise Ray reports usage to its maker and warns about future settings.
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -87,6 +89,7 @@ def _start() -> None:
         # A signal within it could crash Ray's own code, and leave its processes behind.
         with uninterrupted(), unchanged(), _limited("Ray, which starts on this machine"):
             ray.init(address="local", num_cpus=cores(), _temp_dir=_folder(), **_options())
+            atexit.register(_end, os.getpid(), _processes())
     except Exception as error:  # also those that Ray raises without a kind of their own
         if isinstance(error, OSError) and error.errno is not None:
             raise  # has a line of its own
@@ -94,6 +97,27 @@ def _start() -> None:
             f"Ray does not start on this machine: {_one_line(error)}; are TMPDIR (its files) and "
             "/dev/shm writable, and does `ulimit -u` allow enough processes?"
         ) from error
+
+
+def _end(owner: int, started: set[Process]) -> None:
+    """Ends the Ray of our own with all its processes, when this process ends.
+
+    Ray ends its first processes alone. The agents that these have started look now and then whether
+    they still live, on a busy machine for a minute.
+
+    Args:
+        started: at first; a signal may have ended their parents before the others.
+    """
+    if os.getpid() == owner:  # not in a forked child
+        started |= _processes()
+        ray.shutdown()
+        kill(started)
+
+
+def _processes() -> set[Process]:
+    """Those of the Ray of our own that its first processes, which are ours, have started."""
+    node: Any = ray_worker._global_node
+    return descendants(*(each.pid for _, each in node.live_processes())) if node else set()
 
 
 def _connect(address: str) -> None:
@@ -283,8 +307,9 @@ def watched(last_words: Callable[[], str]) -> Iterator[None]:
         if not gone:
             return ""
         since.append(time.monotonic())
-        # A signal to the whole process group ends Ray, too; the main thread then ends by itself.
-        if received() is not None and since[-1] - since[0] < _ENDING:
+        # A signal to the whole process group ends Ray, too, perhaps before this process hears it;
+        # the main thread then ends by itself.
+        if since[-1] - since[0] < (_LOOK if received() is None else _ENDING):
             return ""
         return f"Ray's {gone[0]} was killed; {last_words()}"
 

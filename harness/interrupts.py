@@ -10,9 +10,10 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
-from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
+
+from harness.processes import descendants, kill
 
 _log = logging.getLogger(__name__)
 #: Signals that end a run: Ctrl-C; kill, scancel and docker stop; SLURM's --signal; a closed
@@ -35,14 +36,16 @@ class _State:
     """Of this process; handlers have no other way to pass it on.
 
     depth: of nested `uninterrupted` blocks. pending: the signal that they hold back, and where it
-    came. received: the first signal that ended this command. is_reported: whether the command has
-    told the user. is_limited: whether a thread limits the time to end. call: that of a library
+    came. received: the first signal that ended this command. heard: the same, by another thread,
+    also while the main thread is in a call that does not return. is_reported: whether the command
+    has told the user. is_limited: whether a thread limits the time to end. call: that of a library
     which runs. has_reporter: whether a thread reports it.
     """
 
     depth = 0
     pending: tuple[int, FrameType | None] | None = None
     received: int | None = None
+    heard: int | None = None
     is_reported = False
     is_limited = False
     call: "Wait | None" = None
@@ -56,7 +59,7 @@ def listen() -> None:
     for its background jobs. A command that does not end within `_LONGEST_END` seconds is ended,
     whatever it waits for.
     """
-    _State.received, _State.is_reported = None, False
+    _State.received, _State.heard, _State.is_reported = None, None, False
     for number, handler in handlers().items():
         if handler != signal.SIG_IGN:
             signal.signal(number, partial(_interrupt, os.getpid()))
@@ -74,6 +77,7 @@ def listen() -> None:
 def _limit_end(hears: socket.socket) -> None:
     while (number := hears.recv(1)[0]) not in ENDING:
         pass
+    _State.heard = number
     time.sleep(_LONGEST_END)
     end_now(f"it did not end within {_LONGEST_END:g} s; run the same command again", number)
 
@@ -88,22 +92,9 @@ def end_now(line: str, number: int | None) -> NoReturn:
     if number is None or not _State.is_reported:
         begin = "error" if number is None else f"interrupted by {signal.Signals(number).name}"
         print(f"{begin}: {line}", file=sys.stderr, flush=True)
-    for pid in _descendants():
-        with suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
+    kill(descendants(os.getpid()))
     # The threads of other libraries may never end.
     os._exit(1 if number is None else 128 + number)
-
-
-def _descendants() -> set[int]:
-    parents = {}
-    for file in Path("/proc").glob("[0-9]*/stat"):
-        with suppress(OSError):  # it has ended
-            parents[int(file.parent.name)] = int(file.read_text().rpartition(")")[2].split()[1])
-    found = {os.getpid()}
-    while more := {pid for pid, parent in parents.items() if parent in found} - found:
-        found |= more
-    return found - {os.getpid()}
 
 
 def _interrupt(owner: int, number: int, frame: FrameType | None) -> None:
@@ -128,8 +119,9 @@ def _hold(number: int, frame: FrameType | None) -> None:
 
 
 def received() -> int | None:
-    """The signal that ends this command, also while it is held back; None: there was none."""
-    return _State.received
+    """The signal that ends this command, also while it is held back or the main thread has not
+    noticed it; None: there was none."""
+    return _State.heard if _State.received is None else _State.received
 
 
 def mark_reported() -> None:

@@ -4,6 +4,7 @@ them forks each.
 What a user types, `python -m harness.NAME`, is started as such where the start itself matters.
 """
 
+import atexit
 import importlib
 import multiprocessing
 import os
@@ -140,4 +141,8 @@ def _child(
         before(*given)
     from harness.console import run
 
-    run(importlib.import_module(f"harness.{name}").app)
+    try:
+        run(importlib.import_module(f"harness.{name}").app)
+    finally:
+        # As at the end of any other process: Ray ends its processes there.
+        atexit._run_exitfuncs()

@@ -76,7 +76,8 @@ def _(folder: Path, rng: random.Random) -> None:
     running.process.join(HANGS)
     deadline = time.monotonic() + _ENDING
     while left := [pid for pid in processes if is_alive(pid)]:
-        assert time.monotonic() < deadline, [Path(f"/proc/{p}/cmdline").read_text() for p in left]
+        names = [Path(f"/proc/{pid}/cmdline").read_text().strip("\0") for pid in left]
+        assert time.monotonic() < deadline, names
         time.sleep(0.1)
     done = running.wait()
     assert done.code == 128 + int(number), done

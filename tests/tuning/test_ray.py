@@ -73,6 +73,7 @@ def test_private_names_of_ray_exist() -> None:
         inspect.signature(node.Node.kill_all_processes).parameters
     )
     assert callable(node.Node.dead_processes)
+    assert callable(node.Node.live_processes)
     assert '"_temp_dir"' in inspect.getsource(ray.init)
     # Processes that `watched` looks for, by the names that Ray gives them.
     names = {
