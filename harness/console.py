@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import typer
 
 from harness import interrupts
+from harness.cores import spin_briefly
 from harness.errors import InputError, printable
 
 if TYPE_CHECKING:
@@ -85,9 +86,7 @@ def run(app: typer.Typer, command: str | None = None) -> None:
         command: the command's name, where `sys.argv[0]` does not say it.
     """
     program = invocation(command) if command else None
-    # Before torch is imported: its threads that wait for others would otherwise keep their cores
-    # busy, which on a machine with other work makes all of it several times slower.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    spin_briefly()
     interrupts.listen()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):

@@ -1,9 +1,19 @@
-"""The CPU cores that this process may use, which are often fewer than the machine has."""
+"""The CPU cores that this process may use, often fewer than the machine has, and shares."""
 
 import os
 from pathlib import Path
 
 _CGROUPS, _OWN = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
+
+
+def spin_briefly() -> None:
+    """Lets threads of torch that wait for others give their cores away soon.
+
+    For programs, before they import torch. OpenMP's default keeps a core busy for milliseconds.
+    Three trainings on two cores take 2.4 times as long with it; one alone gains nothing from it.
+    """
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 
 def cores() -> int:

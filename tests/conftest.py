@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from harness.cores import spin_briefly
+
 if TYPE_CHECKING:
     from harness.clips.demo import Demo
     from tests.browser import Browser
 
-# Several processes share the cores: threads that wait for others give theirs away (as in commands,
-# but these tests and the server of tests/commands.py import torch themselves).
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+spin_briefly()
 # A shell's background job ignores Ctrl-C and nohup the hangup, and so would the commands that the
 # tests end by these signals.
 signal.signal(signal.SIGINT, signal.default_int_handler)
