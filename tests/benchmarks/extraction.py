@@ -1,6 +1,7 @@
 """Images a second of the plain and of the fused network, and of the whole extraction.
 
     python -m tests.benchmarks.extraction [--json] [--quick] [--encoder FILE [--encoder FILE]]
+                                          [--faces]
 
 MTL-DAN with 9 + 9 heads at 224 pixels, random weights and batch statistics. `plain` is the model
 as published, a clip of 12 images at a time, as the public code runs it; `fused` takes ready
@@ -9,14 +10,14 @@ of faces (224 pixels high, 30 frames a second), sampled at the strides of paper.
 measured in turn, round by round, and the best round counts.
 
 With --encoder, an ONNX file or module:function takes the place of MTL-DAN. `encoder` is the network
-on ready batches, `decode` reads and resizes the films alone, `extract` does both. Each stage alone
-uses all cores. On a GPU the stages overlap, and the floor of the time of an image is that of the
-slowest stage. On a CPU they share the cores: the floor is the sum of both stages' times, that is
-1 / (1 / encoder + 1 / decode) images a second, unless one stage cannot use all cores alone.
-`extract_over_floor` compares with that of the device; `extract_over_slowest_stage` with the slowest
-stage in any case. `two encoders` computes both in one pass, the same one twice if one is given;
-`two_over_each_alone` is its time over the sum of the times of both alone: decoding, and finding
-faces, is done once.
+on ready batches, `decode` reads and resizes the films alone (with --faces it also finds the face of
+each frame and crops to it), `extract` does both. Each stage alone uses all cores. On a GPU the
+stages overlap, and the floor of the time of an image is that of the slowest stage. On a CPU they
+share the cores: the floor is the sum of both stages' times, that is 1 / (1 / encoder + 1 / decode)
+images a second, unless one stage cannot use all cores alone. `extract_over_floor` compares with
+that of the device; `extract_over_slowest_stage` with the slowest stage in any case. `two encoders`
+computes both in one pass, the same one twice if one is given; `two_over_each_alone` is its time
+over the sum of the times of both alone: decoding, and finding faces, is done once.
 
 The floor, by operations an image: the trunk 1.82 G multiply-adds, 18 heads as published 1.85 G,
 fused 1.16 G. So folding and fusing alone give 3.67 / 2.98 = 1.23; the rest of the gain is memory
@@ -53,6 +54,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 
+from harness.clips.faces import load_detector
 from harness.encoders.encoder import EncoderOptions
 from harness.encoders.mtl_dan.encoder import Standardised
 from harness.encoders.mtl_dan.fused import fuse
@@ -119,21 +121,27 @@ class _Nothing(nn.Module):
 
 
 @torch.inference_mode()
-def measure_encoders(folder: Path, given: list[str], rounds: int, films: int) -> dict[str, float]:
+def measure_encoders(
+    folder: Path, given: list[str], rounds: int, films: int, *, crops: bool
+) -> dict[str, float]:
     """Of one or two encoders: images a second of the first network, of reading, of both, and of two
-    encoders in one pass."""
+    encoders in one pass.
+
+    crops: reading finds the face of each frame and crops to it.
+    """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     encoders = [Wanted(encoder=(each,)).load(EncoderOptions()) for each in given]
     networks = [Network(each.stream, each.load(), each.resize) for each in encoders]
     first, second = networks[0], networks[-1]
     clips = write_films(folder, films, SIZE, 0.8)
+    detector = load_detector() if crops else None
     frames = torch.randint(256, (BATCH, SIZE, SIZE, 3), dtype=torch.uint8)
     images, module = first.resize(frames).to(device), first.module.to(device)
 
     def through(*networks: Network) -> int:
         needs = tuple(Need(number, strides(*STRIDES)) for number in range(len(networks)))
         work = [Work(clip, row, "", needs) for row, clip in enumerate(clips.clip_ids)]
-        found = Extractor(networks, device)(clips, work)
+        found = Extractor(networks, device, detector)(clips, work)
         return sum(len(result.frames) for _, result in found) // len(networks)
 
     nothing = Network("nothing", _Nothing(), first.resize)
@@ -170,13 +178,14 @@ def main() -> None:
     parser.add_argument(
         "--encoder", metavar="FILE", action="append", help="an ONNX file or module:function"
     )
+    parser.add_argument("--faces", action="store_true", help="with --encoder: crop to faces")
     options = parser.parse_args()
     if len(options.encoder or ()) > 2:
         parser.error("expected one or two encoders")
     rounds, films = (2, 8) if options.quick else (6, 12)
     with tempfile.TemporaryDirectory() as folder:
         figures = (
-            measure_encoders(Path(folder), options.encoder, rounds, films)
+            measure_encoders(Path(folder), options.encoder, rounds, films, crops=options.faces)
             if options.encoder
             else measure(Path(folder), rounds, films)
         )

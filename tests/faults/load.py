@@ -55,7 +55,7 @@ class Size:
 
 
 FULL = Size(trials=2000, members=5000, minutes=180, clips=30_000, hours=8)
-QUICK = Size(trials=100, members=400, minutes=4, clips=1200, hours=1)
+QUICK = Size(trials=60, members=400, minutes=4, clips=1200, hours=1)
 
 
 @dataclass(frozen=True)

@@ -46,7 +46,7 @@ PARTS = (
     Part("card", 30, 180, ("torch",)),
     Part("tests", 75, 180, ("pytest", "torch", "numpy")),
     Part("extraction", 70, 180, ("torch", "torchvision", "numpy")),
-    Part("compiled", 60, 90, ("torch", "torchvision", "numpy")),
+    Part("compiled", 60, 60, ("torch", "torchvision", "numpy")),
     Part("training", 60, 180, ("torch", "numpy")),
     Part("sharing", 70, 180, ("torch", "numpy")),
     Part("search", 110, 400, SEARCH_NEEDS),
