@@ -159,6 +159,12 @@ def is_alive(pid: int) -> bool:
         return False
 
 
+def blocked(pid: int) -> set[int]:
+    """The signals that a process does not hear."""
+    (line,) = re.findall(r"^SigBlk:\s+(\w+)$", Path(f"/proc/{pid}/status").read_text(), re.M)
+    return {number for number in range(1, 65) if int(line, 16) >> (number - 1) & 1}
+
+
 def interrupted(folder: Path, number: int, send: Callable[[int, int], None], trials: int) -> Done:
     """Starts a search, and sends a signal when it has finished two trials."""
     command = [sys.executable, "-m", "harness.search", *map(str, line(folder, trials))]
@@ -171,7 +177,9 @@ def interrupted(folder: Path, number: int, send: Callable[[int, int], None], tri
         assert time.monotonic() < deadline, "no trial is finished"
         time.sleep(0.05)
     processes = family(process.pid)
-    assert len(processes) > 3, "Ray runs"
+    ray = {pid for pid in processes if "/ray/core/" in Path(f"/proc/{pid}/cmdline").read_text()}
+    assert len(ray) > 1, "its raylet and its GCS run"
+    assert all(blocked(pid).issuperset(ENDING) for pid in ray)
     send(process.pid, number)
     out, err = process.communicate(timeout=HANGS)
     deadline = time.monotonic() + 10
