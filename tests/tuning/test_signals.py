@@ -16,7 +16,7 @@ from optuna.trial import TrialState
 
 from harness.interrupts import ENDING
 from tests.commands import HANGS, Done
-from tests.faults.meter import family
+from tests.faults.meter import family, is_alive
 from tests.faults.whole import check_study
 from tests.searches import slow_space, trials_of
 from tests.trees import plain_tree
@@ -150,13 +150,6 @@ def to_process(pid: int, number: int) -> None:
 def to_group(pid: int, number: int) -> None:
     """As SLURM and a closed terminal do: Ray's processes get the signal, too."""
     os.killpg(pid, number)
-
-
-def is_alive(pid: int) -> bool:
-    try:
-        return ") Z " not in Path(f"/proc/{pid}/stat").read_text()
-    except OSError:
-        return False
 
 
 def blocked(pid: int) -> set[int]:
