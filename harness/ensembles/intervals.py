@@ -154,7 +154,9 @@ def degrees_of_freedom(values: Floats) -> float:
     return float(min(2 * groups / spread, groups - 1)) if spread > 0 else groups - 1
 
 
-def student_interval(estimate: float, error: float, degrees: float, bound: float) -> Interval:
+def student_interval(
+    estimate: float, error: float, degrees: float, bound: float, level: float = _LEVEL
+) -> Interval:
     """The interval of Student's t.
 
     Args:
@@ -162,11 +164,12 @@ def student_interval(estimate: float, error: float, degrees: float, bound: float
         error: the standard error.
         degrees: of freedom.
         bound: largest possible absolute value, 1 of a PCC and 2 of a difference.
+        level: its nominal coverage.
     """
     # Imported here, because it takes .1 s.
     from scipy.special import stdtrit
 
-    half = stdtrit(degrees, (1 + _LEVEL) / 2) * error
+    half = stdtrit(degrees, (1 + level) / 2) * error
     return Interval(float(max(estimate - half, -bound)), float(min(estimate + half, bound)))
 
 
