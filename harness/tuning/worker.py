@@ -1,15 +1,18 @@
 """A worker of a search: trains trial after trial in a process of its own, an actor of Ray Tune."""
 
-from harness.collection import collect_rarely
-
-collect_rarely()  # what follows imports torch
-
 import gc
 import time
 import traceback
 from typing import Any
 
 import ray
+
+from harness.collection import collect_rarely
+
+# In a worker, not in the process that starts it; and without Ray, the context would start it.
+if ray.is_initialized() and ray.get_runtime_context().get_actor_id():
+    collect_rarely()  # before torch is imported
+
 import torch
 from ray import tune
 
