@@ -17,6 +17,7 @@ from statistics import median
 from ray.cluster_utils import Cluster
 
 from harness.study.journal_lock import JournalLock
+from tests.clusters import make_cluster
 from tests.faults import models
 from tests.faults.commands import Done, Running, command, start
 from tests.faults.fault import fault
@@ -240,7 +241,7 @@ def _(folder: Path, rng: random.Random) -> None:
 @cache
 def cluster() -> Cluster:
     """A head that runs no trials, and two nodes that do."""
-    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
+    made = make_cluster(num_cpus=0)
     models.at_the_end(made.shutdown)
     for _ in range(2):
         made.add_node(num_cpus=1)

@@ -28,6 +28,7 @@ from harness.encoders.mtl_dan.checkpoints import save_mtl_dan
 from harness.spaces import SPACES
 from harness.study.backend import open_backend
 from harness.study.folder import StudyFolder
+from tests.clusters import make_cluster
 from tests.commands import HANGS, command
 from tests.faults.whole import check_study
 from tests.networks import make_network
@@ -57,7 +58,7 @@ def anywhere(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def cluster() -> Iterator[Cluster]:
     """A head without CPUs, so that trials run on other nodes, and two of those."""
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
+    cluster = make_cluster(num_cpus=0)
     for _ in range(2):
         cluster.add_node(num_cpus=1)
     yield cluster
@@ -84,7 +85,7 @@ def line(tmp_path: Path, address: str, *more: object) -> list[str]:
 
 @pytest.mark.slow
 def test_a_search_without_a_free_core_says_what_it_waits_for(tmp_path: Path) -> None:
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+    cluster = make_cluster(num_cpus=1)
     hold = [sys.executable, "-c", HOLDER, cluster.address]
     other = subprocess.Popen(hold, stdout=subprocess.PIPE, text=True)
     search = subprocess.Popen(
@@ -109,10 +110,7 @@ def test_a_search_without_a_free_core_says_what_it_waits_for(tmp_path: Path) -> 
 def test_a_node_with_another_package_is_named(tmp_path: Path, package: str) -> None:
     (tmp_path / "other" / "harness").mkdir(parents=True)
     (tmp_path / "other" / "harness" / "__init__.py").write_text(package)
-    cluster = Cluster(
-        initialize_head=True,
-        head_node_args={"num_cpus": 1, "env_vars": {"PYTHONPATH": str(tmp_path / "other")}},
-    )
+    cluster = make_cluster(num_cpus=1, env_vars={"PYTHONPATH": str(tmp_path / "other")})
     environment = os.environ | {"PYTHONPATH": str(Path(harness.__file__).parent.parent)}
     try:
         done = subprocess.run(
@@ -311,7 +309,7 @@ def test_a_port_that_never_answers_is_given_up(
 def test_gpus_that_are_not_used_are_told_of(tmp_path: Path) -> None:
     if torch.cuda.is_available():
         pytest.skip("this machine can measure what a trial needs of a GPU")
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "num_gpus": 2})
+    cluster = make_cluster(num_cpus=1, num_gpus=2)
     try:
         line = ["--data", plain_tree(tmp_path, "features")]
         line += ["--space", SPACES / "smoke.toml", "--trials", 1, "--results", tmp_path]
