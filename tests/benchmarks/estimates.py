@@ -81,12 +81,13 @@ def outcome(part: str, name: str, persons: int | None, clips: int, seed: int) ->
         population = replace(population, group=_PER_PERSON)
     predictions, truth = population.draw(clips, np.random.default_rng(seed))
     groups = population.groups(clips)
-    moments = Moments(predictions, truth, assign_folds(groups, seed))
-    chooser = Chooser(moments, Recipe(_METHOD), [""] * len(population.signal))
+    recipe = Recipe(_METHOD, seed=seed)
+    moments = Moments(predictions, truth, assign_folds(groups, seed, BLOCKS))
+    chooser = Chooser(moments, recipe, [""] * len(population.signal))
     true, single = (
         true_score(population, moments, chooser.choice(each)) for each in (_METHOD, "single")
     )
-    pooled = np.stack([chooser.out_of_fold(_METHOD), chooser.out_of_fold("single")])
+    pooled = np.stack([chooser.pooled(_METHOD), chooser.pooled("single")])
     order = groups[moments.order]
     found: Outcome = {}
 
@@ -96,17 +97,18 @@ def outcome(part: str, name: str, persons: int | None, clips: int, seed: int) ->
         excludes = interval.low > 0 or interval.high < 0
         found[kind] = (covers, excludes, interval.high - interval.low, value - expected)
 
-    blocks = Moments(predictions, truth, assign_folds(groups, seed, BLOCKS))
-    recipe = Recipe(_METHOD, seed=seed)
-    selections = resample_selection(blocks, recipe, _METHOD, chooser.families)
+    selections = resample_selection(moments, recipe, _METHOD, chooser.families)
     bootstrap, jackknife = (
         resample(moments.truth, pooled, order, seed, _REPLICATES, jackknife=kind)
         for kind in (False, True)
     )
+    once = resample(moments.truth, pooled[:, 0], order, seed, jackknife=True)
     nested, nested_single = bootstrap.pcc.mean(axis=1).tolist()
     if part == "score":
         add("percentile", bootstrap.score(0), nested, true)
         add("jackknife", jackknife.score(0), nested, true)
+        one = once.score(0, None, selections.variance(0))
+        add("one division", one, float(once.pcc[0].mean()), true)
         add("selection", jackknife.score(0, None, selections.variance(0)), nested, true)
     else:
         add("fixed", bootstrap.difference(), nested - nested_single, true - single)
