@@ -9,11 +9,12 @@ import logging
 import os
 import re
 import secrets
+import signal
 import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
@@ -30,7 +31,15 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 import harness
 from harness.cores import cores
 from harness.errors import InputError
-from harness.interrupts import Wait, end_now, heard, received, unchanged, uninterrupted
+from harness.interrupts import (
+    ENDING,
+    Wait,
+    end_now,
+    heard,
+    received,
+    unchanged,
+    uninterrupted,
+)
 from harness.processes import Process, descendants, kill
 
 # Otherwise Ray reports usage to its maker and warns about future settings.
@@ -87,7 +96,12 @@ def _start() -> None:
     _ensure_token()
     try:
         # A signal within it could crash Ray's own code, and leave its processes behind.
-        with uninterrupted(), unchanged(), _limited("Ray, which starts on this machine"):
+        with (
+            uninterrupted(),
+            unchanged(),
+            _inherited(signal.SIG_BLOCK, ENDING),
+            _limited("Ray, which starts on this machine"),
+        ):
             ray.init(address="local", num_cpus=cores(), _temp_dir=_folder(), **_options())
             atexit.register(_end, os.getpid(), _processes())
     except Exception as error:  # also those that Ray raises without a kind of their own
@@ -97,6 +111,21 @@ def _start() -> None:
             f"Ray does not start on this machine: {_one_line(error)}; are TMPDIR (its files) and "
             "/dev/shm writable, and does `ulimit -u` allow enough processes?"
         ) from error
+
+
+@contextmanager
+def _inherited(how: int, numbers: Iterable[int]) -> Iterator[None]:
+    """Changes the signal mask of this thread, for processes that start in the block.
+
+    Ray blocks SIGINT in its own. Another signal to the whole process group would end its raylet,
+    and Ray's C++ code then ends this process within a second or two, without a word and with status
+    1, whatever it is writing. Other threads of this process hear the signal.
+    """
+    before = signal.pthread_sigmask(how, numbers)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _end(owner: int, started: set[Process]) -> None:
@@ -110,7 +139,12 @@ def _end(owner: int, started: set[Process]) -> None:
     """
     if os.getpid() == owner:  # not in a forked child
         started |= _processes()
+        # Without its node, `shutdown` leaves the processes, which would hear no SIGTERM, to us.
+        node: Any = ray_worker._global_node
+        ray_worker._global_node = None
         ray.shutdown()
+        if node:
+            node.kill_all_processes(check_alive=False, allow_graceful=False)
         kill(started)
 
 

@@ -10,7 +10,8 @@ def spin_briefly() -> None:
     """Lets threads of torch that wait for others give their cores away soon.
 
     For programs, before they import torch. OpenMP's default keeps a core busy for milliseconds.
-    Three trainings on two cores take 2.4 times as long with it; one alone gains nothing from it.
+    Three trainings on two cores take twice as long with it; one alone gains nothing from it
+    (`tests.benchmarks.threads`).
     """
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", "10000")

@@ -3,9 +3,9 @@
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 from harness.processes import Process, descendants, kill
+from tests.faults.meter import is_alive
 
 # Starts a process with a session of its own, says so, and waits for its input to end.
 PARENT = """
@@ -13,13 +13,6 @@ import subprocess, sys
 print(subprocess.Popen(["sleep", "1000"], start_new_session=True).pid, flush=True)
 sys.stdin.read()
 """
-
-
-def is_alive(pid: int) -> bool:
-    try:
-        return ") Z " not in Path(f"/proc/{pid}/stat").read_text()
-    except OSError:
-        return False
 
 
 def test_a_child_is_ended_after_its_parent() -> None:

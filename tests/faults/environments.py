@@ -21,7 +21,7 @@ from tests.faults.commands import Done, Running, command, start
 from tests.faults.crash import ensembling
 from tests.faults.fault import CannotTryError, fault, turn
 from tests.faults.kills import ENDLESS, kept, searching
-from tests.faults.meter import family
+from tests.faults.meter import family, is_alive
 from tests.faults.surroundings import check_said, fill, small_disk
 from tests.faults.whole import check_study, contents
 
@@ -47,13 +47,6 @@ def wait_for_trials(running: Running, results: Path, number: int) -> None:
         assert running.process.exitcode is None, running.wait()
         assert time.monotonic() < deadline, "no trial is finished"
         time.sleep(0.05)
-
-
-def is_alive(pid: int) -> bool:
-    try:
-        return ") Z " not in Path(f"/proc/{pid}/stat").read_text()
-    except OSError:
-        return False
 
 
 def no_core_file(folder: Path) -> None:

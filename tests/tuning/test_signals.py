@@ -16,7 +16,7 @@ from optuna.trial import TrialState
 
 from harness.interrupts import ENDING
 from tests.commands import HANGS, Done
-from tests.faults.meter import family
+from tests.faults.meter import family, is_alive
 from tests.faults.whole import check_study
 from tests.searches import slow_space, trials_of
 from tests.trees import plain_tree
@@ -152,11 +152,10 @@ def to_group(pid: int, number: int) -> None:
     os.killpg(pid, number)
 
 
-def is_alive(pid: int) -> bool:
-    try:
-        return ") Z " not in Path(f"/proc/{pid}/stat").read_text()
-    except OSError:
-        return False
+def blocked(pid: int) -> set[int]:
+    """The signals that a process does not hear."""
+    (line,) = re.findall(r"^SigBlk:\s+(\w+)$", Path(f"/proc/{pid}/status").read_text(), re.M)
+    return {number for number in range(1, 65) if int(line, 16) >> (number - 1) & 1}
 
 
 def interrupted(folder: Path, number: int, send: Callable[[int, int], None], trials: int) -> Done:
@@ -171,7 +170,9 @@ def interrupted(folder: Path, number: int, send: Callable[[int, int], None], tri
         assert time.monotonic() < deadline, "no trial is finished"
         time.sleep(0.05)
     processes = family(process.pid)
-    assert len(processes) > 3, "Ray runs"
+    ray = {pid for pid in processes if "/ray/core/" in Path(f"/proc/{pid}/cmdline").read_text()}
+    assert len(ray) > 1, "its raylet and its GCS run"
+    assert all(blocked(pid).issuperset(ENDING) for pid in ray)
     send(process.pid, number)
     out, err = process.communicate(timeout=HANGS)
     deadline = time.monotonic() + 10
