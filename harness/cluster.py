@@ -94,6 +94,9 @@ def _start() -> None:
     os.environ[ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR] = "0"
     ray_constants.ENABLE_RAY_CLUSTER = False
     _ensure_token()
+    # Workers that Ray starts in advance have not the environment that Ray Tune gives to trials, so
+    # that none would be used.
+    os.environ.setdefault("RAY_prestart_worker_first_driver", "0")
     try:
         # A signal within it could crash Ray's own code, and leave its processes behind.
         with (

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import typer
 
 from harness import interrupts
+from harness.collection import collect_rarely
 from harness.cores import spin_briefly
 from harness.errors import InputError, printable
 
@@ -87,6 +88,7 @@ def run(app: typer.Typer, command: str | None = None) -> None:
     """
     program = invocation(command) if command else None
     spin_briefly()
+    collect_rarely()
     interrupts.listen()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):

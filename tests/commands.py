@@ -23,7 +23,9 @@ _COMMANDS = ("search", "ensemble", "extract", "pretrain", "predict", "report")
 # What they import once they work.
 _HEAVY = ("tuning.session", "tuning.engine", "reports.page", "predictor", "pretraining.training")
 _SERVER = multiprocessing.get_context("forkserver")
-_SERVER.set_forkserver_preload([f"harness.{name}" for name in (*_COMMANDS, *_HEAVY)])
+_SERVER.set_forkserver_preload(
+    [*(f"harness.{name}" for name in (*_COMMANDS, *_HEAVY)), "tests.frozen"]
+)
 #: Seconds until a command hangs: many times what any takes, also beside other tests.
 HANGS = 600
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from harness.collection import collect_rarely
 from harness.cores import spin_briefly
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from tests.browser import Browser
 
 spin_briefly()
+collect_rarely()
 # A shell's background job ignores Ctrl-C and nohup the hangup, and so would the commands that the
 # tests end by these signals.
 signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -180,7 +180,9 @@ def fisher_interval(estimate: float, error: float, degrees: float) -> Interval:
     return Interval(float(np.tanh(centre.low)), float(np.tanh(centre.high)))
 
 
-def student_interval(estimate: float, error: float, degrees: float, bound: float) -> Interval:
+def student_interval(
+    estimate: float, error: float, degrees: float, bound: float, level: float = _LEVEL
+) -> Interval:
     """The interval of Student's t.
 
     Args:
@@ -188,11 +190,12 @@ def student_interval(estimate: float, error: float, degrees: float, bound: float
         error: the standard error.
         degrees: of freedom.
         bound: largest possible absolute value, 1 of a PCC and 2 of a difference.
+        level: its nominal coverage.
     """
     # Imported here, because it takes .1 s.
     from scipy.special import stdtrit
 
-    half = stdtrit(degrees, (1 + _LEVEL) / 2) * error
+    half = stdtrit(degrees, (1 + level) / 2) * error
     return Interval(float(max(estimate - half, -bound)), float(min(estimate + half, bound)))
 
 

@@ -6,10 +6,6 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 from optuna.trial import FrozenTrial, TrialState
-from optuna.visualization import (
-    plot_intermediate_values,
-    plot_optimization_history,
-)
 
 from harness.ensembles.construction import nested_score
 from harness.ensembles.intervals import Interval
@@ -26,7 +22,7 @@ from harness.reports.drawing import (
     styled,
     styles,
 )
-from harness.reports.effects import importances, study_of
+from harness.reports.effects import importances
 from harness.reports.evidence import Evidence
 from harness.reports.tables import complete
 from harness.sampling import shown
@@ -57,11 +53,7 @@ def search_drawings(evidence: Evidence) -> list[Drawing]:
 def _best_so_far(trials: list[FrozenTrial]) -> Drawing:
     table = pd.DataFrame({"trial": [t.number for t in trials], "score": [t.value for t in trials]})
     table["best so far"] = table["score"].cummax()
-    figure = plot_optimization_history(study_of(trials), target_name=_SCORE)
-    # Trial numbers of the real study, in which other trials also count.
-    figure.data = figure.data[:2]
-    figure.update_traces(x=table["trial"])
-    _as_history(figure)
+    figure = _history(table, "trial")
     best = table.sort_values("score", kind="stable").iloc[-1]
     alt = (
         f"Scores of {len(table)} complete trials by number; the best, {best['score']:.4f}, "
@@ -70,16 +62,18 @@ def _best_so_far(trials: list[FrozenTrial]) -> Drawing:
     return Drawing("best", "Best score by trial", alt, styled(figure, "trial", _SCORE), table)
 
 
-def _as_history(figure: go.Figure) -> None:
-    """Draws the trials as points and the best score so far as steps."""
-    figure.update_traces(
-        selector={"mode": "markers"}, name="trial",
+def _history(table: pd.DataFrame, x: str) -> go.Figure:
+    """The scores as points and the best so far as steps. x: the column of the horizontal axis."""
+    figure = go.Figure()
+    figure.add_scatter(
+        x=table[x], y=table["score"], mode="markers", name="trial",
         marker={"color": SINGLE, "size": 7, "line": {"width": 1, "color": OTHER}},
     )  # fmt: skip
-    figure.update_traces(
-        selector={"mode": "lines"}, name="best so far",
+    figure.add_scatter(
+        x=table[x], y=table["best so far"], mode="lines", name="best so far",
         line={"shape": "hv", "color": BEST, "width": 2},
     )  # fmt: skip
+    return figure
 
 
 def _by_cost(evidence: Evidence) -> Drawing:
@@ -99,10 +93,7 @@ def _by_cost(evidence: Evidence) -> Drawing:
     table = table.dropna(subset="score").reset_index(drop=True)
     table["best so far"] = table["score"].cummax()
     table["ensemble, nested"] = _ensembles(evidence, table["trial"].tolist())
-    figure = go.Figure()
-    figure.add_scatter(x=table["minutes"], y=table["score"], mode="markers")
-    figure.add_scatter(x=table["minutes"], y=table["best so far"], mode="lines")
-    _as_history(figure)
+    figure = _history(table, "minutes")
     alt = (
         f"Scores of the same trials by the time spent: {total:.1f} minutes of training in all, "
         "added up over workers, with pruned and failed trials."
@@ -227,15 +218,16 @@ def _curves(trials: list[FrozenTrial]) -> Drawing | None:
     shown = sorted(with_curve, key=lambda t: -best[t.number])[:_CURVES]
     # The best curves are drawn last, on top.
     shown.sort(key=lambda t: (t.state == TrialState.COMPLETE, best[t.number]))
-    figure = plot_intermediate_values(study_of(shown))
-    for line, trial in zip(figure.data, shown, strict=True):
+    figure = go.Figure()
+    for trial in shown:
         pruned = trial.state == TrialState.PRUNED
-        line.update(
-            mode="lines+markers" if len(trial.intermediate_values) == 1 else "lines",
+        epochs, scores = zip(*sorted(trial.intermediate_values.items()), strict=True)
+        figure.add_scatter(
+            x=epochs, y=scores, mode="lines+markers" if len(epochs) == 1 else "lines",
             name=f"trial {trial.number}" + (" (pruned)" if pruned else ""),
             line={"color": OTHER if pruned else SINGLE, "width": 1 if pruned else 1.5},
             opacity=0.4 if pruned else 0.9,
-        )
+        )  # fmt: skip
     pruned_count = sum(t.state == TrialState.PRUNED for t in with_curve)
     alt = (
         f"Score on val after each epoch of {len(shown)} of {len(with_curve)} trials; "

@@ -1,5 +1,9 @@
 """A worker of a search: trains trial after trial in a process of its own, an actor of Ray Tune."""
 
+from harness.collection import collect_rarely
+
+collect_rarely()  # what follows imports torch
+
 import gc
 import time
 import traceback

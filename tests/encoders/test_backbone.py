@@ -1,13 +1,16 @@
 """MTL-DAN: its function, its fused twin and its files."""
 
 import pickle
+import subprocess
+import sys
 from pathlib import Path
 from statistics import median
 
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
+from torchvision.models import resnet18
 
 from harness.encoders.mtl_dan.checkpoints import load_mtl_dan, read_metadata, save_mtl_dan
 from harness.encoders.mtl_dan.fused import COLUMNS, fuse
@@ -29,6 +32,26 @@ def test_the_published_size() -> None:
     with torch.device("meta"):
         model = MTLDAN(9)
     assert sum(p.numel() for p in model.parameters()) == 50_175_402
+
+
+def test_the_trunk_is_torchvisions() -> None:
+    theirs = nn.Sequential(*list(resnet18(weights=None).children())[:-2]).eval()
+    ours = MTLDAN(1).DAN.features.eval()
+    ours.load_state_dict(theirs.state_dict())
+    assert list(ours.state_dict()) == list(theirs.state_dict())
+    assert torch.equal(ours(images(2, 64, 96)), theirs(images(2, 64, 96)))
+
+
+def test_reading_a_weight_file_needs_neither_torchvision_nor_a_compiler(tmp_path: Path) -> None:
+    save_mtl_dan(tmp_path / "net.safetensors", make_network(1), {})
+    code = f"""if True:
+        import sys
+        from harness.encoders.mtl_dan.checkpoints import load_mtl_dan
+        load_mtl_dan({str(tmp_path / "net.safetensors")!r})
+        print(*{{"torchvision", "torch._dynamo"}} & set(sys.modules))
+    """
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []
 
 
 def test_the_published_names() -> None:

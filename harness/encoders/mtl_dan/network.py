@@ -109,17 +109,35 @@ class DAN(nn.Module):
         self.fc2 = nn.Linear(len(EXPRESSIONS), len(ACTION_UNITS))
 
 
+class BasicBlock(nn.Module):
+    """Two convolutions of 3 x 3 and a shortcut (He et al., 2016, arXiv 1512.03385, figure 5).
+
+    Its parameters have torchvision's names; torchvision takes a second to import, which what is
+    stored need not wait for.
+    """
+
+    def __init__(self, before: int, after: int, stride: int, shortcut: nn.Module | None) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(before, after, 3, stride, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(after)
+        self.relu = nn.ReLU(inplace=True)
+        self.conv2 = nn.Conv2d(after, after, 3, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(after)
+        self.downsample = shortcut
+
+    def forward(self, x: Tensor) -> Tensor:
+        shortcut = x if self.downsample is None else self.downsample(x)
+        x = self.relu(self.bn1(self.conv1(x)))
+        found: Tensor = self.relu(self.bn2(self.conv2(x)) + shortcut)
+        return found
+
+
 def _resnet18_trunk(width: int) -> nn.Sequential:
     """ResNet18 without pooling and classifier: (batch, 3, h, w) -> (batch, width, h / 32, w / 32).
 
-    At width 512 it is torchvision's, names of the parameters included; a narrower one has
-    proportionally fewer channels in every stage.
+    The names of its parameters are torchvision's. A narrower one than `WIDTH` has proportionally
+    fewer channels in every stage.
     """
-    # torchvision takes a second to import, which what is stored need not wait for.
-    from torchvision.models.resnet import BasicBlock, resnet18
-
-    if width == WIDTH:
-        return nn.Sequential(*list(resnet18(weights=None).children())[:-2])
     channels = [width // 8, width // 8, width // 4, width // 2, width]
     first = nn.Conv2d(3, channels[0], 7, stride=2, padding=3, bias=False)
     trunk = nn.Sequential(
@@ -132,10 +150,11 @@ def _resnet18_trunk(width: int) -> nn.Sequential:
             if stage
             else None
         )
-        blocks = BasicBlock(before, after, stride, shortcut), BasicBlock(after, after)
+        blocks = BasicBlock(before, after, stride, shortcut), BasicBlock(after, after, 1, None)
         trunk.append(nn.Sequential(*blocks))
     for module in trunk.modules():
-        if isinstance(module, nn.Conv2d):
+        # On the meta device, torch imports its compiler for this, which takes a second.
+        if isinstance(module, nn.Conv2d) and not module.weight.is_meta:
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
     return trunk
 
