@@ -62,8 +62,7 @@ class Resamples:
         """The interval of the PCC of a model, of one target or of the mean over the targets.
 
         Args:
-            variance: added to that of the jackknife: that of the selection of the model, which
-                matters with few groups.
+            variance: added to that of the jackknife: that of the choice of the model.
 
         Undefined bootstrap replicates are skipped. The result is None if there are fewer than
         `MIN_GROUPS` groups, or if the PCC is undefined without one of the groups.
