@@ -13,6 +13,7 @@ from harness.ensembles.estimate import (
     curve,
     divisions,
     estimate,
+    instability,
 )
 from harness.ensembles.gain import resample_selection
 from harness.ensembles.intervals import (
@@ -354,6 +355,18 @@ def test_the_nested_score_is_the_mean_over_the_divisions() -> None:
     assert chooser.folds().shape == (DIVISIONS, 100)
     held = chooser.divisions[2][7]
     np.testing.assert_array_equal(chooser.folds()[2][moments.order] == 7, ~moments.outside(held))
+
+
+def test_divisions_that_differ_widen_the_interval() -> None:
+    rng = np.random.default_rng(0)
+    truth = rng.normal(size=(2, 50))
+    same = np.stack([truth + 1.0] * 3)
+    other = same + rng.normal(size=same.shape)
+    assert instability(truth, same) == pytest.approx(0)
+    scores = np.array([pcc(truth.T, each.T) for each in other])
+    assert instability(truth, other) == pytest.approx(3 * scores.mean(axis=1).var(ddof=1))
+    assert instability(truth, other, 1) == pytest.approx(3 * scores[:, 1].var(ddof=1))
+    assert instability(truth, other[:1]) is None, "one division says nothing"
 
 
 def test_a_choice_does_not_depend_on_held_out_clips() -> None:
