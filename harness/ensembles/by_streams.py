@@ -95,7 +95,7 @@ def _added(built: Construction, stream: str, others: Sequence[int]) -> list[Adde
     rest = chooser_of(part, recipe, built.groups)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
-        predictions = np.stack([each.out_of_fold(recipe.method) for each in (whole, rest)])
+        predictions = np.stack([each.pooled(recipe.method) for each in (whole, rest)])
         moments = whole.moments
         drawn = resample(moments.truth, predictions, built.groups[moments.order], recipe.seed)
     both = drawn.pcc

@@ -14,7 +14,6 @@ from harness.ensembles.intervals import Interval, resample
 from harness.ensembles.library import load_library, load_members
 from harness.ensembles.selection import Recipe
 from harness.errors import InputError
-from harness.metrics import pcc
 
 Floats = NDArray[np.float64]
 #: The row of the mean over the targets.
@@ -91,7 +90,11 @@ class Comparison:
 
 @dataclass(frozen=True)
 class _Scored:
-    """Predictions for the rated clips of a split: (clips, targets) each."""
+    """Predictions for the rated clips of a split.
+
+    truth: (clips, targets). predicted: (divisions, clips, targets), of one or several divisions of
+    the clips into folds; the scores are means over them.
+    """
 
     clip_ids: tuple[str, ...]
     truth: Floats
@@ -101,7 +104,7 @@ class _Scored:
     def ordered(self, clip_ids: tuple[str, ...]) -> "_Scored":
         place = {clip: row for row, clip in enumerate(self.clip_ids)}
         rows = np.array([place[clip] for clip in clip_ids], dtype=np.intp)
-        return _Scored(clip_ids, self.truth[rows], self.predicted[rows], self.groups[rows])
+        return _Scored(clip_ids, self.truth[rows], self.predicted[:, rows], self.groups[rows])
 
 
 def compare(ours: Construction, theirs: Construction) -> Comparison:
@@ -169,9 +172,10 @@ def _rows(
             f"{_name(theirs)}: clip {here.clip_ids[int(np.argmax(differs))]} has other ratings "
             f"than in {_name(ours)}; compare ensembles of the same data"
         )
-    models = np.stack([here.predicted.T, there.predicted.T])
+    # One division counts as often as the several of the other.
+    models = np.stack(np.broadcast_arrays(here.predicted, there.predicted)).swapaxes(2, 3)
     drawn = resample(here.truth.T, models, here.groups, ours.ensemble.recipe.seed)
-    scores = np.stack([pcc(here.truth, model.T) for model in models])
+    scores = drawn.pcc
 
     def row(target: str, scores: Floats, interval: Interval | None) -> Row:
         a, b = scores.tolist()
@@ -194,7 +198,7 @@ def _nested(built: Construction) -> _Scored:
     return _Scored(
         tuple(matrix.clip_ids[row] for row in rows),
         matrix.truth[rows].astype(np.float64),
-        chooser.out_of_fold(chooser.recipe.method).T,
+        chooser.pooled(chooser.recipe.method).swapaxes(1, 2),
         built.groups[order],
     )
 
@@ -207,6 +211,6 @@ def _tested(built: Construction, split: str) -> _Scored:
     return _Scored(
         tuple(matrix.clip_ids[row] for row in rows),
         matrix.truth[rows].astype(np.float64),
-        built.ensemble.combine(matrix.predictions)[rows],
+        built.ensemble.combine(matrix.predictions)[None, rows],
         matrix.group_numbers(grouped=built.ensemble.recipe.groups is not False),
     )

@@ -21,13 +21,13 @@ from harness.ensembles.ensemble import (
     default_name,
 )
 from harness.ensembles.estimate import (
+    FOLDS,
     Chooser,
     Curve,
     Estimate,
     assign_folds,
     curve,
     estimate,
-    fold_hash,
 )
 from harness.ensembles.explanation import Explanation, Member, explain
 from harness.ensembles.gain import BLOCKS, is_feasible, resample_selection
@@ -39,12 +39,15 @@ from harness.ensembles.library import (
     load_library,
     load_members,
 )
+from harness.ensembles.methods import METHODS
 from harness.ensembles.moments import Moments
 from harness.ensembles.selection import Choice, Recipe, best_single
 from harness.errors import InputError
 
 Progress = Callable[[str, int, int], None]
 _VAL = "val"
+# Above this number of clips, their division into folds matters little.
+_FEW_CLIPS = 1000
 # For each split that can choose an ensemble: the recorded early-stop split of trials that chose
 # their epochs on it.
 _STOPPED_BY = {_VAL: _VAL, "train": "folds"}
@@ -273,8 +276,18 @@ def _chooser(library: Library, recipe: Recipe) -> tuple[Chooser, NDArray[np.intp
 
 def chooser_of(matrix: PredictionMatrix, recipe: Recipe, groups: NDArray[np.intp]) -> Chooser:
     """The chooser among the trials of a matrix. groups: of its rated clips."""
-    moments = _moments(matrix, assign_folds(groups, recipe.seed))
+    moments = _moments(matrix, assign_folds(groups, recipe.seed, _blocks(recipe, len(groups))))
     return Chooser(moments, recipe, [trial.family for trial in matrix.trials])
+
+
+def _blocks(recipe: Recipe, clips: int) -> int:
+    """Blocks of clips, of which several divisions into folds are made; otherwise the folds.
+
+    With many clips, one division is as good as several. Methods that read all correlations would
+    need several times the memory, and auto the time.
+    """
+    many = clips > _FEW_CLIPS or recipe.method == "auto" or METHODS[recipe.method].reads_all
+    return FOLDS if many else BLOCKS
 
 
 def _moments(matrix: PredictionMatrix, folds: NDArray[np.intp]) -> Moments:
@@ -290,7 +303,9 @@ def _estimate(
     matrix, recipe = library.matrix, chooser.recipe
     selections = None
     if is_feasible(method, len(matrix)):
-        blocks = _moments(matrix, assign_folds(groups, recipe.seed, BLOCKS))
+        blocks = chooser.moments
+        if len(chooser.divisions) == 1:  # its blocks are the folds
+            blocks = _moments(matrix, assign_folds(groups, recipe.seed, BLOCKS))
         selections = resample_selection(blocks, recipe, method, chooser.families, progress)
     ids = [matrix.clip_ids[row] for row in np.flatnonzero(matrix.labelled)]
     return estimate(
@@ -299,7 +314,7 @@ def _estimate(
         groups,
         selections,
         grouped=matrix.groups is not None and recipe.groups is not False,
-        hashed=fold_hash(ids, assign_folds(groups, recipe.seed)),
+        clip_ids=ids,
     )
 
 

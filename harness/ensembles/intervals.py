@@ -17,7 +17,7 @@ Floats = NDArray[np.float64]
 #: Replicates of a bootstrap.
 REPLICATES = 10_000
 #: Up to this number of groups, intervals are those of the jackknife.
-FEW_GROUPS = 100
+FEW_GROUPS = 1000
 #: A nested estimate and its intervals need this many groups: persons, or clips if persons are not
 #: known.
 MIN_GROUPS = 4
@@ -62,8 +62,7 @@ class Resamples:
         """The interval of the PCC of a model, of one target or of the mean over the targets.
 
         Args:
-            variance: added to that of the jackknife: that of the selection of the model, which
-                matters with few groups.
+            variance: added to that of the jackknife: that of the choice of the model.
 
         Undefined bootstrap replicates are skipped. The result is None if there are fewer than
         `MIN_GROUPS` groups, or if the PCC is undefined without one of the groups.
@@ -88,7 +87,10 @@ class Resamples:
             return None
         if self.jackknife:
             error = float(np.hypot(jackknife_error(defined), np.sqrt(variance)))
-            return student_interval(estimate, error, degrees_of_freedom(defined), bound)
+            degrees = degrees_of_freedom(defined)
+            if bound == 1:
+                return fisher_interval(estimate, error, degrees)
+            return student_interval(estimate, error, degrees, bound)
         low, high = np.quantile(defined, [(1 - _LEVEL) / 2, (1 + _LEVEL) / 2])
         return Interval(float(low), float(high))
 
@@ -106,26 +108,32 @@ def resample(
 
     Args:
         truth: (targets, clips).
-        predictions: (models, targets, clips).
+        predictions: (models, targets, clips), or (models, divisions, targets, clips): the PCC of a
+            model is then the mean over the divisions.
         groups: (clips,) group numbers from 0; the clips of a group are kept together.
         seed: of the bootstrap.
         count: number of bootstrap replicates.
         jackknife: None: if there are at most `FEW_GROUPS` groups.
     """
-    targets = len(truth)
-    sums = group_sums(truth, predictions, groups)
+    targets, models = len(truth), len(predictions)
+    flat = predictions.reshape(-1, *truth.shape)
+    sums = group_sums(truth, flat, groups)
     size = len(sums)
+
+    def averaged(sums: Floats) -> Floats:
+        """(resamples, models, targets)."""
+        found: Floats = pcc_of_sums(sums, targets).reshape(len(sums), models, -1, targets)
+        return np.asarray(found.mean(axis=2))
+
     total = sums.sum(axis=0)
     if jackknife or (jackknife is None and size <= FEW_GROUPS):
-        return Resamples(
-            pcc_of_sums(total[None], targets)[0], pcc_of_sums(total - sums, targets), True
-        )
+        return Resamples(averaged(total[None])[0], averaged(total - sums), True)
     rng = np.random.default_rng(seed)
     parts = [
-        pcc_of_sums(_counts(rng, min(_CHUNK, count - first), size) @ sums, targets)
+        averaged(_counts(rng, min(_CHUNK, count - first), size) @ sums)
         for first in range(0, count, _CHUNK)
     ]
-    return Resamples(pcc_of_sums(total[None], targets)[0], np.concatenate(parts), False)
+    return Resamples(averaged(total[None])[0], np.concatenate(parts), False)
 
 
 def _columns(target: int | None) -> slice:
@@ -152,6 +160,23 @@ def degrees_of_freedom(values: Floats) -> float:
     kurtosis = groups * ((squares / total) ** 2).sum()
     spread = kurtosis - (groups - 3) / (groups - 1)
     return float(min(2 * groups / spread, groups - 1)) if spread > 0 else groups - 1
+
+
+def fisher_interval(estimate: float, error: float, degrees: float) -> Interval:
+    """The interval of Student's t of a PCC in Fisher's z = artanh(PCC).
+
+    A PCC that is too high by chance has an error that is too small; in z it does not depend on the
+    PCC, and the limits stay within -1 and 1.
+
+    Args:
+        estimate: its centre.
+        error: the standard error of the PCC.
+        degrees: of freedom.
+    """
+    if abs(estimate) >= 1:
+        return Interval(estimate, estimate)
+    centre = student_interval(np.arctanh(estimate), error / (1 - estimate**2), degrees, np.inf)
+    return Interval(float(np.tanh(centre.low)), float(np.tanh(centre.high)))
 
 
 def student_interval(

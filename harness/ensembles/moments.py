@@ -114,6 +114,11 @@ class Moments:
     def folds(self) -> int:
         return len(self._counts)
 
+    @property
+    def sizes(self) -> NDArray[np.intp]:
+        """(folds,) numbers of clips."""
+        return np.diff(self.bounds)
+
     def places(self, fold: int) -> slice:
         """The places of the clips of a fold."""
         return slice(self.bounds[fold], self.bounds[fold + 1])

@@ -41,7 +41,8 @@ def plan(truth: Floats, pooled: Floats, groups: NDArray[np.intp], grouped: bool)
 
     Args:
         truth: (targets, clips).
-        pooled: (2, targets, clips) held-out predictions of the ensemble and the best single trial.
+        pooled: (2, divisions, targets, clips) held-out predictions of the ensemble and the best
+            single trial.
         groups: (clips,) group numbers from 0.
         grouped: the groups are persons.
     """

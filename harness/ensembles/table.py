@@ -214,8 +214,9 @@ def _show_scores(out: Console, library: Library, ensemble: Ensemble) -> None:
     if found is not None:
         persons = f" of {found.groups} persons" if found.grouped else ""
         interval = "" if found.interval is None else f", 95 % {found.interval:.4f}"
-        _say(out, f"Expected on new clips: mean PCC {found.nested:.4f}{interval} "
-                  f"(nested, {ensemble.clips} clips{persons} in {found.folds} folds)")  # fmt: skip
+        times = f"{found.divisions} times " if found.divisions > 1 else ""
+        _say(out, f"Expected on new clips: mean PCC {found.nested:.4f}{interval} (nested, "
+                  f"{ensemble.clips} clips{persons}, {times}in {found.folds} folds)")  # fmt: skip
     oracle = library.studies[0].oracle
     if split in oracle:
         # Not the naive score, which is optimistic.

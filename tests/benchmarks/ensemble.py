@@ -183,7 +183,7 @@ def measure(folder: Path, trials: int, steps: int) -> dict[str, Any]:
     picks, _ = greedy_picks(moments.evidence(), np.ones(trials, dtype=bool), STEPS)
     lap("greedy_s")
     chooser = Chooser(moments, Recipe("greedy"), [trial.family for trial in matrix.trials])
-    pooled = np.stack([chooser.out_of_fold(name) for name in ("greedy", "single")])
+    pooled = np.stack([chooser.pooled(name)[0] for name in ("greedy", "single")])
     lap("nested_s")
     resample(moments.truth, pooled, groups, 0)
     lap("bootstrap_s")

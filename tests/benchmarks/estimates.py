@@ -1,20 +1,21 @@
 """Coverage of the 95 % intervals of an ensemble, on libraries of known true scores.
 
-    python -m tests.benchmarks.estimates [--only PART] [--case TEXT] [--repetitions N] [--heads N]
-        [--json]
+    python -m tests.benchmarks.estimates [--only PART] [--case TEXT] [--repetitions N]
+        [--first SEED] [--heads N] [--json]
 
 Each repetition draws 40 trials (tests/simulations.py), builds the ensemble `mean` of five, and
 compares its nested score, and its gain over the best single trial, with the true ones of the chosen
 members.
 
 `score`: `percentile` is a bootstrap of the held-out predictions, `jackknife` the delete-one-group
-jackknife with Student's t, and `selection` adds the variance between repeated selections to that of
-the jackknife. `gain`: `fixed` resamples the held-out predictions, as an earlier
-version did; `selection` repeats the selection (harness/ensembles/gain.py). `deviation` is the
-standard deviation of the error of the estimate, `coverage_error` the Monte Carlo error of the
-coverage, and `excludes_0` how often the interval does not
-contain 0: in the cases `null`, where all trials are nearly the same, this is the rate of false
-positives (`null_rejections` in the JSON).
+jackknife with Student's t in Fisher's z, and `selection` adds the variance between repeated
+selections to that of the jackknife. `ours` adds three times the variance between divisions into
+folds instead, where there are several of them. `gain`: `fixed` resamples the held-out predictions,
+as an earlier version did; `selection` repeats the selection (harness/ensembles/gain.py).
+`deviation` is the standard deviation of the error of the estimate, `coverage_error` the Monte Carlo
+error of the coverage, and `excludes_0` how often the interval does not contain 0: in the cases
+`null`, where all trials are nearly the same, this is the rate of false positives
+(`null_rejections` in the JSON).
 
 `calibration`, `average`, `optimism`, `optimism-elsewhere` and `choosing` train heads:
 tests/benchmarks/reactions.py.
@@ -31,7 +32,7 @@ from typing import Any
 
 import numpy as np
 
-from harness.ensembles.estimate import Chooser, assign_folds
+from harness.ensembles.estimate import Chooser, assign_folds, instability
 from harness.ensembles.gain import BLOCKS, resample_selection
 from harness.ensembles.intervals import Interval, resample
 from harness.ensembles.moments import Moments
@@ -57,7 +58,7 @@ POPULATIONS: dict[str, Callable[[], Population]] = {
 }
 #: Part -> populations, numbers of persons (20 clips each), numbers of clips of unknown persons.
 PARTS = {
-    "score": (("families", "near-equal"), (4, 6, 10, 20, 60), (30, 60, 100, 200, 600)),
+    "score": (("families", "near-equal"), (4, 6, 10, 20, 40, 60), (30, 60, 100, 200, 400, 600)),
     "gain": (tuple(POPULATIONS), (20,), (60, 200, 600)),
 }
 #: Parts that train heads.
@@ -81,12 +82,13 @@ def outcome(part: str, name: str, persons: int | None, clips: int, seed: int) ->
         population = replace(population, group=_PER_PERSON)
     predictions, truth = population.draw(clips, np.random.default_rng(seed))
     groups = population.groups(clips)
-    moments = Moments(predictions, truth, assign_folds(groups, seed))
-    chooser = Chooser(moments, Recipe(_METHOD), [""] * len(population.signal))
+    recipe = Recipe(_METHOD, seed=seed)
+    moments = Moments(predictions, truth, assign_folds(groups, seed, BLOCKS))
+    chooser = Chooser(moments, recipe, [""] * len(population.signal))
     true, single = (
         true_score(population, moments, chooser.choice(each)) for each in (_METHOD, "single")
     )
-    pooled = np.stack([chooser.out_of_fold(_METHOD), chooser.out_of_fold("single")])
+    pooled = np.stack([chooser.pooled(_METHOD), chooser.pooled("single")])
     order = groups[moments.order]
     found: Outcome = {}
 
@@ -96,9 +98,7 @@ def outcome(part: str, name: str, persons: int | None, clips: int, seed: int) ->
         excludes = interval.low > 0 or interval.high < 0
         found[kind] = (covers, excludes, interval.high - interval.low, value - expected)
 
-    blocks = Moments(predictions, truth, assign_folds(groups, seed, BLOCKS))
-    recipe = Recipe(_METHOD, seed=seed)
-    selections = resample_selection(blocks, recipe, _METHOD, chooser.families)
+    selections = resample_selection(moments, recipe, _METHOD, chooser.families)
     bootstrap, jackknife = (
         resample(moments.truth, pooled, order, seed, _REPLICATES, jackknife=kind)
         for kind in (False, True)
@@ -107,7 +107,11 @@ def outcome(part: str, name: str, persons: int | None, clips: int, seed: int) ->
     if part == "score":
         add("percentile", bootstrap.score(0), nested, true)
         add("jackknife", jackknife.score(0), nested, true)
-        add("selection", jackknife.score(0, None, selections.variance(0)), nested, true)
+        repeated = selections.variance(0)
+        add("selection", jackknife.score(0, None, repeated), nested, true)
+        unstable = instability(moments.truth, pooled[0])
+        variance = repeated if unstable is None else unstable
+        add("ours", jackknife.score(0, None, variance), nested, true)
     else:
         add("fixed", bootstrap.difference(), nested - nested_single, true - single)
         gain = selections.gain()
@@ -147,6 +151,7 @@ def main() -> None:
     parser.add_argument("--only", choices=(*PARTS, *TRAINED), help="default: all parts")
     parser.add_argument("--case", default="", help="only cases with this text")
     parser.add_argument("--repetitions", type=int, default=400, help="default: 400")
+    parser.add_argument("--first", type=int, default=0, help="the first seed, default: 0")
     parser.add_argument("--heads", type=int, default=24, help="trained heads, default: 24")
     parser.add_argument("--json", action="store_true", help="print JSON alone")
     options = parser.parse_args()
@@ -161,7 +166,8 @@ def main() -> None:
                     if options.case not in f"{name}, {size}":
                         continue
                     work = partial(outcome, part, name, count, total)
-                    found = summary(list(pool.map(work, range(options.repetitions), chunksize=10)))
+                    seeds = range(options.first, options.first + options.repetitions)
+                    found = summary(list(pool.map(work, seeds, chunksize=10)))
                     figures.setdefault(f"coverage_{part}", {})[f"{name}, {size}"] = found
                     show(f"{part}: {name}, {size}", found, options.json)
     for part in TRAINED if options.only is None else {options.only} & set(TRAINED):

@@ -291,7 +291,7 @@ def _nested(
         assign_folds(np.arange(len(sample)), seed),
     )
     chooser = Chooser(moments, Recipe("mean", top=top), [""] * len(heads))
-    nested = pcc(moments.truth.T, chooser.out_of_fold("mean").T).mean()
+    nested = pcc(moments.truth.T, chooser.pooled("mean")[0].T).mean()
     members = chooser.choice("mean").members
     return float(nested), float(pcc(truth.T, values[:, members].mean(axis=1).T).mean())
 
@@ -381,7 +381,7 @@ def _chosen(
     average = trials.pool[:, members].mean(axis=1)
     true = float(pcc(trials.pool_truth.T, average.T).mean())
     naive = pcc(trials.truth.T, trials.predictions[:, members].mean(axis=1).T).mean()
-    pooled = chooser.out_of_fold("mean")
+    pooled = chooser.pooled("mean")[0]
     nested = pcc(moments.truth.T, pooled.T).mean()
     if sample is None:
         reported = nested - trials.optimism[members].mean()

@@ -6,11 +6,18 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from harness.ensembles.estimate import Chooser, assign_folds, curve, estimate
+from harness.ensembles.estimate import (
+    DIVISIONS,
+    Chooser,
+    assign_folds,
+    curve,
+    divisions,
+    estimate,
+    instability,
+)
 from harness.ensembles.gain import resample_selection
 from harness.ensembles.intervals import (
     FEW_GROUPS,
-    Interval,
     Resamples,
     degrees_of_freedom,
     resample,
@@ -118,7 +125,7 @@ def simulate(
             true.append(population.pcc(factors).mean())
             combined = chooser.combined(choice, frozenset())
             naive.append(pcc(moments.truth.T, combined.T).mean())
-            pooled.append(chooser.out_of_fold(method))
+            pooled.append(chooser.pooled(method)[0])
         nested = [pcc(moments.truth.T, model.T).mean() for model in pooled]
         drawn = resample(moments.truth, np.stack(pooled), groups[moments.order], seed, 400)
         found = [drawn.score(model) for model in range(len(pooled))]
@@ -250,15 +257,16 @@ def test_a_jackknife_resample_is_the_pcc_without_one_group() -> None:
             np.testing.assert_allclose(scores, pcc(truth[rest], model[:, rest].T), atol=1e-9)
 
 
-def test_the_jackknife_interval_of_a_mean_is_that_of_student() -> None:
-    """The jackknife of a mean without outliers is exact: mean +- t(n - 1) x standard error
-    (scipy.stats)."""
+def test_the_jackknife_interval_of_a_mean_is_that_of_student_in_fishers_z() -> None:
+    """The jackknife of a mean without outliers is exact: t(n - 1) x standard error (scipy.stats),
+    which in z is 1 / (1 - mean^2) times as large."""
     x = np.random.default_rng(0).uniform(0.2, 0.4, 12)
     without = (x.sum() - x) / 11
     found = Resamples(np.array([[x.mean()]]), without[:, None, None], jackknife=True).score(0)
     assert found is not None
-    expected = stats.t.interval(0.95, 11, x.mean(), stats.sem(x))
-    np.testing.assert_allclose((found.low, found.high), expected)
+    mean = x.mean()
+    expected = stats.t.interval(0.95, 11, np.arctanh(mean), stats.sem(x) / (1 - mean**2))
+    np.testing.assert_allclose((found.low, found.high), np.tanh(expected))
 
 
 def test_outliers_leave_fewer_degrees_of_freedom() -> None:
@@ -272,9 +280,9 @@ def test_outliers_leave_fewer_degrees_of_freedom() -> None:
 
 def test_the_jackknife_is_used_for_few_groups() -> None:
     rng = np.random.default_rng(0)
-    truth, models = rng.random((2, 300)), rng.random((1, 2, 300))
+    truth, models = rng.random((2, 2000)), rng.random((1, 2, 2000))
     for groups, jackknife in ((FEW_GROUPS, True), (FEW_GROUPS + 1, False)):
-        found = resample(truth, models, np.arange(300) % groups, 0, 50)
+        found = resample(truth, models, np.arange(2000) % groups, 0, 50)
         assert found.jackknife == jackknife
 
 
@@ -303,7 +311,9 @@ def test_three_groups_have_no_interval() -> None:
 
 def test_an_interval_of_a_score_is_within_one() -> None:
     resamples = Resamples(np.array([[0.5]]), np.array([[[0.9]], [[0.1]], [[0.4]], [[0.6]]]), True)
-    assert resamples.score(0) == Interval(-1.0, 1.0)
+    found = resamples.score(0)
+    assert found is not None
+    assert -1 <= found.low < 0.5 < found.high <= 1
 
 
 def test_folds_keep_persons_together_and_balance_clips() -> None:
@@ -315,6 +325,48 @@ def test_folds_keep_persons_together_and_balance_clips() -> None:
     np.testing.assert_array_equal(assign_folds(groups, seed=1), folds)
     assert (assign_folds(groups, seed=2) != folds).any()
     assert sorted(set(assign_folds(np.arange(6), 0))) == list(range(6)), "one clip per fold"
+
+
+def test_few_clips_are_divided_into_folds_several_times() -> None:
+    sizes = np.bincount(assign_folds(np.arange(203), 0, 50))
+    found = divisions(sizes, seed=3)
+    assert len(set(found)) == len(found) == DIVISIONS
+    for folds in found:
+        assert sorted(block for fold in folds for block in fold) == list(range(50))
+        clips = [sum(sizes[list(fold)]) for fold in folds]
+        assert max(clips) - min(clips) <= max(sizes)
+    assert divisions(sizes, seed=3) == found
+    assert divisions(np.array([3, 4, 3]), 0) == (({0}, {1}, {2}),), "the folds themselves"
+
+
+def test_the_nested_score_is_the_mean_over_the_divisions() -> None:
+    population = families(12)
+    predictions, truth = population.draw(100, np.random.default_rng(0))
+    moments = Moments(predictions, truth, assign_folds(np.arange(100), 0, 20))
+    chooser = Chooser(moments, Recipe("mean"), [""] * 12)
+    pooled = chooser.pooled("mean")
+    scores = [pcc(moments.truth.T, each.T).mean() for each in pooled]
+    assert np.ptp(scores) > 0
+    assert chooser.scores()["mean"] == pytest.approx(np.mean(scores))
+    found = resample(moments.truth, pooled[None], np.arange(100), 0)
+    assert found.pcc.mean() == pytest.approx(np.mean(scores))
+    alone = [resample(moments.truth, each[None], np.arange(100), 0).values for each in pooled]
+    np.testing.assert_allclose(found.values, np.mean(alone, axis=0))
+    assert chooser.folds().shape == (DIVISIONS, 100)
+    held = chooser.divisions[2][7]
+    np.testing.assert_array_equal(chooser.folds()[2][moments.order] == 7, ~moments.outside(held))
+
+
+def test_divisions_that_differ_widen_the_interval() -> None:
+    rng = np.random.default_rng(0)
+    truth = rng.normal(size=(2, 50))
+    same = np.stack([truth + 1.0] * 3)
+    other = same + rng.normal(size=same.shape)
+    assert instability(truth, same) == pytest.approx(0)
+    scores = np.array([pcc(truth.T, each.T) for each in other])
+    assert instability(truth, other) == pytest.approx(3 * scores.mean(axis=1).var(ddof=1))
+    assert instability(truth, other, 1) == pytest.approx(3 * scores[:, 1].var(ddof=1))
+    assert instability(truth, other[:1]) is None, "one division says nothing"
 
 
 def test_a_choice_does_not_depend_on_held_out_clips() -> None:
@@ -334,7 +386,9 @@ def test_an_ensemble_of_the_best_trial_has_no_gain() -> None:
     chooser, groups = chooser_of(families(), 200, 0, Recipe("mean", top=1))
     names = ("a", "b", "c", "d")
     selections = resample_selection(chooser.moments, chooser.recipe, "mean", chooser.families)
-    found = estimate(chooser, names, groups, selections, grouped=False, hashed="", count=500)
+    found = estimate(
+        chooser, names, groups, selections, grouped=False, clip_ids=list("x" * 200), count=500
+    )
     assert found.nested == pytest.approx(found.single)
     for gain in (found.gain, *(target.gain for target in found.targets)):
         assert gain is not None

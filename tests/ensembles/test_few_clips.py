@@ -52,7 +52,7 @@ def test_the_number_of_clips_is_beside_every_score(
     index = rated(rated(make_index(val=val + 10, test=40), "val", val), "test", test)
     lines = printed(*built(tmp_path / "s", index))
     assert f" on {val} clips of val; best single trial " in line(lines, "Ensemble: ")
-    assert f"nested, {val} clips in 10 folds" in line(lines, "Expected on new clips: ")
+    assert f"nested, {val} clips, 5 times in 10 folds" in line(lines, "Expected on new clips: ")
     assert f" on {test} clips, scored once" in line(lines, "Test: ")
     assert any(f"Mean PCC on the {val} rated clips of val" in each for each in lines)
     few = [each[0] for each in lines if "unreliable" in each]
@@ -102,23 +102,23 @@ def test_below_four_groups_there_is_no_estimate(
 
 
 @pytest.mark.parametrize("others", [1, 2])
-@pytest.mark.parametrize("clips", [40, 150])
+@pytest.mark.parametrize("clips", [40, 1100])
 def test_undefined_replicates_are_left_out_and_reported(
     tmp_path: Path, clips: int, others: int
 ) -> None:
-    """Up to 100 clips, a target that is undefined without one clip has no interval; beyond, its
+    """Up to 1,000 clips, a target that is undefined without one clip has no interval; beyond, its
     undefined replicates are skipped. Neither counts as a PCC of 0."""
     _, ensemble = built(tmp_path / "s", flat(make_index(clips, 0), "val", 2, others))
     found = ensemble.estimate
     assert found is not None
     # Without one of two clips that differ, the PCC is still defined.
-    defined = others == 2 or clips > 100
+    defined = others == 2 or clips > 1000
     assert (found.targets[2].interval is not None) == defined
     assert (found.interval is not None) == defined
     assert all(each.interval is not None for each in found.targets[:2])
     warnings = "\n".join(caveats(ensemble))
     assert ("No interval of the mean: without one of 1 of 40 clips" in warnings) == (not defined)
-    assert ("bootstrap replicates were skipped" in warnings) == (clips > 100)
+    assert ("bootstrap replicates were skipped" in warnings) == (clips > 1000)
     if clips > 100:
         assert 0 < found.undefined < found.replicates
         # Of a bootstrap: the chance that none of the clips that differ is drawn.

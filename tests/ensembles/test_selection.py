@@ -260,7 +260,7 @@ def test_a_new_method_is_one_class(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(InputError, match="remove `top`"):
         Recipe("drawn", top=3)
     chooser = Chooser(moments, Recipe("drawn"), names)
-    assert np.isfinite(chooser.out_of_fold("drawn")).all()
+    assert np.isfinite(chooser.pooled("drawn")).all()
     assert curve(chooser, "drawn").method == "greedy", "the method is not stepwise"
     assert "drawn" in Chooser(moments, Recipe("auto"), names).scores()
 
