@@ -36,9 +36,11 @@ FOLDS = 10
 #: Divisions into folds, if there are blocks to divide. Five take a quarter off the variance of the
 #: error of the score of 200 clips that is not sampling error of the clips.
 DIVISIONS = 5
-# Times the variance between divisions that is added to that of the jackknife, which keeps every
-# choice as it is. Chosen, and checked in other cases, by `tests.benchmarks.estimates --only score`.
-_INSTABILITY = 3.0
+# What is added to the variance of the jackknife, which keeps every choice as it is: times the
+# variance between divisions, or of repeated selections. A bootstrap of a few groups leaves out a
+# third of them, and its selections differ too much. Chosen, and checked with other seeds, by
+# `tests.benchmarks.estimates --only score`.
+_DIVISIONS_COUNT, _FEW_GROUPS_COUNT = 3.0, 0.5
 _SINGLE = "single"
 _NONE: frozenset[int] = frozenset()
 
@@ -245,9 +247,8 @@ def estimate(
     found = drawn.pcc
 
     def score(model: int, target: int | None = None) -> Interval | None:
-        variance = instability(moments.truth, pooled[model], target)
-        if variance is None:
-            variance = selections.variance(model, target) if selections else 0.0
+        repeated = selections.variance(model, target) if selections else 0.0
+        variance = choice_variance(moments.truth, pooled[model], groups, repeated, target)
         return drawn.score(model, target, variance)
 
     targets = tuple(
@@ -290,22 +291,30 @@ class Curve:
     nested: tuple[float, ...]
 
 
-def instability(truth: Floats, pooled: Floats, target: int | None = None) -> float | None:
+def choice_variance(
+    truth: Floats,
+    pooled: Floats,
+    groups: NDArray[np.intp],
+    repeated: float,
+    target: int | None = None,
+) -> float:
     """The variance of a nested score because other clips would make other choices.
 
     It is estimated by the variance between divisions into folds, whose choices are made from other
-    nine tenths of the clips; None with one division.
+    nine tenths of the clips; with one division, from that of repeated selections.
 
     Args:
         truth: (targets, clips).
         pooled: (divisions, targets, clips) held-out predictions.
+        groups: (clips,) group numbers from 0.
+        repeated: the variance of the score between repeated selections.
         target: None for the mean over the targets.
     """
     if len(pooled) == 1:
-        return None
+        return repeated * (_FEW_GROUPS_COUNT if groups.max() < FOLDS else 1.0)
     scores = np.stack([pcc(truth.T, each.T) for each in pooled])
     own = scores.mean(axis=1) if target is None else scores[:, target]
-    return float(_INSTABILITY * own.var(ddof=1))
+    return float(_DIVISIONS_COUNT * own.var(ddof=1))
 
 
 def curve(chooser: Chooser, method: str, sizes: int = 50) -> Curve:

@@ -10,8 +10,11 @@ members.
 `score`: `percentile` is a bootstrap of the held-out predictions, `jackknife` the delete-one-group
 jackknife with Student's t in Fisher's z, and `selection` adds the variance between repeated
 selections to that of the jackknife. `ours` adds three times the variance between divisions into
-folds instead, where there are several of them. `gain`: `fixed` resamples the held-out predictions,
-as an earlier version did; `selection` repeats the selection (harness/ensembles/gain.py).
+folds instead; with up to ten persons, which are the folds, half of that between selections.
+
+`gain`: `fixed` resamples the held-out predictions, as an earlier version did; `selection` repeats
+the selection (harness/ensembles/gain.py).
+
 `deviation` is the standard deviation of the error of the estimate, `coverage_error` the Monte Carlo
 error of the coverage, and `excludes_0` how often the interval does not contain 0: in the cases
 `null`, where all trials are nearly the same, this is the rate of false positives
@@ -32,7 +35,7 @@ from typing import Any
 
 import numpy as np
 
-from harness.ensembles.estimate import Chooser, assign_folds, instability
+from harness.ensembles.estimate import Chooser, assign_folds, choice_variance
 from harness.ensembles.gain import BLOCKS, resample_selection
 from harness.ensembles.intervals import Interval, resample
 from harness.ensembles.moments import Moments
@@ -109,8 +112,7 @@ def outcome(part: str, name: str, persons: int | None, clips: int, seed: int) ->
         add("jackknife", jackknife.score(0), nested, true)
         repeated = selections.variance(0)
         add("selection", jackknife.score(0, None, repeated), nested, true)
-        unstable = instability(moments.truth, pooled[0])
-        variance = repeated if unstable is None else unstable
+        variance = choice_variance(moments.truth, pooled[0], groups, repeated)
         add("ours", jackknife.score(0, None, variance), nested, true)
     else:
         add("fixed", bootstrap.difference(), nested - nested_single, true - single)

@@ -10,10 +10,10 @@ from harness.ensembles.estimate import (
     DIVISIONS,
     Chooser,
     assign_folds,
+    choice_variance,
     curve,
     divisions,
     estimate,
-    instability,
 )
 from harness.ensembles.gain import resample_selection
 from harness.ensembles.intervals import (
@@ -357,16 +357,20 @@ def test_the_nested_score_is_the_mean_over_the_divisions() -> None:
     np.testing.assert_array_equal(chooser.folds()[2][moments.order] == 7, ~moments.outside(held))
 
 
-def test_divisions_that_differ_widen_the_interval() -> None:
+def test_choices_that_differ_widen_the_interval() -> None:
     rng = np.random.default_rng(0)
-    truth = rng.normal(size=(2, 50))
+    truth, clips = rng.normal(size=(2, 50)), np.arange(50)
     same = np.stack([truth + 1.0] * 3)
     other = same + rng.normal(size=same.shape)
-    assert instability(truth, same) == pytest.approx(0)
+    assert choice_variance(truth, same, clips, 9.0) == pytest.approx(0)
     scores = np.array([pcc(truth.T, each.T) for each in other])
-    assert instability(truth, other) == pytest.approx(3 * scores.mean(axis=1).var(ddof=1))
-    assert instability(truth, other, 1) == pytest.approx(3 * scores[:, 1].var(ddof=1))
-    assert instability(truth, other[:1]) is None, "one division says nothing"
+    expected = 3 * scores.mean(axis=1).var(ddof=1)
+    assert choice_variance(truth, other, clips, 9.0) == pytest.approx(expected)
+    expected = 3 * scores[:, 1].var(ddof=1)
+    assert choice_variance(truth, other, clips, 9.0, 1) == pytest.approx(expected)
+    # One division says nothing, and a bootstrap of few persons too much.
+    assert choice_variance(truth, other[:1], clips, 9.0) == 9.0
+    assert choice_variance(truth, other[:1], clips // 5, 9.0) == 4.5
 
 
 def test_a_choice_does_not_depend_on_held_out_clips() -> None:
