@@ -46,8 +46,8 @@ from harness.errors import InputError
 
 Progress = Callable[[str, int, int], None]
 _VAL = "val"
-# Above this number of clips, their division into folds matters little.
-_FEW_CLIPS = 1000
+# Above this number of clips, several divisions into folds are not worth their time.
+_FEW_CLIPS = 10_000
 # For each split that can choose an ensemble: the recorded early-stop split of trials that chose
 # their epochs on it.
 _STOPPED_BY = {_VAL: _VAL, "train": "folds"}

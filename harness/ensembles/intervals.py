@@ -17,7 +17,7 @@ Floats = NDArray[np.float64]
 #: Replicates of a bootstrap.
 REPLICATES = 10_000
 #: Up to this number of groups, intervals are those of the jackknife.
-FEW_GROUPS = 1000
+FEW_GROUPS = 10_000
 #: A nested estimate and its intervals need this many groups: persons, or clips if persons are not
 #: known.
 MIN_GROUPS = 4

@@ -61,7 +61,11 @@ POPULATIONS: dict[str, Callable[[], Population]] = {
 }
 #: Part -> populations, numbers of persons (20 clips each), numbers of clips of unknown persons.
 PARTS = {
-    "score": (("families", "near-equal"), (4, 6, 10, 20, 40, 60), (30, 60, 100, 200, 400, 600)),
+    "score": (
+        ("families", "near-equal"),
+        (4, 6, 10, 20, 40, 60),
+        (30, 60, 100, 200, 400, 600, 2000),
+    ),
     "gain": (tuple(POPULATIONS), (20,), (60, 200, 600)),
 }
 #: Parts that train heads.
