@@ -2,8 +2,8 @@
 
 This is nested cross-validation: for each fold, trials are ranked, selected and weighted on the
 other folds, and the held-out clips are predicted. `auto` selects its method within each fold, too.
-With few clips, the result depends on how they fall into folds; it is then the mean over several
-divisions into folds (Kim, 2009, doi:10.1016/j.csda.2009.04.009).
+The result depends on how the clips fall into folds; unless there are very many clips, it is the
+mean over several divisions into folds (Kim, 2009, doi:10.1016/j.csda.2009.04.009).
 """
 
 import hashlib

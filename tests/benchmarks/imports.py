@@ -9,15 +9,13 @@ imported for stored features show what that saves, beyond `torch alone`.
 """
 
 import argparse
-import json
 import resource
 import statistics
 import subprocess
 import sys
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
+from tests.benchmarks.rows import print_rows
 
 MODULES = {
     "the search": "harness.tuning.session, harness.tuning.engine, harness.reports.page",
@@ -63,13 +61,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     arguments = parser.parse_args()
     rows = compare(arguments.rounds)
-    if arguments.json:
-        print(json.dumps({"rows": rows}, indent=2))
-        return
-    table = Table(*rows[0])
-    for row in rows:
-        table.add_row(*map(str, row.values()))
-    Console().print(table)
+    print_rows(rows, arguments.json)
 
 
 if __name__ == "__main__":

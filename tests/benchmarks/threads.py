@@ -9,7 +9,6 @@ median. `default_over_ours`: above 1 where ours is faster.
 """
 
 import argparse
-import json
 import os
 import statistics
 import subprocess
@@ -18,11 +17,10 @@ import time
 from typing import Any
 
 import torch
-from rich.console import Console
-from rich.table import Table
 
 from harness.cores import spin_briefly
 from harness.encoders.mtl_dan.network import MTLDAN
+from tests.benchmarks.rows import print_rows
 
 ROUNDS, TOGETHER = 3, (1, 3)
 
@@ -88,13 +86,7 @@ def main() -> None:
         return
     spin_briefly()
     rows = compare(arguments.steps)
-    if arguments.json:
-        print(json.dumps({"rows": rows}, indent=2))
-        return
-    table = Table(*rows[0])
-    for row in rows:
-        table.add_row(*map(str, row.values()))
-    Console().print(table)
+    print_rows(rows, arguments.json)
 
 
 if __name__ == "__main__":
