@@ -107,11 +107,10 @@ class PredictionMatrix:
 
     def group_numbers(self, *, grouped: bool = True) -> NDArray[np.intp]:
         """(rated clips,) group numbers from 0: of persons, or of single clips if persons are not
-        known or `grouped` is False."""
-        rated = self.labelled
-        if self.groups is None or not grouped:
-            return np.arange(rated.sum())
-        return np.unique(np.array(self.groups)[rated], return_inverse=True)[1].astype(np.intp)
+        known or `grouped` is False. The numbers follow the names, so that the order of the clips
+        changes no estimate."""
+        names = self.groups if self.groups is not None and grouped else self.clip_ids
+        return np.unique(np.array(names)[self.labelled], return_inverse=True)[1].astype(np.intp)
 
     def of(self, slots: Sequence[int]) -> "PredictionMatrix":
         """The same of some trials alone."""

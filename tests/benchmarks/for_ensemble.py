@@ -1,9 +1,11 @@
 """Whether a search should look for what adds most to the ensemble of its trials.
 
-    python -m tests.benchmarks.for_ensemble [--seeds 10] [--trials 40] [--only simulated|trained]
-        [--table FILE] [--json]
+    python -m tests.benchmarks.for_ensemble [--seeds 10] [--trials 40]
+        [--only simulated|generated|demo] [--scheduler none|asha] [--tables DIR]
+        [--demo-cache DIR] [--json]
 
-TPE is told another value of each trial, and all of them anew before each suggestion. Objectives:
+TPE is told another value of each complete trial, and all of them anew before each suggestion.
+Objectives:
 
 score: the trial's mean PCC on val, as a search does.
 gain: what the trial adds to the ensemble of the other trials. On four fifths of the clips, greedy
@@ -16,13 +18,19 @@ random: suggestions are random (the value does not matter).
 simulated: trials of four families with known true scores. A configuration chooses the family, two
     values that determine its quality, and one that turns the error of its family, which makes
     trials of a family diverse at little cost of quality. True scores are exact.
-trained: 96 small heads on generated clips (`tests/benchmarks/generated.py`, mixed information,
-    800, 600 and 2,000 clips of train, val and test). They are trained at the first use and kept in
-    `--table` as they are made, about 1 s each.
+generated: 96 small heads on generated clips (`tests/benchmarks/generated.py`, mixed information,
+    800, 600 and 2,000 clips of train, val and test), each trained for 8 epochs.
+demo: 192 heads on the demo's features, each trained for 24 epochs.
+
+Heads are trained at the first use and kept in `--tables` as they are made, about 1 s and 3 s each.
+With `--scheduler asha`, a search prunes by their stored curves, with the rungs of paper.toml. A
+pruned trial counts as a trial, is no member of an ensemble, and is told to TPE as pruned, whatever
+the objective.
 
 What counts is the final ensemble of each search: `nested`, its nested score on val, and `true`, the
 exact score or that on test; with the methods `mean` (five best) and `greedy`. minus_score: the
-difference to the objective `score` with the same seeds, and its standard error.
+difference to the objective `score` with the same seeds, and its standard error. epochs: what the
+search trained.
 
 Synthetic data: no score here is a result on Hume-Reaction.
 """
@@ -32,7 +40,7 @@ import itertools
 import json
 import multiprocessing
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
@@ -44,6 +52,7 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
+from optuna.trial import TrialState
 
 from harness.atomic import replacing
 from harness.dataset import Dataset
@@ -52,10 +61,14 @@ from harness.ensembles.selection import Recipe, choose, factors
 from harness.grouping import divided
 from harness.metrics import mean_pcc
 from harness.models.config import TrialConfig
+from harness.space.pruners import decisions, make_pruner
 from harness.space.samplers import make_sampler
+from harness.space.search_space import Budget
 from harness.study.backend import quiet_optuna
 from harness.trials.trial import Trial
+from harness.tuning.ledger import WORST
 from tests.benchmarks.generated import generated
+from tests.benchmarks.samplers import prepared
 
 PROCESSES = 2
 OBJECTIVES = ("score", "gain", "both", "random")
@@ -64,15 +77,34 @@ PARTS, NESTED = 5, 10
 # Suggestions of tried points in a row, after which the next one is random.
 _REFUSALS = 3
 CLIPS = {"train": 800, "val": 600, "test": 2_000}
-GRID: dict[str, list[Any]] = {
-    "loss": ["ccc", "pcc"],
-    "reduction": ["per_target", "both"],
-    "pooling": ["last", "mean", "attention"],
-    "layers": [1, 2],
-    "lr": [0.003, 0.01],
-    "label_transform": ["none", "sqrt"],
+DATA = ("generated", "demo")
+GRIDS: dict[str, dict[str, list[Any]]] = {
+    "generated": {
+        "loss": ["ccc", "pcc"],
+        "reduction": ["per_target", "both"],
+        "pooling": ["last", "mean", "attention"],
+        "layers": [1, 2],
+        "lr": [0.003, 0.01],
+        "label_transform": ["none", "sqrt"],
+    },
+    "demo": {
+        "loss": ["ccc", "pcc"],
+        "reduction": ["per_target", "both"],
+        "stride": [5, 10, 30],
+        "pooling": ["last", "mean"],
+        "layers": [1, 2],
+        "hidden": [16, 64],
+        "lr": [0.003, 0.01],
+    },
 }
-TABLE = Path("results/.cache/benchmarks/for_ensemble.npz")
+SHAPES: dict[str, dict[str, Any]] = {
+    "generated": {"stride": 1, "hidden": 32, "head_width": 32, "batch_size": 64, "epochs": 8},
+    "demo": {"head_width": 64, "batch_size": 32, "epochs": 24},
+}
+#: Of paper.toml.
+GRACE, REDUCTION = 6, 2
+TABLES = Path("results/.cache/benchmarks/for_ensemble")
+DEMO_CACHE = Path("results/.cache")
 
 Floats = NDArray[np.float64]
 
@@ -85,6 +117,14 @@ class Library:
     predictions: NDArray[np.float32]
     truth: NDArray[np.float32]
     true: Callable[[Floats], float]
+
+
+@dataclass(frozen=True)
+class Tried:
+    """A tried point: the scores of its epochs, if it has some, and whether it was pruned."""
+
+    curve: tuple[float, ...]
+    pruned: bool
 
 
 def folds_of(clips: int, parts: int) -> NDArray[np.intp]:
@@ -186,7 +226,7 @@ class Simulated:
         self._errors: list[Floats] = []
         self._predictions: list[Floats] = []
 
-    def try_point(self, point: dict[str, Any]) -> bool:
+    def try_point(self, point: dict[str, Any]) -> Tried:
         """Adds a trial."""
         family, angle = int(point["family"]), np.pi * point["turn"]
         distance = np.hypot(*(self._best[family] - [point["x"], point["y"]]))
@@ -200,7 +240,7 @@ class Simulated:
         self._signals.append(signal)
         self._errors.append(error.ravel())
         self._predictions.append(predictions)
-        return True
+        return Tried((), False)
 
     def library(self) -> Library:
         predictions = np.stack(self._predictions, axis=1).astype(np.float32)
@@ -225,25 +265,43 @@ def _table(path: Path) -> dict[str, NDArray[np.float32]]:
 class Trained:
     """Stored heads; a point that was tried is refused."""
 
-    distributions: ClassVar[dict[str, BaseDistribution]] = {
-        name: CategoricalDistribution(values) for name, values in GRID.items()
-    }
+    def __init__(self, data: str, path: Path, scheduler: str, trials: int) -> None:
+        self._stored, self._tried = _table(path), dict[int, bool]()
+        self._grid = GRIDS[data]
+        self.distributions: dict[str, BaseDistribution] = {
+            name: CategoricalDistribution(values) for name, values in self._grid.items()
+        }
+        budget = Budget(trials, SHAPES[data]["epochs"], GRACE, REDUCTION)
+        self._stops = decisions(scheduler, budget)
+        # Pruning compares scores, whatever the sampler is told.
+        self._scores = optuna.create_study(
+            direction="maximize", pruner=make_pruner(scheduler, budget)
+        )
 
-    def __init__(self, seed: int, path: Path) -> None:
-        self._stored, self._tried = _table(path), dict[int, None]()
-
-    def try_point(self, point: dict[str, Any]) -> bool:
-        """Adds a trial; False if it was tried before."""
+    def try_point(self, point: dict[str, Any]) -> Tried | None:
+        """Adds a trial; None if its point was tried before."""
         place = 0
-        for name, values in GRID.items():
+        for name, values in self._grid.items():
             place = place * len(values) + values.index(point[name])
         if place in self._tried:
-            return False
-        self._tried[place] = None
-        return True
+            return None
+        found = self._replayed(self._stored["curves"][place])
+        self._tried[place] = found.pruned
+        return found
+
+    def _replayed(self, curve: NDArray[np.float32]) -> Tried:
+        trial, seen = self._scores.ask(), list[float]()
+        for epoch, score in enumerate(map(float, curve), 1):
+            seen.append(score if np.isfinite(score) else WORST)
+            trial.report(seen[-1], epoch)
+            if epoch < len(curve) and epoch in self._stops and trial.should_prune():
+                self._scores.tell(trial, state=TrialState.PRUNED)
+                return Tried(tuple(seen), True)
+        self._scores.tell(trial, max(seen))
+        return Tried(tuple(seen), False)
 
     def library(self) -> Library:
-        chosen = list(self._tried)
+        chosen = [place for place, pruned in self._tried.items() if not pruned]
         val, test = (self._stored[name][chosen] for name in ("val", "test"))
 
         def true(weights: Floats) -> float:
@@ -254,41 +312,65 @@ class Trained:
         return Library(predictions, self._stored["val_truth"], true)
 
 
-def search(given: tuple[str, int], trials: int, table: Path | None) -> dict[str, Any]:
-    """One search and its final ensembles."""
+def search(
+    given: tuple[str, int], trials: int, data: str | None, tables: Path, scheduler: str
+) -> dict[str, Any]:
+    """One search and its final ensembles. data: None for simulated trials."""
     quiet_optuna()
     objective, seed = given
-    tried: Simulated | Trained = Trained(seed, table) if table else Simulated(seed)
-    points: list[dict[str, Any]] = []
+    source: Simulated | Trained = Simulated(seed)
+    if data:
+        source = Trained(data, tables / f"{data}.npz", scheduler, trials)
+    points: list[tuple[dict[str, Any], Tried]] = []
     values = np.zeros(0)
     refused = again = 0
     while len(points) < trials:
         study = optuna.create_study(direction="maximize")
-        study.add_trials(
-            optuna.trial.create_trial(
-                params=point, distributions=tried.distributions, value=float(value)
-            )
-            for point, value in zip(points, values, strict=True)
-        )
+        study.add_trials(_told(points, values, source.distributions))
         # TPE would suggest the same few points over and over.
         name = "random" if objective == "random" or again >= _REFUSALS else "tpe"
         study.sampler = make_sampler(name, seed, len(points) + 1_000 * refused, False)
-        point = study.ask(tried.distributions).params
-        if not tried.try_point(point):
+        point = study.ask(source.distributions).params
+        tried = source.try_point(point)
+        if tried is None:
             refused, again = refused + 1, again + 1
             continue
         again = 0
-        points.append(point)
-        library = tried.library()
+        points.append((point, tried))
+        if tried.pruned:
+            continue
+        library = source.library()
         score = Moments(
             library.predictions, library.truth, np.zeros(len(library.truth), np.intp)
         ).evidence()
         values = score.ranking
-        if objective in ("gain", "both") and len(points) > 1:
+        if objective in ("gain", "both") and len(values) > 1:
             added = gains(library)
             values = added if objective == "gain" else _scaled(values) + _scaled(added)
     return {"objective": objective, "seed": seed, "single": float(score.ranking.max()),
-            **final(tried.library())}  # fmt: skip
+            "epochs": sum(len(tried.curve) for _, tried in points),
+            **final(source.library())}  # fmt: skip
+
+
+def _told(
+    points: list[tuple[dict[str, Any], Tried]],
+    values: Floats,
+    distributions: dict[str, BaseDistribution],
+) -> Iterator[optuna.trial.FrozenTrial]:
+    """What the sampler knows. values: of the complete trials, in their order."""
+    left = iter(values.tolist())
+    for point, tried in points:
+        if tried.pruned:
+            yield optuna.trial.create_trial(
+                params=point,
+                distributions=distributions,
+                state=TrialState.PRUNED,
+                intermediate_values=dict(enumerate(tried.curve, 1)),
+            )
+        else:
+            yield optuna.trial.create_trial(
+                params=point, distributions=distributions, value=next(left)
+            )
 
 
 def _scaled(values: Floats) -> Floats:
@@ -296,53 +378,55 @@ def _scaled(values: Floats) -> Floats:
 
 
 @cache
-def _clips() -> Dataset:
-    return generated(CLIPS, "mixed")
+def _clips(data: str, demo_cache: Path) -> Dataset:
+    return prepared(demo_cache).data if data == "demo" else generated(CLIPS, "mixed")
 
 
-def _head(point: tuple[Any, ...]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+def _head(given: tuple[Any, ...], data: str, demo_cache: Path) -> dict[str, NDArray[np.float32]]:
+    """A stored head: its predictions on val and test, and its curve."""
     torch.set_num_threads(1)
-    data = _clips()
-    config = TrialConfig.of(
-        stride=1,
-        hidden=32,
-        head_width=32,
-        batch_size=64,
-        epochs=8,
-        **dict(zip(GRID, point, strict=True)),
-    )
-    trial = Trial(config, data)
+    clips = _clips(data, demo_cache)
+    shape, point = SHAPES[data], dict(zip(GRIDS[data], given, strict=True))
+    trial = Trial(TrialConfig.of(**(shape | point), patience=shape["epochs"]), clips)
+    scores = []
     while not trial.finished:
-        trial.step()
+        scores.append(trial.step().score)
     found = trial.result().predictions
-    return found["val"], found["test"]
+    return {"val": found["val"], "test": found["test"], "curves": np.float32(scores)}
 
 
-def make_table(path: Path) -> None:
+def make_table(data: str, folder: Path, demo_cache: Path) -> None:
     """Trains the heads that are missing in the table. What is done is kept as it grows."""
-    points = list(itertools.product(*GRID.values()))
+    path, points = folder / f"{data}.npz", list(itertools.product(*GRIDS[data].values()))
     done = _table(path) if path.exists() else {}
-    val, test = list(done.get("val", [])), list(done.get("test", []))
-    if len(val) == len(points):
+    columns = {name: list(done.get(name, [])) for name in ("val", "test", "curves")}
+    if len(columns["val"]) == len(points):
         return
-    data = _clips()
-    truth = {f"{split}_truth": data.ratings[data.rows(split)] for split in ("val", "test")}
+    clips = _clips(data, demo_cache)
+    truth = {f"{split}_truth": clips.ratings[clips.rows(split)] for split in ("val", "test")}
+    train = partial(_head, data=data, demo_cache=demo_cache)
+    left = points[len(columns["val"]) :]
+    folder.mkdir(parents=True, exist_ok=True)
     with multiprocessing.get_context("spawn").Pool(PROCESSES) as pool:
-        for number, (on_val, on_test) in enumerate(pool.imap(_head, points[len(val) :]), len(val)):
-            val.append(on_val)
-            test.append(on_test)
-            if number % 16 == 15 or number + 1 == len(points):
+        for number, head in enumerate(pool.imap(train, left), len(points) - len(left) + 1):
+            for name, column in columns.items():
+                column.append(head[name])
+            if number % 16 == 0 or number == len(points):
                 with replacing(path) as temporary:
-                    np.savez(temporary, val=np.stack(val), test=np.stack(test), **truth)
-                print(f"{number + 1} of {len(points)} heads", file=sys.stderr, flush=True)
+                    stacked = {name: np.stack(column) for name, column in columns.items()}
+                    np.savez(temporary, **stacked, **truth)
+                print(f"{data}: {number} of {len(points)} heads", file=sys.stderr, flush=True)
     _table.cache_clear()
 
 
-def compare(seeds: int, trials: int, table: Path | None) -> pd.DataFrame:
+def compare(
+    seeds: int, trials: int, data: str | None, tables: Path, scheduler: str
+) -> pd.DataFrame:
     """A row for each objective."""
     work = list(itertools.product(OBJECTIVES, range(seeds)))
+    run = partial(search, trials=trials, data=data, tables=tables, scheduler=scheduler)
     with multiprocessing.get_context("spawn").Pool(PROCESSES) as pool:
-        rows = pd.DataFrame(pool.map(partial(search, trials=trials, table=table), work, 1))
+        rows = pd.DataFrame(pool.map(run, work, 1))
     columns = [name for name in rows if name not in ("objective", "seed")]
     by_seed = rows.set_index(["objective", "seed"])[columns]
     found = []
@@ -352,7 +436,7 @@ def compare(seeds: int, trials: int, table: Path | None) -> pd.DataFrame:
         for name in columns:
             difference = mine[name] - usual[name]
             row[name] = round(float(mine[name].mean()), 5)
-            if name != "single":
+            if name not in ("single", "epochs"):
                 row[f"{name}_minus_score"] = round(float(difference.mean()), 5)
                 row[f"{name}_se"] = round(float(difference.std(ddof=1) / seeds**0.5), 5)
         found.append(row)
@@ -363,21 +447,27 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--trials", type=int, default=40)
-    parser.add_argument("--only", choices=("simulated", "trained"))
-    parser.add_argument("--table", type=Path, default=TABLE)
+    parser.add_argument("--only", choices=("simulated", *DATA))
+    parser.add_argument("--scheduler", choices=("none", "asha"), default="none")
+    parser.add_argument("--tables", type=Path, default=TABLES, metavar="DIR")
+    parser.add_argument("--demo-cache", type=Path, default=DEMO_CACHE, metavar="DIR")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     tables = {}
-    if options.only != "trained":
-        tables["simulated"] = compare(options.seeds, options.trials, None)
-    if options.only != "simulated":
-        make_table(options.table)
-        tables["trained"] = compare(options.seeds, options.trials, options.table)
+    for name in ("simulated", *DATA):
+        if options.only not in (None, name):
+            continue
+        data = name if name in DATA else None
+        if data:
+            make_table(data, options.tables, options.demo_cache)
+        tables[name] = compare(
+            options.seeds, options.trials, data, options.tables, options.scheduler
+        )
     if options.json:
         print(json.dumps({name: table.to_dict("records") for name, table in tables.items()}))
         return 0
     for name, table in tables.items():
-        print(f"\n{name}: {options.seeds} seeds, {options.trials} trials")
+        print(f"\n{name}: {options.seeds} seeds, {options.trials} trials, {options.scheduler}")
         print(table.T.to_string(header=False))
     return 0
 

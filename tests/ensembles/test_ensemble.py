@@ -93,6 +93,26 @@ def test_the_result_does_not_depend_on_the_order_of_members() -> None:
     np.testing.assert_allclose(combine(predictions, rows(weights)), turned)
 
 
+def test_the_estimate_does_not_depend_on_the_order_of_clips(tmp_path: Path) -> None:
+    small_study(tmp_path / "s")
+    library = load_library(tmp_path / "s")
+    matrix = library.matrix
+    order = np.random.default_rng(0).permutation(len(matrix.clip_ids))
+    turned = dataclasses.replace(
+        matrix,
+        predictions=np.ascontiguousarray(matrix.predictions[:, :, order]),
+        truth=matrix.truth[order],
+        clip_ids=tuple(matrix.clip_ids[place] for place in order),
+    )
+    found = []
+    for each in (library, dataclasses.replace(library, matrix=turned)):
+        estimate = construct(each, Recipe(top=3)).ensemble.estimate
+        assert estimate is not None
+        assert estimate.interval is not None
+        found.append((estimate.nested, estimate.interval.low, estimate.interval.high))
+    assert found[1] == pytest.approx(found[0], abs=1e-9)
+
+
 @pytest.mark.parametrize("recipe", [Recipe(top=3), Recipe("greedy", per_target=True)])
 def test_json_round_trip_is_exact(tmp_path: Path, recipe: Recipe) -> None:
     small_study(tmp_path / "s")
