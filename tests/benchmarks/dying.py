@@ -8,7 +8,8 @@ consecutive epochs, of a target's predictions on val:
 
 constant X: their deviation is below X times that of the ratings. A search takes 1e-6.
 saturated X: the share X of them is below .001 or above .999.
-gradient X: the norm of the last batch's gradient is below X (of the whole head, not of a target).
+gradient X: the norm of the last batch's gradient of the sequence model is below X (of all
+    targets together).
 
 A head is lost if it has no score of at least .1 in the last quarter of the epochs. lost: heads that
 are. found: those of them that show the sign; epoch: the mean epoch in which a trial would end by
@@ -61,11 +62,12 @@ def _begin(data: Dataset) -> None:
 
 def signs(training: Training) -> dict[str, float]:
     """After an epoch: the least relative deviation and the largest saturated share of the targets,
-    and the norm of the last batch's gradient."""
+    and the norm of the last batch's gradient of the sequence model."""
     training.scored_head.calibration.reset()
     predicted = predict(training.scored_head, training.val).astype(np.float64)
     edges = (predicted < 1e-3) | (predicted > 1 - 1e-3)
-    gradients = [p.grad.ravel() for p in training.head.parameters() if p.grad is not None]
+    gradients = [p.grad.ravel() for p in training.head.sequence.parameters()
+                 if p.grad is not None]  # fmt: skip
     return {
         "constant": float((predicted.std(axis=0) / training.truth.std(axis=0)).min()),
         "saturated": float(edges.mean(axis=0).max()),
