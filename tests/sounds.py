@@ -67,12 +67,13 @@ class Track:
         context = self.stream.codec_context
         self.resampler = av.AudioResampler(context.format, layout, rate)
 
-    def write(self, sound: NDArray[np.float32], begins: float = 0.0) -> None:
-        """Writes all of it, from `begins` (seconds) on."""
+    def write(self, sound: NDArray[np.float32], begins: float = 0.0, flush: bool = True) -> None:
+        """Writes all of it, from `begins` (seconds) on; with `flush`, the end of the track."""
         for first in range(0, len(sound), 960):
             samples = av.AudioFrame.from_ndarray(sound[None, first : first + 960], "flt", "mono")
             samples.sample_rate, samples.time_base = self.rate, Fraction(1, self.rate)
             samples.pts = round(begins * self.rate) + first
             for frame in self.resampler.resample(samples):
                 self.container.mux(self.stream.encode(frame))
-        self.container.mux(self.stream.encode())
+        if flush:
+            self.container.mux(self.stream.encode())

@@ -18,6 +18,8 @@ from harness.errors import InputError, printable
 MISSING = frozenset(
     ("", "-", "--", "\u2013", "\u2014", "?", ".", "na", "n/a", "#n/a", "nan", "null", "none", "#nv")
 )
+# The name of an index that holds lines of a file.
+_LINE = "line"
 _DECIMAL_COMMA = r"[+-]?\d*,\d+(?:[eE][+-]?\d+)?"
 _DECIMAL_POINT = r"[+-]?\d*\.\d+(?:[eE][+-]?\d+)?"
 _THOUSANDS = r"[+-]?[1-9]\d{0,2}(?:,\d{3})+"
@@ -26,8 +28,9 @@ _THOUSANDS = r"[+-]?[1-9]\d{0,2}(?:,\d{3})+"
 def read_csv(file: str | PathLike[str]) -> pd.DataFrame:
     """Reads a csv with every cell as text: an id read as a number would lose its leading zeros.
 
-    Names of columns are stripped. Decimal commas become points. A column without a name is kept
-    under the name UNNAMED if it is a running index; `index_notes` reports it.
+    The index holds the line of each row, which `line_of` gives. Names of columns are stripped.
+    Decimal commas become points. A column without a name is kept under the name UNNAMED if it is a
+    running index; `index_notes` reports it.
 
     Raises:
         InputError: missing, unreadable, ambiguous, or without a row.
@@ -39,7 +42,9 @@ def read_csv(file: str | PathLike[str]) -> pd.DataFrame:
         form = csv_form(file)
         check_header(file, form.header)
         table = text_table(file, form)
-        _check_lengths(file, form)
+        lines = _lines(file, form)
+        if len(table) <= len(lines):
+            table.index = pd.Index(lines[: len(table)], name=_LINE)
     except InputError:
         raise
     # The parser errors of pandas are ValueErrors.
@@ -48,6 +53,11 @@ def read_csv(file: str | PathLike[str]) -> pd.DataFrame:
     if table.empty:
         raise InputError(f"{file}: has no rows; expected one a clip")
     return table.loc[:, columns_kept(file, table)]
+
+
+def line_of(rows: "pd.DataFrame | pd.Series[Any]", place: int) -> int:
+    """The line of the file that a row comes from; of a joined table, that of a plain csv."""
+    return int(rows.index[place]) if rows.index.name == _LINE else place + 2
 
 
 def text_table(file: Path, form: CsvForm) -> pd.DataFrame:
@@ -135,8 +145,13 @@ def check_header(file: Path, header: Iterable[str]) -> None:
         )
 
 
-def _check_lengths(file: Path, form: CsvForm) -> None:
-    """InputError if a row has fewer cells than the header; pandas would fill it up."""
+def _lines(file: Path, form: CsvForm) -> list[int]:
+    """The line in which each row after the header ends; pandas leaves out blank lines.
+
+    Raises:
+        InputError: a row has fewer cells than the header; pandas would fill it up.
+    """
+    lines = []
     with file.open(encoding=form.encoding, newline="") as text:
         rows = csv.reader(text, delimiter=form.separator, skipinitialspace=True)
         for row in itertools.islice(rows, form.skipped, None):
@@ -145,6 +160,9 @@ def _check_lengths(file: Path, form: CsvForm) -> None:
                     f"{file}, line {rows.line_num}: {len(row)} cells; expected "
                     f"{len(form.header)}, as in the header"
                 )
+            if len(row) > 1 or any(row):
+                lines.append(rows.line_num)
+    return lines[1:]
 
 
 def _with_decimal_points(file: Path, table: pd.DataFrame) -> pd.DataFrame:

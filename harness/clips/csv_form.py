@@ -93,9 +93,14 @@ def csv_form(file: Path) -> CsvForm:
             raise InputError(
                 f"{file}: a row has {len(row)} cells; expected at most {_MOST_COLUMNS}"
             )
-    names = [cell.strip() for cell in rows[0]] if rows else []
-    header = tuple(UNNAMED if _NAMED_BY_PANDAS.fullmatch(name) else name for name in names)
+    header = tuple(map(column_name, rows[0] if rows else ()))
     return CsvForm(encoding, separator, int(directive is not None), header)
+
+
+def column_name(cell: str) -> str:
+    """The name of a column: stripped; UNNAMED where pandas made one up."""
+    name = cell.strip()
+    return UNNAMED if _NAMED_BY_PANDAS.fullmatch(name) else name
 
 
 def _encoding(file: Path) -> str:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.clips.folder import entries, unread
-from harness.errors import InputError, printable
+from harness.errors import InputError, may_pass, printable
 from harness.pictures import IMAGE_SUFFIXES, read_picture
 from harness.sampling import Sampler, Samplers, Sampling
 
@@ -87,22 +87,22 @@ def timed_images(
     if not files:
         nothing = f"{folder}: holds no image ({', '.join(IMAGE_SUFFIXES)})"
         raise InputError("; ".join([nothing, *problems]))
-    failed = []
+    failed: list[InputError] = []
     for index, (file, second) in enumerate(zip(files, image_times(files), strict=True)):
         if not sampler.reads(index, second):
             continue
         try:
             picture = read_picture(file)
         except InputError as error:
-            failed.append(str(error))
+            failed.append(error)
             continue
         yield index, second, picture
-    lines = failed[:1]
+    lines = [str(error) for error in failed[:1]]
     if len(failed) > 1:
         lines.append(f"{folder}: {len(failed) - 1} more images cannot be read")
     lines += [f"{folder}: {problem}" for problem in problems]
     if lines:
-        raise InputError("; ".join(lines))
+        raise InputError("; ".join(lines)) from next(filter(may_pass, failed), None)
 
 
 def image_times(files: Sequence[Path]) -> list[float]:

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from harness.clips.csv_file import MISSING, index_notes, rename_columns
+from harness.clips.csv_file import MISSING, index_notes, line_of, rename_columns
 from harness.clips.ratings import RAW_SCALE, check_target_names, divide_by_largest, read_ratings
 from harness.clips.table import some
 from harness.errors import InputError
@@ -76,13 +76,13 @@ def labels_of(
     table = rename_columns(file, table, (id_column, split_column, *target_names))
     check_target_names(file, target_names)
     ids = table[id_column]
-    stems = _stems(file, ids)
+    stems = stems_of(file, ids)
     targets = read_ratings(file, table, target_names, RAW_SCALE if raw_ratings else 1.0)
     notes = [*notes, *index_notes(file, table)]
     with np.errstate(invalid="ignore"):
         raw = np.flatnonzero((targets > 1).any(axis=1))
     if raw.size:
-        targets = divide_by_largest(file, targets)
+        targets = divide_by_largest(file, table, targets)
         notes.append(
             f"{file}: ratings are raw (above 1 in {raw.size} of {len(table)} rows: "
             f"{some([str(ids.iloc[row]) for row in raw])}); each row was divided by "
@@ -100,7 +100,7 @@ def labels_of(
     return Labels(
         ids=tuple(ids),
         stems=tuple(stems),
-        splits=_splits(file, table[split_column]),
+        splits=splits_of(file, table[split_column]),
         targets=targets.astype(np.float32),
         target_names=tuple(target_names),
         groups=groups,
@@ -113,15 +113,15 @@ def is_safe(stem: str) -> bool:
     return bool(_SAFE_ID.fullmatch(stem)) and not _RESERVED.fullmatch(stem)
 
 
-def _stems(file: Path, ids: "pd.Series[str]") -> list[str]:
+def stems_of(file: Path, ids: "pd.Series[str]") -> list[str]:
     """File names of ids: `[00042]` names 00042.mp4. Checked, because they become paths."""
     stems = []
-    for line, clip_id in enumerate(ids, start=2):  # the header is line 1
+    for row, clip_id in enumerate(ids):
         stem = clip_id.removeprefix("[").removesuffix("]")
         if not is_safe(stem):
             raise InputError(
-                f"{file}, line {line}, {ids.name}: {clip_id!r} is not an id such as [00042] "
-                "(letters, digits, '_', '-' and '.')"
+                f"{file}, line {line_of(ids, row)}, {ids.name}: {clip_id!r} is not an id such as "
+                "[00042] (letters, digits, '_', '-' and '.')"
             )
         stems.append(stem)
     # Compared without case and brackets: on some file systems both name the same file.
@@ -156,13 +156,14 @@ def _person(name: str) -> str:
     return f"{float(name):g}" if _WHOLE.fullmatch(name) else name.casefold()
 
 
-def _splits(file: Path, column: "pd.Series[str]") -> tuple[str, ...]:
+def splits_of(file: Path, column: "pd.Series[str]") -> tuple[str, ...]:
+    """The splits by their names here. InputError names the line of one that is none."""
     splits = []
-    for line, value in enumerate(column, start=2):
+    for row, value in enumerate(column):
         split = _SPLIT_NAMES.get(value.strip().lower())
         if split is None:
             raise InputError(
-                f"{file}, line {line}, {column.name}: {value!r} is none of "
+                f"{file}, line {line_of(column, row)}, {column.name}: {value!r} is none of "
                 "train, val (or devel, dev, validation), test"
             )
         splits.append(split)

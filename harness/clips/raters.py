@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from harness.clips.csv_file import read_csv, rename_columns
+from harness.clips.csv_file import line_of, read_csv, rename_columns
 from harness.clips.csv_form import UNNAMED, csv_form
 from harness.clips.ratings import RAW_SCALE, read_ratings
 from harness.clips.table import SPLITS, ClipTable, some
@@ -159,7 +159,7 @@ def _read(file: Path, clips: ClipTable) -> tuple[_Ratings, list[str]]:
         others = list(dict.fromkeys(table["clip_id"][~known]))
         notes.append(f"{file}: {len(others)} clips are not in the data: {some(others)}")
     if empty.any():
-        lines = some([str(line + 2) for line in np.flatnonzero(empty)])
+        lines = some([str(line_of(table, row)) for row in np.flatnonzero(empty).tolist()])
         notes.append(f"{file}: {empty.sum()} rows without ratings are not used: lines {lines}")
     kept = known & ~empty
     rows = np.array([place[clip] for clip in key[kept]], dtype=np.intp)
@@ -176,13 +176,15 @@ def _check_raters(file: Path, table: pd.DataFrame, key: "pd.Series[str]") -> Non
     """InputError if a row names no rater, or a rater rated a clip twice."""
     unnamed = np.flatnonzero(table["rater"] == "")
     if unnamed.size:
-        raise InputError(f"{file}, line {unnamed[0] + 2}, rater: is empty; name the rater")
+        line = line_of(table, unnamed[0])
+        raise InputError(f"{file}, line {line}, rater: is empty; name the rater")
     twice = pd.DataFrame({"clip": key, "rater": table["rater"]}).duplicated().to_numpy()
     if twice.any():
-        line = int(np.argmax(twice))
+        row = int(np.argmax(twice))
+        rater, clip = (printable(table[name].iloc[row]) for name in ("rater", "clip_id"))
         raise InputError(
-            f"{file}, line {line + 2}: rater {printable(table['rater'].iloc[line])} has rated clip "
-            f"{printable(table['clip_id'].iloc[line])} in an earlier line; keep one of the rows"
+            f"{file}, line {line_of(table, row)}: rater {rater} has rated clip {clip} in an "
+            "earlier line; keep one of the rows"
         )
 
 

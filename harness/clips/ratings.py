@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from harness.clips.csv_file import MISSING
+from harness.clips.csv_file import MISSING, line_of
 from harness.clips.csv_form import UNNAMED
 from harness.errors import InputError
 
@@ -52,20 +52,25 @@ def read_ratings(
     partly = np.flatnonzero(unlabelled.any(axis=1) & ~unlabelled.all(axis=1))
     if partly.size:
         raise InputError(
-            f"{file}, line {partly[0] + 2}: some ratings are empty and some are not "
+            f"{file}, line {line_of(table, partly[0])}: some ratings are empty and some are not "
             f"({partly.size} such rows); give all or none"
         )
     return targets
 
 
-def divide_by_largest(file: Path, targets: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Divides each row of (clips, targets) by its largest rating, as the published labels are."""
+def divide_by_largest(
+    file: Path, table: pd.DataFrame, targets: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Divides each row of (clips, targets) by its largest rating, as the published labels are.
+
+    Args:
+        table: that the ratings come from.
+    """
     largest = targets.max(axis=1, keepdims=True)
     empty = np.flatnonzero(largest[:, 0] == 0)
     if empty.size:
-        raise InputError(
-            f"{file}, line {empty[0] + 2}: all ratings are 0, so that they cannot be scaled"
-        )
+        line = line_of(table, empty[0])
+        raise InputError(f"{file}, line {line}: all ratings are 0, so that they cannot be scaled")
     scaled: NDArray[np.float64] = targets / largest
     return scaled
 
@@ -77,8 +82,9 @@ def _column(file: Path, column: "pd.Series[str]", highest: float) -> NDArray[np.
     with np.errstate(invalid="ignore"):
         bad = np.flatnonzero(filled & ~((values >= 0) & (values <= highest)))
     if bad.size:
+        line, cell = line_of(column, bad[0]), column.iloc[bad[0]]
         raise InputError(
-            f"{file}, line {bad[0] + 2}, {column.name}: {column.iloc[bad[0]]!r} is no rating "
+            f"{file}, line {line}, {column.name}: {cell!r} is no rating "
             f"in [0, {highest:g}] ({bad.size} such cells in this column); scale the ratings of "
             "other ranges, and remove a column that is no target"
         )

@@ -58,7 +58,7 @@ def sound_blocks(path: Path, rate: int) -> Iterator[_Samples]:
     except FFmpegError as error:
         raise InputError(f"{path}: its sound cannot be read: {error.strerror}") from error
     if problems := track.problems():
-        raise InputError(f"{path}: {'; '.join(problems)}")
+        raise InputError(f"{path}: {'; '.join(problems)}") from track.error
 
 
 def stated_seconds(path: Path) -> float:
@@ -78,7 +78,10 @@ def stated_seconds(path: Path) -> float:
 
 
 class _Track:
-    """The sound track of an open file, which is read once from the first sample to the last."""
+    """The sound track of an open file, which is read once from the first sample to the last.
+
+    error: the last one of a packet.
+    """
 
     def __init__(self, path: Path, container: InputContainer, rate: int) -> None:
         tracks = container.streams.audio
@@ -93,10 +96,12 @@ class _Track:
         self.stream.codec_context.thread_count = 1
         self._path, self._container, self._rate = path, container, rate
         self._start = start_of(container)
-        # Seconds beyond which a time stamp is damaged.
-        self._limit = (container.duration or 0) / av.time_base + _SILENCE
+        # Seconds beyond which a time stamp is damaged; live recordings state no length.
+        stated = (container.duration or 0) / av.time_base
+        self._limit = stated + _SILENCE if stated else _LONGEST * 3600
         self._given = self._packets = self._undecoded = 0
         self._reason = self._interruption = ""
+        self.error: FFmpegError | None = None
         self._choice = ""
         if len(tracks) > 1:
             self._choice = f"has {len(tracks)} sound tracks; stream {best.index} is read"
@@ -124,7 +129,7 @@ class _Track:
             raise InputError(
                 f"{self._path}: none of {self._packets} packets of its sound track gives a sample"
                 f"{reason}"
-            )
+            ) from self.error
         found = []
         if self._undecoded:
             found.append(
@@ -148,10 +153,10 @@ class _Track:
                     yield from self.stream.decode(packet)
                 except FFmpegError as error:
                     self._undecoded += 1
-                    self._reason = error.strerror or str(error)
+                    self.error, self._reason = error, error.strerror or str(error)
         except FFmpegError as error:
             # As ffmpeg does: this is the end of the sound.
-            self._interruption = f" ({error.strerror})"
+            self.error, self._interruption = error, f" ({error.strerror})"
 
     def _silence_before(self, frame: AudioFrame) -> Iterator[_Samples]:
         """Silence up to the time of a frame, where the sound has a gap."""

@@ -97,7 +97,7 @@ def timed_frames(
     except FFmpegError as error:
         raise InputError(f"{path}: cannot be read after frame {index}: {error.strerror}") from error
     if problems := film.problems(index):
-        raise InputError(f"{path}: {'; '.join(problems)}")
+        raise InputError(f"{path}: {'; '.join(problems)}") from film.error
 
 
 # Frames of 46 hours at 60 frames a second; a damaged header may state any number.
@@ -179,7 +179,7 @@ def _sound_stream(container: OutputContainer, rate: int) -> AudioStream:
 class _Film:
     """An open film, whose packets are read once from the first to the last.
 
-    stream: the video stream that is read.
+    stream: the video stream that is read. error: the last one of a packet.
     """
 
     def __init__(self, path: Path, container: InputContainer) -> None:
@@ -190,6 +190,7 @@ class _Film:
         self._lost: list[int] = []
         self._undecoded, self._reason = 0, ""
         self._interruption = ""
+        self.error: FFmpegError | None = None
         # Seconds at which the data of all streams that are read ends, at which the last packet of
         # the film begins, and at which the last decoded frame begins.
         self._reached = self._last = self._shown = 0.0
@@ -269,7 +270,7 @@ class _Film:
                     yield packet
         except FFmpegError as error:
             # As ffmpeg does: this is the end of the film, and the decoder gives what it holds.
-            self._interruption = f" ({error.strerror})"
+            self.error, self._interruption = error, f" ({error.strerror})"
             yield Packet()
 
     def _decoded(self, packet: _Packet) -> list[VideoFrame]:
@@ -281,7 +282,7 @@ class _Film:
             frames = self.stream.decode(packet if packet.size else None)
         except FFmpegError as error:
             self._undecoded += 1
-            self._reason = error.strerror or str(error)
+            self.error, self._reason = error, error.strerror or str(error)
             if packet.pts is not None:
                 insort(self._lost, packet.pts)
             return []

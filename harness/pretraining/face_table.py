@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.clips.csv_file import MISSING, read_csv
+from harness.clips.csv_file import MISSING, line_of, read_csv
 from harness.encoders.mtl_dan.network import ACTION_UNITS, EXPRESSIONS
 from harness.errors import InputError
 
@@ -55,7 +55,7 @@ def read_table(file: Path, notes: list[str]) -> tuple[list[int], list[str], NDAr
         raise InputError(f"{file}, line 1: expected both valence and arousal, or none of them")
     if unknown:
         notes.append(f"{file}: columns are not used: {', '.join(unknown)}")
-    numbers = list(range(2, len(table) + 2))
+    numbers = [line_of(table, row) for row in range(len(table))]
     values = np.full((len(table), len(_COLUMNS) - 1), float(INVALID))
     values[:, :2] = INVALID_RATING
     for place, name in enumerate(_COLUMNS[1:]):

@@ -1,7 +1,7 @@
 """The data sheet of a folder of clips: what is in it, and what looks wrong, before a search."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -152,9 +152,13 @@ def data_sheet(
         prints = sources(clips, cache and cache / "features")
         means = np.empty((len(clips), 0))
     means = np.column_stack([means, np.where(steps > 0, steps, np.nan)])
-    equal = _same_contents(clips, prints)
+    missing = {
+        clip: problems[clip]
+        for clip, count in zip(clips.clip_ids, steps.tolist(), strict=True)
+        if clip in problems and not count
+    }
+    equal = _same_contents(clips, prints, missing)
     split_of = dict(zip(clips.clip_ids, clips.splits, strict=True))
-    steps_of = dict(zip(clips.clip_ids, steps.tolist(), strict=True))
     known = steps[steps > 0]
     return DataSheet(
         kind=clips.kind,
@@ -168,8 +172,8 @@ def data_sheet(
         leaks=tuple(_leaks(clips, means, [*names, "number of steps"])),
         steps=(int(known.min()), float(np.median(known)), int(known.max())) if len(known)
         else (0, 0.0, 0),
-        missing={clip: why for clip, why in problems.items() if not steps_of[clip]},
-        problems={clip: why for clip, why in problems.items() if steps_of[clip]},
+        missing=missing,
+        problems={clip: why for clip, why in problems.items() if clip not in missing},
         read=read,
     )  # fmt: skip
 
@@ -275,11 +279,13 @@ def _means(values: NDArray[np.float32], offsets: NDArray[np.int64]) -> NDArray[n
     return found
 
 
-def _same_contents(clips: ClipTable, prints: Sequence[str]) -> tuple[tuple[str, ...], ...]:
-    """Sets of clips with one fingerprint, except those without a file."""
+def _same_contents(
+    clips: ClipTable, prints: Sequence[str], missing: Collection[str]
+) -> tuple[tuple[str, ...], ...]:
+    """Sets of clips with one fingerprint, except those without a file that can be read."""
     ids: dict[str, list[str]] = {}
     for clip, found, path in zip(clips.clip_ids, prints, clips.paths, strict=True):
-        if path is not None and found != NOTHING:
+        if path is not None and clip not in missing and found != NOTHING:
             ids.setdefault(found, []).append(clip)
     return tuple(tuple(equal) for equal in ids.values() if len(equal) > 1)
 

@@ -7,7 +7,7 @@ import queue
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -23,7 +23,7 @@ from harness.clips.images import timed_images
 from harness.clips.table import ClipTable
 from harness.clips.video import timed_frames
 from harness.cores import cores
-from harness.errors import InputError, printable
+from harness.errors import InputError, may_pass, printable
 from harness.sampling import Sampler, Samplers, Sampling, UntimedError
 from harness.streams.contents import source_fingerprint, sources
 from harness.streams.store import ClipFrames, FeatureStore
@@ -32,6 +32,8 @@ from harness.streams.store import ClipFrames, FeatureStore
 CHUNK = 16
 # Seconds of work that an interruption may cost.
 FLUSH_SECONDS = 20.0
+#: Sources of clips that the next run reads again.
+UNREADABLE, CHANGED = "not readable at the time", "changed while it was read"
 
 
 @dataclass(frozen=True)
@@ -188,7 +190,7 @@ def extract(
 
     try:
         for encoder, result in compute()(clips, work) if work else ():
-            pending[encoder].append(_as_found(result, paths))
+            pending[encoder].append(_as_found(result, paths[result.clip_id], stores[encoder]))
             frames[encoder] += len(result.frames)
             done[encoder] += 1
             left[result.clip_id] -= 1
@@ -209,12 +211,16 @@ def extract(
     ]
 
 
-def _as_found(result: ClipFrames, paths: Mapping[str, Path | None]) -> ClipFrames:
-    """A clip whose file changed while it was read, such as one that is still being copied, gets a
-    fingerprint that no file has, so that the next run reads it again."""
-    if not result.problem or source_fingerprint(paths[result.clip_id]) == result.source:
+def _as_found(result: ClipFrames, path: Path | None, store: FeatureStore) -> ClipFrames:
+    """A clip with a problem that the next run may not have gets a source that no file has, so that
+    it is read again: its file changed meanwhile, such as one that is still being copied, or an
+    error was of the machine. The same again is a problem of the file."""
+    if not result.problem:
         return result
-    return replace(result, source="changed while it was read")
+    now = source_fingerprint(path)
+    if result.source == UNREADABLE:
+        return replace(result, source=now) if store.was(UNREADABLE, result.clip_id) else result
+    return result if now == result.source else replace(result, source=CHANGED)
 
 
 def _missing(
@@ -338,6 +344,9 @@ def _clip_chunks(
         raise
     except InputError as error:
         problem = str(error)
+        if may_pass(error):
+            for images in collected:
+                images.work = replace(item, source=UNREADABLE)
     for images in collected:
         yield images.chunk(last=True, problem=problem)
 

@@ -22,7 +22,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from harness.clips.csv_file import MISSING, check_header, is_running, set_header, text_table
-from harness.clips.csv_form import UNNAMED, CsvForm, csv_form
+from harness.clips.csv_form import UNNAMED, CsvForm, column_name, csv_form
 from harness.clips.table import some
 from harness.errors import InputError, printable
 
@@ -121,6 +121,7 @@ def read_feature_file(
         TokenError,
         AttributeError,
         MemoryError,
+        LookupError,
         NotImplementedError,
         csv.Error,
     ) as error:
@@ -208,10 +209,10 @@ def _csv(path: Path, wanted: Collection[str]) -> FeatureFile:
 
 def _parquet(path: Path, wanted: Collection[str]) -> FeatureFile:
     table = pd.read_parquet(path, engine="pyarrow")
-    if not isinstance(table.index, pd.RangeIndex):  # such as openSMILE's file, start and end
-        table = table.reset_index()
-    table.columns = pd.Index([str(name) for name in table.columns])
-    header = tuple(map(str, table.columns))
+    if not isinstance(table.index, pd.RangeIndex):
+        table = _with_named_index(table)
+    header = tuple(column_name(str(name)) for name in table.columns)
+    table.columns = pd.Index(header)
     check_header(path, header)
     known = _known(header, wanted)
     for place, kind in enumerate(table.dtypes):
@@ -220,7 +221,19 @@ def _parquet(path: Path, wanted: Collection[str]) -> FeatureFile:
                 f"{path}: not readable as features: column {printable(header[place])} holds "
                 f"{kind}; expected numbers; remove the column if it is no feature"
             )
+        if kind.kind in "iufb" and not isinstance(kind, np.dtype):  # of pandas, with empty cells
+            table.isetitem(place, table.iloc[:, place].to_numpy(np.float64, na_value=np.nan))
     return _of_table(path, table, wanted)
+
+
+def _with_named_index(table: pd.DataFrame) -> pd.DataFrame:
+    """The named levels of an index as columns, such as openSMILE's file, start and end. Others
+    number rows: of a table that the clips were cut out of, or before some were dropped."""
+    names = table.index.names
+    unnamed = [level for level, name in enumerate(names) if name is None]
+    if len(unnamed) == len(names):
+        return table.reset_index(drop=True)
+    return table.droplevel(list[Any](unnamed)).reset_index()
 
 
 def _known(header: Sequence[str], wanted: Collection[str]) -> list[int]:
@@ -281,7 +294,12 @@ def _times(table: pd.DataFrame) -> tuple[NDArray[np.float64] | None, str]:
     if place is None:
         return None, ""
     column, unit = table.iloc[:, place], "ms" if keys[place] in _MILLISECONDS else ""
+    if column.dtype.kind == "M":
+        return None, ""  # a time of day does not say when the clip begins
     if column.dtype.kind not in "iuf":  # openSMILE: 0 days 00:00:01
+        if column.dtype.kind != "m":
+            # pandas would leave out the comma of 00:00:01,500, and read nanoseconds.
+            column = column.astype(str).str.replace(",", ".", regex=False)
         column = pd.to_timedelta(column, errors="coerce").dt.total_seconds()
         unit = "s"
     times = column.to_numpy(np.float64)
@@ -294,13 +312,16 @@ def _with_numbers(
 ) -> pd.DataFrame:
     """Reads the columns again that pandas took for text, such as those with decimal commas.
 
+    Args:
+        left_out: columns that are no features, and may hold text.
+
     Raises:
         InputError: a column of features holds text.
     """
     odd = [
         place
         for place, kind in enumerate(table.dtypes)
-        if kind.kind not in "iufb" and place not in left_out
+        if kind.kind not in "iufb" and (place not in left_out or _has_comma(table.iloc[:, place]))
     ]
     if not odd:
         return table
@@ -311,6 +332,8 @@ def _with_numbers(
         missing = cells.str.casefold().isin(MISSING)
         values = pd.to_numeric(cells.mask(missing), errors="coerce")
         if len(bad := cells[values.isna() & ~missing]):
+            if place in left_out:
+                continue
             name = form.header[place] or str(place + 1)
             raise InputError(
                 f"{path}: not readable as features: column {printable(name)} holds text, such as "
@@ -318,6 +341,10 @@ def _with_numbers(
             )
         table.isetitem(place, values.to_numpy())
     return table
+
+
+def _has_comma(column: "pd.Series[Any]") -> bool:
+    return bool(column.astype(str).str.contains(",", regex=False).any())
 
 
 def _is_index(path: Path, table: pd.DataFrame, place: int) -> bool:
@@ -366,11 +393,13 @@ def _one_face(path: Path, table: pd.DataFrame) -> tuple[pd.DataFrame, str]:
     position = _place(keys, (*_FRAME, *_TIME))
     if position is None:
         return table, ""
-    values = table.iloc[:, position].to_numpy()
-    if values.dtype.kind in "iuf" and (np.diff(values) > 0).all():
+    numeric = table.dtypes.iloc[position].kind in "iuf"
+    if numeric and (_steps(table.iloc[:, position]) > 0).all():
         return table, ""
     chosen = ""
     face = _place(keys, _FACE)
+    if face is not None and table.iloc[:, face].isna().all():
+        face = None  # Py-Feat leaves Identity empty
     if face is not None and table.iloc[:, position].duplicated().any():
         kept, count = _main_face(table, keys, face)
         rows = table.iloc[:, face] == kept
@@ -382,9 +411,14 @@ def _one_face(path: Path, table: pd.DataFrame) -> tuple[pd.DataFrame, str]:
             f"{path}: {name} {twice.iloc[0]} occurs in several rows; expected one row per step; "
             "keep one face per frame"
         )
-    if column.dtype.kind in "iuf" and (np.diff(column) < 0).any():
+    if numeric and (_steps(column) < 0).any():
         raise InputError(f"{path}: {name} goes backwards; sort the rows by {name}")
     return table, chosen
+
+
+def _steps(column: "pd.Series[Any]") -> NDArray[np.float64]:
+    """From each row to the next; differences of unsigned numbers would never be below 0."""
+    return np.diff(column.to_numpy(np.float64))
 
 
 def _main_face(table: pd.DataFrame, keys: list[str], face: int) -> tuple[object, int]:

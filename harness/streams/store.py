@@ -126,6 +126,10 @@ class FeatureStore:
                     counts[clip_id] = len(wanted)
         return counts
 
+    def was(self, source: str, clip_id: str) -> bool:
+        """Whether a clip was stored last with this source."""
+        return clip_id in self._clips and self._clips[clip_id].source == source
+
     def append(self, clips: Sequence[ClipFrames]) -> None:
         """Writes one shard; when this returns, it is on the disk.
 
@@ -180,9 +184,11 @@ class FeatureStore:
         frames, features, times, counts = [], [], [], []
         for clip_id, source in clips:
             if missing := self.missing(clip_id, source, samplings):
+                clip = self._clips.get(clip_id)
+                reason = f" ({clip.problem})" if clip and clip.problem else ""
                 raise InputError(
                     f"{self.folder}: no features of clip {clip_id} at "
-                    f"{', '.join(map(str, missing))}; run python -m harness.extract again"
+                    f"{', '.join(map(str, missing))}{reason}; run python -m harness.extract again"
                 )
             stored = self._clips[clip_id]
             if not stored.frames:

@@ -131,6 +131,40 @@ def test_ids_in_another_spelling_than_their_files_are_refused(tmp_path: Path, ca
         read_clips(plain(tmp_path, text))
 
 
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("sep=;\nclip_id;split;joy\n\n007;train;0.5\n   \n\n008;val;2\n", 7),
+        ("clip_id,split,joy\n\n\n007,train,0.5\n\"00\n8\",val,0.5\n", 6),
+        ("clip_id,split,joy\r\n\r\n007,train,0.5\r\n,,\r\n\r\n008,val,2\r\n", 4),
+    ],
+)
+def test_messages_name_the_line_of_the_file(tmp_path: Path, text: str, line: int) -> None:
+    with pytest.raises(InputError, match=f"clips.csv, line {line}, "):
+        read_clips(plain(tmp_path, text))
+
+
+@pytest.mark.parametrize(
+    ("file", "row", "column", "cell", "message"),
+    [
+        ("labels.csv", 3, "Fear", "high", r"labels.csv, line 5, Fear: 'high' is no rating"),
+        ("partition.csv", 2, "Proposal", "both", r"partition.csv, line 4, Proposal: 'both' is"),
+        ("partition.csv", 1, "Id", "../x", r"partition.csv, line 3, Id"),
+    ],
+)
+def test_messages_on_muse_name_the_file_and_its_line(
+    tmp_path: Path, file: str, row: int, column: str, cell: str, message: str
+) -> None:
+    home = muse_tree(tmp_path) / "c2_muse_reaction"
+    table = pd.read_csv(home / "labels.csv", dtype=str)
+    table.iloc[::-1].to_csv(home / "labels.csv", index=False)
+    table = pd.read_csv(home / file, dtype=str)
+    table.loc[row, column] = cell
+    table.to_csv(home / file, index=False)
+    with pytest.raises(InputError, match=message):
+        read_clips(tmp_path, features="FAUs")
+
+
 def test_ids_in_another_case_than_their_files_are_refused(tmp_path: Path) -> None:
     text = TABLE.replace("007", "C7").replace("008", "C8")
     with pytest.raises(InputError, match=r"C7 and features/c7\.npy, C8 and features/c8\.npy"):

@@ -292,3 +292,9 @@ def test_layouts_that_are_not_there(tmp_path: Path) -> None:
     (tmp_path / "frames").rmdir()
     with pytest.raises(InputError, match="`features` FAUs: choose of features"):
         read_clips(tmp_path, features="FAUs")
+
+
+def test_a_file_like_the_mark_of_the_demo_is_somebodys_own(tmp_path: Path) -> None:
+    plain_tree(tmp_path, "features")
+    (tmp_path / "demo.json").write_text('{"name": "mine"}')
+    assert not read_clips(tmp_path).synthetic

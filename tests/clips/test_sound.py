@@ -5,6 +5,7 @@ import wave
 from collections.abc import Callable
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -14,7 +15,7 @@ from harness.clips.sound import sound_blocks, stated_seconds
 from harness.clips.video import timed_frames
 from harness.errors import InputError
 from harness.sampling import EVERY, Sampler
-from tests.sounds import RATE, tone, write_film, write_sound
+from tests.sounds import RATE, Track, tone, write_film, write_sound
 from tests.trees import SPLITS, hume_table, plain_tree
 from tests.videos import cut, damaged, make_uneven, make_video
 
@@ -193,6 +194,17 @@ def test_damaged_packets_are_silence_and_what_follows_keeps_its_place(tmp_path: 
     assert onset[1] == pytest.approx(onset[0], abs=0.11)
 
 
+def test_a_gap_of_a_live_recording_is_silence(tmp_path: Path) -> None:
+    path = tmp_path / "live.webm"
+    options = {"live": "1"}  # no length is stated, as in recordings of browsers
+    with av.open(str(path), "w", format="webm", options=options) as container:
+        track = Track(container, "libopus", 48_000, "mono")
+        track.write(tone(12, 48_000), flush=False)
+        track.write(tone(3, 48_000), begins=20)
+    assert stated_seconds(path) == 0
+    assert len(heard(path)) / RATE == pytest.approx(23, abs=0.1)
+
+
 def test_texts_of_a_file_may_be_in_any_encoding(tmp_path: Path) -> None:
     path = write_sound(tmp_path / "a.wav", tone(1))
     content = path.read_bytes()
@@ -243,6 +255,18 @@ def test_any_layout_may_have_sound_files_in_audio(tmp_path: Path) -> None:
     notes = "\n".join(clips.notes)
     assert "audio/c0.mp3" in notes
     assert "c2.txt" in notes
+
+
+def test_sound_files_are_found_beside_a_feature_set(tmp_path: Path) -> None:
+    plain_tree(tmp_path, "features")
+    files = list((tmp_path / "features").iterdir())
+    (tmp_path / "features" / "FAUs").mkdir()
+    for file in files:
+        file.rename(tmp_path / "features" / "FAUs" / file.name)
+    (tmp_path / "audio").mkdir()
+    (tmp_path / "audio" / "c0.wav").touch()
+    clips = read_clips(tmp_path)
+    assert names(clips.sounds, tmp_path)[:2] == ["audio/c0.wav", None]
 
 
 def test_new_clips_may_have_sound_files_beside_them(tmp_path: Path) -> None:

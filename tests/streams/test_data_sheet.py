@@ -50,9 +50,11 @@ def test_clips_that_cannot_be_read_are_named(tmp_path: Path) -> None:
     root = plain_tree(tmp_path, "clips")
     (root / "clips" / "c3.mp4").write_bytes(b"nothing")
     (root / "clips" / "c19.mp4").unlink()
+    (root / "clips" / "c5.mp4").write_bytes(b"nothing")
     sheet = sheet_of(root)
-    assert list(sheet.missing) == ["c3", "c19"]
-    assert sheet.warnings()[0].startswith("2 clips cannot be read: c3 (")
+    assert sheet.same_contents == (), "what cannot be read has no contents"
+    assert list(sheet.missing) == ["c3", "c5", "c19"]
+    assert sheet.warnings()[0].startswith("3 clips cannot be read: c3 (")
     assert sheet.splits["test"].with_file == 3
 
 

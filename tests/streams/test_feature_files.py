@@ -477,3 +477,77 @@ def test_noise_with_an_index_gives_the_same_features_as_without(tmp_path: Path) 
     without = {clip: part.to_csv(index=False) for clip, part in parts.items()}
     found = read_foreign(table_of(tmp_path / "x", with_index))[0].values
     assert np.array_equal(found, read_foreign(table_of(tmp_path / "y", without))[0].values)
+
+
+OPENFACE = "frame, face_id, timestamp, confidence, success, AU01_r"
+
+
+def test_times_with_decimal_commas_are_seconds(tmp_path: Path) -> None:
+    rows = ["1, 0, 0.000, 0.98, 1, 0.5", "2, 0, 0.033, 0.97, 1, 1.5", "3, 0, 0.067, 0.9, 1, 1.0"]
+    plain = read(tmp_path, "\n".join([OPENFACE, *rows]))
+    commas = [row.replace(", ", ";").replace(".", ",") for row in [OPENFACE, *rows]]
+    found = read(tmp_path, "\n".join(commas))
+    np.testing.assert_array_equal(found.values, plain.values)
+    assert found.times is not None
+    assert found.times.tolist() == [0, 0.033, 0.067]
+    assert found.time_unit == ""
+
+
+def test_durations_may_have_a_decimal_comma(tmp_path: Path) -> None:
+    text = 'time,AU01\n"00:00:00,500",1\n"00:00:01,500",2\n'
+    found = read(tmp_path, text)
+    assert found.times is not None
+    assert (found.times.tolist(), found.time_unit) == ([0.5, 1.5], "s")
+
+
+def test_frames_with_decimal_commas_must_not_go_backwards(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="frame goes backwards"):
+        read(tmp_path, "frame;AU01\n2,0;0,5\n1,0;1,5\n")
+
+
+def test_an_empty_column_of_faces_names_none(tmp_path: Path) -> None:
+    text = "frame,Identity,AU01\n1,,0.5\n1,,0.6\n"
+    with pytest.raises(InputError, match="frame 1 occurs in several rows"):
+        read(tmp_path, text)
+
+
+def parquet(tmp_path: Path, table: pd.DataFrame) -> FeatureFile:
+    table.to_parquet(tmp_path / "c.parquet")
+    return read_feature_file(tmp_path / "c.parquet")
+
+
+@pytest.mark.parametrize("index", [[7, 2, 9], [("a", 3), ("a", 5), ("b", 1)]])
+def test_an_unnamed_index_of_parquet_is_no_feature(tmp_path: Path, index: list[object]) -> None:
+    found = parquet(tmp_path, pd.DataFrame({"AU01": [1.0, 2.0, 3.0]}, pd.Index(index)))
+    assert found.names == ("AU01",)
+
+
+def test_a_named_index_of_parquet_is_a_column(tmp_path: Path) -> None:
+    index = pd.MultiIndex.from_tuples([(5, 1), (3, 2)], names=[None, "frame"])
+    found = parquet(tmp_path, pd.DataFrame({"AU01": [1.0, 2.0]}, index))
+    assert (found.names, list(found.left_out)) == (("AU01",), ["frame"])
+
+
+@pytest.mark.parametrize("kind", ["int64", "uint32"])
+def test_parquet_rows_must_not_go_backwards(tmp_path: Path, kind: str) -> None:
+    table = pd.DataFrame({"frame": np.array([3, 1, 2], kind), "AU01": [1.0, 2.0, 3.0]})
+    with pytest.raises(InputError, match="frame goes backwards"):
+        parquet(tmp_path, table)
+
+
+def test_columns_of_parquet_are_named_as_those_of_csv(tmp_path: Path) -> None:
+    table = pd.DataFrame({"Unnamed: 0": [4, 5], " AU01_r": [1.0, 2.0]})
+    found = parquet(tmp_path, table)
+    assert (found.names, list(found.left_out)) == (("AU01_r",), ["(unnamed)"])
+
+
+def test_an_empty_cell_of_parquet_is_named(tmp_path: Path) -> None:
+    table = pd.DataFrame({"AU01": pd.array([1.0, None], "Float64")})
+    with pytest.raises(InputError, match="NaN or infinity in row 1, column AU01"):
+        parquet(tmp_path, table)
+
+
+def test_times_of_day_are_no_times_of_the_clip(tmp_path: Path) -> None:
+    times = pd.to_datetime(["2024-05-01 10:00:00", "2024-05-01 10:00:01"])
+    found = parquet(tmp_path, pd.DataFrame({"timestamp": times, "AU01": [1.0, 2.0]}))
+    assert (found.names, found.times) == (("AU01",), None)

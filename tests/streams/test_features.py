@@ -1,6 +1,7 @@
 """From video files to stored features: each frame once, nothing lost, nothing stale."""
 
 import dataclasses
+import errno
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -18,7 +19,7 @@ from harness.clips.video import sampled_frames
 from harness.cluster import Machine
 from harness.dataset import Specification
 from harness.errors import InputError
-from harness.sampling import EVERY, strides
+from harness.sampling import EVERY, Sampler, strides
 from harness.streams import extraction, workers
 from harness.streams.estimate import check_disk, estimate
 from harness.streams.extraction import (
@@ -256,6 +257,43 @@ def test_a_clip_that_was_still_being_copied_is_looked_at_again(
     done, _ = run(clip, store, [10])
     assert (done.clips, done.frames) == (1, 4)
     assert not store.problems(keys(clip))
+
+
+def test_an_error_of_the_machine_is_tried_again_once(
+    tmp_path: Path, clips: ClipTable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object) -> Iterator[Any]:
+        try:
+            raise OSError(errno.EIO, "Input/output error")
+        except OSError as error:
+            raise InputError("a.mp4: cannot be read") from error
+
+    store = FeatureStore(tmp_path, SPECIFICATION)
+    with monkeypatch.context() as patch:
+        patch.setattr(extraction, "timed_frames", fails)
+        run(clips, store, [10])
+        with pytest.raises(InputError, match=r"a.mp4: cannot be read.; run python"):
+            store.load(keys(clips), strides(10))
+    again = FeatureStore(tmp_path, SPECIFICATION)
+    assert run(clips, again, [10])[0].clips == len(clips)
+    assert not again.problems(keys(clips))
+    assert run(clips, again, [10])[0].clips == 0
+
+
+def test_an_error_that_stays_is_a_problem_of_the_clip(
+    tmp_path: Path, clips: ClipTable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = extraction.timed_frames
+
+    def fails(path: Path, sampler: Sampler) -> Iterator[Any]:
+        if path == clips.paths[3]:
+            raise InputError("a.mp4: cannot be read") from OSError(errno.EIO, "Input/output error")
+        yield from whole(path, sampler)
+
+    monkeypatch.setattr(extraction, "timed_frames", fails)
+    store = FeatureStore(tmp_path, SPECIFICATION)
+    assert [run(clips, store, [10])[0].clips for _ in range(3)] == [len(clips), 1, 0]
+    assert list(store.problems(keys(clips))) == [clips.clip_ids[3]]
 
 
 @pytest.mark.parametrize(

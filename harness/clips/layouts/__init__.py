@@ -9,6 +9,7 @@ import json
 from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
+from typing import Any
 
 from harness.clips.folder import VIDEO_SUFFIXES
 from harness.clips.layouts.abaw5 import ABAW5
@@ -182,8 +183,19 @@ def _read(root: Path, name: str | None, features: Sequence[str]) -> list[ClipTab
     mark = root / SYNTHETIC_MARK
     if not mark.is_file():
         return tables
-    oracles = json.loads(mark.read_text())["oracles"]
+    oracles = _oracles(mark)
+    if oracles is None:
+        return tables
     return [dataclasses.replace(clips, synthetic=True, oracles=oracles) for clips in tables]
+
+
+def _oracles(mark: Path) -> dict[str, Any] | None:
+    """Those of the demo; None if the file is somebody's own."""
+    try:
+        found = json.loads(mark.read_bytes())
+    except ValueError:
+        return None
+    return found.get("oracles") if isinstance(found, dict) else None
 
 
 def _joined(tables: Sequence[ClipTable]) -> ClipTable:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from harness.clips.layouts.data_info import read_data_info
-from harness.clips.layouts.files import join_files
+from harness.clips.layouts.files import clip_files, join_files
 from harness.clips.layouts.layout import Layout, LayoutOptions
 from harness.clips.table import SPLITS, ClipTable
 from harness.errors import InputError
@@ -44,8 +44,8 @@ def _folds(base: Path) -> dict[str, tuple[int, Path]]:
     """The fold and the file of each clip, by the stem of the file."""
     found: dict[str, tuple[int, Path]] = {}
     for number in range(1, FOLDS + 1):
-        for path in sorted((base / f"fold{number}").glob("*.npy")):
-            other = found.setdefault(path.stem, (number, path))
+        for stem, path in clip_files(base / f"fold{number}", (".npy",)).items():
+            other = found.setdefault(stem, (number, path))
             if other[1] != path:
                 raise InputError(
                     f"{path}: the clip is in fold {other[0]}, too; keep it in one of them"

@@ -99,17 +99,19 @@ def join_files(
     spare: Mapping[str, Path] | None = None,
     strangers: Sequence[Path] = (),
     sounds: Iterable[Path] = (),
+    data: Path | None = None,
 ) -> ClipTable:
     """Joins labels to the files of their clips. Notes list the clips without a file, the files
     without a clip, and the files that are not read.
 
     Args:
-        root: the data folder, which the notes name.
+        root: the data folder, or that of a feature set, which the notes name.
         folders: where the clips of each split are; several splits may share a folder.
         suffixes: as for `clip_files`.
         spare: by stem, files of clips that `folders` lack.
         strangers: files in other places that belong to no clip.
         sounds: folders of sound files beside `audio` of the data folder.
+        data: the data folder, if `root` is another one.
 
     Raises:
         InputError: a clip lacks a file that is there under another spelling of its id.
@@ -137,7 +139,7 @@ def join_files(
     if extra:
         notes.append(f"{root}: {len(extra)} files belong to no clip of the labels: {some(extra)}")
     notes += [line for folder in homes for line in unread_files(folder, suffixes)]
-    heard, lines = sound_files(root, labels.stems, sounds)
+    heard, lines = sound_files(data or root, labels.stems, sounds)
     return ClipTable(
         clip_ids=labels.ids,
         splits=labels.splits,

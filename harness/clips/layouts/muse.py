@@ -7,9 +7,11 @@ import pandas as pd
 
 from harness.clips.csv_file import index_notes, read_csv
 from harness.clips.csv_form import UNNAMED
-from harness.clips.labels import Labels, labels_of
+from harness.clips.folder import entries
+from harness.clips.labels import Labels, labels_of, splits_of, stems_of
 from harness.clips.layouts.files import join_files
 from harness.clips.layouts.layout import Layout, LayoutOptions
+from harness.clips.ratings import RAW_SCALE, check_target_names, read_ratings
 from harness.clips.table import EMOTIONS, SPLITS, ClipTable, some
 from harness.errors import InputError
 
@@ -71,8 +73,8 @@ def _base(folder: Path) -> Path:
 
 def _feature_sets(folder: Path) -> list[str]:
     base = _base(folder)
-    found = [path.name for path in base.iterdir() if path.is_dir()] if base.is_dir() else []
-    return sorted(name for name in found if not name.startswith("."))
+    found = entries(base) if base.is_dir() else []
+    return sorted(path.name for path in found if path.is_dir())
 
 
 def _read_labels(file: Path, partition: Path) -> Labels:
@@ -80,6 +82,9 @@ def _read_labels(file: Path, partition: Path) -> Labels:
     ratings, parts = read_csv(file), read_csv(partition)
     own = _column(file, ratings, _IDS)
     first, last = _column(partition, parts, _IDS), _column(partition, parts, _PARTS)
+    # Cells are checked before they are joined, so that a message names the file and the line.
+    stems_of(partition, parts[first])
+    splits_of(partition, parts[last])
     unknown = sorted(set(ratings[own]) - set(parts[first]))
     if unknown:
         raise InputError(
@@ -88,8 +93,12 @@ def _read_labels(file: Path, partition: Path) -> Labels:
     if ratings[own].duplicated().any():
         twice = sorted(set(ratings[own][ratings[own].duplicated()]))
         raise InputError(f"{file}, {own}: ids occur twice: {some(twice)}; keep one row each")
-    by_id = ratings.set_index(own).rename(columns=_emotion)
-    names, unused = _targets(by_id)
+    ratings = ratings.rename(columns=_emotion)
+    names, unused = _targets(ratings.drop(columns=own))
+    raw = tuple(names) == EMOTIONS
+    check_target_names(file, names)
+    read_ratings(file, ratings, names, RAW_SCALE if raw else 1.0)
+    by_id = ratings.set_index(own)
     merged = pd.DataFrame({"id": parts[first], "split": parts[last]})
     for name in names:
         merged[name] = merged["id"].map(by_id[name]).fillna("")
@@ -102,7 +111,7 @@ def _read_labels(file: Path, partition: Path) -> Labels:
         id_column="id",
         split_column="split",
         target_names=names,
-        raw_ratings=tuple(names) == EMOTIONS,
+        raw_ratings=raw,
         notes=notes,
     )
 

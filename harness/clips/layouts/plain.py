@@ -68,7 +68,8 @@ def _read_set(folder: Path, labels: Labels, name: str) -> ClipTable:
     direct = name == _FEATURES and (_has_files(home) or not (home / name).is_dir())
     own = home if direct else home / name
     root = folder if own == home else own
-    return join_files(root, labels, dict.fromkeys(SPLITS, own), "features", _SUFFIXES)
+    homes = dict.fromkeys(SPLITS, own)
+    return join_files(root, labels, homes, "features", _SUFFIXES, data=folder)
 
 
 def _feature_sets(folder: Path) -> list[str]:
