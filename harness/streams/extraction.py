@@ -219,7 +219,7 @@ def _as_found(result: ClipFrames, path: Path | None, store: FeatureStore) -> Cli
         return result
     now = source_fingerprint(path)
     if result.source == UNREADABLE:
-        return replace(result, source=now) if store.was(UNREADABLE, result.clip_id) else result
+        return replace(result, source=now) if store.holds(result.clip_id, UNREADABLE) else result
     return result if now == result.source else replace(result, source=CHANGED)
 
 

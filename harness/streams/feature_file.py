@@ -108,7 +108,10 @@ def read_feature_file(
         raise InputError(f"{path}: not a file")  # a pipe would be waited for
     try:
         suffix = path.suffix.lower()
-        found = _npy(path, content) if suffix == ".npy" else _TABLES.get(suffix, _csv)(path, wanted)
+        if suffix == ".npy":
+            found = _npy(path, content)
+        else:
+            found = (_parquet if suffix == ".parquet" else _csv)(path, wanted)
     except InputError:
         raise
     except (
@@ -434,10 +437,6 @@ def _main_face(table: pd.DataFrame, keys: list[str], face: int) -> tuple[object,
 
 def _place(keys: list[str], names: tuple[str, ...]) -> int | None:
     return next((keys.index(name) for name in names if name in keys), None)
-
-
-# By suffix, in lower case; any other is csv.
-_TABLES = {".parquet": _parquet}
 
 
 @lru_cache(maxsize=10_000)

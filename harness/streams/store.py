@@ -83,8 +83,7 @@ class FeatureStore:
 
     def missing(self, clip_id: str, source: str, samplings: Iterable[Sampling]) -> list[Sampling]:
         """The samplings whose frames are not all stored for these contents of the clip."""
-        stored = self._clips.get(clip_id)
-        if stored is None or stored.source != source:
+        if (stored := self._of(clip_id, source)) is None:
             return sorted(set(samplings))
         return sorted(
             {s for s in samplings if not any(complete.serves(s) for complete in stored.samplings)}
@@ -92,20 +91,18 @@ class FeatureStore:
 
     def known_frames(self, clip_id: str, source: str) -> frozenset[int]:
         """The indices of the clip's frames that are stored."""
-        stored = self._clips.get(clip_id)
-        if stored is None or stored.source != source or not stored.frames:
+        stored = self._of(clip_id, source)
+        if stored is None or not stored.frames:
             return frozenset()
         return frozenset(np.concatenate(stored.frames).tolist())
 
     def problems(self, clips: Iterable[tuple[str, str]]) -> dict[str, str]:
         """By clip the reason why frames are missing. clips: as (clip id, source)."""
-        stored = ((clip_id, self._clips.get(clip_id), source) for clip_id, source in clips)
+        stored = ((clip_id, self._of(clip_id, source)) for clip_id, source in clips)
         return {
             clip_id: clip.problem or f"no face in any of its {len(clip.faceless)} frames"
-            for clip_id, clip, source in stored
-            if clip is not None
-            and clip.source == source
-            and (clip.problem or (clip.faceless and not clip.frames))
+            for clip_id, clip in stored
+            if clip is not None and (clip.problem or (clip.faceless and not clip.frames))
         }
 
     def faceless(
@@ -115,8 +112,7 @@ class FeatureStore:
         interval, of all frames that were searched for a face. clips: as (clip id, source)."""
         counts = {}
         for clip_id, source in clips:
-            stored = self._clips.get(clip_id)
-            if stored is not None and stored.source == source:
+            if (stored := self._of(clip_id, source)) is not None:
                 wanted = [
                     frame
                     for frame in stored.faceless
@@ -126,9 +122,13 @@ class FeatureStore:
                     counts[clip_id] = len(wanted)
         return counts
 
-    def was(self, source: str, clip_id: str) -> bool:
+    def holds(self, clip_id: str, source: str) -> bool:
         """Whether a clip was stored last with this source."""
-        return clip_id in self._clips and self._clips[clip_id].source == source
+        return self._of(clip_id, source) is not None
+
+    def _of(self, clip_id: str, source: str) -> _Stored | None:
+        stored = self._clips.get(clip_id)
+        return stored if stored is not None and stored.source == source else None
 
     def append(self, clips: Sequence[ClipFrames]) -> None:
         """Writes one shard; when this returns, it is on the disk.
