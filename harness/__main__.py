@@ -33,7 +33,7 @@ def main() -> None:
         close = difflib.get_close_matches(name, COMMANDS, n=1)
         hint = f" (did you mean {close[0]}?)" if close else ""
         choices = ", ".join(COMMANDS)
-        usage_error(f"no command {name!r}{hint}; choose of {choices}", f"{_program()} --help")
+        usage_error(f"no command {name!r}{hint}; choose one of {choices}", f"{_program()} --help")
 
 
 def _listing() -> str:

@@ -49,7 +49,8 @@ DEFAULT_STORED: Stored = "float32"
 DEFAULT_SOUND: Sound = "mfcc"
 #: Seconds.
 DEFAULT_SOUND_STEP = 0.25
-#: Seconds between two frames; shorter ones are below their distance in any film.
+#: Seconds; in videos of up to 100 frames a second, shorter intervals are below the distance of two
+#: frames.
 LEAST_INTERVAL = 0.01
 DEFAULT_SAMPLER: Sampler = "tpe"
 DEFAULT_SCHEDULER: Scheduler = "asha"

@@ -39,7 +39,7 @@ def main(
     stride: o.Strides = None,
     interval: o.Intervals = None,
     layout: o.Layout = None,
-    features: o.FeatureSets = None,
+    features: o.ExtractedFeatureSets = None,
     crop: o.Crop = None,
     outputs: o.Outputs = "outputs",
     precision: o.Precision = DEFAULT_PRECISION,
@@ -58,22 +58,22 @@ def main(
         ),
     ] = None,
     stored: o.Stored = DEFAULT_STORED,
-    sound: o.Sound = None,
+    sound: o.ExtractedSound = None,
     sound_step: o.SoundStep = DEFAULT_SOUND_STEP,
     workers: o.Workers = None,
-    address: o.Address = None,
+    address: o.ExtractedAddress = None,
     strict: o.Strict = False,
     results: o.Results = o.RESULTS,
     cache: o.Cache = None,
     list_cache: o.ListCache = False,
     prune_cache: o.PruneCache = None,
     check: o.Check = False,
-    json: o.Json = False,
+    json: o.SheetJson = False,
     quiet: o.Quiet = False,
 ) -> None:
     """Run the frozen network over sampled frames; what is stored is not computed again.
 
-    Features that clips bring are read and checked. Example: python -m harness.extract --data DIR
+    Precomputed features are read and checked. Example: python -m harness.extract --data DIR
     --weights FILE --stride 30 --stride 10
 
     --check prints a data sheet instead, which --json prints as JSON.
@@ -119,7 +119,7 @@ def main(
         all_gaps.refuse()
     for source, (extraction, gaps, read) in zip(given, done, strict=True):
         of = f"{source.name}: " if len(given) > 1 else ""
-        brought = "" if source.encoder else f"{len(source.clips)} clips bring their features; "
+        brought = "" if source.encoder else f"{len(source.clips)} clips have precomputed features; "
         tell(f"{of}{brought}{extraction}")
         for line in read:
             tell(line)

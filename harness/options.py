@@ -102,7 +102,8 @@ Encoder = Annotated[
         "--encoder",
         metavar="[NAME=]FILE",
         help="Another encoder than an MTL-DAN: an ONNX file with one input, of images or of sound, "
-        "or module:function, a Python function of yours that is run. Default: --weights.",
+        "or module:function, a Python function of yours that is run. May be repeated. Default: "
+        "--weights.",
     ),
 ]
 EncoderOutput = Annotated[
@@ -111,7 +112,7 @@ EncoderOutput = Annotated[
         "--encoder-output",
         metavar="[NAME=]OUTPUT",
         help="Value of the ONNX file: an output, an intermediate value, or features, the input of "
-        "its last fully connected layer. Default: the first output.",
+        "its last fully connected layer. May be repeated. Default: the first output.",
     ),
 ]
 EncoderInput = Annotated[
@@ -137,6 +138,15 @@ Sound = Annotated[
         "(egemaps: extra `egemaps`). Default: mfcc where the search space names `sound`.",
     ),
 ]
+ExtractedSound = Annotated[
+    choices.Sound | None,
+    _streams(
+        "--sound",
+        metavar="NAME",
+        help=f"Read the sound of the clips as the stream `sound`: {', '.join(choices.SOUNDS)} "
+        "(egemaps: extra `egemaps`). Default: none.",
+    ),
+]
 SoundStep = Annotated[
     float, _streams("--sound-step", metavar="SECONDS", help="Length of the steps of sound.")
 ]
@@ -146,7 +156,17 @@ FeatureSets = Annotated[
         "--features",
         metavar="SET",
         help="Set of precomputed features, such as FAUs: a stream of this name. May be repeated. "
-        "Default: those that the search space names, or else the only one.",
+        "Default: those that the search space names; otherwise none beside frames, else the only "
+        "one.",
+    ),
+]
+ExtractedFeatureSets = Annotated[
+    list[str] | None,
+    _streams(
+        "--features",
+        metavar="SET",
+        help="Set of precomputed features, such as FAUs: a stream of this name. May be repeated. "
+        "Default: none beside frames, else the only one.",
     ),
 ]
 NewFeatureSets = Annotated[
@@ -306,7 +326,8 @@ PerFamily = Annotated[
         "--per-family",
         metavar="N",
         help="Maximum members per family. A family is one combination of loss, reduction, stride, "
-        "sequence and layers, and of features where studies differ in them. Default: no limit.",
+        "sequence, layers and streams, and of features where trials differ in them. Default: no "
+        "limit.",
     ),
 ]
 PerTarget = Annotated[
@@ -386,6 +407,14 @@ Address = Annotated[
     str | None,
     _machine("--address", help="Address of a Ray cluster. Default: start Ray on this machine."),
 ]
+ExtractedAddress = Annotated[
+    str | None,
+    _machine(
+        "--address",
+        help="Address of a Ray cluster. Default: this machine; Ray is started only for several "
+        "workers or GPUs.",
+    ),
+]
 
 # --- Output
 
@@ -454,6 +483,15 @@ Storage = Annotated[
         "mysql://). Default: a journal file in the study's folder.",
     ),
 ]
+ReportedStorage = Annotated[
+    str | None,
+    _output(
+        "--storage",
+        envvar=STORAGE_VARIABLE,
+        help="URL of the database of the study, if it needs a user and a password. Default: the "
+        "storage that study.json records.",
+    ),
+]
 Dashboard = Annotated[
     bool,
     _output(
@@ -463,10 +501,13 @@ Dashboard = Annotated[
 ]
 PredictionsFile = Annotated[Path, _output("--out", help="CSV file to write.")]
 Explain = Annotated[
-    bool, _output("--explain", help="Also print the score over K and the correlations.")
+    bool, _output("--explain", help="Also print the score by ensemble size and the correlations.")
 ]
 WithReport = Annotated[
     bool, _output("--report/--no-report", help="Also write the study's report.html.")
 ]
 Json = Annotated[bool, _output("--json", help="Print JSON only.")]
+SheetJson = Annotated[
+    bool, _output("--json", help="Print the data sheet as JSON; implies --check.")
+]
 Quiet = Annotated[bool, _output("--quiet", help="Print errors only.")]

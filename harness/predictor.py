@@ -67,7 +67,7 @@ class Predictor:
         Args:
             data: a folder of one of the layouts, labelled or not, or of videos alone. Several, if
                 the members read streams that are in different folders.
-            weights: of the network that the ensemble was built on; None where clips bring features.
+            weights: of the network that the ensemble was built on; None for precomputed features.
             features: the feature sets to read; None: those that the members read.
             weights_key: which network of the weight file, where it holds several.
             encoder: the ONNX file or module:function of the ensemble; of several, NAME=FILE each.
@@ -226,8 +226,8 @@ class Predictor:
             is_heard = need.specification.source in HEARD
             if not framed and not is_heard:
                 raise InputError(
-                    f"ensemble {self.ensemble.name} reads a network's features, these clips bring "
-                    "their own; give clips with frames, and the network's weights",
+                    f"ensemble {self.ensemble.name} reads a network's features, these clips have "
+                    "precomputed ones; give clips with frames, and the network's weights",
                     "data",
                 )
             if len(framed) > 1 and not is_heard:

@@ -72,7 +72,8 @@ def main(
         str | None,
         _network(
             metavar="KEY",
-            help="Which network of --init, where it holds several. Default: the only one.",
+            help="Which network of the weight file of --init, --evaluate or --export, if it holds "
+            "several. Default: the only one.",
         ),
     ] = None,
     input_size: Annotated[int, _network(metavar="N", min=32, help="Image side in pixels.")] = 224,
@@ -126,7 +127,10 @@ def main(
         float, _change(help="Maximum change of brightness, contrast and saturation.")
     ] = 0.2,
     erase: Annotated[float, _change(help="Probability of erasing a rectangle.")] = 0.25,
-    precision: o.Precision = DEFAULT_PRECISION,
+    precision: Annotated[
+        choices.Precision,
+        _network(help="Number format of the whole network's computations (autocast)."),
+    ] = DEFAULT_PRECISION,
     workers: Annotated[
         int,
         typer.Option(
@@ -146,7 +150,7 @@ def main(
     """Train a multi-task network on annotated faces, or score one with --evaluate.
 
     Example: python -m harness.pretrain --data DIR --init FILE --out weights/mtl_dan.safetensors.
-    The same command continues a broken run.
+    The same command continues an interrupted run.
     On several GPUs: torchrun --nproc-per-node 4 -m harness.pretrain --data DIR --out FILE
     """
     if data is None and export and init and out is None and evaluate is None:

@@ -16,7 +16,7 @@ def main(
     study: o.ReportedStudy = None,
     ensemble: o.ReportedEnsemble = None,
     data: o.ShownData = None,
-    storage: o.Storage = None,
+    storage: o.ReportedStorage = None,
     figures: o.FiguresFolder = None,
     results: o.Results = o.RESULTS,
     cache: o.Cache = None,

@@ -25,6 +25,6 @@ def find_space(given: str) -> Path:
     if not path.exists():
         choices = ", ".join(names) or "none (the installation is damaged)"
         raise InputError(
-            f"`space` {given}: no such search space; choose of {choices}, or give a TOML file"
+            f"`space` {given}: no such search space; choose one of {choices}, or give a TOML file"
         )
     return path

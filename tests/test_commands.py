@@ -95,7 +95,7 @@ WRONG = [
     ("search", ("--crop", "face"), "2", "is not one of 'detect', 'none'"),
     ("search", ("--trials", "0"), "2", "'--trials'"),
     ("search", ("--trials",), "2", "'--trials' requires an argument"),
-    ("search", ("--space", "nope"), "1", "choose of demo, fusion, paper, smoke, wide"),
+    ("search", ("--space", "nope"), "1", "choose one of demo, fusion, paper, smoke, wide"),
     ("search", ("--study", "../up"), "1", "expected a plain folder name"),
     ("extract", (), "2", "Missing option '--data'"),
     ("extract", ("--data", ".", "--layout", "cinema"), "2", "is not one of 'abaw5'"),

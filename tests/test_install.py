@@ -147,4 +147,4 @@ def test_the_module_works_from_an_empty_folder(installed: Installed, tmp_path: P
     line = [installed.bin / "python", "-m", "harness.search", "--data", data, "--epochs", 2]
     run([*line, "--trials", 1, "--study", "s", "--scheduler", "none"], tmp_path)  # space: paper
     unknown = run([installed.bin / "harness", "search", "--space", "x"], tmp_path, code=1).stderr
-    assert "choose of demo, fusion, paper, smoke, wide" in unknown
+    assert "choose one of demo, fusion, paper, smoke, wide" in unknown

@@ -1,7 +1,7 @@
 """One film in, its sampled RGB frames out; and the other way for synthetic clips.
 
-Strides count frames from the first that can be decoded, as the paper
-does ("the first of every 30 frames"), whatever the frame rate and the container.
+Strides count frames from the first that can be decoded, as the paper does ("the first of every 30
+frames"), whatever the frame rate and the container.
 """
 
 from bisect import bisect_left, insort

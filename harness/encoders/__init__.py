@@ -1,1 +1,1 @@
-"""Frozen networks that turn frames into features: a file or folder for each kind."""
+"""Frozen networks that turn frames or sound into features: a file or folder for each kind."""

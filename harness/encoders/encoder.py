@@ -1,4 +1,4 @@
-"""What the harness asks of a frozen network that turns frames into features."""
+"""What the harness asks of a frozen network that turns frames or sound into features."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace

@@ -95,8 +95,8 @@ class TrialConfig(Hyperparameters):
     steps, or their mean weighted by learned attention."""
 
     head_width: Annotated[int, Range(1, 16_384), Memory()] = 128
-    """Width of the fully connected layer between sequence model and
-    intensities, in units; at least 1."""
+    """Width of the fully connected layer between sequence model and intensities, in units; at
+    least 1."""
 
     label_transform: Literal["none", "sqrt", "range"] = "none"
     """What is learned in place of the ratings: nothing else, their square root, which spreads the

@@ -312,7 +312,9 @@ def _known(path: Path, where: str, name: str) -> None:
     if name == "seed":
         raise InputError(f"{path}, {where}: seeds follow from `seed` and the trial's number")
     if name not in (known := accepted()):
-        raise InputError(f"{path}, {where}: no such hyperparameter; choose of {', '.join(known)}")
+        raise InputError(
+            f"{path}, {where}: no such hyperparameter; choose one of {', '.join(known)}"
+        )
 
 
 def _check_value(path: Path, where: str, name: str, value: Any) -> None:

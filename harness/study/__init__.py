@@ -1,1 +1,1 @@
-"""The search: configurations, trials, the study and its storage."""
+"""What a study is and where it is kept; read without torch."""

@@ -1,4 +1,4 @@
-"""One run of a search: opens a study, runs what is left of its budget, and leaves it told."""
+"""One run of a search: opens a study and runs what is left of its budget."""
 
 import logging
 import shlex

@@ -119,7 +119,10 @@ BAD: list[tuple[Change, str]] = [
     (cell("Fear", ""), "line 3: some ratings are empty"),
     (unlabelled("Val"), "no clip of val is rated"),
     (unlabelled("Train"), "no clip of train is rated"),
-    (lambda root, table: (table * 1).pipe(two_layouts, root), "several layouts; choose `layout`"),
+    (
+        lambda root, table: (table * 1).pipe(two_layouts, root),
+        "several layouts; `layout`: choose one",
+    ),
 ]
 
 

@@ -72,7 +72,7 @@ def test_clips_that_name_no_person_count_as_one_each(tmp_path: Path) -> None:
 
 def test_both_of_the_authors_need_a_choice(tmp_path: Path) -> None:
     authors_tree(authors_tree(tmp_path, "crops"), "features")
-    with pytest.raises(InputError, match="choose `layout` of authors-crops, authors-features"):
+    with pytest.raises(InputError, match="`layout`: choose one of authors-crops, authors-features"):
         read_clips(tmp_path)
     assert read_clips(tmp_path, "authors-crops").kind == "images"
     assert read_clips(tmp_path, "authors-features").kind == "features"
@@ -90,9 +90,9 @@ def test_muse(tmp_path: Path) -> None:
 
 def test_muse_needs_a_feature_set(tmp_path: Path) -> None:
     muse_tree(tmp_path)
-    with pytest.raises(InputError, match="choose `features` of FAUs, VGGFace2"):
+    with pytest.raises(InputError, match="`features`: choose one of FAUs, VGGFace2"):
         read_clips(tmp_path)
-    with pytest.raises(InputError, match="`features` None-such: choose of FAUs, VGGFace2"):
+    with pytest.raises(InputError, match="`features` None-such: choose one of FAUs, VGGFace2"):
         read_clips(tmp_path, features="None-such")
 
 
@@ -280,7 +280,7 @@ def test_features_of_two_widths_are_an_error(tmp_path: Path) -> None:
 def test_layouts_that_are_not_there(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no known layout; expected data_info"):
         read_clips(tmp_path)
-    with pytest.raises(InputError, match="`layout` cinema: choose of abaw5"):
+    with pytest.raises(InputError, match="`layout` cinema: choose one of abaw5"):
         read_clips(tmp_path, "cinema")
     with pytest.raises(InputError, match=r"clips\.csv: missing"):
         read_clips(tmp_path, "plain")
@@ -290,7 +290,7 @@ def test_layouts_that_are_not_there(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="found clips, frames"):
         read_clips(tmp_path)
     (tmp_path / "frames").rmdir()
-    with pytest.raises(InputError, match="`features` FAUs: choose of features"):
+    with pytest.raises(InputError, match="`features` FAUs: choose one of features"):
         read_clips(tmp_path, features="FAUs")
 
 

@@ -171,7 +171,9 @@ def test_the_shared_representation_is_what_the_branches_read() -> None:
     for kind, expected in (("outputs", outputs), ("shared", seen[0])):
         assert error(both[:, COLUMNS[kind]], expected) < 1e-5
     assert torch.equal(fuse(model, outputs="shared")(x), both[:, COLUMNS["shared"]])
-    with pytest.raises(ValueError, match="unknown outputs 'all'; choose of outputs, shared, both"):
+    with pytest.raises(
+        ValueError, match="unknown outputs 'all'; choose one of outputs, shared, both"
+    ):
         fuse(model, outputs="all")
 
 

@@ -120,10 +120,12 @@ def test_a_key_chooses_among_several_networks(
     file = tmp_path / "m.pth"
     content, key = SEVERAL[form]
     torch.save(content(state, other), file)
-    with pytest.raises(InputError, match="several networks; choose `weights_key` of"):
+    with pytest.raises(InputError, match="several networks; `weights_key`: choose one of"):
         load_mtl_dan(file)
     assert torch.equal(load_mtl_dan(file, key).fc1.weight, state["fc1.weight"])
-    with pytest.raises(InputError, match="no weights under 'teacher'; choose `weights_key` of"):
+    with pytest.raises(
+        InputError, match="no weights under 'teacher'; `weights_key`: choose one of"
+    ):
         load_mtl_dan(file, "teacher")
 
 

@@ -137,7 +137,7 @@ def test_bad_spaces_are_named(tmp_path: Path, text: str, message: str) -> None:
 
 
 def test_a_missing_space_names_those_that_are_there(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="no such search space; choose of demo, "):
+    with pytest.raises(InputError, match="no such search space; choose one of demo, "):
         find_space(str(tmp_path / "none.toml"))
     with pytest.raises(InputError, match=r"none\.toml: no such search space"):
         read_space(tmp_path / "none.toml")

@@ -87,9 +87,11 @@ def test_sets_are_found_beside_frames_and_alone(tmp_path: Path) -> None:
         assert kinds == ["images"] * (beside == "frames") + ["features"] * 2
     (note,) = read_clips(root).notes
     assert "feature sets that are not read: face, voice; `features` reads them" in note
-    with pytest.raises(InputError, match="several feature sets; choose `features` of face, voice"):
+    with pytest.raises(
+        InputError, match="several feature sets; `features`: choose one of face, voice"
+    ):
         read_clips(tmp_path / "features")
-    with pytest.raises(InputError, match="`features` hand: choose of face, voice"):
+    with pytest.raises(InputError, match="`features` hand: choose one of face, voice"):
         read_clips(root, features="hand")
 
 

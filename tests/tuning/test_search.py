@@ -305,7 +305,7 @@ def test_every_layout_goes_all_the_way(tmp_path: Path, weights: Path, name: str)
         line += ["--weights", weights]
     extracted = command("extract", *line, *stored)
     assert extracted.returncode == 0, extracted.stderr
-    said = {"frames": "20 clips computed", "features": " clips bring their features"}
+    said = {"frames": "20 clips computed", "features": " clips have precomputed features"}
     assert said[brings] in extracted.stdout
     line += ["--space", SMOKE, "--study", "s", "--trials", 2, "--scheduler", "none"]
     done = command("search", *line)

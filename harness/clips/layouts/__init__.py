@@ -158,7 +158,7 @@ def _folder(root: str | PathLike[str]) -> Path:
 def _read(root: Path, name: str | None, features: Sequence[str]) -> list[ClipTable]:
     layout = LAYOUTS.get(name) if name else _recognised(root)
     if layout is None:
-        raise InputError(f"`layout` {name}: choose of {', '.join(LAYOUTS)}")
+        raise InputError(f"`layout` {name}: choose one of {', '.join(LAYOUTS)}")
     if features and layout.feature_sets is None:
         able = [known.name for known in LAYOUTS.values() if known.feature_sets]
         raise InputError(
@@ -215,7 +215,9 @@ def _recognised(root: Path) -> Layout:
         return found[0]
     if found:
         names = ", ".join(layout.name for layout in found)
-        raise InputError(f"{root}: has the signs of several layouts; choose `layout` of {names}")
+        raise InputError(
+            f"{root}: has the signs of several layouts; `layout`: choose one of {names}"
+        )
     raise InputError(f"{root}: no known layout; expected {_signs()}")
 
 

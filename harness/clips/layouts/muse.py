@@ -58,10 +58,12 @@ def _feature_set(folder: Path, name: str | None) -> Path:
     if not sets:
         raise InputError(f"{base}: no feature sets; expected folders such as {base / 'FAUs'}")
     if name is None and len(sets) > 1:
-        raise InputError(f"{base}: several feature sets; choose `features` of {', '.join(sets)}")
+        raise InputError(
+            f"{base}: several feature sets; `features`: choose one of {', '.join(sets)}"
+        )
     chosen = name or sets[0]
     if chosen not in sets:
-        raise InputError(f"`features` {chosen}: choose of {', '.join(sets)}")
+        raise InputError(f"`features` {chosen}: choose one of {', '.join(sets)}")
     return base / chosen
 
 

@@ -51,7 +51,8 @@ def _read(folder: Path, options: LayoutOptions) -> ClipTable:
         )
     if len(sets) > 1 and sets[0] != _FEATURES:
         raise InputError(
-            f"{folder / _FEATURES}: several feature sets; choose `features` of {', '.join(sets)}"
+            f"{folder / _FEATURES}: several feature sets; `features`: choose one of "
+            f"{', '.join(sets)}"
         )
     return _read_set(folder, labels, sets[0])
 
@@ -64,7 +65,7 @@ def _read_set(folder: Path, labels: Labels, name: str) -> ClipTable:
     """The table of one feature set; its notes name the folder of the set."""
     sets, home = _feature_sets(folder), folder / _FEATURES
     if name not in sets:
-        raise InputError(f"`features` {name}: choose of {', '.join(sets) or 'none'}")
+        raise InputError(f"`features` {name}: choose one of {', '.join(sets) or 'none'}")
     direct = name == _FEATURES and (_has_files(home) or not (home / name).is_dir())
     own = home if direct else home / name
     root = folder if own == home else own

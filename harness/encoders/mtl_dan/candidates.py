@@ -73,8 +73,8 @@ def find_weights(content: Mapping[Any, Any], key: str | None, kind: str | None) 
     if not found:
         raise InputError("expected a state dict, found no tensors")
     if not chosen:
-        raise InputError(f"no weights under {key!r}; choose `weights_key` of {names}")
-    raise InputError(f"holds several networks; choose `weights_key` of {names}")
+        raise InputError(f"no weights under {key!r}; `weights_key`: choose one of {names}")
+    raise InputError(f"holds several networks; `weights_key`: choose one of {names}")
 
 
 def _networks(content: Mapping[Any, Any]) -> Iterator[Weights]:

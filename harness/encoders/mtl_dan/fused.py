@@ -47,7 +47,7 @@ class FusedMTLDAN(nn.Module):
         if model.training:
             raise ValueError("only a frozen model can be fused; call model.eval() first")
         if outputs not in COLUMNS:
-            raise ValueError(f"unknown outputs {outputs!r}; choose of {', '.join(COLUMNS)}")
+            raise ValueError(f"unknown outputs {outputs!r}; choose one of {', '.join(COLUMNS)}")
         self.outputs = outputs
         self.num_heads = model.num_heads
         self.dtype = dtype
