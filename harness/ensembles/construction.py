@@ -169,7 +169,7 @@ def construct(
         eligible=library.eligible,
         refused=len(library.refused),
         duplicates=len(library.duplicates),
-        filled=library.filled("test"),
+        filled=library.filled("test", trials),
         versions={
             "harness": harness.__version__,
             "python": platform.python_version(),
