@@ -53,3 +53,19 @@ def test_a_limit_per_family_leaves_fewer_members(tmp_path: Path) -> None:
     found = {each.streams: each.nested for each in by_streams(made)}
     wanted = Recipe(top=2, per_family=2)
     assert found["face"] == nested_score(made.library.matrix, [6, 7, 8], wanted)
+
+
+def test_the_choice_of_a_method_is_nested(tmp_path: Path) -> None:
+    """Within each fold, as in the score of the ensemble itself: the best of the scores of all
+    methods would be optimistic."""
+    index = make_index(val=40, test=0)
+    noise = np.random.default_rng(0).standard_normal((8, 40, 3))
+    values = [(index.ratings + each).astype(np.float32) for each in noise]
+    make_study(tmp_path / "s", 8, index, values=values)
+    library = load_library(tmp_path / "s")
+    estimate = construct(library, Recipe("auto")).ensemble.estimate
+    assert estimate is not None
+    assert estimate.methods is not None
+    assert estimate.nested < max(estimate.methods.values()) - 0.001
+    found = nested_score(library.matrix, range(8), Recipe("auto"))
+    assert found == pytest.approx(estimate.nested)
