@@ -33,7 +33,8 @@ class OfStreams:
 class Added:
     """The nested PCC of the ensemble minus that of one of the trials that do not read a stream.
 
-    target: "" for the mean over the targets. interval: None if it is undefined.
+    target: "" for the mean over the targets. interval: what other clips would change, without the
+    selection of trials; None if it is undefined.
     """
 
     stream: str

@@ -126,15 +126,15 @@ def _mattered(evidence: Evidence, drawings: Sequence[Drawing]) -> str:
         + table(tables.streams(evidence), "Score by streams: ensembles of their trials alone")
         + table(
             tables.added(evidence),
-            "What each stream adds: the shown ensemble, and one of the "
-            "trials that do not read the stream, on the same clips",
+            "What each stream adds: the shown ensemble, and one of the trials that do not read the "
+            "stream, on the same clips; the intervals do not include the selection of trials",
         )
         + table(values, "Score by hyperparameter")
         + table(tables.families(evidence), "Families of trials: " + ", ".join(FAMILY))
         + (
             ""
             if importance
-            else paragraph(f"No importances: {no_importances(len(tables.complete(evidence)))}.")
+            else paragraph(f"No importances: {no_importances(tables.complete(evidence))}.")
         )
         + figures(drawings)
     )

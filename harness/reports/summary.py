@@ -106,7 +106,7 @@ def _mattered(evidence: Evidence, drawings: list[Drawing]) -> Lines:
         text = "{better} vs. {worse}: {difference}, 95 % {95 % interval}; {trials} trials"
         lines += [(str(row["hyperparameter"]), text.format_map(row)) for row in found]
         if evidence.study is not None:
-            reason = no_importances(len(tables.complete(evidence))).partition(".")[0]
+            reason = no_importances(tables.complete(evidence)).partition(".")[0]
             lines.append(("No importances:", reason))
     families = tables.families(evidence, 2)
     known = families[families["95 % interval"] != formatted(None)] if len(families) else families

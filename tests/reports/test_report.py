@@ -123,6 +123,28 @@ def test_importances_need_enough_trials(tmp_path: Path, trials: int, shown: bool
     )
 
 
+def test_what_a_stream_adds_says_what_its_interval_leaves_out(tmp_path: Path) -> None:
+    folder = tmp_path / "s"
+    make_study(folder, 4, make_index(40), streams=["face+sound"] * 2 + ["face"] * 2)
+    library = load_library(folder)
+    write_ensemble(construct(library, Recipe(top=2)).ensemble, library)
+    text = page(folder)
+    assert "What each stream adds" in text
+    assert "the intervals do not include the selection of trials" in text
+
+
+def test_the_summary_says_that_persons_are_those_of_another_study(tmp_path: Path) -> None:
+    index = make_index(40)
+    make_study(tmp_path / "a", 2, index)
+    persons = tuple(f"p{row % 9}" for row in range(len(index.clip_ids)))
+    make_study(tmp_path / "b", 3, dataclasses.replace(index, groups=persons))
+    library = load_library(tmp_path / "a", tmp_path / "b")
+    write_ensemble(construct(library, Recipe(top=2)).ensemble, library)
+    first = page(tmp_path / "a").split("<nav")[0]
+    assert "<strong>Persons</strong> are those of another study" in first
+    assert "clips count as independent" not in first
+
+
 def test_failures_are_shown_with_their_reasons(tmp_path: Path) -> None:
     folder = tmp_path / "s"
     folder.mkdir()
