@@ -67,8 +67,10 @@ def ccc(y_true: ArrayLike, y_pred: ArrayLike) -> NDArray[np.float64]:
     mean_a, mean_b = a.mean(axis=0), b.mean(axis=0)
     covariance = ((a - mean_a) * (b - mean_b)).mean(axis=0)
     spread = a.var(axis=0) + b.var(axis=0) + (mean_a - mean_b) ** 2
+    # Not by the variance: the mean of a constant may differ from it by rounding.
+    undefined = (np.ptp(a, axis=0) == 0) & (a == b).all(axis=0)
     with np.errstate(invalid="ignore", divide="ignore"):
-        return np.where(spread > 0, 2 * covariance / spread, np.nan)
+        return np.where(undefined, np.nan, 2 * covariance / spread)
 
 
 def standardised(values: Floats, rows: NDArray[np.bool_] | slice = slice(None)) -> Floats:

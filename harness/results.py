@@ -2,6 +2,7 @@
 
 import html
 import os
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 
 # Trials in the table that a notebook shows.
 _SHOWN = 5
+# A smaller difference of two scores of the same predictions is rounding.
+_ROUNDING = 1e-6
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -116,11 +119,12 @@ class StudyResults:
                 predicted by the model of the fold that did not train on it.
 
         Raises:
-            InputError: no such trial or split, an ensemble of another study, or a damaged file.
+            InputError: no such trial or split, an ensemble of another study (its name or the scores
+                of its members differ), or a damaged file.
         """
         self._check(split)
         if isinstance(of, Ensemble):
-            self._check_studies(of)
+            self._check_ensemble(of)
         elif not isinstance(of, str):
             raise InputError(f"{of!r}: expected the id of a trial, such as '00003', or an ensemble")
         wanted = of.members if isinstance(of, Ensemble) else (of,)
@@ -153,8 +157,11 @@ class StudyResults:
 
         Returns:
             its folder, which `harness.load_ensemble` reads.
+
+        Raises:
+            InputError: an ensemble of another study.
         """
-        self._check_studies(ensemble)
+        self._check_ensemble(ensemble)
         return write_ensemble(ensemble, self.library)[0].parent
 
     def compare(
@@ -197,7 +204,7 @@ class StudyResults:
         return drawings(gather(self.library.home, built=built))
 
     def _built(self, ensemble: Ensemble) -> Construction:
-        self._check_studies(ensemble)
+        self._check_ensemble(ensemble)
         recipe = ensemble.recipe
         return construct(self._choosing(recipe.choose_on), recipe, ensemble.name)
 
@@ -207,7 +214,7 @@ class StudyResults:
             return self.library
         return load_library(*(study.folder for study in self.library.studies), split=split)
 
-    def _check_studies(self, ensemble: Ensemble) -> None:
+    def _check_ensemble(self, ensemble: Ensemble) -> None:
         if not isinstance(ensemble, Ensemble):
             raise InputError(f"{ensemble!r}: expected an Ensemble, as `ensemble` builds one")
         studies = tuple(study.folder.name for study in self.library.studies)
@@ -216,6 +223,18 @@ class StudyResults:
                 f"ensemble {ensemble.name} is of study {', '.join(ensemble.studies)}; this is "
                 f"{', '.join(studies)}"
             )
+        # Another folder may have a study of the same name, with trials of the same numbers.
+        split, reports = ensemble.recipe.choose_on, ensemble.member_reports
+        matrix = self.matrix.of(self.matrix.slots([member.trial for member in reports]))
+        if split != self.library.split:
+            matrix = load_members(self.library, matrix.trials, split)
+        for member, score in zip(reports, _scores(matrix), strict=True):
+            if abs(score - member.pcc) > _ROUNDING:
+                raise InputError(
+                    f"ensemble {ensemble.name}: trial {member.trial} has mean PCC {score:.6f} on "
+                    f"{split} here and {member.pcc:.6f} in the ensemble, which is therefore of "
+                    "another study of the same name"
+                )
 
     def _check(self, split: str) -> None:
         if not self.library.index.ids(split):
@@ -227,6 +246,14 @@ class StudyResults:
         index = self.library.index
         names = pd.Index(index.ids(split), name="clip_id", dtype=str)
         return pd.DataFrame(values, index=names, columns=list(index.target_names))
+
+
+def _scores(matrix: PredictionMatrix) -> list[float]:
+    """The mean PCC of each trial, in which an undefined PCC counts as 0, as in `Member.pcc`."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        each = [matrix.pcc_of(own.T) for own in matrix.predictions.swapaxes(0, 1).astype(float)]
+    return [float(np.nan_to_num(pcc).mean()) for pcc in each]
 
 
 def _known(value: float | None) -> float:

@@ -88,12 +88,14 @@ def make_study(
     *,
     base: Dataset | None = None,
     values: Sequence[NDArray[np.float32]] | None = None,
+    streams: Sequence[str] = (),
 ) -> Dataset:
     """Writes a study folder with this number of finished trials.
 
     Args:
         base: the same clips in another order, in which the predictions are drawn.
         values: the val predictions of each trial; there is no test then.
+        streams: those that each trial names, such as face+sound.
     """
     index = index or make_index()
     write_clips(folder / "clips.parquet", index)
@@ -108,6 +110,9 @@ def make_study(
                 place = {clip: row for row, clip in enumerate(base.ids(split))}
                 predictions[split] = rows[[place[clip] for clip in index.ids(split)]]
         info = make_info(index, number, predictions["val"])
+        if streams:
+            config = {**info.config, "streams": streams[number]}
+            info = dataclasses.replace(info, config=config)
         path = folder / "predictions" / f"{trial_name(number)}.parquet"
         write_predictions(path, info, index, predictions)
     return index

@@ -4,6 +4,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,15 @@ from optuna.trial import TrialState
 import harness
 from harness.errors import InputError
 from harness.results import _typed
-from tests.studies import TARGETS, make_index, make_study, reordered, write_log
+from tests.studies import (
+    TARGETS,
+    make_fold_study,
+    make_index,
+    make_predictions,
+    make_study,
+    reordered,
+    write_log,
+)
 
 ROOT = Path(__file__).parent.parent
 
@@ -175,6 +184,31 @@ def test_an_ensemble_of_another_study_is_refused(tmp_path: Path) -> None:
         a.predictions(b.ensemble(top=2))
     with pytest.raises(InputError, match="is of study b; this is a"):
         a.save(b.ensemble(top=2))
+
+
+def test_an_ensemble_of_another_study_of_the_same_name_is_refused(tmp_path: Path) -> None:
+    """Its trials have the same numbers and other predictions."""
+    index = make_index()
+    other = [make_predictions(index, 10 + number)["val"] for number in range(3)]
+    make_study(tmp_path / "A" / "paper", 3, index)
+    make_study(tmp_path / "B" / "paper", 3, index, values=other)
+    a, b = (harness.load_study(tmp_path / home / "paper") for home in "AB")
+    theirs = a.ensemble(top=2)
+    for call in (b.predictions, b.save, b.figures, lambda each: b.compare(each, b, each)):
+        with pytest.raises(InputError, match=r"trial 0000. has mean PCC .* of another study"):
+            call(theirs)
+    assert not (tmp_path / "B" / "paper" / "ensembles").exists()
+
+
+def test_an_ensemble_chosen_on_train_is_known_by_the_scores_there(tmp_path: Path) -> None:
+    make_fold_study(tmp_path / "s", 3)
+    study = harness.load_study(tmp_path / "s")
+    own = study.ensemble(top=2, choose_on="train")
+    assert len(study.predictions(own)) == 40
+    first, second = own.member_reports
+    other = replace(own, member_reports=(first, replace(second, pcc=second.pcc + 1e-3)))
+    with pytest.raises(InputError, match=f"trial {second.trial} has mean PCC .* another study"):
+        study.predictions(other)
 
 
 def test_a_saved_ensemble_is_that_of_the_command(study: harness.StudyResults) -> None:

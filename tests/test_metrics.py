@@ -54,6 +54,14 @@ def test_a_constant_column_gives_nan_and_a_warning() -> None:
         assert np.isnan(mean_pcc(y, p)), "no target is skipped"
 
 
+@pytest.mark.parametrize("value", [0.1, 0.5, 1e9])
+def test_the_concordance_of_a_constant_with_itself_is_undefined(value: float) -> None:
+    """Also of .1, whose mean over three clips differs from it by rounding."""
+    same = np.full((3, 1), value)
+    assert np.isnan(ccc(same, same)).all()
+    assert ccc(same, same + 1) == pytest.approx(0)
+
+
 def test_float32_values_that_differ_by_rounding_are_constant() -> None:
     y = np.random.default_rng(0).random((9, 1))
     p = np.full((9, 1), 0.7, np.float32)

@@ -10,7 +10,6 @@ import numpy as np
 from harness.ensembles.construction import Construction, chooser_of, nested_score
 from harness.ensembles.intervals import Interval, resample
 from harness.ensembles.library import PredictionMatrix, Trial
-from harness.ensembles.methods import METHODS, Stepwise
 from harness.ensembles.selection import Recipe
 
 _JOIN = "+"
@@ -34,7 +33,8 @@ class OfStreams:
 class Added:
     """The nested PCC of the ensemble minus that of one of the trials that do not read a stream.
 
-    target: "" for the mean over the targets. interval: None if it is undefined.
+    target: "" for the mean over the targets. interval: what other clips would change, without the
+    selection of trials; None if it is undefined.
     """
 
     stream: str
@@ -79,14 +79,12 @@ def added_by_streams(built: Construction) -> list[Added]:
 
 def _fitting(recipe: Recipe, matrix: PredictionMatrix) -> Recipe:
     """The recipe with no more members than these trials can give; steps stay as many."""
-    if recipe.top is None:
+    if recipe.method == "auto":  # it limits each method itself
         return recipe
     sizes = Counter(trial.family for trial in matrix.trials).values()
     allowed = sum(min(size, recipe.per_family or size) for size in sizes)
-    method = METHODS.get(recipe.method)
-    if method is None or not issubclass(method, Stepwise):
-        return replace(recipe, top=min(recipe.top, allowed))
-    return replace(recipe, top=method(top=recipe.top).limited(allowed).top)
+    method = recipe.parametrised(recipe.method).limited(allowed)
+    return replace(recipe, top=getattr(method, "top", None))
 
 
 def _added(built: Construction, stream: str, others: Sequence[int]) -> list[Added]:

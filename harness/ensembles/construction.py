@@ -43,6 +43,7 @@ from harness.ensembles.methods import METHODS
 from harness.ensembles.moments import Moments
 from harness.ensembles.selection import Choice, Recipe, best_single
 from harness.errors import InputError
+from harness.metrics import pcc
 
 Progress = Callable[[str, int, int], None]
 _VAL = "val"
@@ -169,7 +170,7 @@ def construct(
         eligible=library.eligible,
         refused=len(library.refused),
         duplicates=len(library.duplicates),
-        filled=library.filled("test"),
+        filled=library.filled("test", trials),
         versions={
             "harness": harness.__version__,
             "python": platform.python_version(),
@@ -187,9 +188,10 @@ def nested_score(matrix: PredictionMatrix, slots: Sequence[int], recipe: Recipe)
     if groups.max(initial=-1) + 1 < MIN_GROUPS:
         return float("nan")
     chooser = chooser_of(matrix.of(slots), recipe, groups)
+    truth = chooser.moments.truth.T
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
-        return chooser.scores()[chooser.method()]
+        return float(np.mean([pcc(truth, each.T) for each in chooser.pooled(recipe.method)]))
 
 
 def rebuild(home: Path, ensemble: Ensemble) -> Construction:

@@ -81,7 +81,7 @@ class Ensemble:
     effective_members: by influence, `Explanation.effective`.
     independent_members: by influence and correlation, `Explanation.independent`.
     eligible, refused, duplicates: numbers of prediction files.
-    filled: test clips without features, which every trial predicts as the mean rating of train.
+    filled: test clips without features, which every member predicts as the mean rating of train.
     versions: of the software.
     """
 

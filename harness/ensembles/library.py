@@ -140,7 +140,8 @@ class Library:
 
     split: that chooses, val or train.
     matrix: the predictions of every trial that can be selected for that split.
-    studies: the first study defines the order of the clips.
+    studies: the first study defines the order of the clips. The persons of the clips are those of
+        the studies that know them.
     refused: files that failed a check.
     duplicates: (trial, other) where a trial repeats the predictions of another trial exactly; only
         the other is in `matrix`.
@@ -162,22 +163,32 @@ class Library:
         """The folder of the first study, in which ensembles are written."""
         return self.studies[0].folder
 
+    def oracle(self, split: str) -> float | None:
+        """The best possible mean PCC on a split; None if it is not known or differs between the
+        studies, because some see only pictures, for example."""
+        first, *others = (study.oracle.get(split) for study in self.studies)
+        return first if all(other == first for other in others) else None
+
     @property
     def ceilings(self) -> Targets:
         """By target: the highest possible PCC on the split that chooses, of the oracle or, if that
-        is not known, of the raters; empty if neither is known."""
-        study = self.studies[0]
-        return study.oracle_by_target.get(self.split) or study.ceilings.get(self.split, {})
+        is not known, of the raters; empty if neither is known or the studies differ."""
+        first, *others = (
+            study.oracle_by_target.get(self.split) or study.ceilings.get(self.split, {})
+            for study in self.studies
+        )
+        return first if all(other == first for other in others) else {}
 
     @property
     def eligible(self) -> int:
         """Number of files that passed every check, including duplicates."""
         return len(self.matrix) + len(self.duplicates)
 
-    def filled(self, split: str) -> int:
-        """Number of clips of a split without features in some study: predicted as a mean rating."""
-        empty = frozenset().union(*(study.empty for study in self.studies))
-        return len(empty.intersection(self.index.ids(split)))
+    def filled(self, split: str, trials: Sequence[Trial]) -> int:
+        """Number of clips of a split that all of these trials predict as the mean rating of train,
+        because no study of them has features of the clip."""
+        ids = frozenset(self.index.ids(split))
+        return len(ids.intersection(*(trial.study.empty for trial in trials)))
 
 
 def newest_study(results: Path) -> Path:
@@ -207,7 +218,8 @@ def load_library(*folders: Path, split: str = "val") -> Library:
         split: val, or train, of which a study searched with `folds` has out-of-fold predictions.
 
     Raises:
-        InputError: no such study, no eligible file, or studies of different clips or ratings.
+        InputError: no such study, no eligible file, or studies of different clips, ratings or
+            persons.
     """
     studies = _studies(folders)
     if split == "train":
@@ -250,7 +262,7 @@ def load_library(*folders: Path, split: str = "val") -> Library:
             continue
         trials[digest] = Trial(name, study, info, _family(info, several))
         kept.append(slot)
-    matrix = _matrix(tuple(trials.values()), _compact(predictions, kept), index, split)
+    matrix = _matrix(tuple(trials.values()), _compact(predictions, kept), studies, split)
     return Library(matrix, studies, refused, tuple(duplicates), split)
 
 
@@ -298,7 +310,7 @@ def load_members(library: Library, trials: Sequence[Trial], split: str) -> Predi
         if found != trial.info:
             raise InputError(f"{path}: changed while it was read; run the command again")
         predictions[:, slot] = values[orders[trial.study.folder]].T
-    return _matrix(tuple(trials), predictions, index, split)
+    return _matrix(tuple(trials), predictions, library.studies, split)
 
 
 def _orders(studies: tuple[Study, ...], split: str) -> dict[Path, NDArray[np.intp]]:
@@ -322,17 +334,41 @@ def _check_folds(folder: Path) -> None:
 
 
 def _matrix(
-    trials: tuple[Trial, ...], predictions: NDArray[np.float32], index: Dataset, split: str
+    trials: tuple[Trial, ...],
+    predictions: NDArray[np.float32],
+    studies: tuple[Study, ...],
+    split: str,
 ) -> PredictionMatrix:
-    rows = index.rows(split)
+    index = studies[0].index
     return PredictionMatrix(
         trials,
         predictions,
-        index.ratings[rows],
+        index.ratings[index.rows(split)],
         tuple(index.ids(split)),
         index.target_names,
-        None if index.groups is None else tuple(index.groups[row] for row in rows),
+        _persons(studies, split),
     )
+
+
+def _persons(studies: tuple[Study, ...], split: str) -> tuple[str, ...] | None:
+    """(clips,) the person of each clip in the order of the first study; None if no study knows
+    them. InputError if two studies differ."""
+    orders = _orders(studies, split)
+    found: tuple[str, ...] | None = None
+    for study in studies:
+        groups = study.index.groups
+        if groups is None:
+            continue
+        own = tuple(groups[row] for row in study.index.rows(split)[orders[study.folder]])
+        if found is None:
+            found, first = own, study
+        for clip, ours, theirs in zip(studies[0].index.ids(split), own, found, strict=True):
+            if ours != theirs:
+                raise InputError(
+                    f"{study.folder / 'clips.parquet'}: clip {clip} is of person {ours}; "
+                    f"{first.folder.name} has {theirs}"
+                )
+    return found
 
 
 def _studies(folders: Sequence[Path]) -> tuple[Study, ...]:

@@ -11,8 +11,10 @@ from harness.metrics import jackknife_error
 Floats = NDArray[np.float64]
 #: A difference of mean PCC that a comparison should detect.
 DIFFERENCE = 0.01
-# Two-sided 95 % of the normal distribution.
-_QUANTILE = 1.96
+# Of the normal distribution: two-sided 95 %, and a power of 80 %.
+_QUANTILES = 1.96 + 0.842
+# A smaller error of a difference is rounding: the ensemble is the best single trial.
+_ROUNDING = 1e-6
 
 
 @dataclass(frozen=True)
@@ -22,7 +24,8 @@ class Planning:
 
     error: standard error of the mean PCC of the ensemble.
     difference_error: of the difference between ensemble and best single trial on the same clips.
-    needed: persons or clips at which a 95 % interval of that difference is +-.01 wide.
+    needed: persons or clips at which the 95 % interval of that difference excludes 0 in 80 % of the
+        cases if the true difference is .01; 0 if the ensemble is the best single trial.
     design_effect: variance over persons divided by that over independent clips; None if persons are
         not known.
     intraclass: (design effect - 1) / (clips per person - 1), the correlation of the clips of a
@@ -51,7 +54,7 @@ def plan(truth: Floats, pooled: Floats, groups: NDArray[np.intp], grouped: bool)
     if not np.isfinite([error, difference]).all():
         return None
     count = int(groups.max()) + 1
-    needed = int(np.ceil(count * (_QUANTILE * difference / DIFFERENCE) ** 2))
+    needed = needed_groups(difference, count)
     effect = intraclass = None
     if grouped:
         clips = np.arange(len(groups))
@@ -66,14 +69,32 @@ def plan(truth: Floats, pooled: Floats, groups: NDArray[np.intp], grouped: bool)
     return Planning(error, difference, needed, effect, intraclass)
 
 
+def needed_groups(error: float, groups: int) -> int:
+    """Persons or clips at which a 95 % interval detects a difference of `DIFFERENCE` with a power
+    of 80 % (Cohen, 1988); 0 if there is nothing to compare.
+
+    Args:
+        error: standard error of the difference with this number of groups.
+    """
+    if error < _ROUNDING:
+        return 0
+    return int(np.ceil(groups * (_QUANTILES * error / DIFFERENCE) ** 2))
+
+
 def sentences(found: Planning, split: str, groups: int, grouped: bool) -> list[str]:
     """The planning in plain words."""
     unit = "persons" if grouped else "clips"
-    lines = [
-        f"With {groups} {unit} of {split}, the standard error of the score is {found.error:.4f}, "
-        f"and that of ensemble minus best single trial {found.difference_error:.4f}; to detect a "
-        f"difference of {DIFFERENCE:g}, about {found.needed} {unit} are needed"
-    ]
+    accuracy = (
+        f"With {groups} {unit} of {split}, the standard error of the score is {found.error:.4f}"
+    )
+    # Computed again, because files of earlier versions hold half of this number.
+    if needed := needed_groups(found.difference_error, groups):
+        accuracy += (
+            f", and that of ensemble minus best single trial {found.difference_error:.4f}; to "
+            f"detect a difference of {DIFFERENCE:g} with 80 % power, about {needed} {unit} are "
+            "needed"
+        )
+    lines = [accuracy]
     if found.design_effect is not None:
         text = f"Design effect of persons: {found.design_effect:.2f}"
         if found.intraclass is not None:

@@ -217,11 +217,10 @@ def _show_scores(out: Console, library: Library, ensemble: Ensemble) -> None:
         times = f"{found.divisions} times " if found.divisions > 1 else ""
         _say(out, f"Expected on new clips: mean PCC {found.nested:.4f}{interval} (nested, "
                   f"{ensemble.clips} clips{persons}, {times}in {found.folds} folds)")  # fmt: skip
-    oracle = library.studies[0].oracle
-    if split in oracle:
+    if (oracle := library.oracle(split)) is not None:
         # Not the naive score, which is optimistic.
-        reached = f"; the nested score is {found.nested / oracle[split]:.2f} of it" if found else ""
-        _say(out, f"Oracle: mean PCC {oracle[split]:.4f} on {split}{reached}")
+        reached = f"; the nested score is {found.nested / oracle:.2f} of it" if found else ""
+        _say(out, f"Oracle: mean PCC {oracle:.4f} on {split}{reached}")
     if (held := ensemble.hold_out) is not None:
         interval = "" if held.interval is None else f", 95 % {held.interval:.4f}"
         _say(out, f"Val: mean PCC {held.score:.4f} on {held.clips} clips{interval}; it chose "
@@ -233,7 +232,8 @@ def _show_scores(out: Console, library: Library, ensemble: Ensemble) -> None:
     elif ensemble.test is None:
         _say(out, f"Test: {_unscored(library, 'test')}")
     else:
-        best = f"; oracle {oracle['test']:.4f}" if "test" in oracle else ""
+        oracle = library.oracle("test")
+        best = "" if oracle is None else f"; oracle {oracle:.4f}"
         _say(out, f"Test: mean PCC {ensemble.test:.4f} on {ensemble.test_clips} clips, scored "
                   f"once{best}")  # fmt: skip
     if ensemble.filled:

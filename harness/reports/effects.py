@@ -43,8 +43,7 @@ def importances(trials: Sequence[FrozenTrial]) -> pd.DataFrame:
         `IMPORTANCE_TRIALS` trials or no hyperparameter varies.
     """
     columns = ["name", "share", "95 % from", "to"]
-    varied = any(trial.params != trials[0].params for trial in trials)
-    if len(trials) < IMPORTANCE_TRIALS or not varied:
+    if len(trials) < IMPORTANCE_TRIALS or not _varied(trials):
         return pd.DataFrame(columns=columns)
     study = study_of(trials)
     order = np.random.default_rng(0).permutation(len(trials))
@@ -70,12 +69,19 @@ def _shares(study: optuna.Study, left_out: Collection[int] = ()) -> dict[str, fl
         return get_param_importances(study, evaluator=evaluator, target=target)
 
 
-def no_importances(trials: int) -> str:
-    """Why a study with this number of complete trials has no importances."""
+def no_importances(trials: Sequence[FrozenTrial]) -> str:
+    """Why these complete trials have no importances."""
+    if len(trials) >= IMPORTANCE_TRIALS and not _varied(trials):
+        return f"no hyperparameter varies in the {len(trials)} complete trials"
     return (
-        f"{trials} complete trials, {IMPORTANCE_TRIALS} are needed. PED-ANOVA compares the best "
-        f"tenth of the trials with all, and Optuna advises at least {_BEST_TRIALS} trials in it"
+        f"{len(trials)} complete trials, {IMPORTANCE_TRIALS} are needed. PED-ANOVA compares the "
+        f"best tenth of the trials with all, and Optuna advises at least {_BEST_TRIALS} trials in "
+        "it"
     )
+
+
+def _varied(trials: Sequence[FrozenTrial]) -> bool:
+    return any(trial.params != trials[0].params for trial in trials)
 
 
 def differences(trials: Sequence[FrozenTrial]) -> pd.DataFrame:

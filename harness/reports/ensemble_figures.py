@@ -62,7 +62,7 @@ def ensemble_drawings(evidence: Evidence) -> list[Drawing]:
         return []
     drawings = [_scores(evidence, built.ensemble)]
     if built.ensemble.estimate is not None:
-        drawings.append(_per_target(built.ensemble.estimate))
+        drawings.append(_per_target(built.ensemble.estimate, built.library.split))
     if built.curve is not None:
         drawings.append(_curve(built))
     if len(built.ensemble.members) > 1:
@@ -138,7 +138,7 @@ def _limits(interval: Interval | None) -> tuple[float, float]:
     return (np.nan, np.nan) if interval is None else (interval.low, interval.high)
 
 
-def _per_target(estimate: Estimate) -> Drawing:
+def _per_target(estimate: Estimate, split: str) -> Drawing:
     """Nested PCC of each target with its interval, for ensemble and best single trial."""
     ensemble, single = "ensemble", "best single trial"
     rows = [
@@ -168,8 +168,8 @@ def _per_target(estimate: Estimate) -> Drawing:
         f"ensemble is best on {best.target} ({best.nested:.3f}) and worst on {worst.target} "
         f"({worst.nested:.3f})."
     )
-    figure = styled(figure, "", "nested PCC")
-    return Drawing("targets", "PCC of each target", alt, figure, table.fillna(""))
+    figure = styled(figure, "", f"nested PCC on {split}")
+    return Drawing("targets", "PCC of each target", alt, figure, table.astype(object).fillna(""))
 
 
 def _curve(built: Construction) -> Drawing:

@@ -13,7 +13,7 @@ from harness.ensembles.construction import Construction, rebuild
 from harness.ensembles.ensemble import Ensemble
 from harness.ensembles.files import read_ensemble
 from harness.ensembles.intervals import Resamples, resample
-from harness.ensembles.library import Library, load_library, prediction_files
+from harness.ensembles.library import Library, Targets, load_library, prediction_files
 from harness.errors import InputError
 from harness.predictions import read_clips
 from harness.sealed import MANIFEST, read_sealed
@@ -31,7 +31,7 @@ class Evidence:
     manifest: the content of study.json.
     index: the clips.
     study: the Optuna study; None if its storage is elsewhere.
-    library: the predictions; None if no trial has finished.
+    library: the predictions of val; None if no trial has finished.
     ensembles: the shown one first, then the newest first.
     built: the shown ensemble with the data that explains it; None if there is no ensemble, or if
         it cannot be rebuilt.
@@ -57,6 +57,15 @@ class Evidence:
         if self.built is not None:
             return self.built.ensemble
         return self.ensembles[0] if self.ensembles else None
+
+    @property
+    def ceilings(self) -> Targets:
+        """By target: the highest possible PCC on the split that chose the shown ensemble; empty if
+        it is not known."""
+        library = self.built.library if self.built else self.library
+        if library is None or self.shown is None or self.shown.recipe.choose_on != library.split:
+            return {}
+        return library.ceilings
 
     @property
     def commands(self) -> tuple[str, ...]:

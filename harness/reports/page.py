@@ -97,7 +97,7 @@ def _score(evidence: Evidence, drawings: Sequence[Drawing]) -> str:
             f"PCC of {shown.name} for each target on {shown.recipe.choose_on}",
         )
     ]
-    if evidence.library and evidence.library.ceilings:
+    if evidence.ceilings:
         parts.append(paragraph(f"{ceiling_meaning(shown.synthetic)}."))
     if evidence.stale:
         parts.append(paragraph(evidence.stale, "warning"))
@@ -126,15 +126,15 @@ def _mattered(evidence: Evidence, drawings: Sequence[Drawing]) -> str:
         + table(tables.streams(evidence), "Score by streams: ensembles of their trials alone")
         + table(
             tables.added(evidence),
-            "What each stream adds: the shown ensemble, and one of the "
-            "trials that do not read the stream, on the same clips",
+            "What each stream adds: the shown ensemble, and one of the trials that do not read the "
+            "stream, on the same clips; the intervals do not include the selection of trials",
         )
         + table(values, "Score by hyperparameter")
         + table(tables.families(evidence), "Families of trials: " + ", ".join(FAMILY))
         + (
             ""
             if importance
-            else paragraph(f"No importances: {no_importances(len(tables.complete(evidence)))}.")
+            else paragraph(f"No importances: {no_importances(tables.complete(evidence))}.")
         )
         + figures(drawings)
     )
@@ -172,10 +172,15 @@ def _errors(evidence: Evidence, drawings: Sequence[Drawing]) -> str:
     worst = tables.worst_clips(evidence)
     if worst.empty:
         return paragraph("Errors are shown once there is an ensemble.")
-    note = (
-        "Errors of the ensemble on val. These clips selected its members, so that errors on new "
-        "clips are larger. The error of a clip is the mean absolute difference over the targets."
-    )
+    shown = evidence.shown
+    if shown is not None and shown.recipe.choose_on != "val":
+        note = "Errors of the ensemble on val, which took no part in selecting its members."
+    else:
+        note = (
+            "Errors of the ensemble on val. These clips selected its members, so that errors on "
+            "new clips are larger."
+        )
+    note += " The error of a clip is the mean absolute difference over the targets."
     return (
         paragraph(note)
         + table(worst, "Clips with the largest errors")

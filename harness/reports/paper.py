@@ -11,7 +11,7 @@ from harness.atomic import write_bytes, write_text
 from harness.ensembles.caveats import SYNTHETIC
 from harness.errors import InputError
 from harness.reports import tables
-from harness.reports.drawing import BEST, ENSEMBLE, OTHER, SINGLE, shortened, styles
+from harness.reports.drawing import BEST, ENSEMBLE, OTHER, SINGLE, Drawing, shortened, styles
 from harness.reports.evidence import Evidence
 from harness.reports.figures import drawings
 
@@ -58,7 +58,7 @@ def write_figures(evidence: Evidence, folder: Path) -> list[Path]:
         with rc_context(_SETTINGS):
             figure = Figure((_WIDTH, _HEIGHT), layout="constrained")
             axes = figure.add_subplot()
-            _DRAWN[key](axes, drawing.table)
+            _DRAWN[key](axes, drawing)
             if evidence.synthetic:
                 figure.suptitle(SYNTHETIC, fontsize=5)
             for kind in _FORMATS:
@@ -94,7 +94,8 @@ def _write_tables(evidence: Evidence, folder: Path) -> list[Path]:
     return written
 
 
-def _targets(axes: "Axes", table: pd.DataFrame) -> None:
+def _targets(axes: "Axes", drawing: Drawing) -> None:
+    table = drawing.table
     names = list(dict.fromkeys(table["target"]))
     for shift, (model, colour, hatch) in enumerate(
         (("ensemble", ENSEMBLE, ""), ("best single trial", SINGLE, "//"))
@@ -107,32 +108,35 @@ def _targets(axes: "Axes", table: pd.DataFrame) -> None:
                  yerr=errors, error_kw={"linewidth": 0.8, "capsize": 2})  # fmt: skip
     middle = [place + 0.2 for place in range(len(names))]
     axes.set_xticks(middle, [shortened(name) for name in names], rotation=40, ha="right")
-    axes.set_ylabel("nested PCC on val")
+    axes.set_ylabel(_scale(drawing))
     # Above the axes, because the bars begin at 0.
     axes.legend(frameon=False, fontsize=6, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
 
 
-def _size(axes: "Axes", table: pd.DataFrame) -> None:
+def _size(axes: "Axes", drawing: Drawing) -> None:
+    table = drawing.table
     axes.plot(table["K"], table["naive"], color=OTHER, linestyle="--", label="naive")
     axes.plot(table["K"], table["nested"], color=ENSEMBLE, label="nested")
-    _label(axes, "size K", "mean PCC on val")
+    _label(axes, "size K", _scale(drawing))
 
 
-def _best(axes: "Axes", table: pd.DataFrame) -> None:
+def _best(axes: "Axes", drawing: Drawing) -> None:
+    table = drawing.table
     axes.plot(table["trial"], table["score"], ".", color=SINGLE, label="trial")
     axes.step(table["trial"], table["best so far"], color=BEST, where="post", label="best so far")
     _label(axes, "trial", "mean PCC on val")
 
 
-def _importance(axes: "Axes", table: pd.DataFrame) -> None:
-    table = table[::-1]
+def _importance(axes: "Axes", drawing: Drawing) -> None:
+    table = drawing.table[::-1]
     errors = [table["share"] - table["95 % from"], table["to"] - table["share"]]
     axes.barh(table["name"], table["share"], color=OTHER, xerr=errors,
               error_kw={"linewidth": 0.8, "capsize": 2})  # fmt: skip
     axes.set_xlabel("importance (PED-ANOVA)")
 
 
-def _calibration(axes: "Axes", table: pd.DataFrame) -> None:
+def _calibration(axes: "Axes", drawing: Drawing) -> None:
+    table = drawing.table
     axes.axline((0, 0), slope=1, color=OTHER, linestyle=":", linewidth=0.8)
     markers = ("o", "s", "D", "P", "X", "^", "*")
     for n, (name, style) in enumerate(styles(dict.fromkeys(table["target"])).items()):
@@ -144,13 +148,18 @@ def _calibration(axes: "Axes", table: pd.DataFrame) -> None:
     _label(axes, "mean prediction", "mean rating")
 
 
+def _scale(drawing: Drawing) -> str:
+    """The label of the vertical axis, which names the split that chose the ensemble."""
+    return str(drawing.figure.layout.yaxis.title.text)
+
+
 def _label(axes: "Axes", x: str, y: str) -> None:
     axes.set_xlabel(x)
     axes.set_ylabel(y)
     axes.legend(frameon=False, fontsize=5)
 
 
-_DRAWN: dict[str, Callable[[Any, pd.DataFrame], None]] = {
+_DRAWN: dict[str, Callable[[Any, Drawing], None]] = {
     "best": _best,
     "importance": _importance,
     "targets": _targets,

@@ -49,8 +49,12 @@ def _data(evidence: Evidence) -> Lines:
     counts = ", ".join(f"{len(index.rows(s))} {s}" for s in ("train", "val", "test"))
     rated = int((~np.isnan(index.ratings).any(axis=1)).sum())
     lines = [(f"{len(index):,} {kind}", f"({counts})"), (f"{rated:,} rated", "clips")]
-    persons = f"{len(set(index.groups))} persons" if index.groups else "Persons not known;"
-    lines.append((persons, "" if index.groups else "clips count as independent"))
+    if index.groups:
+        lines.append((f"{len(set(index.groups))} persons", ""))
+    elif evidence.library is not None and evidence.library.matrix.groups is not None:
+        lines.append(("Persons", "are those of another study of the ensemble"))
+    else:
+        lines.append(("Persons not known;", "clips count as independent"))
     empty = len(manifest.get("empty") or ())
     lines.append((f"{empty} without features", "are predicted as the mean rating of train"))
     lines.append((f"{len(index.target_names)} targets", ""))
@@ -58,7 +62,7 @@ def _data(evidence: Evidence) -> Lines:
 
 
 def _score(evidence: Evidence) -> Lines:
-    found, oracle = evidence.shown, evidence.manifest.get("oracle") or {}
+    found = evidence.shown
     if found is None:
         return [("No ensemble yet", "so that no score on new clips is estimated")]
     lines: Lines = []
@@ -81,9 +85,9 @@ def _score(evidence: Evidence) -> Lines:
     if found.test is not None:
         clips = f"{found.test_clips} clips"
         lines.append((f"{found.test:.4f}", f"Ensemble on test, scored once; {clips}"))
-    if "val" in oracle:
+    if evidence.library and (oracle := evidence.library.oracle("val")) is not None:
         val = len(evidence.index.rows("val"))
-        lines.append((f"{oracle['val']:.4f}", f"Oracle on val: best possible score; {val} clips"))
+        lines.append((f"{oracle:.4f}", f"Oracle on val: best possible score; {val} clips"))
     return lines
 
 
@@ -102,7 +106,7 @@ def _mattered(evidence: Evidence, drawings: list[Drawing]) -> Lines:
         text = "{better} vs. {worse}: {difference}, 95 % {95 % interval}; {trials} trials"
         lines += [(str(row["hyperparameter"]), text.format_map(row)) for row in found]
         if evidence.study is not None:
-            reason = no_importances(len(tables.complete(evidence))).partition(".")[0]
+            reason = no_importances(tables.complete(evidence)).partition(".")[0]
             lines.append(("No importances:", reason))
     families = tables.families(evidence, 2)
     known = families[families["95 % interval"] != formatted(None)] if len(families) else families

@@ -163,7 +163,7 @@ def targets(evidence: Evidence) -> pd.DataFrame:
     if shown is None:
         return pd.DataFrame()
     estimates = shown.estimate.targets if shown.estimate else (None,) * len(shown.targets)
-    ceilings = evidence.library.ceilings if evidence.library else {}
+    ceilings = evidence.ceilings
     rows = []
     for name, naive, found in zip(shown.targets, shown.pcc, estimates, strict=True):
         row = {"target": name, "naive": f"{naive:.4f}"}

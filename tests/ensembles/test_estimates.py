@@ -28,7 +28,7 @@ from harness.ensembles.methods import METHODS
 from harness.ensembles.methods.bagged import Bagged
 from harness.ensembles.methods.greedy import Greedy
 from harness.ensembles.moments import Moments
-from harness.ensembles.planning import plan
+from harness.ensembles.planning import DIFFERENCE, needed_groups, plan, sentences
 from harness.ensembles.selection import Recipe, choose, factors
 from harness.metrics import pcc
 from harness.models.stopping import Stopping
@@ -486,13 +486,30 @@ def test_planning_finds_the_design_effect_of_persons() -> None:
         pooled = predictions[:, :2].transpose(1, 0, 2).astype(np.float64)
         planned = plan(truth.T.astype(np.float64), pooled, population.groups(800), grouped=True)
         assert planned is not None
-        assert planned.needed == np.ceil(80 * (1.96 * planned.difference_error / 0.01) ** 2)
+        assert planned.needed == needed_groups(planned.difference_error, 80)
         alone = plan(truth.T.astype(np.float64), pooled, np.arange(800), grouped=False)
         assert alone is not None
         assert alone.design_effect is None
         assert planned.design_effect == pytest.approx((planned.error / alone.error) ** 2)
         found.append(planned.intraclass)
     assert np.mean(found) == pytest.approx(0.25, abs=0.07)
+
+
+def test_the_needed_clips_detect_the_difference_in_four_of_five_cases() -> None:
+    needed = needed_groups(error=0.03, groups=100)
+    error = 0.03 * np.sqrt(100 / needed)
+    found = np.random.default_rng(0).normal(DIFFERENCE, error, 100_000)
+    assert (np.abs(found) > 1.96 * error).mean() == pytest.approx(0.8, abs=0.01)
+
+
+def test_an_ensemble_that_is_the_best_trial_needs_no_clips_to_differ_from_it() -> None:
+    population = near_equal()
+    predictions, truth = population.draw(100, np.random.default_rng(0))
+    same = predictions[:, [0, 0]].transpose(1, 0, 2).astype(np.float64)
+    planned = plan(truth.T.astype(np.float64), same, np.arange(100), grouped=False)
+    assert planned is not None
+    (line,) = sentences(planned, "val", 100, grouped=False)
+    assert line == f"With 100 clips of val, the standard error of the score is {planned.error:.4f}"
 
 
 def test_planning_of_an_undefined_score_is_none() -> None:

@@ -181,9 +181,72 @@ def test_a_family_is_defined_by_the_hyperparameters_that_the_paper_compares(tmp_
     assert third.family == f"ccc/flat/15/full/2/{'f' * 8}"
 
 
+def with_persons(index: Dataset, persons: int) -> Dataset:
+    """The clips divided among this number of persons."""
+    groups = tuple(f"p{row % persons}" for row in range(len(index.clip_ids)))
+    return dataclasses.replace(index, groups=groups)
+
+
+@pytest.mark.parametrize("first", ["a", "b"])
+def test_the_study_that_knows_the_persons_is_used(tmp_path: Path, first: str) -> None:
+    """Also if its clips have another order."""
+    index = make_index(val=40)
+    order = np.random.default_rng(5).permutation(len(index.clip_ids))
+    known = with_persons(index, 8)
+    assert known.groups is not None
+    groups = tuple(known.groups[row] for row in order)
+    turned = dataclasses.replace(reordered(index, order), groups=groups)
+    make_study(tmp_path / "a", 3, index)
+    make_study(tmp_path / "b", 3, turned, base=index)
+    library = load_library(tmp_path / first, tmp_path / "ab".replace(first, ""))
+    own = dict(zip(known.clip_ids, known.groups, strict=True))
+    assert library.matrix.groups == tuple(own[clip] for clip in library.matrix.clip_ids)
+    estimate = construct(library, Recipe(top=2)).ensemble.estimate
+    assert estimate is not None
+    assert (estimate.grouped, estimate.groups) == (True, 8)
+
+
+def test_studies_of_different_persons_are_refused(tmp_path: Path) -> None:
+    index = make_index()
+    for name, persons in (("none", 0), ("four", 4), ("five", 5)):
+        make_study(tmp_path / name, 2, with_persons(index, persons) if persons else index)
+    message = r"clip \[\d+\] is of person p\d; four has p\d"
+    with pytest.raises(InputError, match=message):
+        load_library(*(tmp_path / name for name in ("none", "four", "five")))
+
+
+def test_best_scores_are_known_if_all_studies_have_the_same(tmp_path: Path) -> None:
+    """Those of trials on pictures say nothing about trials on sound."""
+    for name, best in (("picture", 0.6), ("sound", 0.7), ("again", 0.6)):
+        make_study(tmp_path / name, 1)
+        write_manifest(
+            tmp_path / name, oracle={"val": best}, oracle_by_target={"val": {"Joy": best}}
+        )
+    same = load_library(tmp_path / "picture", tmp_path / "again")
+    assert (same.oracle("val"), same.oracle("test")) == (0.6, None)
+    assert same.ceilings == {"Joy": 0.6}
+    different = load_library(tmp_path / "picture", tmp_path / "sound")
+    assert (different.oracle("val"), different.ceilings) == (None, {})
+
+
 def test_clips_without_features_are_counted_by_split(tmp_path: Path) -> None:
     index = make_study(tmp_path / "s", 1)
     empty = [*index.ids("test")[:2], index.ids("val")[0]]
     write_manifest(tmp_path / "s", empty=empty)
     library = load_library(tmp_path / "s")
-    assert (library.filled("test"), library.filled("val")) == (2, 1)
+    trials = library.matrix.trials
+    assert (library.filled("test", trials), library.filled("val", trials)) == (2, 1)
+
+
+def test_a_clip_is_filled_if_no_member_has_features_of_it(tmp_path: Path) -> None:
+    index = make_index(val=40)
+    make_study(tmp_path / "a", 1, index)
+    make_study(tmp_path / "b", 0, index)
+    write_trial(tmp_path / "b", index, 5)
+    first, second, third = index.ids("test")[:3]
+    write_manifest(tmp_path / "a", empty=[first, second])
+    write_manifest(tmp_path / "b", empty=[second, third])
+    library = load_library(tmp_path / "a", tmp_path / "b")
+    assert construct(library, Recipe(top=2)).ensemble.filled == 1
+    alone = construct(library, Recipe(top=1)).ensemble
+    assert (alone.members, alone.filled) == (("a/00000",), 2)

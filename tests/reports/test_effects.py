@@ -15,6 +15,7 @@ from harness.reports.effects import (
     differences,
     importances,
     mean_interval,
+    no_importances,
     study_of,
 )
 
@@ -60,7 +61,9 @@ def test_few_trials_have_no_importances(count: int, shown: bool) -> None:
 
 
 def test_equal_trials_have_no_importances() -> None:
-    assert importances(of_rate(1) * 50).empty
+    trials = of_rate(1) * 50
+    assert importances(trials).empty
+    assert no_importances(trials) == "no hyperparameter varies in the 50 complete trials"
 
 
 def test_the_difference_of_two_values_is_that_of_welch() -> None:

@@ -27,8 +27,9 @@ from harness.ensembles.library import load_library
 from harness.ensembles.selection import Recipe
 from harness.errors import InputError
 from harness.predictions import write_clips
+from harness.reports import tables
 from harness.reports.drawing import COLOURS, DASHES, SYMBOLS, styles
-from harness.reports.ensemble_figures import ensemble_drawings
+from harness.reports.ensemble_figures import _per_target, ensemble_drawings
 from harness.reports.evidence import gather
 from harness.reports.figures import drawings
 from harness.reports.frames import strips
@@ -37,12 +38,11 @@ from harness.reports.page import write_report
 from harness.reports.paper import write_figures
 from harness.reports.search_figures import _slices, search_drawings
 from harness.reports.summary import SECTIONS
-from harness.reports.tables import leaderboard
 from harness.unfolding import unfoldings
 from tests.browser import Browser
 from tests.commands import command
 from tests.conftest import Searched
-from tests.studies import make_index, make_study, write_log, write_manifest
+from tests.studies import make_fold_study, make_index, make_study, write_log, write_manifest
 
 
 @pytest.fixture(scope="module")
@@ -121,6 +121,28 @@ def test_importances_need_enough_trials(tmp_path: Path, trials: int, shown: bool
     assert text.count(f"No importances:</strong> {trials} complete trials, 41 are needed") == (
         not shown
     )
+
+
+def test_what_a_stream_adds_says_what_its_interval_leaves_out(tmp_path: Path) -> None:
+    folder = tmp_path / "s"
+    make_study(folder, 4, make_index(40), streams=["face+sound"] * 2 + ["face"] * 2)
+    library = load_library(folder)
+    write_ensemble(construct(library, Recipe(top=2)).ensemble, library)
+    text = page(folder)
+    assert "What each stream adds" in text
+    assert "the intervals do not include the selection of trials" in text
+
+
+def test_the_summary_says_that_persons_are_those_of_another_study(tmp_path: Path) -> None:
+    index = make_index(40)
+    make_study(tmp_path / "a", 2, index)
+    persons = tuple(f"p{row % 9}" for row in range(len(index.clip_ids)))
+    make_study(tmp_path / "b", 3, dataclasses.replace(index, groups=persons))
+    library = load_library(tmp_path / "a", tmp_path / "b")
+    write_ensemble(construct(library, Recipe(top=2)).ensemble, library)
+    first = page(tmp_path / "a").split("<nav")[0]
+    assert "<strong>Persons</strong> are those of another study" in first
+    assert "clips count as independent" not in first
 
 
 def test_failures_are_shown_with_their_reasons(tmp_path: Path) -> None:
@@ -314,7 +336,7 @@ def test_a_trial_of_another_study_has_its_own_hyperparameters(tmp_path: Path) ->
     write_log(tmp_path / "a", *[TrialState.COMPLETE] * 6)
     library = load_library(tmp_path / "b", tmp_path / "a")
     built = construct(library, Recipe("mean", 2))
-    table = leaderboard(gather(tmp_path / "a", built=built))
+    table = tables.leaderboard(gather(tmp_path / "a", built=built))
     rows = table.set_index("trial")
     assert list(rows.loc["b/00001", ["time", "stride"]]) == ["", "30"]
     assert list(rows.loc["a/00004", ["time", "stride"]]) == ["1.5 s", ""]
@@ -390,6 +412,56 @@ def test_figures_for_a_paper_have_the_numbers_of_the_study(study: Path, tmp_path
     before = {path: path.read_bytes() for path in written}
     write_figures(gather(study), tmp_path)
     assert before == {path: path.read_bytes() for path in written}, "equal inputs, equal files"
+
+
+@pytest.fixture(scope="module")
+def chosen_on_train(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A study with an ensemble that train chose, and ceilings of both splits."""
+    folder = tmp_path_factory.mktemp("results") / "s"
+    make_fold_study(folder, 4)
+    ceilings = {"train": {"Joy": 0.8125}, "val": {"Joy": 0.9125}}
+    write_manifest(folder, early_stop_split="folds", ceilings=ceilings)
+    write_log(folder, *[TrialState.COMPLETE] * 4)
+    library = load_library(folder, split="train")
+    recipe = Recipe(top=2, choose_on="train")
+    write_ensemble(construct(library, recipe).ensemble, library)
+    return folder
+
+
+def test_ceilings_are_those_of_the_split_that_chose(chosen_on_train: Path) -> None:
+    evidence = gather(chosen_on_train)
+    assert tables.targets(evidence)["ceiling"].tolist() == ["0.8125", "-", "-"]
+    stale = dataclasses.replace(evidence, built=None)
+    assert "ceiling" not in tables.targets(stale), "it was read for val"
+
+
+def test_errors_on_val_say_what_val_chose(study: Path, chosen_on_train: Path) -> None:
+    assert "These clips selected its members" in page(study)
+    text = page(chosen_on_train)
+    assert "These clips selected its members" not in text
+    assert "which took no part in selecting its members" in text
+
+
+def test_figures_for_a_paper_name_the_split_that_chose(
+    chosen_on_train: Path, tmp_path: Path
+) -> None:
+    write_figures(gather(chosen_on_train), tmp_path)
+    assert "nested PCC on train" in (tmp_path / "targets.svg").read_text()
+    assert "mean PCC on train" in (tmp_path / "size.svg").read_text()
+    assert "mean PCC on val" in (tmp_path / "best.svg").read_text(), "all trials are scored on val"
+
+
+@pytest.mark.filterwarnings("error")
+def test_targets_without_an_interval_are_drawn(study: Path) -> None:
+    built = gather(study).built
+    assert built is not None
+    assert built.ensemble.estimate is not None
+    given = built.ensemble.estimate.targets
+    targets = tuple(dataclasses.replace(each, interval=None) for each in given)
+    drawing = _per_target(dataclasses.replace(built.ensemble.estimate, targets=targets), "val")
+    ours = drawing.table[drawing.table["model"] == "ensemble"]
+    assert ours["to"].tolist() == [""] * 3
+    assert ours["nested PCC"].tolist() == [each.nested for each in given]
 
 
 def test_figures_without_matplotlib_are_refused(

@@ -46,7 +46,8 @@ class Method(ABC):
         """
 
     def limited(self, trials: int) -> Self:
-        """The method for a library of few trials; used if `top` is not given."""
+        """The method for a library of few trials: as many members as they can give. Used by auto
+        and for the trials of some streams alone."""
         return self
 
 
