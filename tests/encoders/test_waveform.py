@@ -227,6 +227,7 @@ def test_each_value_comes_from_the_first_source_that_has_it(tmp_path: Path) -> N
     assert encoder.details == {
         "input": "waveform", "weights": encoder.details["weights"], "output": "y", "rate": 8_000,
         "normalise": "yes", "window": "0.5", "step": "0.25", "pooling": "mean",
+        "mono": "mean of channels",
     }  # fmt: skip
     lines = encoder.describe()
     assert (

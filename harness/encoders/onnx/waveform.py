@@ -42,7 +42,7 @@ from harness.encoders.preprocessing import (
     parsed,
     settings,
 )
-from harness.encoders.sound.encoder import Listening, SoundEncoder, check_step
+from harness.encoders.sound.encoder import MONO, Listening, SoundEncoder, check_step
 from harness.encoders.sound.spectrum import RATE, Array, in_pieces
 from harness.errors import InputError, printable
 
@@ -179,6 +179,7 @@ def _waveform(file: OnnxFile, options: EncoderOptions) -> SoundEncoder:
             "weights": file.digest,
             "output": wanted,
             **given.details(),
+            "mono": MONO,
             "step": f"{step:g}",
             "pooling": "mean",
         },
