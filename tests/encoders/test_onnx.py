@@ -98,19 +98,59 @@ def test_layouts_and_orders_of_colours_are_the_same_function(tmp_path: Path) -> 
     )
 
 
-@pytest.mark.parametrize(
-    ("perm", "axes"), [((0, 1, 2, 3), (2, 3)), ((0, 2, 3, 1), None)], ids=["maps", "tokens"]
-)
-def test_positions_and_tokens_are_averaged(
-    tmp_path: Path, perm: tuple[int, ...], axes: tuple[int, ...] | None
-) -> None:
-    nodes = [helper.make_node("Transpose", ["x"], ["t"], perm=perm)]
-    shape = [0, 0, 16, 16] if axes else [0, 256, 3]
-    nodes.append(helper.make_node("Reshape", ["t", "shape"], ["y"]))
-    file = save_graph(tmp_path / "net.onnx", nodes, weights={"shape": np.array(shape)})
-    encoder = opened(file)
+def test_tokens_are_averaged(tmp_path: Path) -> None:
+    nodes = [
+        helper.make_node("Transpose", ["x"], ["t"], perm=(0, 2, 3, 1)),
+        helper.make_node("Reshape", ["t", "shape"], ["y"]),
+    ]
+    weights = {"shape": np.array([0, 256, 3])}
+    encoder = opened(save_graph(tmp_path / "net.onnx", nodes, weights=weights))
     expected = Preprocessing((16, 16)).standardised(encoder.resize(pictures())).mean((2, 3))
     torch.testing.assert_close(features(encoder), expected, rtol=1e-5, atol=1e-5)
+
+
+def branches(path: Path, channels_last: bool) -> Path:
+    """Values with 8 channels on either axis; only that of the reshape has unknown axes."""
+    shape = ("batch", 16, 16, 3) if channels_last else ("batch", 3, 16, 16)
+    rng = np.random.default_rng(0)
+    node = helper.make_node
+    nodes = [
+        node("Transpose", ["x"], ["images"], perm=[0, 3, 1, 2] if channels_last else [0, 1, 2, 3]),
+        node("Conv", ["images", "kernel"], ["conv"]),
+        node("Sigmoid", ["conv"], ["gate"]),
+        node("Mul", ["conv", "gate"], ["second"]),
+        node("Transpose", ["second"], ["turned"], perm=[0, 2, 3, 1]),
+        node("LayerNormalization", ["turned", "ones"], ["normal"]),
+        node("Add", ["turned", "normal"], ["last"]),
+        node("MatMul", ["normal", "square"], ["linear"]),
+        node("Transpose", ["linear"], ["back"], perm=[0, 3, 1, 2]),
+        node("Add", ["second", "back"], ["residual"]),
+        node("Reshape", ["normal", "shape"], ["reshaped"]),
+        node("Transpose", ["reshaped"], ["y"], perm=[0, 3, 1, 2]),
+    ]
+    weights = {
+        "kernel": rng.normal(size=(8, 3, 3, 3)).astype(np.float32),
+        "square": rng.normal(size=(8, 8)).astype(np.float32),
+        "ones": np.ones(8, np.float32),
+        "shape": np.array([0, 14, 14, 8]),
+    }
+    return save_graph(path, nodes, shape=shape, weights=weights)
+
+
+@pytest.mark.parametrize("channels_last", [False, True])
+@pytest.mark.parametrize(
+    "value", ["conv", "second", "turned", "normal", "last", "linear", "back", "residual", "y"]
+)
+def test_columns_are_the_channels_of_what_made_the_value(
+    tmp_path: Path, value: str, channels_last: bool
+) -> None:
+    assert len(opened(branches(tmp_path / "net.onnx", channels_last), value).columns) == 8
+
+
+def test_a_value_of_four_axes_without_known_channels_is_refused(tmp_path: Path) -> None:
+    said = refused(branches(tmp_path / "net.onnx", False), "reshaped")
+    assert "has shape (2, 14, 14, 8)" in said
+    assert "name a value of two axes by `encoder_output`" in said
 
 
 def test_bytes_and_float16_are_taken_as_the_graph_wants_them(tmp_path: Path) -> None:
