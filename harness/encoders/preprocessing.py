@@ -57,14 +57,16 @@ class Preprocessing:
     def details(self) -> dict[str, str | int]:
         """The values by name, as a specification stores them; `parsed` reads them."""
         named = {f.name: _text(getattr(self, f.name)) for f in fields(self)}
-        return {**named, "preprocessing": _VERSION}
+        return {**named, "preprocessing": _NEAREST if self.interpolation == "nearest" else _VERSION}
 
     def resized(self, frames: Tensor) -> Tensor:
         """(n, height, width, 3) uint8 RGB -> (n, 3, *size) uint8 RGB."""
         # torchvision takes a second to import, which what is stored need not wait for.
         from torchvision.transforms.v2.functional import InterpolationMode, center_crop, resize
 
-        mode = InterpolationMode(self.interpolation)
+        # Pillow's "nearest" reads the centres of pixels, torchvision's does not.
+        nearest = self.interpolation == "nearest"
+        mode = InterpolationMode.NEAREST_EXACT if nearest else InterpolationMode(self.interpolation)
         images: Tensor = frames.permute(0, 3, 1, 2)
         images = resize(images, list(self.resize or self.size), mode, antialias=True)
         if self.resize:
@@ -85,6 +87,7 @@ class Preprocessing:
 
 #: Names the transform in fingerprints; change it with `Preprocessing.resized`.
 _VERSION = f"resize-antialias/{READERS}"
+_NEAREST = f"resize-nearest-exact/{READERS}"
 
 
 class Preprocessed(nn.Module):
@@ -164,7 +167,9 @@ def chosen(sources: Sequence[Source]) -> tuple[Preprocessing, dict[str, str]]:
     """
     values, origin = merged(sources)
     made = Preprocessing(**values)
-    if made.resize and min(made.resize) < max(made.size[-len(made.resize) :]):
+    # Of a picture of any shape, either side may be the shortest.
+    sides = made.resize * 2 if len(made.resize) == 1 else made.resize
+    if any(side < wanted for side, wanted in zip(sides, made.size, strict=False)):
         raise InputError(
             f"resize {_text(made.resize)} ({origin['resize']}) is smaller than size "
             f"{_text(made.size)}; expected at least as many pixels"
@@ -225,12 +230,7 @@ def hugging_face(values: Mapping[str, Any], where: str) -> dict[str, Any]:
         found["scale"] = 1.0
     elif "rescale_factor" in values:
         found["scale"] = number(f"{where}: rescale_factor", str(values["rescale_factor"]))
-    if values.get(NORMALIZE) is False:
-        found |= {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)}
-    else:
-        for key, name, read in (("mean", "image_mean", _numbers), ("std", "image_std", _deviation)):
-            if values.get(name) is not None:
-                found[key] = read(f"{where}: {name}", _flat(values[name]))
+    found |= _standardising(values, where)
     if (resample := values.get("resample")) is not None:
         if resample not in _RESAMPLE:
             known = ", ".join(f"{code} ({name})" for code, name in _RESAMPLE.items())
@@ -239,12 +239,32 @@ def hugging_face(values: Mapping[str, Any], where: str) -> dict[str, Any]:
     return found | _sizes(values, where)
 
 
+def _standardising(values: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """`mean` and `std`, where they are stated."""
+    known = {
+        key: read(f"{where}: {name}", _flat(values[name]))
+        for key, name, read in (("mean", "image_mean", _numbers), ("std", "image_std", _deviation))
+        if values.get(name) is not None
+    }
+    normalises = values.get(NORMALIZE)
+    if normalises is None and not known:
+        # The processor of MobileViT, which alone has this name, never normalises.
+        normalises = values.get("do_flip_channel_order") is None
+    found = {"mean": (0.0,) * 3, "std": (1.0,) * 3} if normalises is False else known
+    if values.get("include_top") and "std" in known:  # EfficientNet's divides once more
+        std = tuple(a * b for a, b in zip(found["std"], known["std"], strict=True))
+        return {**found, "std": std}
+    return found
+
+
 def _sizes(values: Mapping[str, Any], where: str) -> dict[str, Any]:
     """`size`, and `resize` where pictures are cropped."""
     given = values.get("size")
     if given is None:
         return {}
     shortest = given.get("shortest_edge") if isinstance(given, Mapping) else None
+    if isinstance(given, int):  # as files of 2022 write it
+        shortest = given
     size = _side(f"{where}: size", given)
     ratio = values.get("crop_pct")
     if ratio and shortest and size[0] < _CROP_PCT_BELOW:

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 import torch
 from onnx import TensorProto, helper
+from PIL import Image
 from torch import Tensor, nn
 
 from harness.encoders.encoder import Encoder, EncoderOptions
 from harness.encoders.onnx.encoder import description
-from harness.encoders.preprocessing import Preprocessing
+from harness.encoders.preprocessing import Preprocessing, Source, chosen
 from harness.encoders.registry import encoder_of
 from harness.errors import InputError
 from tests.graphs import FAULTS, OPSET, READ, export, external, means, one, save_graph
@@ -198,7 +199,20 @@ def test_each_value_comes_from_the_first_source_that_has_it(tmp_path: Path) -> N
         ),
         ({"size": {"shortest_edge": 16}, "crop_pct": 0.8}, {"size": "16x16", "resize": "20"}),
         ({"do_rescale": False, "do_normalize": False}, {"scale": "1.0", "std": "1.0,1.0,1.0"}),
-        ({"do_flip_channel_order": True}, {"order": "bgr"}),
+        ({"size": 16, "crop_pct": 0.8}, {"size": "16x16", "resize": "20"}),  # ConvNeXt of 2022
+        # MobileViT, which has no normalisation, and EfficientNet, which divides by std twice.
+        (
+            {"do_flip_channel_order": True, "do_normalize": None},
+            {"order": "bgr", "mean": "0.0,0.0,0.0", "std": "1.0,1.0,1.0"},
+        ),
+        (
+            {"include_top": True, "image_mean": 0.5, "image_std": 0.5},
+            {"mean": "0.5,0.5,0.5", "std": "0.25,0.25,0.25"},
+        ),
+        (
+            {"include_top": True, "image_mean": 0.5, "image_std": 0.5, "do_normalize": False},
+            {"mean": "0.0,0.0,0.0", "std": "0.5,0.5,0.5"},
+        ),
     ],
 )
 def test_configurations_of_hugging_face(
@@ -207,6 +221,29 @@ def test_configurations_of_hugging_face(
     (tmp_path / "preprocessor_config.json").write_text(json.dumps(config))
     details = opened(means(tmp_path / "net.onnx")).details
     assert {name: details[name] for name in expected} == expected
+
+
+def test_nearest_is_that_of_pillow() -> None:
+    frames = pictures(1)
+    expected = Image.fromarray(frames[0].numpy()).resize((12, 8), Image.Resampling.NEAREST)
+    found = Preprocessing((8, 12), interpolation="nearest").resized(frames)[0].permute(1, 2, 0)
+    np.testing.assert_array_equal(found.numpy(), np.asarray(expected))
+
+
+def test_only_nearest_has_another_version_than_before() -> None:
+    versions = {
+        name: str(Preprocessing(interpolation=name).details()["preprocessing"])
+        for name in ("nearest", "bilinear", "bicubic")
+    }
+    assert versions["bilinear"] == versions["bicubic"] != versions["nearest"]
+    assert versions["bilinear"].startswith("resize-antialias/")
+
+
+def test_a_resize_that_covers_the_crop_side_by_side_is_accepted() -> None:
+    made, _ = chosen([Source("s", {"size": (300, 200), "resize": (300, 200)})])
+    assert made.resized(pictures(1)).shape == (1, 3, 300, 200)
+    with pytest.raises(InputError, match=r"resize 256 .* is smaller than size 300x200"):
+        chosen([Source("s", {"size": (300, 200), "resize": (256,)})])
 
 
 def test_a_centre_crop_keeps_the_middle() -> None:
