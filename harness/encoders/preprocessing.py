@@ -29,6 +29,9 @@ SAMPLING_RATE = "sampling_rate"
 _NONE = "none"
 #: Items of the trial run: of two, one can tell whether each gives a row of its own.
 TRIAL = 2
+# By which features may differ between batches, as a part of their norm: more than what bfloat16
+# rounds, which has 8 bits.
+_ROUNDING = 0.01
 # No camera gives larger pictures.
 _LARGEST = 4096
 # Hugging Face's ConvNext crops pictures below this side and stretches others.
@@ -116,15 +119,24 @@ def columns_of(network: nn.Module, resize: Callable[[Tensor], Tensor], where: st
 
 def checked_columns(network: nn.Module, noise: Tensor, where: str, what: str) -> int:
     """The same of inputs of noise; what: their name."""
+    # Another range than its neighbour's, which a scale over the batch would change.
+    faint = (noise[1:] / 4).to(noise.dtype)
     with torch.inference_mode():
-        features: Tensor = network(noise)
-    if features.ndim != 2 or len(features) != len(noise) or not features.shape[1]:
-        raise InputError(
-            f"{where}: gave shape {tuple(features.shape)} for {len(noise)} {what}; expected "
-            f"({len(noise)}, columns)"
-        )
+        features: Tensor = network(torch.cat([noise[:1], faint]))
+        alone: Tensor = network(faint)
+    for found, count in ((features, len(noise)), (alone, len(faint))):
+        if found.ndim != 2 or len(found) != count or not found.shape[1]:
+            raise InputError(
+                f"{where}: gave shape {tuple(found.shape)} for {count} {what}; expected "
+                f"({count}, columns)"
+            )
     if not bool(torch.isfinite(features).all()):
         raise InputError(f"{where}: gave NaN or infinity for {what} of noise")
+    if float((features[1:] - alone).norm()) > _ROUNDING * float(features.norm()):
+        raise InputError(
+            f"{where}: features of {what} depend on the others in a batch; use the network in "
+            "evaluation mode, without statistics over the batch"
+        )
     return features.shape[1]
 
 

@@ -16,7 +16,7 @@ from harness.encoders.onnx.encoder import description
 from harness.encoders.preprocessing import Preprocessing, Source, chosen
 from harness.encoders.registry import encoder_of
 from harness.errors import InputError
-from tests.graphs import FAULTS, OPSET, READ, export, external, means, one, save_graph
+from tests.graphs import FAULTS, OPSET, READ, export, external, means, one, quantised, save_graph
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
@@ -165,6 +165,20 @@ def test_bytes_and_float16_are_taken_as_the_graph_wants_them(tmp_path: Path) -> 
     half = opened(save_graph(tmp_path / "h.onnx", nodes, element=TensorProto.FLOAT16))
     whole = opened(save_graph(tmp_path / "f.onnx", nodes))
     assert 0 < float((features(half) - features(whole)).abs().max()) < 1e-2
+
+
+@pytest.mark.parametrize("batch", ["batch", 3])
+def test_a_dynamically_quantised_graph_sees_each_picture_alone(
+    tmp_path: Path, batch: int | str
+) -> None:
+    file = quantised(tmp_path / "net.onnx", shape=(batch, 3, 16, 16))
+    encoder = opened(file)
+    frames = pictures()
+    frames[1:] //= 8
+    alone = [features(encoder, frames[k : k + 1]) for k in range(len(frames))]
+    torch.testing.assert_close(features(encoder, frames), torch.cat(alone), rtol=0, atol=0)
+    assert encoder.details["batch"] == "one at a time"
+    assert "batch" not in opened(means(tmp_path / "means.onnx")).details
 
 
 # --- Preprocessing: where its values come from.

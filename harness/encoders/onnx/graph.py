@@ -91,6 +91,12 @@ class OnnxFile:
             if name not in self.constants
         }
 
+    @cached_property
+    def mixes(self) -> bool:
+        """Whether a dynamically quantised value takes its scale over the whole batch, so that the
+        features of an item depend on the others."""
+        return any(node.op_type.startswith("DynamicQuantize") for node in self.model.graph.node)
+
     def resolve(self, wanted: str) -> str:
         """The name of the value that a user asks for; empty: the first output.
 

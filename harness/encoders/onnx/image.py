@@ -16,7 +16,7 @@ from harness.encoders.onnx.input_kind import (
     metadata,
     wanted_output,
 )
-from harness.encoders.onnx.network import ImageNetwork, provider_notes
+from harness.encoders.onnx.network import ImageNetwork, batching, provider_notes
 from harness.encoders.preprocessing import (
     IMAGE_NAMES,
     NORMALIZE,
@@ -69,6 +69,7 @@ def _image(file: OnnxFile, options: EncoderOptions) -> Encoder:
             "output": wanted,
             "layout": "nhwc" if given.channels_last else "nchw",
             **given.preprocessing.details(),
+            **batching(file),
         },
         resize=given.preprocessing.resized,
         load=partial(_load, path, options, file.digest),

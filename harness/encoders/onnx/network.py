@@ -41,6 +41,7 @@ class OnnxNetwork(nn.Module):
         batch = given.shape[0] if given.shape else "?"
         #: Items that the graph takes at once; None: any number.
         self.batch = batch if isinstance(batch, int) else None
+        self.mixes = file.mixes
         # Now, since an extraction limits the threads of torch while decoders need the cores.
         self.threads = torch.get_num_threads()
         self.kind = {"float16": np.float16, "uint8": np.uint8}.get(given.type, np.float32)
@@ -56,7 +57,7 @@ class OnnxNetwork(nn.Module):
     def forward(self, items: Tensor) -> Tensor:
         session = self._session(items.device)
         values = np.ascontiguousarray(items.cpu().numpy().astype(self.kind, copy=False))
-        size = self.batch or len(values)
+        size = 1 if self.mixes else self.batch or len(values)
         parts = [self._run(session, values[i : i + size]) for i in range(0, len(values), size)]
         return torch.from_numpy(np.concatenate(parts)).to(items.device)
 
@@ -137,6 +138,11 @@ class ImageNetwork(OnnxNetwork):
 
     def forward(self, images: Tensor) -> Tensor:
         return super().forward(images.permute(0, 2, 3, 1) if self.channels_last else images)
+
+
+def batching(file: OnnxFile) -> dict[str, str]:
+    """What a specification says of the batches of a graph."""
+    return {"batch": "one at a time"} if file.mixes else {}
 
 
 def provider_notes() -> list[str]:

@@ -27,7 +27,7 @@ from harness.encoders.onnx.input_kind import (
     metadata,
     wanted_output,
 )
-from harness.encoders.onnx.network import OnnxNetwork, provider_notes
+from harness.encoders.onnx.network import OnnxNetwork, batching, provider_notes
 from harness.encoders.preprocessing import (
     IMAGE_NAMES,
     NORMALIZE,
@@ -180,6 +180,7 @@ def _waveform(file: OnnxFile, options: EncoderOptions) -> SoundEncoder:
             "output": wanted,
             **given.details(),
             "mono": MONO,
+            **batching(file),
             "step": f"{step:g}",
             "pooling": "mean",
         },
