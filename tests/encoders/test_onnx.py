@@ -294,6 +294,18 @@ def test_what_contradicts_or_is_unknown_is_refused(
     assert message in refused(means(tmp_path / "net.onnx"), "", *values)
 
 
+@pytest.mark.parametrize("value", ["scale=1/255", "mean=0.5", "std=0.5"])
+def test_a_graph_of_bytes_standardises_them_itself(tmp_path: Path, value: str) -> None:
+    nodes = [
+        helper.make_node("Cast", ["x"], ["f"], to=TensorProto.FLOAT),
+        helper.make_node("ReduceMean", ["f"], ["y"], axes=[2, 3], keepdims=0),
+    ]
+    file = save_graph(tmp_path / "net.onnx", nodes, element=TensorProto.UINT8)
+    said = refused(file, "", value)
+    assert "of the graph, which takes bytes as they are; remove the option" in said
+    assert opened(file, "", "order=bgr", "scale=1").details["order"] == "bgr"
+
+
 # --- Identity.
 
 
@@ -339,6 +351,12 @@ def test_weights_beside_the_file_are_read_and_belong_to_its_contents(tmp_path: P
 
 
 # --- Faults.
+
+
+def test_axes_without_a_size_are_dynamic(tmp_path: Path) -> None:
+    file = means(tmp_path / "net.onnx", shape=(-1, 3, 0, -1))
+    assert "Input x float32 (?, 3, ?, ?)" in description(file)
+    assert features(opened(file, "", "size=16")).shape == (5, 2)
 
 
 @pytest.mark.parametrize("fault", FAULTS)

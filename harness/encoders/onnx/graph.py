@@ -241,8 +241,9 @@ def _value(value: "onnx.ValueInfoProto") -> Value:
     type_name = {"float": "float32", "double": "float64"}.get(type_name, type_name)
     shape = None
     if tensor.HasField("shape"):
+        # Some exporters write a dynamic axis as -1 or 0.
         shape = tuple(
-            d.dim_value if d.HasField("dim_value") else d.dim_param or "?" for d in tensor.shape.dim
+            d.dim_value if d.dim_value > 0 else d.dim_param or "?" for d in tensor.shape.dim
         )
     return Value(value.name, type_name, shape)
 

@@ -49,6 +49,10 @@ class OnnxNetwork(nn.Module):
         onnx = library("onnx")
         self.model = onnx.ModelProto()
         self.model.CopyFrom(file.model)
+        for value in self.model.graph.input:
+            for side in value.type.tensor_type.shape.dim:
+                if side.dim_value <= 0:  # a dynamic axis of some exporters; 0 would be a size here
+                    side.ClearField("dim_value")
         kept = [value for value in self.model.graph.output if value.name == wanted]
         del self.model.graph.output[:]
         self.model.graph.output.extend(kept or [onnx.ValueInfoProto(name=wanted)])
