@@ -427,7 +427,7 @@ def _sound_encoder(need: _Need) -> SoundEncoder:
     if differences := need.specification.differences(encoder.specification()):
         raise InputError(
             f"trial {need.model.name} reads other sound than this version of the harness computes: "
-            f"{'; '.join(differences)}"
+            f"{'; '.join(differences)}; search again, or predict with the version that trained it"
         )
     return encoder
 

@@ -206,7 +206,7 @@ def main(
             terminal.print(line, markup=False, highlight=False, soft_wrap=True)
 
         if evaluate is not None:
-            part = read_split(data)
+            part = read_split(data, strict=strict)
             for line in part.notes:
                 tell(line)
             with Steps(terminal) as steps:

@@ -124,6 +124,31 @@ def bomb(path: Path) -> Path:
     return save_graph(path, nodes, weights={"shape": np.array([1 << 20, 1 << 20])})
 
 
+def quantised(path: Path, **how: Any) -> Path:
+    """The mean of each colour and their products, as `quantize_dynamic` of onnxruntime writes a
+    matrix product: the scale is that of the whole batch."""
+    node = helper.make_node
+    nodes = [
+        node("ReduceMean", ["x"], ["mean"], axes=[2, 3], keepdims=0),
+        node("DynamicQuantizeLinear", ["mean"], ["bytes", "scale", "zero"]),
+        node("MatMulInteger", ["bytes", "w", "zero"], ["sums"]),
+        node("Cast", ["sums"], ["float"], to=TensorProto.FLOAT),
+        node("Mul", ["float", "scale"], ["y"]),
+    ]
+    weights = {"w": np.random.default_rng(0).integers(-9, 9, (3, 8)).astype(np.int8)}
+    return save_graph(path, nodes, weights=weights, **how)
+
+
+def centred(path: Path) -> Path:
+    """Subtracts the mean over the batch."""
+    nodes = [
+        helper.make_node("ReduceMean", ["x"], ["mean"], axes=[2, 3], keepdims=0),
+        helper.make_node("ReduceMean", ["mean"], ["batch"], axes=[0], keepdims=1),
+        helper.make_node("Sub", ["mean", "batch"], ["y"]),
+    ]
+    return save_graph(path, nodes)
+
+
 def truncated(path: Path) -> Path:
     path.write_bytes(means(path).read_bytes()[:-40])
     return path
@@ -161,6 +186,7 @@ FAULTS: dict[str, tuple[Callable[[Path], Path], str]] = {
     "two inputs": (two_inputs, "2 inputs (x, z); expected one, of images"),
     "a new opset": (lambda p: means(p, opset=99), "export it again with a lower opset_version"),
     "all memory": (bomb, "it asks for more memory than is free"),
+    "a mean over the batch": (centred, "depend on the others in a batch"),
     "NaN": (nan, "gave NaN or infinity"),
     "truncated": (truncated, "truncated, or no ONNX file"),
     "empty": (empty, "no ONNX file: it holds no graph"),

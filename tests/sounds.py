@@ -65,12 +65,15 @@ class Track:
         self.container, self.rate = container, rate
         self.stream = container.add_stream(codec, rate=rate, layout=layout)
         context = self.stream.codec_context
+        self.layout, self.channels = layout, context.layout.nb_channels
         self.resampler = av.AudioResampler(context.format, layout, rate)
 
     def write(self, sound: NDArray[np.float32], begins: float = 0.0, flush: bool = True) -> None:
-        """Writes all of it, from `begins` (seconds) on; with `flush`, the end of the track."""
+        """Writes all of it to each channel, from `begins` (seconds) on; with `flush`, the end of
+        the track."""
         for first in range(0, len(sound), 960):
-            samples = av.AudioFrame.from_ndarray(sound[None, first : first + 960], "flt", "mono")
+            packed = np.repeat(sound[first : first + 960], self.channels)[None]
+            samples = av.AudioFrame.from_ndarray(packed, "flt", self.layout)
             samples.sample_rate, samples.time_base = self.rate, Fraction(1, self.rate)
             samples.pts = round(begins * self.rate) + first
             for frame in self.resampler.resample(samples):

@@ -114,7 +114,9 @@ class _Track:
             if resampler is None or found != form:  # a broadcast may change it
                 self._check_rate(frame.sample_rate)
                 yield from self._counted(resampler, None)
-                resampler = AudioResampler("flt", "mono", self._rate)
+                # FFmpeg's own mono is no mean: its sum of channels is louder. Planar samples
+                # ("fltp") of 8 or more channels end the process in PyAV 18.1.
+                resampler = AudioResampler("flt", None, self._rate)
                 form = found
             yield from self._silence_before(frame)
             # The resampler would complain about, or fill, what this class handles.
@@ -172,9 +174,11 @@ class _Track:
     def _counted(
         self, resampler: AudioResampler | None, frame: AudioFrame | None
     ) -> Iterator[_Samples]:
-        """What a resampler gives for a frame, or at the end for None."""
+        """The mean of the channels that a resampler gives for a frame, or at the end for None."""
         for resampled in resampler.resample(frame) if resampler else ():
-            yield self._count(np.asarray(resampled.to_ndarray()[0], np.float32))
+            packed = np.asarray(resampled.to_ndarray(), np.float32)
+            channels = packed.reshape(-1, resampled.layout.nb_channels)
+            yield self._count(channels.mean(axis=1))
 
     def _count(self, samples: _Samples) -> _Samples:
         self._given += len(samples)

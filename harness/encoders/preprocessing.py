@@ -29,6 +29,9 @@ SAMPLING_RATE = "sampling_rate"
 _NONE = "none"
 #: Items of the trial run: of two, one can tell whether each gives a row of its own.
 TRIAL = 2
+# By which features may differ between batches, as a part of their norm: more than what bfloat16
+# rounds, which has 8 bits.
+_ROUNDING = 0.01
 # No camera gives larger pictures.
 _LARGEST = 4096
 # Hugging Face's ConvNext crops pictures below this side and stretches others.
@@ -57,14 +60,16 @@ class Preprocessing:
     def details(self) -> dict[str, str | int]:
         """The values by name, as a specification stores them; `parsed` reads them."""
         named = {f.name: _text(getattr(self, f.name)) for f in fields(self)}
-        return {**named, "preprocessing": _VERSION}
+        return {**named, "preprocessing": _NEAREST if self.interpolation == "nearest" else _VERSION}
 
     def resized(self, frames: Tensor) -> Tensor:
         """(n, height, width, 3) uint8 RGB -> (n, 3, *size) uint8 RGB."""
         # torchvision takes a second to import, which what is stored need not wait for.
         from torchvision.transforms.v2.functional import InterpolationMode, center_crop, resize
 
-        mode = InterpolationMode(self.interpolation)
+        # Pillow's "nearest" reads the centres of pixels, torchvision's does not.
+        nearest = self.interpolation == "nearest"
+        mode = InterpolationMode.NEAREST_EXACT if nearest else InterpolationMode(self.interpolation)
         images: Tensor = frames.permute(0, 3, 1, 2)
         images = resize(images, list(self.resize or self.size), mode, antialias=True)
         if self.resize:
@@ -85,6 +90,7 @@ class Preprocessing:
 
 #: Names the transform in fingerprints; change it with `Preprocessing.resized`.
 _VERSION = f"resize-antialias/{READERS}"
+_NEAREST = f"resize-nearest-exact/{READERS}"
 
 
 class Preprocessed(nn.Module):
@@ -113,15 +119,24 @@ def columns_of(network: nn.Module, resize: Callable[[Tensor], Tensor], where: st
 
 def checked_columns(network: nn.Module, noise: Tensor, where: str, what: str) -> int:
     """The same of inputs of noise; what: their name."""
+    # Another range than its neighbour's, which a scale over the batch would change.
+    faint = (noise[1:] / 4).to(noise.dtype)
     with torch.inference_mode():
-        features: Tensor = network(noise)
-    if features.ndim != 2 or len(features) != len(noise) or not features.shape[1]:
-        raise InputError(
-            f"{where}: gave shape {tuple(features.shape)} for {len(noise)} {what}; expected "
-            f"({len(noise)}, columns)"
-        )
+        features: Tensor = network(torch.cat([noise[:1], faint]))
+        alone: Tensor = network(faint)
+    for found, count in ((features, len(noise)), (alone, len(faint))):
+        if found.ndim != 2 or len(found) != count or not found.shape[1]:
+            raise InputError(
+                f"{where}: gave shape {tuple(found.shape)} for {count} {what}; expected "
+                f"({count}, columns)"
+            )
     if not bool(torch.isfinite(features).all()):
         raise InputError(f"{where}: gave NaN or infinity for {what} of noise")
+    if float((features[1:] - alone).norm()) > _ROUNDING * float(features.norm()):
+        raise InputError(
+            f"{where}: features of {what} depend on the others in a batch; use the network in "
+            "evaluation mode, without statistics over the batch"
+        )
     return features.shape[1]
 
 
@@ -164,7 +179,9 @@ def chosen(sources: Sequence[Source]) -> tuple[Preprocessing, dict[str, str]]:
     """
     values, origin = merged(sources)
     made = Preprocessing(**values)
-    if made.resize and min(made.resize) < max(made.size[-len(made.resize) :]):
+    # Of a picture of any shape, either side may be the shortest.
+    sides = made.resize * 2 if len(made.resize) == 1 else made.resize
+    if any(side < wanted for side, wanted in zip(sides, made.size, strict=False)):
         raise InputError(
             f"resize {_text(made.resize)} ({origin['resize']}) is smaller than size "
             f"{_text(made.size)}; expected at least as many pixels"
@@ -225,12 +242,7 @@ def hugging_face(values: Mapping[str, Any], where: str) -> dict[str, Any]:
         found["scale"] = 1.0
     elif "rescale_factor" in values:
         found["scale"] = number(f"{where}: rescale_factor", str(values["rescale_factor"]))
-    if values.get(NORMALIZE) is False:
-        found |= {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)}
-    else:
-        for key, name, read in (("mean", "image_mean", _numbers), ("std", "image_std", _deviation)):
-            if values.get(name) is not None:
-                found[key] = read(f"{where}: {name}", _flat(values[name]))
+    found |= _standardising(values, where)
     if (resample := values.get("resample")) is not None:
         if resample not in _RESAMPLE:
             known = ", ".join(f"{code} ({name})" for code, name in _RESAMPLE.items())
@@ -239,12 +251,32 @@ def hugging_face(values: Mapping[str, Any], where: str) -> dict[str, Any]:
     return found | _sizes(values, where)
 
 
+def _standardising(values: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """`mean` and `std`, where they are stated."""
+    known = {
+        key: read(f"{where}: {name}", _flat(values[name]))
+        for key, name, read in (("mean", "image_mean", _numbers), ("std", "image_std", _deviation))
+        if values.get(name) is not None
+    }
+    normalises = values.get(NORMALIZE)
+    if normalises is None and not known:
+        # The processor of MobileViT, which alone has this name, never normalises.
+        normalises = values.get("do_flip_channel_order") is None
+    found = {"mean": (0.0,) * 3, "std": (1.0,) * 3} if normalises is False else known
+    if values.get("include_top") and "std" in known:  # EfficientNet's divides once more
+        std = tuple(a * b for a, b in zip(found["std"], known["std"], strict=True))
+        return {**found, "std": std}
+    return found
+
+
 def _sizes(values: Mapping[str, Any], where: str) -> dict[str, Any]:
     """`size`, and `resize` where pictures are cropped."""
     given = values.get("size")
     if given is None:
         return {}
     shortest = given.get("shortest_edge") if isinstance(given, Mapping) else None
+    if isinstance(given, int):  # as files of 2022 write it
+        shortest = given
     size = _side(f"{where}: size", given)
     ratio = values.get("crop_pct")
     if ratio and shortest and size[0] < _CROP_PCT_BELOW:

@@ -72,11 +72,6 @@ class Model:
         """(clips,) True for those that have a step of any stream of this model."""
         return self.check(data).at(self.config.sampling)
 
-    def missing(self, data: Dataset) -> dict[str, NDArray[np.bool_]]:
-        """For each stream of this model, (clips,) True for those that have no step of it."""
-        streams = self.check(data).streams
-        return {name: ~stream.at(self.config.sampling) for name, stream in streams.items()}
-
     def check(self, data: Dataset) -> Dataset:
         """The clips with the streams that the model reads, under the names that it knows them by.
 

@@ -22,7 +22,7 @@ from harness.encoders.mtl_dan.checkpoints import some
 from harness.encoders.mtl_dan.network import ACTION_UNITS, EXPRESSIONS
 from harness.errors import InputError
 from harness.pictures import read_picture
-from harness.pretraining.face_table import INVALID, INVALID_RATING, TASKS, read_table
+from harness.pretraining.face_table import INVALID, INVALID_RATING, TASKS, number_of, read_table
 
 #: The challenge's names and those of the authors of MTL-DAN.
 TRAIN_FILES = ("training_set_annotations_22.txt", "train_set.txt", "train.csv")
@@ -106,10 +106,8 @@ def read_annotated_faces(folder: Path, *, strict: bool = False) -> AnnotatedFace
         InputError: a file is missing or has a bad row; no task has two valid labels in both
             splits; or, with `strict`, an image is missing or damaged.
     """
-    train, val = (read_split(folder, names) for names in (TRAIN_FILES, VAL_FILES))
+    train, val = (read_split(folder, names, strict=strict) for names in (TRAIN_FILES, VAL_FILES))
     notes = [*train.notes, *val.notes]
-    if strict and notes:
-        raise InputError(f"{notes[0]} (`strict`; without it this is a warning)")
     learnt, scored = (
         {task for task, count in part.valid().items() if count >= 2} for part in (train, val)
     )
@@ -133,8 +131,14 @@ def read_annotated_faces(folder: Path, *, strict: bool = False) -> AnnotatedFace
     return AnnotatedFaces(train, val, tuple(notes))
 
 
-def read_split(folder: Path, names: tuple[str, ...] = VAL_FILES) -> Annotations:
-    """Reads one annotation file of a folder, without missing and damaged images."""
+def read_split(
+    folder: Path, names: tuple[str, ...] = VAL_FILES, *, strict: bool = False
+) -> Annotations:
+    """Reads one annotation file of a folder, without missing and damaged images.
+
+    Raises:
+        InputError: as `read_annotated_faces` for one split.
+    """
     file, root = _find(folder, names), folder / IMAGES
     if file.suffix == ".csv" and not root.is_dir():
         root = folder
@@ -153,6 +157,8 @@ def read_split(folder: Path, names: tuple[str, ...] = VAL_FILES) -> Annotations:
         if not rows.size:
             raise InputError(notes[-1])
         read = read.select(rows, root)
+    if strict and notes:
+        raise InputError(f"{notes[0]} (`strict`; without it this is a warning)")
     return replace(read, notes=tuple(notes))
 
 
@@ -265,19 +271,12 @@ def _values(file: Path, numbers: Sequence[int], rows: list[list[str]]) -> NDArra
         return np.array(
             [
                 [
-                    _number(f"{file}, line {number}, {field}", cell)
+                    number_of(f"{file}, line {number}, {field}", cell)
                     for field, cell in zip(FIELDS[1:], row[1:], strict=True)
                 ]
                 for number, row in zip(numbers, rows, strict=True)
             ]
         )
-
-
-def _number(place: str, cell: str) -> float:
-    try:
-        return float(cell)
-    except ValueError as error:
-        raise InputError(f"{place}: expected a number, got {cell!r}") from error
 
 
 def _check_ranges(file: Path, numbers: Sequence[int], values: NDArray[np.float64]) -> None:

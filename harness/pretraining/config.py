@@ -1,14 +1,11 @@
 """The settings of a pretraining."""
 
 from dataclasses import asdict, dataclass, field
-from typing import Literal
 
+from harness.choices import Precision, Schedule
 from harness.encoders.mtl_dan.network import WIDTH
 from harness.pretraining.augmentation import Augmentation
 from harness.pretraining.multitask import LossWeights
-
-Precision = Literal["float32", "bf16", "fp16"]
-Schedule = Literal["exponential", "one-cycle"]
 
 
 @dataclass(frozen=True)

@@ -8,18 +8,18 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from harness.choices import Precision
 from harness.encoders.mtl_dan.checkpoints import load_mtl_dan
 from harness.encoders.mtl_dan.encoder import input_size
+from harness.encoders.mtl_dan.fused import PRECISIONS
 from harness.encoders.mtl_dan.network import MTLDAN, OUTPUTS
 from harness.encoders.mtl_dan.preprocessing import normalise
 from harness.errors import InputError
 from harness.pretraining import processes
 from harness.pretraining.annotations import Annotations
-from harness.pretraining.config import Precision
 from harness.pretraining.faces import Pictures, once
 from harness.pretraining.scores import Details, Scores, details, score
 
-_AUTOCAST = {"float32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 _EVALUATION_BATCH = 256
 
 
@@ -92,7 +92,7 @@ def evaluate_file(
 
 def autocast(device: torch.device, precision: Precision) -> torch.autocast:
     """A context that computes in a precision. The weights stay float32."""
-    return torch.autocast(device.type, _AUTOCAST[precision], enabled=precision != "float32")
+    return torch.autocast(device.type, PRECISIONS[precision], enabled=precision != "float32")
 
 
 def network_input(pictures: Tensor, device: torch.device, size: int) -> Tensor:

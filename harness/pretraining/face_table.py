@@ -63,7 +63,7 @@ def read_table(file: Path, notes: list[str]) -> tuple[list[int], list[str], NDAr
             if cell.casefold() in MISSING:
                 continue
             where = f"{file}, line {numbers[row]}, {name}"
-            number = _class(where, cell) if name == _EXPRESSION else _number(where, cell)
+            number = _class(where, cell) if name == _EXPRESSION else number_of(where, cell)
             values[row, place] = number
     if _EXPRESSION in table:
         count = int((table[_EXPRESSION].str.casefold() == _NOT_LEARNT).sum())
@@ -89,7 +89,8 @@ def _class(where: str, cell: str) -> int:
     return EXPRESSIONS.index(name)
 
 
-def _number(where: str, cell: str) -> float:
+def number_of(where: str, cell: str) -> float:
+    """The number in a cell; InputError, which `where` begins, if it is none."""
     try:
         return float(cell)
     except ValueError as error:

@@ -52,9 +52,12 @@ class Scores:
     @property
     def collapsed(self) -> bool:
         """Whether the predictions hardly depend on the face: at most one expression is ever right,
-        and valence and arousal do not follow their labels."""
+        and valence and arousal do not follow their labels. Action units alone do not tell."""
+        means = self.means()
+        if not means.keys() - {"action unit F1"}:
+            return False
         ever_right = sum(value > 0 for value in self.expression_f1)
-        concordance = self.means().get("CCC", 0.0)
+        concordance = means.get("CCC", 0.0)
         return ever_right <= 1 and abs(concordance) < _NO_CONCORDANCE
 
     def rows(self) -> list[tuple[str, str, float]]:

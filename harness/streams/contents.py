@@ -20,8 +20,9 @@ from harness.dataset import NOTHING
 _THREADS = 8
 # Enough of a file to tell it from any other: the index of a video is at its beginning or end.
 _SAMPLE = 1 << 16
-# These have no index, and may begin and end with silence.
-_READ_WHOLE = (".wav", ".aif", ".aiff", ".caf")
+# These have no index, have the same size for other contents of the same form, and may begin and end
+# with silence, or with the edge of a picture.
+_READ_WHOLE = (".wav", ".aif", ".aiff", ".caf", ".bmp", ".tif", ".tiff")
 _MEMORY = "contents.json"
 # Seconds in which a file may change again without another time.
 _YOUNG = 3.0
@@ -58,8 +59,9 @@ def sources(clips: ClipTable, root: Path | None = None) -> list[str]:
 def source_fingerprint(path: Path | None) -> str:
     """Tells one content of the file or folder of a clip from another.
 
-    Of a file: its size and its first and last 64 KiB, or all of uncompressed sound. Of a folder:
-    the same of each of its files, and their names. If there is no file, or it cannot be read, that.
+    Of a file: its size and its first and last 64 KiB, or all of uncompressed sound and pictures. Of
+    a folder: the same of each of its files, and their names. If there is no file, or it cannot be
+    read, that.
     """
     try:
         return _fingerprint(path) if path else NOTHING

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from harness.clips.faces import load_detector
@@ -69,13 +70,17 @@ class Stored:
     samplings: Sequence[Sampling]
     extraction: Extraction
 
-    def found(self) -> Found:
+    def found(self, required: bool = True) -> Found:
         """With the stream of all clips.
 
         Raises:
-            InputError: no clip gave a frame.
+            InputError: no clip gave a frame, and it is required.
         """
-        stream = self.store.load(self.keys, self.samplings)
+        if required or any(len(self.store.known_frames(*key)) for key in self.keys):
+            stream = self.store.load(self.keys, self.samplings)
+        else:
+            nothing = Stream.without_steps(self.store.specification, len(self.keys))
+            stream = replace(nothing, times=np.empty(0, np.float32), sampled=True)
         if self.store.specification.columns != self.encoder.columns:
             stream = stream.select(self.encoder.columns)
         gaps = self._gaps(stream.counts.tolist())

@@ -72,14 +72,18 @@ def read_all(
         samplings: of each source; of frames alone.
         names: of each source, the columns that features which clips bring must have; None: any.
         tell: is given a line on what will be computed, before it is.
-        required: refuse clips none of which has sound.
+        required: refuse clips none of which has a frame, or sound; else they need a step of any
+            stream.
+
+    Raises:
+        InputError: no clip has what is required.
     """
     stored = _stored(given, cache, samplings, machines, progress, tell)
     found = []
     for place, source in enumerate(given):
         here = partial(_tell_of, given, tell, place)
         if isinstance(source.encoder, Encoder):
-            found.append(stored[place].found())
+            found.append(stored[place].found(required))
         elif isinstance(source.encoder, SoundEncoder):
             found.append(
                 sound_stream(source.clips, source.encoder, cache, progress, here, required)
@@ -87,6 +91,9 @@ def read_all(
         else:
             columns = names[place] if names else None
             found.append(brought_features(source.clips, cache, columns, here))
+    if not required and not any(len(each.stream.positions) for each in found):
+        reasons = [line for each in found for line in each.gaps.lines()]
+        raise InputError(f"no clip has a step of any stream: {'; '.join(reasons)}")
     return found
 
 

@@ -54,6 +54,19 @@ def test_every_kind_gives_the_same_tone(
     assert part.std() == pytest.approx(0.5 / np.sqrt(2), rel=0.1)
 
 
+@pytest.mark.parametrize("rate", [RATE, 44_100])
+@pytest.mark.parametrize("channels", [1, 2, 6, 7, 8, 9, 16])
+def test_the_mean_of_any_number_of_channels(channels: int, rate: int, tmp_path: Path) -> None:
+    weights = np.linspace(0, 1, channels) if channels > 1 else np.ones(1)
+    samples = np.outer(tone(0.5, rate), weights)
+    with wave.open(str(tmp_path / "a.wav"), "wb") as file:
+        file.setparams((channels, 2, rate, 0, "NONE", ""))
+        file.writeframes((samples * 32_767).astype("<i2").tobytes())
+    middle = slice(RATE // 10, RATE * 4 // 10)
+    found, expected = heard(tmp_path / "a.wav")[middle], weights.mean() * tone(0.5)[middle]
+    np.testing.assert_allclose(found, expected, atol=2e-3)
+
+
 def test_samples_of_the_wanted_rate_are_kept_as_they_are(tmp_path: Path) -> None:
     sound = np.random.default_rng(0).uniform(-1, 1, 5000).astype(np.float32)
     found = heard(write_sound(tmp_path / "a.wav", sound, RATE, "pcm_f32le"))

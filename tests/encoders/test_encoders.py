@@ -236,6 +236,9 @@ def test_a_function_states_its_version_and_weights_and_keeps_its_promise(
         f"    return image_encoder('mean', version=version, load=net, weights='{tmp_path}/w.pt',\n"
         "                         columns=columns, preprocessing=Preprocessing((8, 8)))\n"
         "def wider(): return given(4)\n"
+        "class Centred(nn.Module):\n"
+        "    def forward(self, x): return x.mean((2, 3)) - x.mean((0, 2, 3))\n"
+        "def batched(): return image_encoder('centred', version='1', load=Centred, columns=3)\n"
         "def newer(): return given(version='2')\n"
         "def bare(): return replace(given(), details={})\n"
     )
@@ -249,6 +252,7 @@ def test_a_function_states_its_version_and_weights_and_keeps_its_promise(
     for name, message in (
         ("wider", "its network gives 3 columns, it promises 4"),
         ("bare", "lack version, weights"),
+        ("batched", "depend on the others in a batch"),
     ):
         with pytest.raises(InputError, match=message):
             Wanted(encoder=(f"own_encoders:{name}",)).load(EncoderOptions())

@@ -8,14 +8,15 @@ import numpy as np
 import pytest
 import torch
 from onnx import TensorProto, helper
+from PIL import Image
 from torch import Tensor, nn
 
 from harness.encoders.encoder import Encoder, EncoderOptions
 from harness.encoders.onnx.encoder import description
-from harness.encoders.preprocessing import Preprocessing
+from harness.encoders.preprocessing import Preprocessing, Source, chosen
 from harness.encoders.registry import encoder_of
 from harness.errors import InputError
-from tests.graphs import FAULTS, OPSET, READ, export, external, means, one, save_graph
+from tests.graphs import FAULTS, OPSET, READ, export, external, means, one, quantised, save_graph
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
@@ -98,19 +99,59 @@ def test_layouts_and_orders_of_colours_are_the_same_function(tmp_path: Path) -> 
     )
 
 
-@pytest.mark.parametrize(
-    ("perm", "axes"), [((0, 1, 2, 3), (2, 3)), ((0, 2, 3, 1), None)], ids=["maps", "tokens"]
-)
-def test_positions_and_tokens_are_averaged(
-    tmp_path: Path, perm: tuple[int, ...], axes: tuple[int, ...] | None
-) -> None:
-    nodes = [helper.make_node("Transpose", ["x"], ["t"], perm=perm)]
-    shape = [0, 0, 16, 16] if axes else [0, 256, 3]
-    nodes.append(helper.make_node("Reshape", ["t", "shape"], ["y"]))
-    file = save_graph(tmp_path / "net.onnx", nodes, weights={"shape": np.array(shape)})
-    encoder = opened(file)
+def test_tokens_are_averaged(tmp_path: Path) -> None:
+    nodes = [
+        helper.make_node("Transpose", ["x"], ["t"], perm=(0, 2, 3, 1)),
+        helper.make_node("Reshape", ["t", "shape"], ["y"]),
+    ]
+    weights = {"shape": np.array([0, 256, 3])}
+    encoder = opened(save_graph(tmp_path / "net.onnx", nodes, weights=weights))
     expected = Preprocessing((16, 16)).standardised(encoder.resize(pictures())).mean((2, 3))
     torch.testing.assert_close(features(encoder), expected, rtol=1e-5, atol=1e-5)
+
+
+def branches(path: Path, channels_last: bool) -> Path:
+    """Values with 8 channels on either axis; only that of the reshape has unknown axes."""
+    shape = ("batch", 16, 16, 3) if channels_last else ("batch", 3, 16, 16)
+    rng = np.random.default_rng(0)
+    node = helper.make_node
+    nodes = [
+        node("Transpose", ["x"], ["images"], perm=[0, 3, 1, 2] if channels_last else [0, 1, 2, 3]),
+        node("Conv", ["images", "kernel"], ["conv"]),
+        node("Sigmoid", ["conv"], ["gate"]),
+        node("Mul", ["conv", "gate"], ["second"]),
+        node("Transpose", ["second"], ["turned"], perm=[0, 2, 3, 1]),
+        node("LayerNormalization", ["turned", "ones"], ["normal"]),
+        node("Add", ["turned", "normal"], ["last"]),
+        node("MatMul", ["normal", "square"], ["linear"]),
+        node("Transpose", ["linear"], ["back"], perm=[0, 3, 1, 2]),
+        node("Add", ["second", "back"], ["residual"]),
+        node("Reshape", ["normal", "shape"], ["reshaped"]),
+        node("Transpose", ["reshaped"], ["y"], perm=[0, 3, 1, 2]),
+    ]
+    weights = {
+        "kernel": rng.normal(size=(8, 3, 3, 3)).astype(np.float32),
+        "square": rng.normal(size=(8, 8)).astype(np.float32),
+        "ones": np.ones(8, np.float32),
+        "shape": np.array([0, 14, 14, 8]),
+    }
+    return save_graph(path, nodes, shape=shape, weights=weights)
+
+
+@pytest.mark.parametrize("channels_last", [False, True])
+@pytest.mark.parametrize(
+    "value", ["conv", "second", "turned", "normal", "last", "linear", "back", "residual", "y"]
+)
+def test_columns_are_the_channels_of_what_made_the_value(
+    tmp_path: Path, value: str, channels_last: bool
+) -> None:
+    assert len(opened(branches(tmp_path / "net.onnx", channels_last), value).columns) == 8
+
+
+def test_a_value_of_four_axes_without_known_channels_is_refused(tmp_path: Path) -> None:
+    said = refused(branches(tmp_path / "net.onnx", False), "reshaped")
+    assert "has shape (2, 14, 14, 8)" in said
+    assert "name a value of two axes by `encoder_output`" in said
 
 
 def test_bytes_and_float16_are_taken_as_the_graph_wants_them(tmp_path: Path) -> None:
@@ -124,6 +165,20 @@ def test_bytes_and_float16_are_taken_as_the_graph_wants_them(tmp_path: Path) -> 
     half = opened(save_graph(tmp_path / "h.onnx", nodes, element=TensorProto.FLOAT16))
     whole = opened(save_graph(tmp_path / "f.onnx", nodes))
     assert 0 < float((features(half) - features(whole)).abs().max()) < 1e-2
+
+
+@pytest.mark.parametrize("batch", ["batch", 3])
+def test_a_dynamically_quantised_graph_sees_each_picture_alone(
+    tmp_path: Path, batch: int | str
+) -> None:
+    file = quantised(tmp_path / "net.onnx", shape=(batch, 3, 16, 16))
+    encoder = opened(file)
+    frames = pictures()
+    frames[1:] //= 8
+    alone = [features(encoder, frames[k : k + 1]) for k in range(len(frames))]
+    torch.testing.assert_close(features(encoder, frames), torch.cat(alone), rtol=0, atol=0)
+    assert encoder.details["batch"] == "one at a time"
+    assert "batch" not in opened(means(tmp_path / "means.onnx")).details
 
 
 # --- Preprocessing: where its values come from.
@@ -158,7 +213,20 @@ def test_each_value_comes_from_the_first_source_that_has_it(tmp_path: Path) -> N
         ),
         ({"size": {"shortest_edge": 16}, "crop_pct": 0.8}, {"size": "16x16", "resize": "20"}),
         ({"do_rescale": False, "do_normalize": False}, {"scale": "1.0", "std": "1.0,1.0,1.0"}),
-        ({"do_flip_channel_order": True}, {"order": "bgr"}),
+        ({"size": 16, "crop_pct": 0.8}, {"size": "16x16", "resize": "20"}),  # ConvNeXt of 2022
+        # MobileViT, which has no normalisation, and EfficientNet, which divides by std twice.
+        (
+            {"do_flip_channel_order": True, "do_normalize": None},
+            {"order": "bgr", "mean": "0.0,0.0,0.0", "std": "1.0,1.0,1.0"},
+        ),
+        (
+            {"include_top": True, "image_mean": 0.5, "image_std": 0.5},
+            {"mean": "0.5,0.5,0.5", "std": "0.25,0.25,0.25"},
+        ),
+        (
+            {"include_top": True, "image_mean": 0.5, "image_std": 0.5, "do_normalize": False},
+            {"mean": "0.0,0.0,0.0", "std": "0.5,0.5,0.5"},
+        ),
     ],
 )
 def test_configurations_of_hugging_face(
@@ -167,6 +235,29 @@ def test_configurations_of_hugging_face(
     (tmp_path / "preprocessor_config.json").write_text(json.dumps(config))
     details = opened(means(tmp_path / "net.onnx")).details
     assert {name: details[name] for name in expected} == expected
+
+
+def test_nearest_is_that_of_pillow() -> None:
+    frames = pictures(1)
+    expected = Image.fromarray(frames[0].numpy()).resize((12, 8), Image.Resampling.NEAREST)
+    found = Preprocessing((8, 12), interpolation="nearest").resized(frames)[0].permute(1, 2, 0)
+    np.testing.assert_array_equal(found.numpy(), np.asarray(expected))
+
+
+def test_only_nearest_has_another_version_than_before() -> None:
+    versions = {
+        name: str(Preprocessing(interpolation=name).details()["preprocessing"])
+        for name in ("nearest", "bilinear", "bicubic")
+    }
+    assert versions["bilinear"] == versions["bicubic"] != versions["nearest"]
+    assert versions["bilinear"].startswith("resize-antialias/")
+
+
+def test_a_resize_that_covers_the_crop_side_by_side_is_accepted() -> None:
+    made, _ = chosen([Source("s", {"size": (300, 200), "resize": (300, 200)})])
+    assert made.resized(pictures(1)).shape == (1, 3, 300, 200)
+    with pytest.raises(InputError, match=r"resize 256 .* is smaller than size 300x200"):
+        chosen([Source("s", {"size": (300, 200), "resize": (256,)})])
 
 
 def test_a_centre_crop_keeps_the_middle() -> None:
@@ -201,6 +292,18 @@ def test_what_contradicts_or_is_unknown_is_refused(
 ) -> None:
     (tmp_path / "preprocessor_config.json").write_text(json.dumps(config))
     assert message in refused(means(tmp_path / "net.onnx"), "", *values)
+
+
+@pytest.mark.parametrize("value", ["scale=1/255", "mean=0.5", "std=0.5"])
+def test_a_graph_of_bytes_standardises_them_itself(tmp_path: Path, value: str) -> None:
+    nodes = [
+        helper.make_node("Cast", ["x"], ["f"], to=TensorProto.FLOAT),
+        helper.make_node("ReduceMean", ["f"], ["y"], axes=[2, 3], keepdims=0),
+    ]
+    file = save_graph(tmp_path / "net.onnx", nodes, element=TensorProto.UINT8)
+    said = refused(file, "", value)
+    assert "of the graph, which takes bytes as they are; remove the option" in said
+    assert opened(file, "", "order=bgr", "scale=1").details["order"] == "bgr"
 
 
 # --- Identity.
@@ -248,6 +351,12 @@ def test_weights_beside_the_file_are_read_and_belong_to_its_contents(tmp_path: P
 
 
 # --- Faults.
+
+
+def test_axes_without_a_size_are_dynamic(tmp_path: Path) -> None:
+    file = means(tmp_path / "net.onnx", shape=(-1, 3, 0, -1))
+    assert "Input x float32 (?, 3, ?, ?)" in description(file)
+    assert features(opened(file, "", "size=16")).shape == (5, 2)
 
 
 @pytest.mark.parametrize("fault", FAULTS)

@@ -157,8 +157,8 @@ def test_every_parameter_is_in_the_specification() -> None:
     assert len({each.specification().fingerprint() for each in encoders}) == 4
     details = encoders[0].specification().details
     assert details == {
-        "descriptors": "log-mel", "rate": 16_000, "hop": 160, "window": 400, "fft": 512,
-        "mels": 64, "step": "0.5", "pooling": "mean, standard deviation",
+        "descriptors": "log-mel", "rate": 16_000, "hop": 160, "mono": "mean of channels",
+        "window": 400, "fft": 512, "mels": 64, "step": "0.5", "pooling": "mean, standard deviation",
     }  # fmt: skip
     assert encoders[2].columns[:2] == ("mfcc00_mean", "mfcc01_mean")
     assert encoders[2].columns[-1] == "mfcc19_std"

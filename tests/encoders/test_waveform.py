@@ -126,6 +126,19 @@ def test_rate_and_normalisation_are_those_of_the_configuration(tmp_path: Path) -
     )
 
 
+def test_a_dynamically_quantised_graph_sees_each_window_alone(tmp_path: Path) -> None:
+    node = helper.make_node
+    nodes = [
+        node("DynamicQuantizeLinear", ["x"], ["bytes", "scale", "zero"]),
+        node("DequantizeLinear", ["bytes", "scale", "zero"], ["y"]),
+    ]
+    encoder = opened(save_graph(tmp_path / "wave.onnx", nodes, shape=("b", 4_000)))
+    quiet = NOISE[:4_000]
+    beside_loud = encoder([np.concatenate([quiet, 8 * quiet])])
+    np.testing.assert_array_equal(encoder([quiet])[0], beside_loud[0])
+    assert encoder.details["batch"] == "one at a time"
+
+
 def test_an_intermediate_value_and_the_features_of_a_classifier_can_be_read(tmp_path: Path) -> None:
     network = Wave()
     file = export_sound(tmp_path / "wave.onnx", network, ("b", "t"))
@@ -227,6 +240,7 @@ def test_each_value_comes_from_the_first_source_that_has_it(tmp_path: Path) -> N
     assert encoder.details == {
         "input": "waveform", "weights": encoder.details["weights"], "output": "y", "rate": 8_000,
         "normalise": "yes", "window": "0.5", "step": "0.25", "pooling": "mean",
+        "mono": "mean of channels",
     }  # fmt: skip
     lines = encoder.describe()
     assert (

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from harness.errors import InputError
-from harness.pretraining.annotations import read_annotated_faces, read_annotations
+from harness.pretraining.annotations import read_annotated_faces, read_annotations, read_split
 from tests.faces import GOOD, HEADER, write_faces
 
 
@@ -105,6 +105,10 @@ def test_missing_images_are_counted_and_named(tmp_path: Path) -> None:
     assert note in faces.summary()
     with pytest.raises(InputError, match=r"missing.*`strict`"):
         read_annotated_faces(tmp_path, strict=True)
+    before.val.images[0].unlink()
+    assert "images are missing" in read_split(tmp_path).notes[0]
+    with pytest.raises(InputError, match=r"missing.*`strict`"):
+        read_split(tmp_path, strict=True)
 
 
 def test_the_fingerprint_changes_with_labels_and_images(tmp_path: Path) -> None:

@@ -361,6 +361,12 @@ def test_a_collapsed_training_is_recognised(
     assert Scores(f1, (0.5,) * 12, concordance).collapsed == collapsed
 
 
+def test_action_units_alone_do_not_tell_whether_a_training_has_collapsed() -> None:
+    nan = float("nan")
+    assert not Scores((nan,) * 8, (0.9,) * 12, (nan,) * 2).collapsed
+    assert Scores((nan,) * 8, (0.9,) * 12, (0.0, 0.0)).collapsed
+
+
 def test_the_command_scores_a_file(tmp_path: Path, folder: Path, unbroken: Path) -> None:
     line = ["--data", str(folder), "--evaluate", str(unbroken), "--workers", "0"]
     done = CliRunner().invoke(app, [*line, "--json"])

@@ -6,7 +6,9 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from harness.clips.layouts import read_clips
 from harness.clips.table import ClipTable
@@ -39,6 +41,19 @@ def test_copies_have_the_same_contents(original: Path, root: Path) -> None:
         os.utime(path, (OLD, OLD))
     assert sources(table(root)) == before
     assert len(set(before)) == len(before), "the clips differ"
+
+
+@pytest.mark.parametrize("ending", [".bmp", ".tif", ".tiff"])
+def test_another_middle_of_an_uncompressed_picture_is_another_content(
+    tmp_path: Path, ending: str
+) -> None:
+    picture = np.zeros((300, 300, 3), np.uint8)
+    prints = []
+    for shade in (10, 20):
+        picture[150] = shade
+        Image.fromarray(picture).save(tmp_path / f"1{ending}")
+        prints.append(source_fingerprint(tmp_path))
+    assert prints[0] != prints[1]
 
 
 def last_byte(path: Path) -> None:

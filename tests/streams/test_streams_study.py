@@ -107,6 +107,11 @@ def test_picture_and_sound_are_searched_combined_and_predicted(
     assert not alone.pop("filled").any(), "the picture is read"
     same = found.loc[[f"[{clip}]" for clip in alone.index]]
     np.testing.assert_allclose(alone, same, rtol=0, atol=2e-5)
+    (tmp_path / "heard" / "audio").mkdir(parents=True)
+    (tmp_path / "heard" / "x.mp4").write_bytes(b"no film" * 100)
+    write_sound(tmp_path / "heard" / "audio" / "x.wav", tone(2.0))
+    heard = load(folder)(tmp_path / "heard", weights, cache=tmp_path / ".cache")
+    assert not heard["filled"].any(), "the sound is read"
 
 
 FOUR = """

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from onnx import helper
 
 from harness.clips.sound import sound_blocks
@@ -12,10 +13,13 @@ from harness.encoders.encoder import Encoder, EncoderOptions
 from harness.encoders.registry import encoder_of
 from harness.encoders.sound.encoder import SoundEncoder, sound_encoder
 from harness.errors import InputError
+from harness.progress import silent
+from harness.sampling import Sampling
 from harness.streams import sources
 from harness.streams.cache import entries
+from harness.streams.features import Machines
 from harness.streams.sound import sound_stream
-from harness.streams.sources import real_sources
+from harness.streams.sources import Source, read_all, real_sources
 from tests.graphs import means, save_graph
 from tests.sounds import tone, write_film, write_sound
 from tests.trees import plain_tree
@@ -121,6 +125,29 @@ def test_pictures_and_sound_of_one_folder_have_an_encoder_each(tmp_path: Path) -
     for each in (face, voice):
         assert each.specification().details["stored"] == "float16"
     assert isinstance(sound, SoundEncoder)
+
+
+def test_clips_without_a_frame_have_their_sound_and_the_other_way_round(tmp_path: Path) -> None:
+    face = encoder_of(means(tmp_path / "face.onnx"))
+    bad, good = tmp_path / "bad.mp4", make_video(tmp_path / "good.mp4", 5)
+    bad.write_bytes(b"no film" * 100)
+    voice = write_sound(tmp_path / "a.wav", tone(1.0))
+
+    def steps(film: Path, sound: Path | None) -> list[int]:
+        given = table([film], [sound])
+        found = read_all(
+            [Source(given, face), Source(given, sound_encoder("mfcc"))], tmp_path / "cache",
+            [[Sampling(interval=0.1)]] * 2, Machines(torch.device("cpu")), silent, required=False,
+        )  # fmt: skip
+        pictures = found[0].stream
+        assert pictures.sampled
+        assert pictures.chosen(Sampling(interval=0.1)).all()
+        return [int(each.stream.counts[0]) for each in found]
+
+    assert steps(bad, voice) == [0, 4]
+    assert steps(good, None)[1] == 0
+    with pytest.raises(InputError, match=r"no clip has a step of any stream: .*bad\.mp4.*no sound"):
+        steps(bad, None)
 
 
 def test_sound_alone_needs_neither_frames_nor_a_detector(

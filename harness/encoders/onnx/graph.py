@@ -91,6 +91,12 @@ class OnnxFile:
             if name not in self.constants
         }
 
+    @cached_property
+    def mixes(self) -> bool:
+        """Whether a dynamically quantised value takes its scale over the whole batch, so that the
+        features of an item depend on the others."""
+        return any(node.op_type.startswith("DynamicQuantize") for node in self.model.graph.node)
+
     def resolve(self, wanted: str) -> str:
         """The name of the value that a user asks for; empty: the first output.
 
@@ -235,8 +241,9 @@ def _value(value: "onnx.ValueInfoProto") -> Value:
     type_name = {"float": "float32", "double": "float64"}.get(type_name, type_name)
     shape = None
     if tensor.HasField("shape"):
+        # Some exporters write a dynamic axis as -1 or 0.
         shape = tuple(
-            d.dim_value if d.HasField("dim_value") else d.dim_param or "?" for d in tensor.shape.dim
+            d.dim_value if d.dim_value > 0 else d.dim_param or "?" for d in tensor.shape.dim
         )
     return Value(value.name, type_name, shape)
 

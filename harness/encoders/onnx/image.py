@@ -16,7 +16,7 @@ from harness.encoders.onnx.input_kind import (
     metadata,
     wanted_output,
 )
-from harness.encoders.onnx.network import ImageNetwork, provider_notes
+from harness.encoders.onnx.network import ImageNetwork, batching, provider_notes
 from harness.encoders.preprocessing import (
     IMAGE_NAMES,
     NORMALIZE,
@@ -69,6 +69,7 @@ def _image(file: OnnxFile, options: EncoderOptions) -> Encoder:
             "output": wanted,
             "layout": "nhwc" if given.channels_last else "nchw",
             **given.preprocessing.details(),
+            **batching(file),
         },
         resize=given.preprocessing.resized,
         load=partial(_load, path, options, file.digest),
@@ -105,12 +106,12 @@ def read_input(file: OnnxFile, options: EncoderOptions) -> Input:
         beside = {}
     stated = {} if as_is else metadata(file, {*IMAGE_NAMES, NORMALIZE})
     sources = [
+        Source("the graph, which takes bytes as they are", _IDENTITY if as_is else {}),
         Source(CONFIG, hugging_face(beside, str(file.path.with_name(CONFIG)))),
         Source("metadata of the file", hugging_face(stated, str(file.path))),
         Source("option", parsed(given, "`encoder_input`"), yields=False),
         Source("the graph", {"size": fixed} if all(isinstance(s, int) for s in fixed) else {}),
         Source("as trained", parsed(options.like, "the stored stream")),
-        Source("uint8 input", _IDENTITY if as_is else {}),
     ]
     preprocessing, origin = chosen(sources)
     for side, wanted in zip(fixed, preprocessing.size, strict=True):

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from harness.encoders.onnx.channels import channel_axis
 from harness.encoders.onnx.graph import OnnxFile, Value, library
 from harness.errors import InputError, printable
 
@@ -31,15 +32,16 @@ class OnnxNetwork(nn.Module):
     item = "image"
 
     def __init__(
-        self, file: OnnxFile, given: Value, wanted: str, axes: Mapping[int, tuple[int, ...]]
+        self, file: OnnxFile, given: Value, wanted: str, axes: Mapping[int, tuple[int, ...] | None]
     ) -> None:
         """given: the input. wanted: the name of the value that becomes features. axes: of a value,
-        by the ranks that it may have, those over which the mean is taken."""
+        by the ranks that it may have, those over which the mean is taken; None: not known."""
         super().__init__()
         self.path, self.given, self.wanted, self.axes = file.path, given, wanted, axes
         batch = given.shape[0] if given.shape else "?"
         #: Items that the graph takes at once; None: any number.
         self.batch = batch if isinstance(batch, int) else None
+        self.mixes = file.mixes
         # Now, since an extraction limits the threads of torch while decoders need the cores.
         self.threads = torch.get_num_threads()
         self.kind = {"float16": np.float16, "uint8": np.uint8}.get(given.type, np.float32)
@@ -47,6 +49,10 @@ class OnnxNetwork(nn.Module):
         onnx = library("onnx")
         self.model = onnx.ModelProto()
         self.model.CopyFrom(file.model)
+        for value in self.model.graph.input:
+            for side in value.type.tensor_type.shape.dim:
+                if side.dim_value <= 0:  # a dynamic axis of some exporters; 0 would be a size here
+                    side.ClearField("dim_value")
         kept = [value for value in self.model.graph.output if value.name == wanted]
         del self.model.graph.output[:]
         self.model.graph.output.extend(kept or [onnx.ValueInfoProto(name=wanted)])
@@ -55,7 +61,7 @@ class OnnxNetwork(nn.Module):
     def forward(self, items: Tensor) -> Tensor:
         session = self._session(items.device)
         values = np.ascontiguousarray(items.cpu().numpy().astype(self.kind, copy=False))
-        size = self.batch or len(values)
+        size = 1 if self.mixes else self.batch or len(values)
         parts = [self._run(session, values[i : i + size]) for i in range(0, len(values), size)]
         return torch.from_numpy(np.concatenate(parts)).to(items.device)
 
@@ -88,6 +94,11 @@ class OnnxNetwork(nn.Module):
                 f"for each {self.item}; name another value by `encoder_output`"
             )
         axes = self.axes[len(shape)]
+        if axes is None:
+            raise InputError(
+                f"{what} has shape {shape}, and the graph does not tell which axis holds the "
+                "columns; name a value of two axes by `encoder_output`"
+            )
         wide = found.astype(np.float32, copy=False)
         pooled: NDArray[np.float32] = wide.mean(axis=axes) if axes else wide
         if pooled.shape[1] < 1:
@@ -120,16 +131,22 @@ class ImageNetwork(OnnxNetwork):
     """(n, 3, height, width) float32 -> (n, columns) float32.
 
     Values of rank 3 or 4 are pooled: the mean over positions or tokens. Of rank 3 the columns are
-    the last axis; of rank 4 they are where the input has its colours.
+    the last axis; of rank 4 they are where the operation that made the value has its channels.
     """
 
     def __init__(self, file: OnnxFile, given: Value, wanted: str, channels_last: bool) -> None:
-        positions = (1, 2) if channels_last else (2, 3)
+        axis = channel_axis(file, wanted, 3 if channels_last else 1)
+        positions = tuple({1, 2, 3} - {axis}) if axis else None
         super().__init__(file, given, wanted, {2: (), 3: (1,), 4: positions})
         self.channels_last = channels_last
 
     def forward(self, images: Tensor) -> Tensor:
         return super().forward(images.permute(0, 2, 3, 1) if self.channels_last else images)
+
+
+def batching(file: OnnxFile) -> dict[str, str]:
+    """What a specification says of the batches of a graph."""
+    return {"batch": "one at a time"} if file.mixes else {}
 
 
 def provider_notes() -> list[str]:

@@ -27,7 +27,7 @@ from harness.encoders.onnx.input_kind import (
     metadata,
     wanted_output,
 )
-from harness.encoders.onnx.network import OnnxNetwork, provider_notes
+from harness.encoders.onnx.network import OnnxNetwork, batching, provider_notes
 from harness.encoders.preprocessing import (
     IMAGE_NAMES,
     NORMALIZE,
@@ -42,7 +42,7 @@ from harness.encoders.preprocessing import (
     parsed,
     settings,
 )
-from harness.encoders.sound.encoder import Listening, SoundEncoder, check_step
+from harness.encoders.sound.encoder import MONO, Listening, SoundEncoder, check_step
 from harness.encoders.sound.spectrum import RATE, Array, in_pieces
 from harness.errors import InputError, printable
 
@@ -179,6 +179,8 @@ def _waveform(file: OnnxFile, options: EncoderOptions) -> SoundEncoder:
             "weights": file.digest,
             "output": wanted,
             **given.details(),
+            "mono": MONO,
+            **batching(file),
             "step": f"{step:g}",
             "pooling": "mean",
         },

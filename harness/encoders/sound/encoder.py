@@ -29,6 +29,8 @@ _LONGEST = 60.0
 
 #: Sources of streams of sound: those that need no file, and those of an ONNX file.
 HEARD = ("sound", "waveform")
+#: How `harness.clips.sound` makes one channel of several, as specifications name it.
+MONO = "mean of channels"
 #: (samples,) blocks of a sound -> (steps, columns) float32.
 Listening = Callable[[Iterable[Array]], Array]
 
@@ -121,7 +123,7 @@ def sound_encoder(name: str, step: float = DEFAULT_SOUND_STEP) -> SoundEncoder:
     if name not in get_args(Sound):
         raise InputError(f"{name!r} is not one of {', '.join(get_args(Sound))}", "sound")
     check_step(step)
-    details: dict[str, str | int] = {"descriptors": name, "rate": RATE, "hop": HOP}
+    details: dict[str, str | int] = {"descriptors": name, "rate": RATE, "hop": HOP, "mono": MONO}
     if name == "egemaps":
         version, names = egemaps.load()
         details["opensmile"], descriptors = version, egemaps.descriptors
