@@ -9,7 +9,9 @@ import pytest
 from rich.console import Console
 
 import harness
+from harness.interface import _call
 from harness.progress import Steps
+from harness.reports.commands import _arguments
 from tests.trees import plain_tree
 
 SPACE = """
@@ -48,6 +50,14 @@ def test_errors_name_the_argument(
     assert refused.value.argument == argument
     assert message in str(refused.value)
     assert "--" not in str(refused.value), "options are the command's"
+
+
+def test_the_call_that_continues_has_no_password() -> None:
+    url = "postgresql://someone:hush@host/studies"
+    said = _call({"data": Path("clips"), "storage": url, "trials": 9})
+    assert said == "harness.run_search(data='clips', storage=..., trials=9)"
+    assert _arguments(said)["data"] == ["clips"], "the report reads it"
+    assert "sqlite:///a.db" in _call({"storage": "sqlite:///a.db"})
 
 
 @pytest.mark.slow
