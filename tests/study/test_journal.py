@@ -70,6 +70,25 @@ def test_a_disk_that_was_full_leaves_no_half_line(tmp_path: Path) -> None:
     assert [trial.state for trial in study_of(log).trials] == [TrialState.COMPLETE]
 
 
+def test_what_the_checksum_covers_is_on_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise a power loss would leave a shorter log, which the next search refuses."""
+    journal, real, flushed = Journal(tmp_path / "study.log"), os.fsync, {}
+
+    def fsync(number: int) -> None:
+        found = os.fstat(number)
+        flushed[found.st_ino] = found.st_size
+        real(number)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    study = optuna.create_study(storage=journal.open(), study_name="s")
+    study.set_user_attr("commands", ["a"])  # which is not flushed by itself
+    journal.seal()
+    log = journal.path.stat()
+    assert flushed[log.st_ino] == log.st_size
+
+
 def test_a_lock_that_points_to_nothing_is_taken_after_a_while(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
