@@ -459,6 +459,21 @@ def test_confirmation_trains_the_best_under_new_seeds_outside_the_budget(tmp_pat
         assert done(study, later.rules.agenda) == len(counted) == 8
 
 
+def test_configurations_that_differ_in_what_is_not_searched_are_confirmed_each(
+    tmp_path: Path,
+) -> None:
+    """As the first two start points of `paper.toml`."""
+    text = SPACE.replace("trials = 8", "trials = 2")
+    text += "[[start]]\nloss = 'pcc'\nlayers = 3\noptimiser = 'adam'\n"
+    with opened(tmp_path, space=make_space(tmp_path, text)) as ledger:
+        finish(ledger)
+        study = ledger.study
+    with opened(tmp_path, agenda(study, 2, 1)) as again:
+        assert len(finish(again)) == 2
+    shown = {row.number: row.params.get("optimiser") for row in confirmed(study)}
+    assert shown == {0: None, 1: "adam"}
+
+
 @pytest.mark.parametrize("fault", rivals.FAULTS)
 def test_several_searches_of_one_database_keep_one_budget(tmp_path: Path, fault: str) -> None:
     """`python -m tests.benchmarks.together` does many rounds of it."""
