@@ -38,11 +38,19 @@ high = 0.01
         ({"study": "../up"}, "study", "../up"),
         ({"sampler": "oracle"}, "sampler", "'oracle' is not one of"),
         ({"scheduler": "oracle"}, "scheduler", "'oracle' is not one of"),
+        ({"trials": 0}, "trials", "0: expected at least 1"),
+        ({"epochs": 0}, "epochs", "0: expected at least 1"),
+        ({"concurrency": -1}, "concurrency", "-1: expected at least 1"),
+        ({"folds": 1}, "folds", "1: expected at least 2"),
+        ({"gpus_per_trial": -0.5}, "gpus_per_trial", "-0.5: expected at least 0"),
+        ({"seeds": 3}, "seeds", "has no effect without `confirm`"),
+        ({"data": None, "weights": "net.pth"}, "weights", "give `data`"),
+        ({"data": None, "precision": "bf16"}, "precision", "give `data`"),
     ],
     ids=str,
 )
 def test_errors_name_the_argument(
-    tmp_path: Path, arguments: dict[str, str], argument: str | None, message: str
+    tmp_path: Path, arguments: dict[str, object], argument: str | None, message: str
 ) -> None:
     given = {"data": plain_tree(tmp_path, "features"), "results": tmp_path, "quiet": True}
     with pytest.raises(harness.InputError) as refused:

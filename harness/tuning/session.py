@@ -18,7 +18,6 @@ from harness.clips.layouts import feature_sets
 from harness.console import invocation
 from harness.encoders.registry import Wanted
 from harness.encoders.sound.encoder import SoundEncoder
-from harness.errors import InputError
 from harness.interrupts import attended, mark_reported
 from harness.progress import Steps
 from harness.space.file import read_space
@@ -315,8 +314,6 @@ def _prepare(
                 sound=sound,
                 sound_step=clips.sound_step,
             )
-        elif clips.encoder:
-            raise InputError("synthetic clips have one of their own; give `data`", "encoder")
         else:
             given = demo_sources(cache, outputs_of(space), steps, sound, clips.sound_step)
         table = given[0].clips
