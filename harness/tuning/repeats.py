@@ -5,9 +5,8 @@ from collections.abc import Collection, Iterable
 
 from optuna.trial import FrozenTrial, TrialState
 
-from harness.study.trials import FINISHED, REASON, RETRY_OF
+from harness.study.trials import DRIVER, FINISHED, REASON, RETRY_OF
 from harness.tuning.agenda import CONFIRMS, ITEM, OWN, REPEAT, Item
-from harness.tuning.driver import DRIVER
 from harness.tuning.queue import queued
 
 #: Retries of a point that fails by itself; and, in each search anew, of one that the machine fails.

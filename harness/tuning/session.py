@@ -46,7 +46,7 @@ from harness.tuning.agenda import Agenda, SearchAgenda
 from harness.tuning.audit import audit
 from harness.tuning.board import Board
 from harness.tuning.dashboard import Artifacts, Dashboard, attach, describe
-from harness.tuning.driver import DRIVER, Driver
+from harness.tuning.driver import Driver
 from harness.tuning.ledger import AWAITED, Ledger, Rules, done
 from harness.tuning.log import logged
 from harness.tuning.options import DataOptions, RunOptions, SearchOptions, study_name
@@ -119,7 +119,7 @@ class Session:
 
     def _running(self, agenda: Agenda) -> list[FrozenTrial]:
         trials = self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-        return [t for t in trials if agenda.counts(t) and DRIVER in t.user_attrs]
+        return [trial for trial in trials if agenda.counts(trial)]
 
     def _run(self, agenda: Agenda, what: str) -> None:
         # Ray takes seconds to import, which a complete study need not wait for.

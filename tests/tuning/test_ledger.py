@@ -170,6 +170,20 @@ def test_a_notebooks_own_trial_is_left_alone_and_does_not_count(tmp_path: Path) 
         assert trials(ledger)[own.number].state == TrialState.RUNNING
 
 
+def test_what_a_notebook_ended_itself_is_left_alone_and_does_not_count(tmp_path: Path) -> None:
+    folder = StudyFolder(tmp_path, "s")
+    with opened(tmp_path) as ledger:
+        for score, state in ((0.99, COMPLETE), (None, FAIL)):
+            own = ledger.study.ask()
+            ledger.rules.space.suggest(own)
+            ledger.study.tell(own, score, state)
+        assert not audit(ledger.study, folder, INDEX, ledger.driver)
+        assert len(finish(ledger)) == 8
+        assert not any("retry_of" in trial.user_attrs for trial in trials(ledger))
+        assert done(ledger.study, ledger.rules.agenda) == 8
+        assert 0 not in agenda(ledger.study, 8, 1)._chosen, "its configuration is not known"
+
+
 def test_what_a_person_queued_comes_next_and_counts(tmp_path: Path) -> None:
     with opened(tmp_path) as ledger:
         ledger.study.enqueue_trial({"loss": "ccc", "layers": 2})
