@@ -69,8 +69,9 @@ _PASSING = (StorageInternalError, DBAPIError, LostError)
 
 
 class Watcher(Protocol):
-    """Receives the events of a running search."""
+    """Receives the events of a running search. counted: trials of the agenda, of all searches."""
 
+    def counted(self, finished: int, running: int) -> None: ...
     def started(self, number: int, params: Point) -> None: ...
     def epochs(self, number: int, scores: list[tuple[int, float]]) -> None: ...
     def ended(self, number: int, state: str, score: float | None, reason: str) -> None: ...
@@ -255,6 +256,7 @@ class Ledger:
             void = attributes.get(VOID, {})
             standing = {t.number for t in mine if t.state in FINISHED and str(t.number) not in void}
             running = [trial for trial in mine if trial.state == TrialState.RUNNING]
+            self.watcher.counted(len(standing), len(running))
             self.over = len(standing) >= self.rules.agenda.total or "unknown" not in fates.values()
             if len(standing) + len(running) >= self.rules.agenda.total:
                 return None

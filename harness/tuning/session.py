@@ -88,9 +88,9 @@ class Session:
         """Runs what is left of the search's budget, and of the confirmations."""
         space = self.prepared.space
         agenda = SearchAgenda(space, self.plan.trials, self.plan.sampler == "grid")
-        if done(self.study, agenda) >= agenda.total:
+        if (count := done(self.study, agenda)) >= agenda.total:
             self.out.print(
-                f"The study is complete: {agenda.total} trials; a larger `trials` continues it."
+                f"The study is complete: {count} trials; a larger `trials` continues it."
             )
         else:
             self._run(agenda, "search")
@@ -134,7 +134,8 @@ class Session:
                 f"{ended} of {agenda.total} trials of the {what} are kept. Continue: {self.command}"
             )
 
-        with Board(self.out, agenda.total, done(self.study, agenda), self.study) as board:
+        begun = done(self.study, agenda)
+        with Board(self.out, agenda.total, begun, self.study, pruned=agenda.pruned) as board:
             ledger = Ledger(self.study, self.driver, self._rules(agenda), board)
             try:
                 run_trials(

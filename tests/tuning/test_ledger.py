@@ -145,6 +145,19 @@ def test_a_trial_of_a_silent_search_is_closed_after_a_while(
         assert states(ledger) == {FAIL: 1}
 
 
+def test_a_search_counts_the_trials_of_all_searches(tmp_path: Path) -> None:
+    url, space = f"sqlite:///{tmp_path}/study.db", make_space(tmp_path)
+    counts: list[tuple[int, int]] = []
+    with opened(tmp_path / "a", storage=url, space=space) as first:
+        finish(first, at_most=3)
+        first.ask()
+        with opened(tmp_path / "b", storage=url, space=space) as second:
+            second.watcher.counted = lambda *both: counts.append(both)  # type: ignore[method-assign]
+            second.ask()
+            second.ask()
+    assert counts == [(3, 1), (3, 2)]
+
+
 def test_a_search_waits_until_it_knows_of_the_others(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/study.db"
     with opened(tmp_path / "a", storage=url, space=make_space(tmp_path)) as first:
