@@ -263,10 +263,10 @@ class StudyFolder:
             study.set_user_attr(ABOUT, mine)
             return
         for name, value in mine.items():
-            if known[name] != value:
+            if known.get(name) != value:
                 raise InputError(
                     f"`storage`: its study {self.name}, {name}: was begun with "
-                    f"{_short(known[name])}, now it is {_short(value)}; choose another `study`"
+                    f"{_short(known.get(name))}, now it is {_short(value)}; choose another `study`"
                 )
 
 

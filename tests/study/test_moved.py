@@ -14,7 +14,7 @@ from harness.dataset import NOTHING, Dataset, Specification
 from harness.errors import InputError
 from harness.reports.evidence import gather
 from harness.study.backend import open_backend, read_storage, storage_name
-from harness.study.folder import Manifest, StudyFolder
+from harness.study.folder import ABOUT, Manifest, StudyFolder
 from harness.tuning.audit import audit
 from tests.searches import INDEX, finish, make_space, opened, trials_of
 
@@ -142,6 +142,15 @@ def test_a_copy_leaves_the_trials_of_its_original_alone(tmp_path: Path) -> None:
             assert not audit(second.study, copied, INDEX, second.driver)
             second.ask()
             assert second.study.trials[running].state == TrialState.RUNNING
+
+
+def test_a_study_of_a_version_that_stored_less_is_refused_by_name(tmp_path: Path) -> None:
+    folder = StudyFolder(tmp_path, "s")
+    folder.settle(manifest("s"), INDEX)
+    study = folder.study(open_backend(folder.path).storage)
+    study.set_user_attr(ABOUT, {"features": "f", "targets": list(INDEX.target_names)})
+    with pytest.raises(InputError, match="its study s, data: was begun with None, now it is d"):
+        folder.agree(study)
 
 
 def test_a_relative_sqlite_file_is_the_same_from_every_folder(
