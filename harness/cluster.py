@@ -66,21 +66,33 @@ _STDERR = 2
 _LOGGED = re.compile(r"\[[-0-9]+ [:,0-9]+ [A-Z] \d+ \d+\] ")
 _REFUSED = re.compile(r"InvalidAuthToken: [^\n]+")
 _joining = threading.Lock()
+# The address at which this process joined a cluster; None: Ray of this machine.
+_joined: str | None = None
 
 
 def join(address: str | None) -> None:
     """Connects to the cluster at `address`, or starts one on this machine; once a process.
 
+    Without an address, Ray is used as it runs already.
+
     Raises:
         InputError: no cluster answers at the address, it refuses us, or a node of it lacks this
-            package or has another version.
+            package or has another version; or this process has joined another one.
     """
+    global _joined  # as Ray's own connection
     with _joining:
         if ray.is_initialized():
+            if address not in (None, _joined):
+                raise InputError(
+                    f"{address}: this process already uses Ray of {_joined or 'this machine'}; "
+                    "restart it (a notebook: its kernel)",
+                    "address",
+                )
             return
         for text in (*sys.argv, str(Path.cwd())):
             if not text.isascii() and text != text.encode(errors="replace").decode():
                 raise InputError(f"{text!r}: Ray needs names in UTF-8; rename it, or use a link")
+        _joined = address
         if address is None:
             _start()
         else:

@@ -22,6 +22,7 @@ from harness.choices import (
 )
 from harness.console import console
 from harness.errors import InputError
+from harness.names import is_secret
 from harness.tuning.options import Options
 from harness.tuning.start import start
 
@@ -146,7 +147,9 @@ def search(
 
 
 def _call(given: dict[str, object]) -> str:
-    """The call that continues a search."""
-    shown = {name: str(value) if isinstance(value, PathLike) else value
+    """The call that continues a search; `...` stands for a URL that may hold a password."""
+    shown = {name: repr(str(value) if isinstance(value, PathLike) else value)
              for name, value in given.items()}  # fmt: skip
-    return f"harness.run_search({', '.join(f'{k}={v!r}' for k, v in shown.items())})"
+    if is_secret(str(given.get("storage", ""))):
+        shown["storage"] = "..."
+    return f"harness.run_search({', '.join(f'{k}={v}' for k, v in shown.items())})"

@@ -14,3 +14,8 @@ def check_folder_name(argument: str, name: str) -> None:
     """InputError where a name is not that of one visible folder, without controlling characters."""
     if not name or name.startswith(".") or Path(name).name != name or not name.isprintable():
         raise InputError(f"{name!r}: expected a plain folder name", argument)
+
+
+def is_secret(storage: str) -> bool:
+    """Whether the URL of a storage may hold a password."""
+    return "://" in storage and ("@" in storage or "?" in storage)

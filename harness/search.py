@@ -16,7 +16,7 @@ from harness.choices import (
 )
 from harness.console import console, invocation, run
 from harness.interface import search
-from harness.names import STORAGE_VARIABLE
+from harness.names import STORAGE_VARIABLE, is_secret
 from harness.tuning.options import Options
 
 if TYPE_CHECKING:
@@ -83,15 +83,11 @@ def continuing(arguments: list[str], storage: str | None) -> str:
     """A command line that runs this search again; a URL that may hold a password is left out."""
     shown = [
         f'"{argument.replace(storage, f"${STORAGE_VARIABLE}")}"'
-        if storage and storage in argument and _is_secret(storage)
+        if storage and storage in argument and is_secret(storage)
         else shlex.quote(argument)
         for argument in arguments
     ]
     return " ".join([invocation("search"), *shown])
-
-
-def _is_secret(storage: str) -> bool:
-    return "://" in storage and ("@" in storage or "?" in storage)
 
 
 if __name__ == "__main__":

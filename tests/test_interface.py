@@ -9,7 +9,9 @@ import pytest
 from rich.console import Console
 
 import harness
+from harness.interface import _call
 from harness.progress import Steps
+from harness.reports.commands import _arguments
 from tests.trees import plain_tree
 
 SPACE = """
@@ -36,11 +38,19 @@ high = 0.01
         ({"study": "../up"}, "study", "../up"),
         ({"sampler": "oracle"}, "sampler", "'oracle' is not one of"),
         ({"scheduler": "oracle"}, "scheduler", "'oracle' is not one of"),
+        ({"trials": 0}, "trials", "0: expected at least 1"),
+        ({"epochs": 0}, "epochs", "0: expected at least 1"),
+        ({"concurrency": -1}, "concurrency", "-1: expected at least 1"),
+        ({"folds": 1}, "folds", "1: expected at least 2"),
+        ({"gpus_per_trial": -0.5}, "gpus_per_trial", "-0.5: expected at least 0"),
+        ({"seeds": 3}, "seeds", "has no effect without `confirm`"),
+        ({"data": None, "weights": "net.pth"}, "weights", "give `data`"),
+        ({"data": None, "precision": "bf16"}, "precision", "give `data`"),
     ],
     ids=str,
 )
 def test_errors_name_the_argument(
-    tmp_path: Path, arguments: dict[str, str], argument: str | None, message: str
+    tmp_path: Path, arguments: dict[str, object], argument: str | None, message: str
 ) -> None:
     given = {"data": plain_tree(tmp_path, "features"), "results": tmp_path, "quiet": True}
     with pytest.raises(harness.InputError) as refused:
@@ -48,6 +58,14 @@ def test_errors_name_the_argument(
     assert refused.value.argument == argument
     assert message in str(refused.value)
     assert "--" not in str(refused.value), "options are the command's"
+
+
+def test_the_call_that_continues_has_no_password() -> None:
+    url = "postgresql://someone:hush@host/studies"
+    said = _call({"data": Path("clips"), "storage": url, "trials": 9})
+    assert said == "harness.run_search(data='clips', storage=..., trials=9)"
+    assert _arguments(said)["data"] == ["clips"], "the report reads it"
+    assert "sqlite:///a.db" in _call({"storage": "sqlite:///a.db"})
 
 
 @pytest.mark.slow

@@ -137,6 +137,8 @@ def read_space(path: Path, epochs: int | None = None) -> SearchSpace:
     for name, values in file.grid.values.items():
         for value in values:
             _check_drawn(path, f"grid.values.{name}", name, value, distributions)
+            # Of choices, 1 equals true and 1.0, which a trial does not take.
+            _check_value(path, f"grid.values.{name}", name, value)
     budget = Budget(**file.budget.model_dump())
     if epochs is not None:
         budget = dataclasses.replace(budget, epochs=epochs)
@@ -243,8 +245,6 @@ def _check_parameter(path: Path, name: str, parameter: _Float | _Int | _Categori
 
 def _check_fixed(path: Path, where: str, name: str, value: Any) -> None:
     _known(path, where, name)
-    if name == "epochs":
-        raise InputError(f"{path}, {where}: give it as budget.epochs")
     _check_value(path, where, name, value)
 
 
@@ -311,6 +311,8 @@ def _check_drawn(
 def _known(path: Path, where: str, name: str) -> None:
     if name == "seed":
         raise InputError(f"{path}, {where}: seeds follow from `seed` and the trial's number")
+    if name == "epochs":
+        raise InputError(f"{path}, {where}: give it as budget.epochs")
     if name not in (known := accepted()):
         raise InputError(
             f"{path}, {where}: no such hyperparameter; choose one of {', '.join(known)}"

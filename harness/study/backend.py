@@ -140,11 +140,14 @@ def read_storage(folder: Path, name: str, given: str | None) -> BaseStorage | No
             users.
     """
     if "://" in name:
-        given = given or (name if name.startswith("sqlite:///") else None)
-        if given and given.startswith("sqlite:///") and not _is_file(_url(given)):
-            return None  # opening it would create it
-        backend = open_backend(folder, given) if given and "://" in given else None
-        return backend.storage if backend and backend.name == name else None
+        if name.startswith("sqlite:///"):
+            given = name  # the name is the whole URL; `given` may be that of another study
+            if not _is_file(_url(given)):
+                return None  # opening it would create it
+        # Opening another database would make tables in it.
+        if not given or storage_name(given) != name:
+            return None
+        return open_backend(folder, given).storage
     journal = Journal(folder / name)  # an absolute path stays what it is
     return journal.read() if journal.path.is_file() else None
 

@@ -18,7 +18,7 @@ from optuna.storages import BaseStorage
 from optuna.study import StudyDirection
 
 import harness
-from harness.atomic import locked, write_text
+from harness.atomic import alone, locked, write_text
 from harness.dataset import Dataset, Specification
 from harness.errors import InputError
 from harness.names import check_folder_name
@@ -41,8 +41,7 @@ class Manifest:
     specifications of all streams.
     early_stop_split: what stops heads. held_out: how many parts of train do, and their fingerprint.
     storage: where the study is kept: its name, without user, password and options of a database.
-    streams: their specifications, by name. strides: the samplings of all trials
-    (`Sampling.to_json`).
+    streams: their specifications, by name.
     oracle: best possible mean PCC on each split, known for synthetic clips alone;
     oracle_by_target: the same for each target of a split; oracles: by stream, the means on each
     split. ceilings: `ceilings[split][target]`, the highest PCC that the agreement of the raters
@@ -61,7 +60,6 @@ class Manifest:
     early_stop_split: str
     held_out: str
     storage: str
-    strides: tuple[int | str, ...]
     targets: tuple[str, ...]
     synthetic: bool
     oracle: dict[str, float]
@@ -98,12 +96,20 @@ class StudyFolder:
         return str(self.manifest().get("name", self.name)) if has_manifest else self.name
 
     def identity(self) -> str:
-        """A random name of the folder, which moves with it; made at the first call."""
-        file, hidden = self.path / "identity", self.path / ".identity"
-        if not file.exists():
-            # Earlier versions hid the file, which `cp -r study/* copy/` leaves out.
-            write_text(file, hidden.read_text() if hidden.exists() else secrets.token_hex(8))
-        return file.read_text()
+        """A random name of the folder, made at the first call.
+
+        It moves with the folder. A copy gets a name of its own, because its inode differs: its
+        trials in a database must not be taken for those of the original.
+        """
+        file, here = self.path / "identity", str(self.path.stat().st_ino)
+        with alone(self.path / ".identity.lock"):
+            token, _, inode = file.read_text().partition(" ") if file.exists() else ("", "", "")
+            # Earlier versions stored no inode.
+            if not token or inode not in ("", here):
+                token, inode = secrets.token_hex(8), ""
+            if not inode:
+                write_text(file, f"{token} {here}")
+        return token
 
     @contextmanager
     def locked(self, shared: bool = False) -> Iterator[None]:
@@ -255,10 +261,10 @@ class StudyFolder:
             study.set_user_attr(ABOUT, mine)
             return
         for name, value in mine.items():
-            if known[name] != value:
+            if known.get(name) != value:
                 raise InputError(
                     f"`storage`: its study {self.name}, {name}: was begun with "
-                    f"{_short(known[name])}, now it is {_short(value)}; choose another `study`"
+                    f"{_short(known.get(name))}, now it is {_short(value)}; choose another `study`"
                 )
 
 

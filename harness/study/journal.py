@@ -84,7 +84,10 @@ class Journal:
     def seal(self) -> None:
         """Stores the checksum of the log, if there is one."""
         if self.path.exists():
-            self._advance(self.path.stat().st_size)
+            with self.path.open("rb") as file:
+                size = os.fstat(file.fileno()).st_size
+                os.fsync(file.fileno())  # else a power loss could leave fewer bytes than it covers
+            self._advance(size)
             values = {"bytes": self._read, "digest": self._digest.hexdigest()}
             write_sealed(self._seal, _SCHEMA, values)
 

@@ -14,6 +14,8 @@ from harness.study.backend import quiet_optuna, read_storage
 
 #: Trials that count against the budget.
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
+#: Of a trial: the search that ran it. Those that a notebook runs itself (`study.ask`) have none.
+DRIVER = "driver"
 #: Of a trial: the number of the failed trial that it repeats.
 RETRY_OF = "retry_of"
 #: Of the study: numbers of trials whose files were lost, with the reason. They do not count.
@@ -80,8 +82,12 @@ def finished(study: optuna.Study) -> list[FrozenTrial]:
 
 
 def complete(study: optuna.Study) -> list[FrozenTrial]:
-    """The trials that have a score and the files that go with it."""
-    return [trial for trial in finished(study) if trial.state == TrialState.COMPLETE]
+    """The trials that have a score and the files that go with it: those of searches."""
+    return [
+        trial
+        for trial in finished(study)
+        if trial.state == TrialState.COMPLETE and DRIVER in trial.user_attrs
+    ]
 
 
 def changed_settings(trials: Iterable[FrozenTrial]) -> set[str]:

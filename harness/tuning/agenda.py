@@ -8,6 +8,7 @@ from typing import Any, Protocol
 from optuna.trial import FrozenTrial
 
 from harness.space.search_space import Point, SearchSpace
+from harness.study.trials import DRIVER
 
 #: Attributes of a trial. The item of the agenda that it is of; the trial whose configuration it
 #: trains again under another seed. How often a grid point was tried before. Of a start point, the
@@ -57,6 +58,8 @@ class SearchAgenda:
         self.total = min(trials or size, size) if grid else trials or space.budget.trials
 
     def counts(self, trial: FrozenTrial) -> bool:
+        if DRIVER not in trial.user_attrs:
+            return False  # a notebook's own
         # What was drawn before is no point of a grid.
         of_grid = self.drawn or trial.user_attrs.get(ITEM) in self.keys
         return of_grid and CONFIRMS not in trial.user_attrs

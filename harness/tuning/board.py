@@ -35,17 +35,27 @@ class _Row:
 class Board(ExitStack):
     """Shows a search; use as a context manager and give it to the ledger as the watcher."""
 
-    def __init__(self, console: Console, total: int, done: int, study: optuna.Study) -> None:
-        """total, done: finished trials, at the end and now."""
+    def __init__(
+        self,
+        console: Console,
+        total: int,
+        done: int,
+        study: optuna.Study,
+        *,
+        pruned: bool = True,
+    ) -> None:
+        """total, done: finished trials, at the end and now. pruned: whether trials may be stopped
+        early."""
         super().__init__()
         self.console, self.total = console, total
         self.done = done
         self.best = max((t.value for t in complete(study) if t.value is not None), default=None)
         self._bars = _ASCII_BARS if console.options.ascii_only else _BARS
         self.rows: dict[int, _Row] = {}
-        self._costs = [t.user_attrs[SECONDS] for t in finished(study) if SECONDS in t.user_attrs]
-        #: The most trials that ran at the same time.
-        self._workers = 1
+        alike = finished(study) if pruned else complete(study)
+        self._costs = [t.user_attrs[SECONDS] for t in alike if SECONDS in t.user_attrs]
+        #: The most trials of this search that ran at the same time; those of others that run now.
+        self._workers, self._others = 1, 0
         self.counts = {"COMPLETE": 0, "PRUNED": 0, "FAIL": 0}
         self.dead = 0
         live = console.is_terminal and not console.quiet
@@ -59,6 +69,9 @@ class Board(ExitStack):
         if self.live:
             self.enter_context(self.live)
         return self
+
+    def counted(self, finished: int, running: int) -> None:
+        self.done, self._others = finished, max(0, running - len(self._running()))
 
     def started(self, number: int, params: dict[str, Any]) -> None:
         self.rows[number] = _Row(number, params)
@@ -130,7 +143,8 @@ class Board(ExitStack):
             return "time left unknown yet"
         mean, now = statistics.fmean(self._costs), time.monotonic()
         spent = sum(min(now - row.begun, mean) for row in self._running())
-        left = max(0.0, mean * (self.total - self.done) - spent) / self._workers
+        left = max(0.0, mean * (self.total - self.done) - spent)
+        left /= self._workers + self._others
         return f"about {left / 60:.1f} min left"
 
 

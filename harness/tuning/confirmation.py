@@ -8,7 +8,14 @@ from optuna.trial import FrozenTrial
 
 from harness.errors import InputError
 from harness.space.search_space import Point
-from harness.study.trials import CORRECTED, ERROR, complete
+from harness.study.trials import (
+    CONFIG,
+    CORRECTED,
+    ERROR,
+    changed_settings,
+    complete,
+    shown_settings,
+)
 from harness.tuning.agenda import CONFIRMS, ConfirmAgenda
 
 
@@ -16,7 +23,8 @@ from harness.tuning.agenda import CONFIRMS, ConfirmAgenda
 class Confirmed:
     """A configuration under several seeds.
 
-    number: of the trial that found it.
+    number: of the trial that found it. params: what was searched, and what else differs between
+        the configurations.
     first: mean PCC of that trial, by which it was selected, so that it is optimistic.
     scores: mean PCC of the trials with new seeds.
     repeats: numbers of these trials.
@@ -58,14 +66,14 @@ def choose(study: optuna.Study, count: int) -> list[FrozenTrial]:
     Raises:
         InputError: the search has no complete trial.
     """
-    found = [trial for trial in complete(study) if CONFIRMS not in trial.user_attrs]
+    found = _searched(study)
     if not found:
         raise InputError(f"study {study.study_name}: no complete trial to confirm yet")
     # The lower number first where scores are equal, so that a repeated call chooses the same.
     found.sort(key=lambda trial: (-_value(trial), trial.number))
     chosen: list[FrozenTrial] = []
     for trial in found:
-        if len(chosen) < count and trial.params not in [c.params for c in chosen]:
+        if len(chosen) < count and _settings(trial) not in map(_settings, chosen):
             chosen.append(trial)
     return chosen
 
@@ -83,10 +91,11 @@ def confirmed(study: optuna.Study) -> list[Confirmed]:
         if CONFIRMS in trial.user_attrs:
             repeats.setdefault(trial.user_attrs[CONFIRMS], []).append(trial)
     by_number = {trial.number: trial for trial in trials}
+    changed = changed_settings(by_number[n] for n in repeats if n in by_number)
     rows = [
         Confirmed(
             number=n,
-            params=by_number[n].params,
+            params=shown_settings(by_number[n], changed),
             first=_value(by_number[n]),
             scores=tuple(map(_value, found)),
             repeats=tuple(trial.number for trial in found),
@@ -102,7 +111,17 @@ def confirmed(study: optuna.Study) -> list[Confirmed]:
 
 def searched(study: optuna.Study) -> list[int]:
     """Numbers of the complete trials among which the best was selected."""
-    return [trial.number for trial in complete(study) if CONFIRMS not in trial.user_attrs]
+    return [trial.number for trial in _searched(study)]
+
+
+def _searched(study: optuna.Study) -> list[FrozenTrial]:
+    return [trial for trial in complete(study) if CONFIRMS not in trial.user_attrs]
+
+
+def _settings(trial: FrozenTrial) -> Point:
+    """The whole configuration: start points may differ only in what is not searched."""
+    settings: Point = trial.user_attrs.get(CONFIG, trial.params)
+    return settings
 
 
 def _mean(values: list[float]) -> float | None:

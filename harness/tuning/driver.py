@@ -15,9 +15,10 @@ from optuna.trial import FrozenTrial, TrialState
 from harness.atomic import locked
 from harness.study.backend import Backend
 from harness.study.folder import StudyFolder
+from harness.study.trials import DRIVER
 
-#: Attributes of a trial: the search that ran it, and the results folder that holds its files.
-DRIVER, HOME = "driver", "home"
+#: Attribute of a trial: the results folder that holds its files.
+HOME = "home"
 #: Seconds between two heartbeats of a search, and until a search without one is dead.
 HEARTBEAT, GRACE = 10, 60
 #: Attributes of the study begin so, followed by a search's token: its heartbeat, a counter.

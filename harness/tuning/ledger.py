@@ -28,6 +28,7 @@ from harness.study.deaths import death_lines, is_dead
 from harness.study.trials import (
     CONFIG,
     CORRECTED,
+    DRIVER,
     ERROR,
     FINISHED,
     REASON,
@@ -39,7 +40,7 @@ from harness.study.trials import (
 )
 from harness.trials.trial import TrialResult
 from harness.tuning.agenda import CONFIRMS, ITEM, OWN, Agenda, Item
-from harness.tuning.driver import DRIVER, Driver, Fate
+from harness.tuning.driver import Driver, Fate
 from harness.tuning.queue import close, queued
 from harness.tuning.repeats import CUT_OFF, LASTING, MACHINE, first_repeat
 
@@ -68,8 +69,9 @@ _PASSING = (StorageInternalError, DBAPIError, LostError)
 
 
 class Watcher(Protocol):
-    """Receives the events of a running search."""
+    """Receives the events of a running search. counted: trials of the agenda, of all searches."""
 
+    def counted(self, finished: int, running: int) -> None: ...
     def started(self, number: int, params: Point) -> None: ...
     def epochs(self, number: int, scores: list[tuple[int, float]]) -> None: ...
     def ended(self, number: int, state: str, score: float | None, reason: str) -> None: ...
@@ -253,8 +255,8 @@ class Ledger:
             mine = [trial for trial in trials if self.rules.agenda.counts(trial)]
             void = attributes.get(VOID, {})
             standing = {t.number for t in mine if t.state in FINISHED and str(t.number) not in void}
-            # The running trials of a notebook have no tag, and do not count.
-            running = [t for t in mine if t.state == TrialState.RUNNING and DRIVER in t.user_attrs]
+            running = [trial for trial in mine if trial.state == TrialState.RUNNING]
+            self.watcher.counted(len(standing), len(running))
             self.over = len(standing) >= self.rules.agenda.total or "unknown" not in fates.values()
             if len(standing) + len(running) >= self.rules.agenda.total:
                 return None

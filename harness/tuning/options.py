@@ -13,6 +13,7 @@ from harness.choices import (
     DEFAULT_SOUND_STEP,
     DEFAULT_STORED,
 )
+from harness.errors import InputError
 from harness.names import check_folder_name
 from harness.spaces import find_space
 
@@ -75,6 +76,20 @@ class RunOptions:
         return self.cache or self.results / ".cache"
 
 
+# The least values of numbers. A command also checks them, when it reads its options.
+_LEAST = {
+    "trials": 1,
+    "epochs": 1,
+    "confirm": 1,
+    "seeds": 1,
+    "concurrency": 1,
+    "folds": 2,
+    "seed": 0,
+    "cpus_per_trial": 0,
+    "gpus_per_trial": 0,
+}
+# What also concerns the synthetic clips, which bring their own network.
+_OF_DEMO = ("data", "sound", "sound_step", "strict", "folds", "early_stop_fraction")
 _Kind = TypeVar("_Kind", DataOptions, SearchOptions, RunOptions)
 
 
@@ -94,9 +109,13 @@ class Options(NamedTuple):
                 Paths may be text; `space` may be the name of one that ships.
 
         Raises:
-            InputError: `study` is no name of a folder, or `space` is not found.
+            InputError: `study` is no name of a folder, `space` is not found, a number is too small,
+                or an option has no effect without another one.
         """
         values = {name: value for name, value in given.items() if value is not None}
+        for name in _LEAST.keys() & values:
+            if values[name] < _LEAST[name]:
+                raise InputError(f"{values[name]}: expected at least {_LEAST[name]}", name)
         if "study" in values:
             check_folder_name("study", values["study"])
         if "space" in values:
@@ -110,7 +129,16 @@ class Options(NamedTuple):
         def read(kind: type[_Kind]) -> _Kind:
             return kind(**{f.name: values[f.name] for f in fields(kind) if f.name in values})
 
-        return cls(read(DataOptions), read(SearchOptions), read(RunOptions))
+        options = cls(read(DataOptions), read(SearchOptions), read(RunOptions))
+        options._check_effects()
+        return options
+
+    def _check_effects(self) -> None:
+        for each in fields(DataOptions) if self.clips.data is None else ():
+            if each.name not in _OF_DEMO and getattr(self.clips, each.name) != each.default:
+                raise InputError("has no effect on the synthetic clips; give `data`", each.name)
+        if self.plan.confirm is None and self.plan.seeds != SearchOptions.seeds:
+            raise InputError("has no effect without `confirm`", "seeds")
 
 
 def study_name(clips: DataOptions, means: RunOptions) -> str:

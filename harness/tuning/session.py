@@ -18,7 +18,6 @@ from harness.clips.layouts import feature_sets
 from harness.console import invocation
 from harness.encoders.registry import Wanted
 from harness.encoders.sound.encoder import SoundEncoder
-from harness.errors import InputError
 from harness.interrupts import attended, mark_reported
 from harness.progress import Steps
 from harness.space.file import read_space
@@ -47,7 +46,7 @@ from harness.tuning.agenda import Agenda, SearchAgenda
 from harness.tuning.audit import audit
 from harness.tuning.board import Board
 from harness.tuning.dashboard import Artifacts, Dashboard, attach, describe
-from harness.tuning.driver import DRIVER, Driver
+from harness.tuning.driver import Driver
 from harness.tuning.ledger import AWAITED, Ledger, Rules, done
 from harness.tuning.log import logged
 from harness.tuning.options import DataOptions, RunOptions, SearchOptions, study_name
@@ -89,9 +88,9 @@ class Session:
         """Runs what is left of the search's budget, and of the confirmations."""
         space = self.prepared.space
         agenda = SearchAgenda(space, self.plan.trials, self.plan.sampler == "grid")
-        if done(self.study, agenda) >= agenda.total:
+        if (count := done(self.study, agenda)) >= agenda.total:
             self.out.print(
-                f"The study is complete: {agenda.total} trials; a larger `trials` continues it."
+                f"The study is complete: {count} trials; a larger `trials` continues it."
             )
         else:
             self._run(agenda, "search")
@@ -120,7 +119,7 @@ class Session:
 
     def _running(self, agenda: Agenda) -> list[FrozenTrial]:
         trials = self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-        return [t for t in trials if agenda.counts(t) and DRIVER in t.user_attrs]
+        return [trial for trial in trials if agenda.counts(trial)]
 
     def _run(self, agenda: Agenda, what: str) -> None:
         # Ray takes seconds to import, which a complete study need not wait for.
@@ -135,7 +134,8 @@ class Session:
                 f"{ended} of {agenda.total} trials of the {what} are kept. Continue: {self.command}"
             )
 
-        with Board(self.out, agenda.total, done(self.study, agenda), self.study) as board:
+        begun = done(self.study, agenda)
+        with Board(self.out, agenda.total, begun, self.study, pruned=agenda.pruned) as board:
             ledger = Ledger(self.study, self.driver, self._rules(agenda), board)
             try:
                 run_trials(
@@ -315,8 +315,6 @@ def _prepare(
                 sound=sound,
                 sound_step=clips.sound_step,
             )
-        elif clips.encoder:
-            raise InputError("synthetic clips have one of their own; give `data`", "encoder")
         else:
             given = demo_sources(cache, outputs_of(space), steps, sound, clips.sound_step)
         table = given[0].clips

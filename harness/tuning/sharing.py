@@ -10,6 +10,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from harness.dataset import Dataset
 from harness.errors import InputError
 from harness.models.config import TrialConfig, accepted, memory
+from harness.models.families import DEFAULT
 from harness.space.search_space import SearchSpace
 from harness.trials.trial import Trial
 
@@ -21,18 +22,27 @@ MARGIN = 1.3
 MOST = 16
 
 
-def largest(space: SearchSpace) -> TrialConfig:
-    """The configuration of a space that needs the most memory."""
-    values = dict(space.fixed)
-    for name, distribution in space.distributions.items():
-        extremes = _extremes(distribution)
-        if name in space.only_if:  # where it is not searched, it keeps its default
-            extremes.append(accepted()[name].default)
+def largest(space: SearchSpace) -> list[TrialConfig]:
+    """The configuration of a space that needs the most memory, of each family of models."""
+    families = dict.fromkeys(map(str, space.values("family")))
+    if "family" in space.only_if:  # where it is not searched, it keeps its default
+        families[DEFAULT] = None
+    return [_largest(space.without("family", family), family) for family in families]
+
+
+def _largest(space: SearchSpace, family: str) -> TrialConfig:
+    known = {n: each for n, each in accepted().items() if each.family in ("", family)}
+    values = {name: value for name, value in space.fixed.items() if name in known}
+    for name in space.distributions.keys() & known:
+        extremes = _extremes(space.distributions[name])
+        if name in space.only_if:
+            extremes.append(known[name].default)
         if (most := memory(name, extremes)) is not None:
             values[name] = most
     for name, value in (item for point in space.start for item in space.parts(point)[1].items()):
-        known = values.get(name, accepted()[name].default)
-        if (most := memory(name, [known, value])) is not None:
+        if name not in known:
+            continue
+        if (most := memory(name, [values.get(name, known[name].default), value])) is not None:
             values[name] = most
     return TrialConfig.from_dict(values)
 
@@ -57,10 +67,12 @@ def measured_need(space: SearchSpace, data: Dataset) -> int:
 
 
 def by_streams(space: SearchSpace, data: Dataset) -> list[TrialConfig]:
-    """The largest configuration of a space with each choice of streams and clock: only the data
+    """The largest configurations of a space with each choice of streams and clock: only the data
     tell which needs the most memory."""
-    config, found = largest(space), []
-    for streams, clock in itertools.product(space.streams(), map(str, space.values("clock"))):
+    found = []
+    for config, streams, clock in itertools.product(
+        largest(space), space.streams(), map(str, space.values("clock"))
+    ):
         names = list(data.only(streams).streams)
         if not clock or clock in names or len(names) == 1:
             found.append(config.changed(streams=streams, clock=clock if len(names) > 1 else ""))

@@ -89,6 +89,15 @@ BAD = [
         BUDGET + "[grid.values]\nlayers = [2.0]\n" + CONDITION.format("layers = [2]"),
         "grid.values.layers: 2.0 is outside",
     ),
+    (
+        BUDGET + "[grid.values]\nshuffle = [1]\n[parameters.shuffle]\ntype = 'categorical'\n"
+        "choices = [true, false]",
+        "grid.values.shuffle: shuffle must be of type bool, got 1",
+    ),
+    (
+        BUDGET + "[parameters.epochs]\ntype = 'int'\nlow = 10\nhigh = 20",
+        "parameters.epochs: give it as budget.epochs",
+    ),
     (BUDGET + "[fixed]\npatience = 0\n[parameters]", "fixed.patience: patience must be at least 1"),
     ("budget = ", "not readable as TOML"),
     (BUDGET + "[fixed]\nbatch_size = 2\n[parameters]", "batch_size: a batch of 2 is too small for"),
@@ -161,7 +170,8 @@ def test_a_start_point_may_set_what_is_not_searched(tmp_path: Path) -> None:
     own = {"optimiser": "adam", "stride": 4, "hidden": 999}
     assert space.parts(space.start[0]) == ({"layers": 2}, own)
     assert space.samplings() == strides(4, 10), "its frames are extracted, too"
-    assert largest(space).own.hidden == 999, "its memory counts, too"
+    (config,) = largest(space)
+    assert config.own.hidden == 999, "its memory counts, too"
     assert space.without("stride", 1).start == ({"layers": 2, "optimiser": "adam", "hidden": 999},)
 
 

@@ -1,7 +1,9 @@
 """Studies that move: copied, renamed, without hidden files."""
 
+import multiprocessing
 import shutil
 from dataclasses import replace
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +14,9 @@ from harness.dataset import NOTHING, Dataset, Specification
 from harness.errors import InputError
 from harness.reports.evidence import gather
 from harness.study.backend import open_backend, read_storage, storage_name
-from harness.study.folder import Manifest, StudyFolder
+from harness.study.folder import ABOUT, Manifest, StudyFolder
 from harness.tuning.audit import audit
-from tests.searches import INDEX, finish, opened, trials_of
+from tests.searches import INDEX, finish, make_space, opened, trials_of
 
 
 def manifest(name: str, storage: str = "study.log") -> Manifest:
@@ -29,7 +31,6 @@ def manifest(name: str, storage: str = "study.log") -> Manifest:
         early_stop_split="val",
         held_out="",
         storage=storage,
-        strides=(1,),
         targets=INDEX.target_names,
         synthetic=False,
         oracle={},
@@ -96,10 +97,59 @@ def test_a_renamed_study_of_a_database_is_refused(tmp_path: Path) -> None:
     assert sorted((tmp_path / "other").iterdir()) == before
 
 
-def test_the_identity_of_a_folder_is_kept_from_earlier_versions(tmp_path: Path) -> None:
-    (tmp_path / "s").mkdir()
-    (tmp_path / "s" / ".identity").write_text("0123456789abcdef")
-    assert StudyFolder(tmp_path, "s").identity() == "0123456789abcdef"
+def test_the_identity_of_a_folder_moves_with_it_and_a_copy_has_its_own(tmp_path: Path) -> None:
+    folder = StudyFolder(tmp_path, "s")
+    folder.path.mkdir()
+    (folder.path / "identity").write_text("0123456789abcdef")  # of an earlier version
+    assert folder.identity() == "0123456789abcdef"
+    rename(folder.path, tmp_path / "renamed")
+    assert StudyFolder(tmp_path, "renamed").identity() == "0123456789abcdef"
+    copy_all(tmp_path / "renamed", folder.path)
+    assert folder.identity() != "0123456789abcdef"
+    assert folder.identity() == folder.identity()
+
+
+def test_searches_that_start_at_once_agree_on_the_identity_of_their_folder(tmp_path: Path) -> None:
+    processes = multiprocessing.get_context("fork")
+    for number in range(5):
+        folder = StudyFolder(tmp_path, str(number))
+        folder.path.mkdir()
+        gate, found = processes.Barrier(2), processes.SimpleQueue()
+
+        def read(folder: StudyFolder = folder, gate: Barrier = gate, found=found) -> None:
+            gate.wait()
+            found.put(folder.identity())
+
+        started = [processes.Process(target=read) for _ in range(2)]
+        for process in started:
+            process.start()
+        for process in started:
+            process.join()
+        assert found.get() == found.get()
+
+
+def test_a_copy_leaves_the_trials_of_its_original_alone(tmp_path: Path) -> None:
+    """Both search one database, each in its own results folder."""
+    url, space = f"sqlite:///{tmp_path}/study.db", make_space(tmp_path)
+    with opened(tmp_path / "a", storage=url, space=space) as first:
+        finish(first, at_most=1)
+        copy_all(tmp_path / "a", tmp_path / "b")
+        finish(first, at_most=1)
+        running, _ = first.ask() or (0, {})
+        with opened(tmp_path / "b", storage=url, space=space) as second:
+            copied = StudyFolder(tmp_path / "b", "s")
+            assert not audit(second.study, copied, INDEX, second.driver)
+            second.ask()
+            assert second.study.trials[running].state == TrialState.RUNNING
+
+
+def test_a_study_of_a_version_that_stored_less_is_refused_by_name(tmp_path: Path) -> None:
+    folder = StudyFolder(tmp_path, "s")
+    folder.settle(manifest("s"), INDEX)
+    study = folder.study(open_backend(folder.path).storage)
+    study.set_user_attr(ABOUT, {"features": "f", "targets": list(INDEX.target_names)})
+    with pytest.raises(InputError, match="its study s, data: was begun with None, now it is d"):
+        folder.agree(study)
 
 
 def test_a_relative_sqlite_file_is_the_same_from_every_folder(

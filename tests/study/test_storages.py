@@ -23,6 +23,7 @@ from harness.search import continuing
 from harness.spaces import SPACES
 from harness.study.backend import Backend, held_journal, open_backend
 from harness.study.folder import StudyFolder
+from harness.study.trials import read_study
 from harness.tuning.dashboard import Dashboard
 from tests.databases import mysql, postgresql
 from tests.searches import finish, opened
@@ -211,6 +212,18 @@ def test_what_cannot_be_opened_is_said_without_its_password(
         open_backend(tmp_path, url)
     assert message in str(error.value)
     assert "hush" not in str(error.value)
+
+
+@pytest.mark.parametrize("other", ["sqlite:///{0}/b.db", "postgresql://u:hush@127.0.0.1:1/x"])
+def test_a_study_is_read_whatever_database_is_in_the_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, other: str
+) -> None:
+    backend = open_backend(tmp_path, f"sqlite:///{tmp_path}/a.db")
+    optuna.create_study(storage=backend.storage, study_name="s")
+    monkeypatch.setenv(STORAGE_VARIABLE, other.format(tmp_path))
+    assert read_study(tmp_path, {"storage": backend.name, "name": "s"}) is not None
+    assert read_study(tmp_path, {"storage": "mysql://host/x", "name": "s"}) is None
+    assert not (tmp_path / "b.db").exists(), "nothing is created"
 
 
 def test_the_line_that_continues_has_no_password() -> None:

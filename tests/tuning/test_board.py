@@ -4,7 +4,7 @@ import io
 
 import optuna
 import pytest
-from optuna.trial import create_trial
+from optuna.trial import TrialState, create_trial
 from rich.console import Console
 
 from harness.tuning.board import Board, sparkline
@@ -56,6 +56,26 @@ def test_the_time_left_follows_from_what_trials_cost() -> None:
     board.ended(4, "PRUNED", 0.1, "")
     assert board._left() == "about 8.5 min left"
     assert make_board()[0]._left() == "time left unknown yet"
+
+
+def test_the_time_left_counts_the_trials_of_other_searches() -> None:
+    study = optuna.create_study(direction="maximize")
+    study.add_trial(create_trial(value=0.5, user_attrs={"seconds": 60.0}))
+    board = Board(Console(file=io.StringIO()), 21, 1, study)
+    board.started(1, {})
+    board.counted(11, 2)  # another search ended ten and runs one
+    assert board.done == 11
+    assert board._left() == "about 5.0 min left"
+
+
+def test_repeats_that_are_not_pruned_cost_what_complete_trials_do() -> None:
+    study = optuna.create_study(direction="maximize")
+    for state, seconds in ((TrialState.COMPLETE, 60.0), (TrialState.PRUNED, 6.0)):
+        tags = {"seconds": seconds, "driver": "d"}
+        value = 0.5 if state == TrialState.COMPLETE else None
+        study.add_trial(create_trial(state=state, value=value, user_attrs=tags))
+    board = Board(Console(file=io.StringIO()), 10, 0, study, pruned=False)
+    assert board._left() == "about 10.0 min left"
 
 
 def test_sparklines_show_gaps_for_undefined_scores() -> None:

@@ -145,6 +145,19 @@ def test_a_trial_of_a_silent_search_is_closed_after_a_while(
         assert states(ledger) == {FAIL: 1}
 
 
+def test_a_search_counts_the_trials_of_all_searches(tmp_path: Path) -> None:
+    url, space = f"sqlite:///{tmp_path}/study.db", make_space(tmp_path)
+    counts: list[tuple[int, int]] = []
+    with opened(tmp_path / "a", storage=url, space=space) as first:
+        finish(first, at_most=3)
+        first.ask()
+        with opened(tmp_path / "b", storage=url, space=space) as second:
+            second.watcher.counted = lambda *both: counts.append(both)  # type: ignore[method-assign]
+            second.ask()
+            second.ask()
+    assert counts == [(3, 1), (3, 2)]
+
+
 def test_a_search_waits_until_it_knows_of_the_others(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/study.db"
     with opened(tmp_path / "a", storage=url, space=make_space(tmp_path)) as first:
@@ -168,6 +181,20 @@ def test_a_notebooks_own_trial_is_left_alone_and_does_not_count(tmp_path: Path) 
         assert states(ledger) == {COMPLETE: 8, TrialState.RUNNING: 1}
         ledger.close_open()
         assert trials(ledger)[own.number].state == TrialState.RUNNING
+
+
+def test_what_a_notebook_ended_itself_is_left_alone_and_does_not_count(tmp_path: Path) -> None:
+    folder = StudyFolder(tmp_path, "s")
+    with opened(tmp_path) as ledger:
+        for score, state in ((0.99, COMPLETE), (None, FAIL)):
+            own = ledger.study.ask()
+            ledger.rules.space.suggest(own)
+            ledger.study.tell(own, score, state)
+        assert not audit(ledger.study, folder, INDEX, ledger.driver)
+        assert len(finish(ledger)) == 8
+        assert not any("retry_of" in trial.user_attrs for trial in trials(ledger))
+        assert done(ledger.study, ledger.rules.agenda) == 8
+        assert 0 not in agenda(ledger.study, 8, 1)._chosen, "its configuration is not known"
 
 
 def test_what_a_person_queued_comes_next_and_counts(tmp_path: Path) -> None:
@@ -457,6 +484,21 @@ def test_confirmation_trains_the_best_under_new_seeds_outside_the_budget(tmp_pat
         assert later.ask() is None, "the search's own budget is full, and nothing more"
         counted = [t for t in trials(later) if CONFIRMS not in t.user_attrs]
         assert done(study, later.rules.agenda) == len(counted) == 8
+
+
+def test_configurations_that_differ_in_what_is_not_searched_are_confirmed_each(
+    tmp_path: Path,
+) -> None:
+    """As the first two start points of `paper.toml`."""
+    text = SPACE.replace("trials = 8", "trials = 2")
+    text += "[[start]]\nloss = 'pcc'\nlayers = 3\noptimiser = 'adam'\n"
+    with opened(tmp_path, space=make_space(tmp_path, text)) as ledger:
+        finish(ledger)
+        study = ledger.study
+    with opened(tmp_path, agenda(study, 2, 1)) as again:
+        assert len(finish(again)) == 2
+    shown = {row.number: row.params.get("optimiser") for row in confirmed(study)}
+    assert shown == {0: None, 1: "adam"}
 
 
 @pytest.mark.parametrize("fault", rivals.FAULTS)

@@ -17,6 +17,7 @@ from ray.tune.search import Searcher
 
 import harness
 from harness import cluster
+from harness.errors import InputError
 from harness.tuning import engine
 
 FILES = sorted(Path(harness.__file__).parent.rglob("*.py"))
@@ -161,6 +162,15 @@ def test_sockets_get_a_short_folder(monkeypatch: pytest.MonkeyPatch, folder: str
     monkeypatch.delenv("RAY_TMPDIR", raising=False)
     monkeypatch.setenv("TMPDIR", folder)
     assert cluster._folder() == "/tmp/ray"
+
+
+def test_a_second_cluster_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ray, "is_initialized", lambda: True)
+    monkeypatch.setattr(cluster, "_joined", "head:6379")
+    cluster.join("head:6379")
+    cluster.join(None)
+    with pytest.raises(InputError, match="other:6379: this process already uses Ray of head:6379"):
+        cluster.join("other:6379")
 
 
 def test_a_token_is_passed_where_the_home_is_not_writable(monkeypatch: pytest.MonkeyPatch) -> None:

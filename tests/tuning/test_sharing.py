@@ -8,6 +8,7 @@ from optuna.trial import TrialState
 
 from harness.clips.demo import Demo
 from harness.models.config import TrialConfig
+from harness.models.families import FAMILIES
 from harness.models.families.lstm import LSTM
 from harness.space.file import read_space
 from harness.spaces import SPACES
@@ -18,7 +19,7 @@ from tests.searches import trials_of
 
 
 def test_the_largest_of_a_space_is_measured() -> None:
-    config = largest(read_space(SPACES / "demo.toml"))
+    (config,) = largest(read_space(SPACES / "demo.toml"))
     assert (config.own.layers, config.own.hidden, config.stride) == (3, 128, 5)
 
 
@@ -35,9 +36,30 @@ def test_the_largest_counts_the_default_of_what_is_searched_under_a_condition(
         "[parameters.stride]\ntype = 'int'\nlow = 40\nhigh = 80\nstep = 40\n"
         "only_if = { features = ['shared'] }\n"
     )
-    config = largest(read_space(path))
+    (config,) = largest(read_space(path))
     assert (config.features, config.own.bidirectional, config.batch_size) == ("shared", True, 7)
     assert (config.own.hidden, config.stride) == (LSTM.Options.hidden, TrialConfig.stride)
+
+
+def test_each_family_is_measured_with_its_own_hyperparameters(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class GRU(LSTM):
+        """Another family."""
+
+    monkeypatch.setitem(FAMILIES, "gru", GRU)
+    path = tmp_path / "space.toml"
+    path.write_text(
+        "[budget]\ntrials = 3\nepochs = 2\n"
+        "[parameters.family]\ntype = 'categorical'\nchoices = ['lstm', 'gru']\n"
+        "[parameters.layers]\ntype = 'int'\nlow = 1\nhigh = 3\n"
+        "only_if = { family = ['lstm'] }\n"
+        "[parameters.'gru.hidden']\ntype = 'int'\nlow = 4\nhigh = 512\n"
+        "only_if = { family = ['gru'] }\n"
+    )
+    one, other = largest(read_space(path))
+    assert (one.family, one.own.layers) == ("lstm", 3)
+    assert (other.family, other.own.hidden) == ("gru", 512)
 
 
 def test_each_choice_of_streams_is_measured_the_larger_fusion_alone(tmp_path: Path) -> None:
