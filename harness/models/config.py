@@ -23,9 +23,6 @@ from harness.models.hyperparameters import (
 )
 from harness.sampling import Sampling
 
-#: Hyperparameters of earlier versions, each with the value that means what this version does.
-_REMOVED = {"precision": "float32"}
-
 
 # The upper bounds are far above what anyone trains: a wrong digit, or a file from elsewhere, must
 # not ask for all memory.
@@ -195,29 +192,20 @@ class TrialConfig(Hyperparameters):
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "TrialConfig":
-        """The inverse of `to_dict`; what is missing keeps its default. Hyperparameters that earlier
-        versions had are ignored where their value means what this version does.
+        """The inverse of `to_dict`; what is missing keeps its default.
 
         Raises:
             TypeError: an unknown name, one of another family, or no mapping.
-            ValueError: a value that is not accepted, or of a removed hyperparameter another one.
+            ValueError: a value that is not accepted.
         """
         if not isinstance(values, Mapping):
             raise TypeError(f"expected hyperparameters by name, got {values!r}")
-        for name, only in _REMOVED.items():
-            if values.get(name, only) != only:
-                raise ValueError(
-                    f"{name} = {values[name]!r} is no longer supported, only {only!r}; train it "
-                    "again, or use the version of the harness that trained it"
-                )
         family = values.get("family", DEFAULT)
         if family not in FAMILIES:
             raise ValueError(f"family must be one of {', '.join(FAMILIES)}, got {family!r}")
         names = {flat(family, name): name for name in hints(FAMILIES[family].Options)}
         own = {names[name]: value for name, value in values.items() if name in names}
         shared = {name: value for name, value in values.items() if name not in names}
-        for name in _REMOVED:
-            shared.pop(name, None)
         if unknown := sorted(set(shared) - set(hints(cls))):
             elsewhere = " of this family" if unknown[0] in accepted() else ""
             raise TypeError(f"{unknown[0]} is no hyperparameter{elsewhere}")

@@ -13,7 +13,7 @@ BY_EQUAL_BOUNDS = ("gp", "cmaes")
 
 
 def make_sampler(name: str, seed: int, trials: int, conditions: bool) -> BaseSampler:
-    """The sampler that draws one trial.
+    """The sampler that draws one trial; its name was checked.
 
     It is made anew for each, since Optuna's keep no state that is not in the study: so a study
     that goes on draws as one that was never broken off.
@@ -21,11 +21,7 @@ def make_sampler(name: str, seed: int, trials: int, conditions: bool) -> BaseSam
     Args:
         seed: the study's. trials: how many the study holds already.
         conditions: some hyperparameters are searched under a condition alone.
-
-    Raises:
-        InputError: no such sampler.
     """
-    check_sampler(name)
     of_trial = int(np.random.SeedSequence([seed, trials, 2]).generate_state(1)[0])
     makers: dict[str, Callable[[], BaseSampler]] = {
         # Trials that run at once must not all be drawn to the same spot.

@@ -41,8 +41,7 @@ class Manifest:
     specifications of all streams.
     early_stop_split: what stops heads. held_out: how many parts of train do, and their fingerprint.
     storage: where the study is kept: its name, without user, password and options of a database.
-    streams: their specifications, by name. strides: the samplings of all trials
-    (`Sampling.to_json`).
+    streams: their specifications, by name.
     oracle: best possible mean PCC on each split, known for synthetic clips alone;
     oracle_by_target: the same for each target of a split; oracles: by stream, the means on each
     split. ceilings: `ceilings[split][target]`, the highest PCC that the agreement of the raters
@@ -61,7 +60,6 @@ class Manifest:
     early_stop_split: str
     held_out: str
     storage: str
-    strides: tuple[int | str, ...]
     targets: tuple[str, ...]
     synthetic: bool
     oracle: dict[str, float]

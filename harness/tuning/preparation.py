@@ -92,7 +92,6 @@ class Prepared:
             early_stop_split=data.early_stop_split,
             held_out=fingerprint(data),
             storage=storage,
-            strides=tuple(sampling.to_json() for sampling in self.space.samplings()),
             targets=data.target_names,
             synthetic=data.synthetic,
             oracle=_means(self.oracle),

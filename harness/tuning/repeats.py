@@ -15,8 +15,6 @@ MAX_RETRIES = 2
 MAX_CUT_OFFS = 10
 #: The reason of a trial whose search ended before it.
 CUT_OFF = "the search was cut off"
-# In studies of version 0.1: two searches had taken one trial, and one of them closed it.
-_GIVEN_BACK = "another search was faster"
 #: Attributes of a failed trial: whether it would fail again; whether the machine failed.
 LASTING, MACHINE = "lasting", "machine"
 
@@ -33,8 +31,7 @@ def first_repeat(
     """
     tries: dict[str, list[FrozenTrial]] = defaultdict(list)
     for trial in trials:
-        if trial.user_attrs.get(REASON) != _GIVEN_BACK:
-            tries[_key(trial)].append(trial)
+        tries[trial.user_attrs[ITEM]].append(trial)
     for key, attempts in tries.items():
         ended = all(t.state in (TrialState.FAIL, *FINISHED) for t in attempts)
         if not ended or any(t.number in standing for t in attempts):
@@ -46,13 +43,6 @@ def first_repeat(
             root = first.user_attrs.get(RETRY_OF, first.number)
             return Item(key, point, notes | {RETRY_OF: root, "attempt": len(attempts)})
     return None
-
-
-def _key(trial: FrozenTrial) -> str:
-    """What a trial and those that repeat it share."""
-    # Version 0.1 gave none to what was drawn, but this one to its repetitions.
-    key = trial.user_attrs.get(ITEM)
-    return str(key or f"trial {trial.user_attrs.get(RETRY_OF, trial.number)}")
 
 
 def _is_abandoned(attempts: list[FrozenTrial], search: str) -> bool:

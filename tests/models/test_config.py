@@ -116,10 +116,7 @@ def test_a_family_brings_its_own_hyperparameters(monkeypatch: pytest.MonkeyPatch
         TrialConfig.of(family="waltz")
 
 
-def test_a_removed_hyperparameter_is_read_where_it_means_the_same() -> None:
-    assert TrialConfig.from_dict({**CONFIG.to_dict(), "precision": "float32"}) == CONFIG
-    with pytest.raises(ValueError, match="precision = 'bf16' is no longer supported"):
-        TrialConfig.from_dict({**CONFIG.to_dict(), "precision": "bf16"})
+def test_what_is_no_configuration_is_refused() -> None:
     with pytest.raises(TypeError, match="tempo"):
         TrialConfig.from_dict({"tempo": 1})
     with pytest.raises(TypeError, match="expected hyperparameters by name"):

@@ -21,7 +21,6 @@ from harness.study import journal_lock
 from harness.study.folder import StudyFolder
 from harness.study.journal import Journal
 from harness.study.journal_lock import JournalLock
-from tests.searches import finish, opened
 
 HALF = b'{"op_code":8,"worker_id":"a'
 
@@ -165,27 +164,6 @@ def test_a_study_of_another_direction_is_refused(tmp_path: Path, directions: lis
     optuna.create_study(storage=storage, study_name="s", directions=directions)
     with pytest.raises(InputError, match=rf"direction is {', '.join(directions)}"):
         StudyFolder(tmp_path, "s").study(storage)
-
-
-def test_a_study_of_the_code_before_goes_on(tmp_path: Path) -> None:
-    """As version 0.1 left it: what was drawn has no item, and a search gave a trial back."""
-    with opened(tmp_path) as ledger:
-        study = ledger.study
-        drawn = study.ask()
-        drawn.suggest_categorical("loss", ["ccc", "pcc"])
-        drawn.suggest_int("layers", 1, 3)
-        for name, value in {"driver": "old", "home": "there", "seed": 5}.items():
-            drawn.set_user_attr(name, value)
-        given_back = study.ask()
-        given_back.set_user_attr("reason", "another search was faster")
-        study.tell(given_back, state=TrialState.FAIL)
-        study.enqueue_trial({"loss": "ccc"}, user_attrs={"item": "trial 0", "retry_of": 0})
-    with opened(tmp_path) as ledger:
-        configs = finish(ledger)
-        assert len(configs) == 8
-        again = [t for t in ledger.study.trials if t.user_attrs.get("retry_of") == 0]
-        assert [t.state for t in again] == [TrialState.FAIL, TrialState.COMPLETE]
-        assert again[-1].params == drawn.params
 
 
 def test_ctrl_c_within_two_that_hold_it_back_is_heard_at_the_end() -> None:

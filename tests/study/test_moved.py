@@ -31,7 +31,6 @@ def manifest(name: str, storage: str = "study.log") -> Manifest:
         early_stop_split="val",
         held_out="",
         storage=storage,
-        strides=(1,),
         targets=INDEX.target_names,
         synthetic=False,
         oracle={},
