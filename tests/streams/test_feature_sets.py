@@ -154,7 +154,7 @@ def study(results: Path, name: str, columns: tuple[str, ...], contents: str) -> 
     about = Manifest(
         name=name, seed=0, space="", data="d", features=stream.fingerprint(),
         streams={"features": stream.to_dict()}, early_stop_split="val", held_out="",
-        storage="study.log", strides=(1,), targets=data.target_names, synthetic=False,
+        storage="study.log", targets=data.target_names, synthetic=False,
         oracle={}, problems={}, empty=(),
     )  # fmt: skip
     folder = StudyFolder(results, name)
