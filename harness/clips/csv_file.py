@@ -146,12 +146,12 @@ def check_header(file: Path, header: Iterable[str]) -> None:
 
 
 def _lines(file: Path, form: CsvForm) -> list[int]:
-    """The line in which each row after the header ends; pandas leaves out blank lines.
+    """The line in which each row after the header begins; pandas leaves out blank lines.
 
     Raises:
         InputError: a row has fewer cells than the header; pandas would fill it up.
     """
-    lines = []
+    lines, ended = [], form.skipped
     with file.open(encoding=form.encoding, newline="") as text:
         rows = csv.reader(text, delimiter=form.separator, skipinitialspace=True)
         for row in itertools.islice(rows, form.skipped, None):
@@ -161,7 +161,8 @@ def _lines(file: Path, form: CsvForm) -> list[int]:
                     f"{len(form.header)}, as in the header"
                 )
             if len(row) > 1 or any(row):
-                lines.append(rows.line_num)
+                lines.append(ended + 1)
+            ended = rows.line_num
     return lines[1:]
 
 

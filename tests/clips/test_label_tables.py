@@ -135,7 +135,7 @@ def test_ids_in_another_spelling_than_their_files_are_refused(tmp_path: Path, ca
     ("text", "line"),
     [
         ("sep=;\nclip_id;split;joy\n\n007;train;0.5\n   \n\n008;val;2\n", 7),
-        ('clip_id,split,joy\n\n\n007,train,0.5\n"00\n8",val,0.5\n', 6),
+        ('clip_id,split,joy\n\n\n007,train,0.5\n"00\n8",val,0.5\n', 5),
         ("clip_id,split,joy\r\n\r\n007,train,0.5\r\n,,\r\n\r\n008,val,2\r\n", 4),
     ],
 )
