@@ -190,7 +190,7 @@ Crop = Annotated[
     _streams("--crop", help="Face detection. Default: detect in videos, none in images."),
 ]
 Precision = Annotated[
-    choices.Precision, _streams("--precision", help="Number format of the network's convolutions.")
+    choices.Precision, _streams("--precision", help="Number format of an MTL-DAN's convolutions.")
 ]
 Strides = Annotated[
     list[int] | None,

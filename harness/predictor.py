@@ -1,7 +1,7 @@
 """A stored ensemble with its models, which predicts new clips."""
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -216,6 +216,8 @@ class Predictor:
         encoders = wanted.each()
         unread = list(encoders)
         sources: dict[str, Source] = {}
+        given = (FILES, SoundEncoder.name)
+        computed = {n.name for n in needed.values() if n.specification.source not in given}
         for stream, need in needed.items():
             if need.specification.source == FILES:
                 sources[stream] = Source(_table_of(need, brought), None)
@@ -232,7 +234,7 @@ class Predictor:
                 )
             if len(framed) > 1 and not is_heard:
                 raise InputError("expected one folder of videos or images", "data")
-            one = _wanted(need, encoders)
+            one = _wanted(need, encoders, computed)
             unread = [other for other in unread if other is not one]
             clips = _heard(tables) if is_heard else framed[0]
             sources[stream] = Source(clips, _encoder(one, need))
@@ -395,9 +397,12 @@ def _check_same_clips(one: ClipTable, other: ClipTable) -> None:
         )
 
 
-def _wanted(need: _Need, encoders: Sequence[Wanted]) -> Wanted:
-    """Which of the encoders that a user gives is that of a stream: the only one, or the one of its
-    name.
+def _wanted(need: _Need, encoders: Sequence[Wanted], computed: Collection[str]) -> Wanted:
+    """Which of the encoders that a user gives is that of a stream: the one of its name, or the only
+    one unless it has the name of another stream.
+
+    Args:
+        computed: the names of all streams that need an encoder.
 
     Raises:
         InputError: none is.
@@ -405,8 +410,9 @@ def _wanted(need: _Need, encoders: Sequence[Wanted]) -> Wanted:
     of_weights = need.specification.source == MTL_DAN.name
     found = [one for one in encoders if one.name == need.name]
     found = found or [one for one in encoders if of_weights and one.weights]
-    if len(encoders) == 1:
-        found = list(encoders)
+    only = encoders[0] if len(encoders) == 1 else None
+    if only and (len(computed) == 1 or (only.encoder and not only.name)):
+        found = [only]
     if not found:
         name = "weights" if of_weights else "encoder"
         form = "" if of_weights or not encoders else f", as {need.name}=FILE"

@@ -60,7 +60,11 @@ class Wanted:
             self._refuse("weights_key")
         names = [_named(text)[0] for text in self.encoder]
         if len(names) > 1 and ("" in names or len(set(names)) < len(names)):
-            raise InputError("several encoders need names of their own: NAME=FILE", "encoder")
+            raise InputError(
+                "several encoders need names of their own: NAME=FILE; a NAME has letters, digits "
+                "and _ only",
+                "encoder",
+            )
         for name, text in zip(names, self.encoder, strict=True):
             outputs, inputs = (
                 tuple(each for each in texts if each.startswith(f"{name}=" if name else ""))
@@ -101,8 +105,9 @@ class Wanted:
         if is_reference(source) and not Path(source).exists():
             return replace(_used(module_encoder(source, options), options), label=name)
         if not Path(source).is_file():
+            hint = "; a NAME has letters, digits and _ only" if "=" in source else ""
             raise InputError(
-                f"{source}: no such file; expected an ONNX file or module:function", "encoder"
+                f"{source}: no such file; expected an ONNX file or module:function{hint}", "encoder"
             )
         return replace(encoder_of(Path(source), options), label=name)
 

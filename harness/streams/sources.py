@@ -1,6 +1,7 @@
 """What a study reads: its clips, and what gives each stream of their features."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -174,7 +175,8 @@ def real_sources(
     Args:
         features: the feature sets, of layouts that have several.
         crop: one of CROPS; None: faces are looked for in videos, while images are taken for faces.
-        precision, outputs: of an MTL-DAN (`harness.encoders.encoder.EncoderOptions`).
+        precision, outputs: of an MTL-DAN (`harness.encoders.encoder.EncoderOptions`); with
+            `weights`, precision is not that of `encoder`.
         allow_shared_groups: note persons with clips in several splits instead of refusing them.
         weights_key, encoder, encoder_output, encoder_input: `harness.encoders.registry.Wanted`.
         stored: number format of the feature store.
@@ -206,7 +208,9 @@ def real_sources(
             "weights",
         )
     options = EncoderOptions(outputs, precision, stored=stored, sound_step=sound_step)
-    encoders = [one.load(options) for one in wanted.each()]
+    # Beside weights, the precision is theirs; other encoders have their own.
+    other = replace(options, precision="float32") if weights is not None else options
+    encoders = [one.load(options if one.weights else other) for one in wanted.each()]
     if any(isinstance(each, Encoder) for each in encoders):
         if frames is None:
             raise InputError(

@@ -138,6 +138,7 @@ def test_a_study_does_not_continue_with_another_encoder(
     ("wanted", "message"),
     [
         (Wanted(encoder=("none.onnx",)), "none.onnx: no such file; expected an ONNX file or mod"),
+        (Wanted(encoder=("my-net=none.onnx",)), "a NAME has letters, digits and _ only"),
         (Wanted(encoder=("a.onnx", "b.onnx")), "2 are given, expected one"),
         (Wanted(Path("w"), encoder=("a.onnx",)), "give one of `encoder` and `weights`"),
         (Wanted(Path("w"), encoder_input=("size=3",)), "`encoder_input`: it belongs to `encoder`"),
@@ -182,6 +183,17 @@ def test_several_encoders_have_their_own_options() -> None:
     ):
         with pytest.raises(InputError, match=message):
             bad.each()
+
+
+def test_the_precision_is_that_of_the_weights_where_both_are_given(tmp_path: Path) -> None:
+    root = plain_tree(tmp_path, "frames")
+    weights, net = save_tiny(tmp_path / "w.safetensors"), means(tmp_path / "net.onnx")
+    given = real_sources(root, weights, encoder=[str(net)], precision="bf16")
+    assert [source.network and source.network.details.get("precision") for source in given] == [
+        "bf16", None,
+    ]  # fmt: skip
+    with pytest.raises(InputError, match="the number format of an ONNX file is its own"):
+        real_sources(root, None, encoder=[str(net)], precision="bf16")
 
 
 def test_clips_with_features_need_no_encoder(tmp_path: Path) -> None:

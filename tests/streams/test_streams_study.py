@@ -186,6 +186,12 @@ def test_two_encoders_sound_and_a_feature_set_from_clips_to_predictions(tmp_path
     found = pd.read_csv(out, index_col="File_ID")
     assert len(found) == 4
     np.testing.assert_allclose(found, stored.loc[found.index], rtol=0, atol=2e-5)
+    one = ["--ensemble", folder, "--data", new, *files[:2], "--features", "face", "--out", out]
+    done = command("predict", *one)
+    assert done.returncode == 1
+    assert "missing: give the file that the ensemble was built on, for large, as large=FILE" in (
+        done.stderr
+    )
     # An encoder of the study is not exchanged silently.
     means(tmp_path / "b.onnx", 2, shape=("b", 3, "h", "w"))
     for again in (["predict", *given], [*search, "--trials", 7]):
