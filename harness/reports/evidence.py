@@ -54,8 +54,6 @@ class Evidence:
     @property
     def shown(self) -> Ensemble | None:
         """The ensemble that the report describes."""
-        if self.built is not None:
-            return self.built.ensemble
         return self.ensembles[0] if self.ensembles else None
 
     @property
@@ -114,6 +112,8 @@ def gather(
     if built is None and ensembles:
         try:
             built = rebuild(folder, ensembles[0])
+            # Trials that were added since change the estimates, though not the members.
+            ensembles = (built.ensemble, *ensembles[1:])
         except InputError as error:
             stale = str(error)
     library = None

@@ -26,6 +26,7 @@ from harness.ensembles.files import read_ensemble, write_ensemble
 from harness.ensembles.library import load_library
 from harness.ensembles.selection import Recipe
 from harness.errors import InputError
+from harness.metrics import mean_pcc
 from harness.predictions import write_clips
 from harness.reports.drawing import COLOURS, DASHES, SYMBOLS, styles
 from harness.reports.ensemble_figures import ensemble_drawings
@@ -37,7 +38,7 @@ from harness.reports.page import write_report
 from harness.reports.paper import write_figures
 from harness.reports.search_figures import _slices, search_drawings
 from harness.reports.summary import SECTIONS
-from harness.reports.tables import leaderboard
+from harness.reports.tables import ensembles, leaderboard
 from harness.unfolding import unfoldings
 from tests.browser import Browser
 from tests.commands import command
@@ -305,6 +306,27 @@ def test_an_outdated_ensemble_gives_a_warning(tmp_path: Path) -> None:
     write_ensemble(construct(library, Recipe("mean", 3)).ensemble, library)
     (folder / "predictions" / "00000.parquet").unlink()
     assert "the study has changed since ensemble mean-top3" in page(folder)
+
+
+def test_all_parts_of_a_report_have_the_same_scores_of_an_ensemble(tmp_path: Path) -> None:
+    """Trials that were added since do not become members, but change the nested estimate."""
+    folder, index = tmp_path / "s", make_index(40, 0)
+    noise = np.random.default_rng(0).standard_normal((12, *index.ratings.shape))
+    values = [(index.ratings + 0.5 * each).astype(np.float32) for each in noise]
+    values.sort(key=lambda each: -mean_pcc(index.ratings, each))
+    make_study(folder, 3, index, values=values)
+    library = load_library(folder)
+    stored = construct(library, Recipe("mean", 2)).ensemble
+    write_ensemble(stored, library)
+    make_study(folder, 12, index, values=values)
+    evidence = gather(folder)
+    (row,) = ensembles(evidence).to_dict("records")
+    assert evidence.shown is not None
+    assert evidence.shown.estimate is not None
+    assert stored.estimate is not None
+    assert evidence.shown.members == stored.members
+    assert evidence.shown.estimate.nested != pytest.approx(stored.estimate.nested, abs=1e-4)
+    assert row["nested"] == f"{evidence.shown.estimate.nested:.4f}"
 
 
 def test_a_trial_of_another_study_has_its_own_hyperparameters(tmp_path: Path) -> None:
