@@ -123,12 +123,14 @@ class Ensemble:
         rows = self.target_weights or (self.weights,) * len(self.targets)
         return combine(predictions, rows, self.standardisation)
 
-    def command(self, results: Path) -> str:
-        """The command line that builds the ensemble again from the studies in `results`."""
+    def command(self, home: Path) -> str:
+        """The command line that builds the ensemble again. home: folder of its first study, which
+        may have been renamed or copied; the others are next to it."""
+        studies = (home.name, *self.studies[1:])
         line = ["python", "-m", "harness.ensemble"]
-        line += [part for study in self.studies for part in ("--study", study)]
-        line += ["--results", str(results), *self.recipe.options]
-        if self.name != default_name(self.recipe, self.studies):
+        line += [part for study in studies for part in ("--study", study)]
+        line += ["--results", str(home.parent), *self.recipe.options]
+        if self.name != default_name(self.recipe, studies):
             line += ["--name", self.name]
         return shlex.join(line)
 

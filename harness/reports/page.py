@@ -232,7 +232,7 @@ def _next(evidence: Evidence) -> str:
     searches = continuing(evidence)
     python = [line for line in searches if line.startswith("harness.")]
     shell = [line for line in searches if not line.startswith("harness.")]
-    again = [each.command(evidence.folder.parent) for each in evidence.ensembles]
+    again = [each.command(evidence.folder) for each in evidence.ensembles]
     parts = []
     if shell:
         parts.append(commands("Continue the search", shell))
