@@ -89,8 +89,9 @@ def _data(evidence: Evidence) -> str:
 
 def _score(evidence: Evidence, drawings: Sequence[Drawing]) -> str:
     shown = evidence.shown
+    unreadable = "".join(paragraph(line, "warning") for line in evidence.unreadable)
     if shown is None:
-        return paragraph(f"No ensemble yet; run {combining(evidence)}")
+        return unreadable + paragraph(f"No ensemble yet; run {combining(evidence)}")
     parts = [
         table(
             tables.targets(evidence),
@@ -102,7 +103,7 @@ def _score(evidence: Evidence, drawings: Sequence[Drawing]) -> str:
     if evidence.stale:
         parts.append(paragraph(evidence.stale, "warning"))
     parts += [paragraph(f"{line}.") for line in (*planning_lines(shown), *caveats(shown))]
-    parts.append(table(tables.ensembles(evidence), "Ensembles of this study"))
+    parts.append(table(tables.ensembles(evidence), "Ensembles of this study") + unreadable)
     parts.append(paragraph(f"{effective(shown)}."))
     parts.append(table(tables.members(evidence), f"Members of {shown.name}"))
     return "".join(parts) + figures(drawings)

@@ -222,6 +222,20 @@ def test_the_command_prints_json(tmp_path: Path) -> None:
     assert values["synthetic"] is True
 
 
+@pytest.mark.parametrize("option", ["--no-report", "--report"])
+def test_json_is_printed_whatever_else_is_damaged(tmp_path: Path, option: str) -> None:
+    make_study(tmp_path / "s", 3)
+    (tmp_path / "s" / "study.log").write_text("no journal\n")
+    done = command(tmp_path, "--top", "2", "--json", option)
+    values = json.loads(done.stdout)
+    assert len(values["members"]) == 2
+    assert [Path(each).name for each in values["written"]] == [
+        "predictions.parquet", "predictions.csv", "ensemble.json"
+    ]  # fmt: skip
+    assert done.returncode == (option == "--report")
+    assert ("study.log" in done.stderr) == (option == "--report")
+
+
 def test_the_command_prints_estimates_and_warnings(tmp_path: Path) -> None:
     index = small_study(tmp_path / "s")
     write_manifest(tmp_path / "s", empty=index.ids("test")[:3])

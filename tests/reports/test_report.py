@@ -39,6 +39,7 @@ from harness.reports.paper import write_figures
 from harness.reports.search_figures import _slices, search_drawings
 from harness.reports.summary import SECTIONS
 from harness.reports.tables import ensembles, leaderboard
+from harness.sealed import write_sealed
 from harness.unfolding import unfoldings
 from tests.browser import Browser
 from tests.commands import command
@@ -391,6 +392,29 @@ def test_a_missing_study_is_an_error(tmp_path: Path) -> None:
 def test_a_missing_ensemble_is_an_error(study: Path) -> None:
     with pytest.raises(InputError, match="no ensemble 'x'; choose one of: mean-top3"):
         gather(study, ensemble="x")
+
+
+def test_an_unreadable_ensemble_does_not_stop_the_report_of_another(tmp_path: Path) -> None:
+    folder = tmp_path / "s"
+    make_study(folder, 4, make_index(40, 10))
+    library = load_library(folder)
+    write_ensemble(construct(library, Recipe("mean", 3)).ensemble, library)
+    old = folder / "ensembles" / "old" / "ensemble.json"
+    write_sealed(old, "ensemble 0", {})
+    evidence = gather(folder)
+    assert evidence.shown is not None
+    assert evidence.shown.name == "mean-top3"
+    assert [each.name for each in evidence.ensembles] == ["mean-top3"]
+    assert f"{old}: schema is 'ensemble 0'" in html.unescape(page(folder))
+    done = command("report", "--study", "s", "--results", tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert f"{old}: schema is 'ensemble 0'" in done.stdout
+    with pytest.raises(InputError, match="schema is 'ensemble 0'"):
+        gather(folder, ensemble="old")
+    shutil.rmtree(folder / "ensembles" / "mean-top3")
+    text = html.unescape(page(folder))
+    assert f"{old}: schema is 'ensemble 0'" in text
+    assert "No ensemble yet" in text
 
 
 def test_figures_for_a_paper_have_the_numbers_of_the_study(study: Path, tmp_path: Path) -> None:
