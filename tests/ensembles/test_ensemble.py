@@ -177,6 +177,17 @@ def test_the_command_says_how_many_values_it_clips(tmp_path: Path) -> None:
     assert (min(cells) >= 0, max(cells) <= 1) == (True, True)
 
 
+def test_an_ensemble_stays_if_the_next_one_of_its_name_cannot_be_written(tmp_path: Path) -> None:
+    small_study(tmp_path / "s")
+    library = load_library(tmp_path / "s")
+    stored = average_top(library, 2)
+    write_ensemble(stored, library)
+    (tmp_path / "s" / "predictions" / f"{stored.members[0]}.parquet").unlink()
+    with pytest.raises(InputError, match=stored.members[0]):
+        write_ensemble(average_top(library, 3), library)
+    assert read_ensemble(tmp_path / "s" / "ensembles" / "e") == stored
+
+
 def test_unrated_clips_are_predicted_and_not_scored(tmp_path: Path) -> None:
     make_study(tmp_path / "s", 2, make_index(labelled_test=False))
     library = load_library(tmp_path / "s")
