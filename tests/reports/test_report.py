@@ -38,7 +38,7 @@ from harness.reports.page import write_report
 from harness.reports.paper import write_figures
 from harness.reports.search_figures import _slices, search_drawings
 from harness.reports.summary import SECTIONS
-from harness.reports.tables import ensembles, leaderboard
+from harness.reports.tables import ensembles, leaderboard, problems
 from harness.sealed import write_sealed
 from harness.unfolding import unfoldings
 from tests.browser import Browser
@@ -392,6 +392,22 @@ def test_a_missing_study_is_an_error(tmp_path: Path) -> None:
 def test_a_missing_ensemble_is_an_error(study: Path) -> None:
     with pytest.raises(InputError, match="no ensemble 'x'; choose one of: mean-top3"):
         gather(study, ensemble="x")
+
+
+def test_clips_with_problems_are_counted_the_worst_first(tmp_path: Path) -> None:
+    folder = tmp_path / "s"
+    index = make_index(40, 10)
+    make_study(folder, 2, index)
+    found = {clip: f"2 of 9 frames, {clip}" for clip in index.clip_ids[:30]}
+    empty = index.clip_ids[25:28]
+    write_manifest(folder, problems=found, empty=empty)
+    shown = problems(gather(folder))["clip"].tolist()
+    assert shown == [*empty, *index.clip_ids[:7]]
+    text = page(folder)
+    assert "10 of 30 clips with problems" in text
+    assert "clips-with-gaps.csv" in text
+    write_manifest(folder, problems=dict(list(found.items())[:3]))
+    assert "clips-with-gaps.csv" not in page(folder)
 
 
 def test_an_unreadable_ensemble_does_not_stop_the_report_of_another(tmp_path: Path) -> None:
