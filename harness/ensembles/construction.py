@@ -132,7 +132,7 @@ def construct(
         val = load_members(library, trials, _VAL)
         predicted = combine(val.predictions, weights, standardisation)
         hold_out = _hold_out(val, predicted, recipe)
-    test, test_clips = None, _rated(library, "test")
+    test, test_clips = None, len(library.index.rated(library.index.rows("test")))
     # A correlation needs two clips.
     if test_clips >= 2:
         tested = load_members(library, trials, "test")
@@ -225,11 +225,6 @@ def _same_weights(ensemble: Ensemble, other: Ensemble) -> bool:
 
     a, b = by_member(ensemble), by_member(other)
     return all(np.allclose(a.get(m, 0), b.get(m, 0), atol=_ROUNDING) for m in a.keys() | b)
-
-
-def _rated(library: Library, split: str) -> int:
-    """The number of rated clips of a split."""
-    return len(library.index.rated(library.index.rows(split)))
 
 
 def _optimism(trials: list[Trial], explained: Explanation, split: str) -> float | None:

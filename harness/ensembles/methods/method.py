@@ -46,7 +46,7 @@ class Method(ABC):
         """
 
     def limited(self, trials: int) -> Self:
-        """The method for a library of few trials; used if `top` is not given."""
+        """The method with no more members than there are trials, as `auto` uses it."""
         return self
 
 
