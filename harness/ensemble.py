@@ -71,22 +71,24 @@ def main(
             show_comparison(out, compared)
         tell(out, *clipped, *(f"Written: {path}" for path in written))
     # Last, so that scores and files are known even if the report fails.
-    # Imported only here, because optuna and plotly are slow to import.
-    from harness.reports.commands import predicting
-    from harness.reports.evidence import gather
+    try:
+        if report or not as_json:
+            # Imported only here, because optuna and plotly are slow to import.
+            from harness.reports.commands import predicting
+            from harness.reports.evidence import gather
 
-    evidence = gather(library.home, ensemble=built.ensemble.name, built=built)
-    if report:
-        from harness.reports.page import write_report
-        from harness.unfolding import unfoldings
+            evidence = gather(library.home, ensemble=built.ensemble.name, built=built)
+            if report:
+                from harness.reports.page import write_report
+                from harness.unfolding import unfoldings
 
-        written.append(str(write_report(evidence, partial(unfoldings, cache=cache))))
-        tell(out, f"Written: {written[-1]}")
-    if as_json:
-        content = built.to_dict(explain) | {"written": written, "notes": clipped}
-        print(json.dumps(content | ({"comparison": asdict(compared)} if compared else {})))
-        return
-    tell(out, f"Next: {predicting(evidence, invocation('predict'))}")
+                written.append(str(write_report(evidence, partial(unfoldings, cache=cache))))
+                tell(out, f"Written: {written[-1]}")
+            tell(out, f"Next: {predicting(evidence, invocation('predict'))}")
+    finally:
+        if as_json:
+            content = built.to_dict(explain) | {"written": written, "notes": clipped}
+            print(json.dumps(content | ({"comparison": asdict(compared)} if compared else {})))
 
 
 if __name__ == "__main__":

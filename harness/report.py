@@ -44,7 +44,7 @@ def main(
         written = write_figures(evidence, figures)
     else:
         written = [write_report(evidence, partial(unfoldings, cache=cache), data)]
-    tell(out, *(f"Written: {path}" for path in written))
+    tell(out, *evidence.unreadable, *(f"Written: {path}" for path in written))
     if figures is None:
         tell(out, f"Look: {location(written[0])}")
 

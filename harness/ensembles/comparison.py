@@ -1,5 +1,6 @@
 """Compares two ensembles on the same clips."""
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from numpy.typing import NDArray
 
 from harness.atomic import write_text
 from harness.ensembles.construction import Construction, construct, rebuild
+from harness.ensembles.ensemble import LONGEST
 from harness.ensembles.files import read_ensemble
 from harness.ensembles.intervals import Interval, resample
 from harness.ensembles.library import load_library, load_members
@@ -80,8 +82,15 @@ class Comparison:
         return table.to_latex(index=False, escape=True, column_format="llrrrr")
 
     def write(self, folder: Path) -> list[Path]:
-        """Writes `against-<study>-<ensemble>.csv` and `.tex`. Returns the paths."""
+        """Writes `against-<study>-<ensemble>.csv` and `.tex`. Returns the paths.
+
+        The name ends with a digest if it would be too long, or if the study has a `-` in its name:
+        `a-b/c` and `a/b-c` have different files.
+        """
         stem = "against-" + self.theirs.replace("/", "-")
+        if len(stem.encode()) > LONGEST or "-" in self.theirs.partition("/")[0]:
+            digest = hashlib.sha256(self.theirs.encode()).hexdigest()[:8]
+            stem = f"{stem.encode()[:LONGEST].decode(errors='ignore')}-{digest}"
         texts = {".csv": self.frame().to_csv(index=False), ".tex": self.latex()}
         for suffix, text in texts.items():
             write_text(folder / (stem + suffix), text)

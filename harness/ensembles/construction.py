@@ -47,6 +47,8 @@ from harness.metrics import pcc
 
 Progress = Callable[[str, int, int], None]
 _VAL = "val"
+# A smaller difference of weights is rounding: they follow from correlations in float32.
+_ROUNDING = 1e-6
 # Above this number of clips, several divisions into folds are not worth their time.
 _FEW_CLIPS = 10_000
 # For each split that can choose an ensemble: the recorded early-stop split of trials that chose
@@ -131,7 +133,7 @@ def construct(
         val = load_members(library, trials, _VAL)
         predicted = combine(val.predictions, weights, standardisation)
         hold_out = _hold_out(val, predicted, recipe)
-    test, test_clips = None, _rated(library, "test")
+    test, test_clips = None, len(library.index.rated(library.index.rows("test")))
     # A correlation needs two clips.
     if test_clips >= 2:
         tested = load_members(library, trials, "test")
@@ -206,17 +208,25 @@ def rebuild(home: Path, ensemble: Ensemble) -> Construction:
     others = (home.parent / study for study in ensemble.studies[1:])
     library = load_library(home, *others, split=ensemble.recipe.choose_on)
     built = construct(library, ensemble.recipe, ensemble.name)
-    if (built.ensemble.members, built.ensemble.weights) != (ensemble.members, ensemble.weights):
+    if not _same_weights(built.ensemble, ensemble):
         raise InputError(
             f"the study has changed since ensemble {ensemble.name} was built; to build it again, "
-            f"run {ensemble.command(home.parent)}"
+            f"run {ensemble.command(home)}"
         )
     return built
 
 
-def _rated(library: Library, split: str) -> int:
-    """The number of rated clips of a split."""
-    return len(library.index.rated(library.index.rows(split)))
+def _same_weights(ensemble: Ensemble, other: Ensemble) -> bool:
+    """Whether two ensembles have the same members and weights, apart from rounding, which differs
+    between machines, and apart from the name of the first study."""
+
+    def by_member(each: Ensemble) -> dict[str, NDArray[np.float64]]:
+        first = f"{each.studies[0]}/"
+        weights = np.array(each.target_weights or [each.weights]).T
+        return {m.removeprefix(first): w for m, w in zip(each.members, weights, strict=True)}
+
+    a, b = by_member(ensemble), by_member(other)
+    return all(np.allclose(a.get(m, 0), b.get(m, 0), atol=_ROUNDING) for m in a.keys() | b)
 
 
 def _optimism(trials: list[Trial], explained: Explanation, split: str) -> float | None:

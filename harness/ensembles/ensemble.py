@@ -19,8 +19,8 @@ from harness.ensembles.selection import Recipe
 
 # The sum of the weights may differ from 1 by rounding.
 _SIMPLEX = 1e-9
-# Bytes of a folder name: file systems allow 255.
-_LONGEST = 200
+#: Bytes of the name of a folder or a file: file systems allow 255.
+LONGEST = 200
 Floats = NDArray[np.float64]
 Rows = tuple[tuple[float, ...], ...]
 
@@ -123,12 +123,14 @@ class Ensemble:
         rows = self.target_weights or (self.weights,) * len(self.targets)
         return combine(predictions, rows, self.standardisation)
 
-    def command(self, results: Path) -> str:
-        """The command line that builds the ensemble again from the studies in `results`."""
+    def command(self, home: Path) -> str:
+        """The command line that builds the ensemble again. home: folder of its first study, which
+        may have been renamed or copied; the others are next to it."""
+        studies = (home.name, *self.studies[1:])
         line = ["python", "-m", "harness.ensemble"]
-        line += [part for study in self.studies for part in ("--study", study)]
-        line += ["--results", str(results), *self.recipe.options]
-        if self.name != default_name(self.recipe, self.studies):
+        line += [part for study in studies for part in ("--study", study)]
+        line += ["--results", str(home.parent), *self.recipe.options]
+        if self.name != default_name(self.recipe, studies):
             line += ["--name", self.name]
         return shlex.join(line)
 
@@ -161,7 +163,7 @@ def default_name(recipe: Recipe, studies: Sequence[str]) -> str:
     """The name of an ensemble without `name`. The ensemble is stored with its first study. The
     name contains the other studies, so that it does not replace an ensemble of the first alone."""
     name = "-with-".join([recipe.label, *studies[1:]])
-    if len(name.encode()) <= _LONGEST:
+    if len(name.encode()) <= LONGEST:
         return name
     digest = hashlib.sha256(repr(studies).encode()).hexdigest()[:8]
     return f"{recipe.label}-with-{len(studies) - 1}-studies-{digest}"

@@ -41,28 +41,42 @@ def write_ensemble(
 def _written(
     ensemble: Ensemble, library: Library, folder: Path, say: Callable[[str], object]
 ) -> list[Path]:
-    # An ensemble of the same name is removed first, so that its ensemble.json never accompanies
-    # the predictions of other members.
-    remove(folder / "ensemble.json")
     matrix = library.matrix
     trials = [matrix.trials[slot] for slot in matrix.slots(ensemble.members)]
-    combined = {}
+    found = {
+        split: load_members(library, trials, split)
+        for split in ("val", "test")
+        if len(library.index.rows(split))
+    }
+    combined = {
+        split: ensemble.combine(members.predictions).astype(np.float32)
+        for split, members in found.items()
+    }
+    # An ensemble of the same name is removed first, so that its ensemble.json never accompanies
+    # the predictions of other members. Comparisons stay if it is written again as it is.
+    if not _is_stored(ensemble, folder):
+        for file in folder.glob("against-*"):
+            remove(file)
+    remove(folder / "ensemble.json")
     written = [folder / "predictions.parquet"]
-    for split in ("val", "test"):
-        if len(library.index.rows(split)):
-            found = load_members(library, trials, split)
-            combined[split] = ensemble.combine(found.predictions).astype(np.float32)
-            if split == "test":
-                written.append(folder / "predictions.csv")
-                made = submission(found.clip_ids, found.target_names, combined[split])
-                write_text(written[-1], made.text)
-                for line in made.lines(written[-1]):
-                    say(line)
+    if (test := found.get("test")) is not None:
+        written.append(folder / "predictions.csv")
+        made = submission(test.clip_ids, test.target_names, combined["test"])
+        write_text(written[-1], made.text)
+        for line in made.lines(written[-1]):
+            say(line)
     info = _info(ensemble, [trial.info for trial in trials], library, combined["val"])
     write_predictions(written[0], info, library.index, combined)
     written.append(folder / "ensemble.json")
     write_sealed(written[-1], ENSEMBLE, ensemble.to_dict())
     return written
+
+
+def _is_stored(ensemble: Ensemble, folder: Path) -> bool:
+    try:
+        return read_ensemble(folder) == ensemble
+    except InputError:
+        return False
 
 
 def read_ensemble(folder: Path) -> Ensemble:

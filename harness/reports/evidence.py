@@ -36,6 +36,7 @@ class Evidence:
     built: the shown ensemble with the data that explains it; None if there is no ensemble, or if
         it cannot be rebuilt.
     stale: the reason why the ensemble cannot be rebuilt.
+    unreadable: a line for each stored ensemble that cannot be read, with the reason.
     """
 
     folder: Path
@@ -46,6 +47,7 @@ class Evidence:
     ensembles: tuple[Ensemble, ...]
     built: Construction | None
     stale: str = ""
+    unreadable: tuple[str, ...] = ()
 
     @property
     def synthetic(self) -> bool:
@@ -54,8 +56,6 @@ class Evidence:
     @property
     def shown(self) -> Ensemble | None:
         """The ensemble that the report describes."""
-        if self.built is not None:
-            return self.built.ensemble
         return self.ensembles[0] if self.ensembles else None
 
     @property
@@ -118,11 +118,13 @@ def gather(
         raise InputError(f"{folder}: no such study; run python -m harness.search first")
     manifest = read_sealed(folder / "study.json", MANIFEST)
     index = read_clips(folder / "clips.parquet")
-    ensembles = _ensembles(folder, ensemble, built.ensemble if built else None)
+    ensembles, unreadable = _ensembles(folder, ensemble, built.ensemble if built else None)
     stale = ""
     if built is None and ensembles:
         try:
             built = rebuild(folder, ensembles[0])
+            # Trials that were added since change the estimates, though not the members.
+            ensembles = (built.ensemble, *ensembles[1:])
         except InputError as error:
             stale = str(error)
     library = None
@@ -133,28 +135,37 @@ def gather(
     elif prediction_files(folder):
         library = load_library(folder)
     study = study or read_study(folder, manifest, storage)
-    return Evidence(folder, manifest, index, study, library, ensembles, built, stale)
+    return Evidence(folder, manifest, index, study, library, ensembles, built, stale, unreadable)
 
 
-def _ensembles(folder: Path, first: str | None, built: Ensemble | None) -> tuple[Ensemble, ...]:
-    """Those that are stored, the newest first, but before them the shown one.
+def _ensembles(
+    folder: Path, first: str | None, built: Ensemble | None
+) -> tuple[tuple[Ensemble, ...], tuple[str, ...]]:
+    """Those that are stored, the newest first, but before them the shown one; and a line for each
+    other one that cannot be read.
 
     Args:
         first: the folder's name of the shown one.
         built: the shown one, if it is in memory; another process may be replacing its file.
     """
     stored: dict[str, tuple[int, Ensemble]] = {}
-    for file in (folder / "ensembles").glob("*/ensemble.json"):
+    unreadable = {}
+    for file in sorted((folder / "ensembles").glob("*/ensemble.json")):
+        name = file.parent.name
         try:
-            stored[file.parent.name] = file.stat().st_mtime_ns, read_ensemble(file.parent)
-        except (FileNotFoundError, InputError):
-            if file.exists():  # else it is being replaced
+            stored[name] = file.stat().st_mtime_ns, read_ensemble(file.parent)
+        except (FileNotFoundError, InputError) as error:
+            if not file.exists():  # it is being replaced
+                continue
+            if name == first and built is None:
                 raise
+            unreadable[name] = f"Ensemble {name} is not shown: {error}"
     if built is not None:
         stored[built.name] = 0, built
+        unreadable.pop(built.name, None)
         first = built.name
     if first is not None and first not in stored:
         names = ", ".join(sorted(stored)) or "none"
         raise InputError(f"{folder}: no ensemble {first!r}; choose one of: {names}")
     order = sorted(stored, key=lambda name: (name != first, -stored[name][0]))
-    return tuple(stored[name][1] for name in order)
+    return tuple(stored[name][1] for name in order), tuple(unreadable.values())

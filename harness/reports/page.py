@@ -22,8 +22,8 @@ from harness.reports.commands import (
 )
 from harness.reports.drawing import Drawing
 from harness.reports.effects import no_importances
-from harness.reports.ensemble_figures import ensemble_drawings
 from harness.reports.evidence import Evidence
+from harness.reports.figures import drawings
 from harness.reports.frames import Strip, Unfold, strips
 from harness.reports.markup import (
     commands,
@@ -35,7 +35,6 @@ from harness.reports.markup import (
     section,
     table,
 )
-from harness.reports.search_figures import search_drawings
 from harness.reports.summary import DATA, ERRORS, MATTERED, NEXT, SCORE, SECTIONS, TRIALS, cards
 from harness.study.deaths import death_lines
 
@@ -57,7 +56,7 @@ def write_report(evidence: Evidence, unfold: Unfold, data: Path | None = None) -
 
 def page(evidence: Evidence, shown: Sequence[Strip] = ()) -> str:
     """The report as HTML text."""
-    of_study = [*search_drawings(evidence), *ensemble_drawings(evidence)]
+    of_study = drawings(evidence)
     of_clips = {s.clip_id: clip_drawing(evidence, n, s) for n, s in enumerate(shown)}
 
     def chosen(keys: Sequence[str]) -> list[Drawing]:
@@ -80,17 +79,21 @@ def page(evidence: Evidence, shown: Sequence[Strip] = ()) -> str:
 
 
 def _data(evidence: Evidence) -> str:
+    problems, count = tables.problems(evidence), len(evidence.manifest.get("problems") or ())
+    rest = f"{len(problems)} of {count} clips with problems; all are in clips-with-gaps.csv."
     return (
         table(tables.data(evidence), "Clips of each split")
-        + table(tables.problems(evidence), "Clips with problems in their input")
+        + table(problems, "Clips with problems in their input")
+        + (paragraph(rest) if len(problems) < count else "")
         + table(tables.provenance(evidence), "Data, weights, versions")
     )
 
 
 def _score(evidence: Evidence, drawings: Sequence[Drawing]) -> str:
     shown = evidence.shown
+    unreadable = "".join(paragraph(line, "warning") for line in evidence.unreadable)
     if shown is None:
-        return paragraph(f"No ensemble yet; run {combining(evidence)}")
+        return unreadable + paragraph(f"No ensemble yet; run {combining(evidence)}")
     parts = [
         table(
             tables.targets(evidence),
@@ -102,7 +105,7 @@ def _score(evidence: Evidence, drawings: Sequence[Drawing]) -> str:
     if evidence.stale:
         parts.append(paragraph(evidence.stale, "warning"))
     parts += [paragraph(f"{line}.") for line in (*planning_lines(shown), *caveats(shown))]
-    parts.append(table(tables.ensembles(evidence), "Ensembles of this study"))
+    parts.append(table(tables.ensembles(evidence), "Ensembles of this study") + unreadable)
     parts.append(paragraph(f"{effective(shown)}."))
     parts.append(table(tables.members(evidence), f"Members of {shown.name}"))
     return "".join(parts) + figures(drawings)
@@ -237,7 +240,7 @@ def _next(evidence: Evidence) -> str:
     searches = continuing(evidence)
     python = [line for line in searches if line.startswith("harness.")]
     shell = [line for line in searches if not line.startswith("harness.")]
-    again = [each.command(evidence.folder.parent) for each in evidence.ensembles]
+    again = [each.command(evidence.folder) for each in evidence.ensembles]
     parts = []
     if shell:
         parts.append(commands("Continue the search", shell))

@@ -152,8 +152,11 @@ def data(evidence: Evidence) -> pd.DataFrame:
 
 
 def problems(evidence: Evidence) -> pd.DataFrame:
-    """Clips with partly or completely missing input, with the reason."""
+    """Clips with partly or completely missing input, with the reason; first those that
+    have no features."""
     found = list((evidence.manifest.get("problems") or {}).items())
+    empty = set(evidence.manifest.get("empty") or ())
+    found.sort(key=lambda item: item[0] not in empty)
     return pd.DataFrame(found[:WORST], columns=["clip", "problem"])
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from harness.study.trials import CONFIG, REASON, finished
+from harness.study.trials import CONFIG, REASON, finished, short
 
 # Shared settings that are named, the most telling ones first.
 _NAMED = 3
@@ -68,17 +68,13 @@ def shared_settings(dead: Sequence[FrozenTrial], alive: Sequence[FrozenTrial]) -
 def _shared(name: str, mine: list[Any], others: list[Any]) -> tuple[str, int]:
     """What all of `mine` have, and how many of the others have it, too; empty if nothing."""
     if all(value == mine[0] for value in mine):
-        return f"{name}={_short(mine[0])}", others.count(mine[0])
+        return f"{name}={short(mine[0])}", others.count(mine[0])
     if any(type(value) not in (int, float) for value in mine):
         return "", 0
     known = [value for value in others if type(value) in (int, float)]
     low, high = min(mine), max(mine)
-    above = (sum(value >= low for value in known), f"{name} of at least {_short(low)}")
-    below = (sum(value <= high for value in known), f"{name} of at most {_short(high)}")
+    above = (sum(value >= low for value in known), f"{name} of at least {short(low)}")
+    below = (sum(value <= high for value in known), f"{name} of at most {short(high)}")
     count, what = min(above, below)
     # Half of random values are on one side of a bound.
     return (what, count) if 4 * count < len(others) else ("", 0)
-
-
-def _short(value: Any) -> str:
-    return f"{value:.2g}" if isinstance(value, float) else str(value)

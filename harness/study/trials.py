@@ -103,3 +103,8 @@ def shown_settings(trial: FrozenTrial, changed: Collection[str]) -> dict[str, An
     """The searched hyperparameters of a trial, and those that `changed_settings` gives."""
     config = trial.user_attrs.get(CONFIG, {})
     return trial.params | {name: config[name] for name in changed if name in config}
+
+
+def short(value: Any) -> str:
+    """The value of a hyperparameter as short text."""
+    return f"{value:.2g}" if isinstance(value, float) else str(value)

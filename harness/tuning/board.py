@@ -12,7 +12,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from harness.study.trials import SECONDS, complete, finished
+from harness.study.trials import SECONDS, complete, finished, short
 
 _BARS, _ASCII_BARS = "▁▂▃▄▅▆▇█", "_.-=+*#@"
 _CURVE = 24
@@ -166,8 +166,4 @@ def sparkline(values: list[float], bars: str = _BARS) -> str:
 def settings(params: dict[str, Any]) -> str:
     """Hyperparameters on one line, the most compared ones first."""
     names = [n for n in _FIRST if n in params] + sorted(n for n in params if n not in _FIRST)
-    return " ".join(f"{name}={_short(params[name])}" for name in names)
-
-
-def _short(value: Any) -> str:
-    return f"{value:.2g}" if isinstance(value, float) else str(value)
+    return " ".join(f"{name}={short(params[name])}" for name in names)

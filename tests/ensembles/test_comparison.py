@@ -145,6 +145,35 @@ def test_the_command_writes_csv_and_latex(results: Path) -> None:
     assert values["comparison"]["theirs"] == "b/mean-top2", "built by the same options"
 
 
+def test_comparisons_of_an_ensemble_stay_until_another_replaces_it(results: Path) -> None:
+    make_study(results / "c", 4, INDEX)
+    line = ("ensemble", "--results", results, "--no-report", "--study", "a", "--top", "2")
+    for other in "bc":
+        assert command(*line, "--against", other).returncode == 0
+    folder = results / "a" / "ensembles" / "mean-top2"
+    assert sorted(path.name for path in folder.glob("against-*.csv")) == [
+        "against-b-mean-top2.csv",
+        "against-c-mean-top2.csv",
+    ]
+    (results / "a" / "predictions" / "00000.parquet").unlink()
+    assert command(*line).returncode == 0
+    assert not list(folder.glob("against-*")), "they compare other members"
+
+
+def test_every_comparison_has_its_own_files(results: Path) -> None:
+    """Also with an ambiguous `-`, and with names that are too long for one file."""
+    ours = construct(load_library(results / "a"), Recipe(top=2))
+    compared = compare(ours, ours)
+    names = ["a/b-c", "a-b/c", *(f"{'x' * 120}/{'y' * 130}{end}" for end in "12")]
+    written = [
+        path.name
+        for name in names
+        for path in dataclasses.replace(compared, theirs=name).write(results / "out")
+    ]
+    assert written[:2] == ["against-a-b-c.csv", "against-a-b-c.tex"]
+    assert len(set(written)) == len(written) == len(list((results / "out").iterdir()))
+
+
 @pytest.mark.parametrize(
     ("against", "message"),
     [

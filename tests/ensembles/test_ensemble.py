@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import json
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -16,7 +17,7 @@ import harness
 from harness.choices import METHODS
 from harness.dataset import Dataset
 from harness.ensembles.caveats import caveats
-from harness.ensembles.construction import construct
+from harness.ensembles.construction import construct, rebuild
 from harness.ensembles.ensemble import Ensemble, combine, default_name
 from harness.ensembles.files import read_ensemble, submission, write_ensemble
 from harness.ensembles.library import Library, load_library, load_members, newest_study
@@ -176,6 +177,17 @@ def test_the_command_says_how_many_values_it_clips(tmp_path: Path) -> None:
     assert (min(cells) >= 0, max(cells) <= 1) == (True, True)
 
 
+def test_an_ensemble_stays_if_the_next_one_of_its_name_cannot_be_written(tmp_path: Path) -> None:
+    small_study(tmp_path / "s")
+    library = load_library(tmp_path / "s")
+    stored = average_top(library, 2)
+    write_ensemble(stored, library)
+    (tmp_path / "s" / "predictions" / f"{stored.members[0]}.parquet").unlink()
+    with pytest.raises(InputError, match=stored.members[0]):
+        write_ensemble(average_top(library, 3), library)
+    assert read_ensemble(tmp_path / "s" / "ensembles" / "e") == stored
+
+
 def test_unrated_clips_are_predicted_and_not_scored(tmp_path: Path) -> None:
     make_study(tmp_path / "s", 2, make_index(labelled_test=False))
     library = load_library(tmp_path / "s")
@@ -219,6 +231,20 @@ def test_the_command_prints_json(tmp_path: Path) -> None:
     assert values["method"] == "mean"
     assert len(values["members"]) == 2
     assert values["synthetic"] is True
+
+
+@pytest.mark.parametrize("option", ["--no-report", "--report"])
+def test_json_is_printed_whatever_else_is_damaged(tmp_path: Path, option: str) -> None:
+    make_study(tmp_path / "s", 3)
+    (tmp_path / "s" / "study.log").write_text("no journal\n")
+    done = command(tmp_path, "--top", "2", "--json", option)
+    values = json.loads(done.stdout)
+    assert len(values["members"]) == 2
+    assert [Path(each).name for each in values["written"]] == [
+        "predictions.parquet", "predictions.csv", "ensemble.json"
+    ]  # fmt: skip
+    assert done.returncode == (option == "--report")
+    assert ("study.log" in done.stderr) == (option == "--report")
 
 
 def test_the_command_prints_estimates_and_warnings(tmp_path: Path) -> None:
@@ -312,10 +338,68 @@ def test_the_printed_command_builds_the_ensemble_again(tmp_path: Path, name: str
     recipe = Recipe("zscore", 3, per_family=3, seed=4, groups=False)
     made = construct(library, recipe, name).ensemble
     assert made.name == (name or "zscore-top3-family3-no-groups-seed4-with-b")
-    line = shlex.split(made.command(tmp_path))
+    line = shlex.split(made.command(tmp_path / "a"))
     done = subprocess.run([sys.executable, *line[1:]], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert read_ensemble(tmp_path / "a" / "ensembles" / made.name) == made
+
+
+def test_an_ensemble_of_a_renamed_study_is_rebuilt(tmp_path: Path) -> None:
+    small_study(tmp_path / "first", 3)
+    small_study(tmp_path / "b", 6)
+    library = load_library(tmp_path / "first", tmp_path / "b")
+    made = construct(library, Recipe(top=5)).ensemble
+    assert {member.partition("/")[0] for member in made.members} == {"first", "b"}
+    (tmp_path / "first").rename(tmp_path / "renamed")
+    built = rebuild(tmp_path / "renamed", made)
+    assert {member.partition("/")[0] for member in built.ensemble.members} == {"renamed", "b"}
+
+
+@pytest.mark.parametrize(("change", "same"), [(1e-8, True), (1e-3, False)])
+def test_weights_that_differ_by_rounding_are_the_same(
+    tmp_path: Path, change: float, same: bool
+) -> None:
+    """Another machine, or another version of a library, rounds otherwise."""
+    small_study(tmp_path / "s")
+    made = construct(load_library(tmp_path / "s"), Recipe("ridge")).ensemble
+    first, *rest, last = made.weights
+    stored = dataclasses.replace(made, weights=(first + change, *rest, last - change))
+    if same:
+        assert rebuild(tmp_path / "s", stored).ensemble == made
+    else:
+        with pytest.raises(InputError, match="the study has changed"):
+            rebuild(tmp_path / "s", stored)
+
+
+def test_weights_of_each_target_are_compared(tmp_path: Path) -> None:
+    small_study(tmp_path / "s")
+    made = construct(load_library(tmp_path / "s"), Recipe("greedy", per_target=True)).ensemble
+    assert made.target_weights is not None
+    assert rebuild(tmp_path / "s", made).ensemble == made
+    other = dataclasses.replace(made, target_weights=made.target_weights[::-1])
+    assert other.weights == made.weights
+    with pytest.raises(InputError, match="the study has changed"):
+        rebuild(tmp_path / "s", other)
+
+
+@pytest.mark.parametrize("others", [(), ("b",), tuple(f"{n}" * 60 for n in "3456")])
+def test_the_command_of_a_copied_study_names_the_copy(
+    tmp_path: Path, others: tuple[str, ...]
+) -> None:
+    for study in ("first", *others):
+        small_study(tmp_path / study, 3)
+    library = load_library(*(tmp_path / study for study in ("first", *others)))
+    made = construct(library, Recipe(top=2)).ensemble
+    write_ensemble(made, library)
+    shutil.copytree(tmp_path / "first", tmp_path / "copy")
+    before = (tmp_path / "first" / "ensembles" / made.name / "ensemble.json").stat().st_mtime_ns
+    _, _, module, *options = shlex.split(made.command(tmp_path / "copy"))
+    assert module == "harness.ensemble"
+    assert commands.command("ensemble", *options, "--no-report").returncode == 0
+    after = (tmp_path / "first" / "ensembles" / made.name / "ensemble.json").stat().st_mtime_ns
+    assert after == before
+    again = read_ensemble(tmp_path / "copy" / "ensembles" / made.name)
+    assert again.studies == ("copy", *others)
 
 
 def test_stored_weights_reproduce_the_stored_predictions(tmp_path: Path) -> None:

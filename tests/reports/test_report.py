@@ -26,6 +26,7 @@ from harness.ensembles.files import read_ensemble, write_ensemble
 from harness.ensembles.library import load_library
 from harness.ensembles.selection import Recipe
 from harness.errors import InputError
+from harness.metrics import mean_pcc
 from harness.predictions import write_clips
 from harness.reports import tables
 from harness.reports.drawing import COLOURS, DASHES, SYMBOLS, styles
@@ -38,6 +39,8 @@ from harness.reports.page import write_report
 from harness.reports.paper import write_figures
 from harness.reports.search_figures import _slices, search_drawings
 from harness.reports.summary import SECTIONS
+from harness.reports.tables import ensembles, problems
+from harness.sealed import write_sealed
 from harness.unfolding import unfoldings
 from tests.browser import Browser
 from tests.commands import command
@@ -329,6 +332,27 @@ def test_an_outdated_ensemble_gives_a_warning(tmp_path: Path) -> None:
     assert "the study has changed since ensemble mean-top3" in page(folder)
 
 
+def test_all_parts_of_a_report_have_the_same_scores_of_an_ensemble(tmp_path: Path) -> None:
+    """Trials that were added since do not become members, but change the nested estimate."""
+    folder, index = tmp_path / "s", make_index(40, 0)
+    noise = np.random.default_rng(0).standard_normal((12, *index.ratings.shape))
+    values = [(index.ratings + 0.5 * each).astype(np.float32) for each in noise]
+    values.sort(key=lambda each: -mean_pcc(index.ratings, each))
+    make_study(folder, 3, index, values=values)
+    library = load_library(folder)
+    stored = construct(library, Recipe("mean", 2)).ensemble
+    write_ensemble(stored, library)
+    make_study(folder, 12, index, values=values)
+    evidence = gather(folder)
+    (row,) = ensembles(evidence).to_dict("records")
+    assert evidence.shown is not None
+    assert evidence.shown.estimate is not None
+    assert stored.estimate is not None
+    assert evidence.shown.members == stored.members
+    assert evidence.shown.estimate.nested != pytest.approx(stored.estimate.nested, abs=1e-4)
+    assert row["nested"] == f"{evidence.shown.estimate.nested:.4f}"
+
+
 def test_a_trial_of_another_study_has_its_own_hyperparameters(tmp_path: Path) -> None:
     """The storage of the first study does not contain the trials of the second."""
     for name, trials in (("a", 6), ("b", 3)):  # duplicates are read once
@@ -391,6 +415,45 @@ def test_a_missing_study_is_an_error(tmp_path: Path) -> None:
 def test_a_missing_ensemble_is_an_error(study: Path) -> None:
     with pytest.raises(InputError, match="no ensemble 'x'; choose one of: mean-top3"):
         gather(study, ensemble="x")
+
+
+def test_clips_with_problems_are_counted_the_worst_first(tmp_path: Path) -> None:
+    folder = tmp_path / "s"
+    index = make_index(40, 10)
+    make_study(folder, 2, index)
+    found = {clip: f"2 of 9 frames, {clip}" for clip in index.clip_ids[:30]}
+    empty = index.clip_ids[25:28]
+    write_manifest(folder, problems=found, empty=empty)
+    shown = problems(gather(folder))["clip"].tolist()
+    assert shown == [*empty, *index.clip_ids[:7]]
+    text = page(folder)
+    assert "10 of 30 clips with problems" in text
+    assert "clips-with-gaps.csv" in text
+    write_manifest(folder, problems=dict(list(found.items())[:3]))
+    assert "clips-with-gaps.csv" not in page(folder)
+
+
+def test_an_unreadable_ensemble_does_not_stop_the_report_of_another(tmp_path: Path) -> None:
+    folder = tmp_path / "s"
+    make_study(folder, 4, make_index(40, 10))
+    library = load_library(folder)
+    write_ensemble(construct(library, Recipe("mean", 3)).ensemble, library)
+    old = folder / "ensembles" / "old" / "ensemble.json"
+    write_sealed(old, "ensemble 0", {})
+    evidence = gather(folder)
+    assert evidence.shown is not None
+    assert evidence.shown.name == "mean-top3"
+    assert [each.name for each in evidence.ensembles] == ["mean-top3"]
+    assert f"{old}: schema is 'ensemble 0'" in html.unescape(page(folder))
+    done = command("report", "--study", "s", "--results", tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert f"{old}: schema is 'ensemble 0'" in done.stdout
+    with pytest.raises(InputError, match="schema is 'ensemble 0'"):
+        gather(folder, ensemble="old")
+    shutil.rmtree(folder / "ensembles" / "mean-top3")
+    text = html.unescape(page(folder))
+    assert f"{old}: schema is 'ensemble 0'" in text
+    assert "No ensemble yet" in text
 
 
 def test_figures_for_a_paper_have_the_numbers_of_the_study(study: Path, tmp_path: Path) -> None:
