@@ -13,7 +13,7 @@ import pandas as pd
 
 from harness.choices import DEFAULT_CHOOSE_ON, ChooseOn
 from harness.ensembles.comparison import Comparison, compare
-from harness.ensembles.construction import Construction, construct
+from harness.ensembles.construction import Construction, construct, rebuilt
 from harness.ensembles.ensemble import Ensemble
 from harness.ensembles.files import write_ensemble
 from harness.ensembles.library import Library, PredictionMatrix, load_library, load_members
@@ -171,8 +171,8 @@ class StudyResults:
         on the same clips. Its `frame()` is a data frame, its `latex()` a LaTeX table.
 
         Raises:
-            InputError: the studies have different targets, rated clips or ratings, or an ensemble
-                is not of the trials of its study.
+            InputError: the studies have different targets, rated clips or ratings, an ensemble is
+                not of the trials of its study, or its study has changed since it was built.
         """
         return compare(self._built(ensemble), other._built(other_ensemble))
 
@@ -205,8 +205,7 @@ class StudyResults:
 
     def _built(self, ensemble: Ensemble) -> Construction:
         self._check_ensemble(ensemble)
-        recipe = ensemble.recipe
-        return construct(self._choosing(recipe.choose_on), recipe, ensemble.name)
+        return rebuilt(self._choosing(ensemble.recipe.choose_on), ensemble)
 
     def _choosing(self, split: ChooseOn) -> Library:
         """The predictions of the split that chooses."""

@@ -200,6 +200,21 @@ def test_an_ensemble_of_another_study_of_the_same_name_is_refused(tmp_path: Path
     assert not (tmp_path / "B" / "paper" / "ensembles").exists()
 
 
+def test_an_ensemble_is_not_compared_as_that_of_a_study_which_grew(tmp_path: Path) -> None:
+    index = make_index(val=40)
+    make_study(tmp_path / "s", 3, index)
+    early = harness.load_study(tmp_path / "s").ensemble("greedy")
+    make_study(tmp_path / "s", 6, index)
+    now = harness.load_study(tmp_path / "s")
+    late = now.ensemble("greedy")
+    assert early.members != late.members
+    now.compare(late, now, late)
+    with pytest.raises(
+        InputError, match="the study has changed since ensemble greedy-top50 was built"
+    ):
+        now.compare(early, now, late)
+
+
 def test_an_ensemble_chosen_on_train_is_known_by_the_scores_there(tmp_path: Path) -> None:
     make_fold_study(tmp_path / "s", 3)
     study = harness.load_study(tmp_path / "s")

@@ -206,12 +206,16 @@ def rebuild(home: Path, ensemble: Ensemble) -> Construction:
         InputError: the prediction files have changed, so that the result is another ensemble.
     """
     others = (home.parent / study for study in ensemble.studies[1:])
-    library = load_library(home, *others, split=ensemble.recipe.choose_on)
+    return rebuilt(load_library(home, *others, split=ensemble.recipe.choose_on), ensemble)
+
+
+def rebuilt(library: Library, ensemble: Ensemble) -> Construction:
+    """The same from the predictions of its studies on the split that chose it."""
     built = construct(library, ensemble.recipe, ensemble.name)
     if not _same_weights(built.ensemble, ensemble):
         raise InputError(
             f"the study has changed since ensemble {ensemble.name} was built; to build it again, "
-            f"run {ensemble.command(home)}"
+            f"run {ensemble.command(library.home)}"
         )
     return built
 

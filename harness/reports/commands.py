@@ -1,6 +1,7 @@
 """The commands that continue a study, combine its trials and predict new clips."""
 
 import ast
+import re
 import shlex
 from pathlib import Path
 
@@ -13,12 +14,29 @@ _TOP = 5
 _WITHOUT_NETWORK = ("files", "sound")
 _OF_ENCODERS = ("encoder", "encoder_output", "encoder_input")
 _SEARCH = "harness.run_search("
+_STUDY = re.compile(r"((?:--study[= ]|\bstudy=))('[^']*'|[^\s,)]+)")
 
 
 def continuing(evidence: Evidence) -> list[str]:
-    """The searches of the study, as they were started."""
+    """The searches of the study, as they were started; of a renamed or copied one with its name."""
+    commands = list(evidence.commands)
+    if evidence.manifest.get("name", evidence.folder.name) != evidence.folder.name:
+        commands = [_renamed(command, evidence.folder.name) for command in commands]
     # Studies of older versions have no record of their commands.
-    return list(evidence.commands) or [f"python -m harness.search {_options(evidence)} --data DIR"]
+    return commands or [f"python -m harness.search {_options(evidence)} --data DIR"]
+
+
+def _renamed(command: str, study: str) -> str:
+    """A command or a call from Python with another study."""
+    is_call = command.startswith(_SEARCH)
+    value = repr(study) if is_call else shlex.quote(study)
+    changed, count = _STUDY.subn(lambda found: found[1] + value, command)
+    if count:
+        return changed
+    if is_call:
+        comma = "" if command.endswith("()") else ", "
+        return f"{command.removesuffix(')')}{comma}study={value})"
+    return f"{command} --study {value}"
 
 
 def combining(evidence: Evidence) -> str:

@@ -29,6 +29,7 @@ from harness.errors import InputError
 from harness.metrics import mean_pcc
 from harness.predictions import write_clips
 from harness.reports import tables
+from harness.reports.commands import _renamed
 from harness.reports.drawing import COLOURS, DASHES, SYMBOLS, styles
 from harness.reports.ensemble_figures import _per_target, ensemble_drawings
 from harness.reports.evidence import gather
@@ -158,6 +159,21 @@ def test_failures_are_shown_with_their_reasons(tmp_path: Path) -> None:
     assert text.count("no space left on &lt;device&gt;") >= 6
     assert "6 failed" in text
     assert "correct the reasons above" in text
+
+
+@pytest.mark.parametrize(
+    ("command", "renamed"),
+    [
+        ("python -m harness.search --study a --trials 9", "--study 'b c' --trials 9"),
+        ("python -m harness.search --study='a b' --seed 1", "--study='b c' --seed 1"),
+        ("python -m harness.search --data X", "--data X --study 'b c'"),
+        ("harness.run_search(study='a', trials=3)", "(study='b c', trials=3)"),
+        ("harness.run_search(data='X')", "(data='X', study='b c')"),
+        ("harness.run_search()", "(study='b c')"),
+    ],
+)
+def test_commands_of_a_renamed_study_have_its_name(command: str, renamed: str) -> None:
+    assert _renamed(command, "b c").endswith(renamed)
 
 
 def test_a_copied_study_has_a_report_under_its_new_name(tmp_path: Path) -> None:
