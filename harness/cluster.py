@@ -66,7 +66,7 @@ _STDERR = 2
 _LOGGED = re.compile(r"\[[-0-9]+ [:,0-9]+ [A-Z] \d+ \d+\] ")
 _REFUSED = re.compile(r"InvalidAuthToken: [^\n]+")
 _joining = threading.Lock()
-# The address at which this process joined a cluster; None: Ray of this machine.
+# Where `join` last connected this process: an address, or "" for Ray of this machine.
 _joined: str | None = None
 
 
@@ -82,7 +82,8 @@ def join(address: str | None) -> None:
     global _joined  # as Ray's own connection
     with _joining:
         if ray.is_initialized():
-            if address not in (None, _joined):
+            # What the user connected is used whatever its address.
+            if address is not None and _joined not in (None, address):
                 raise InputError(
                     f"{address}: this process already uses Ray of {_joined or 'this machine'}; "
                     "restart it (a notebook: its kernel)",
@@ -92,7 +93,7 @@ def join(address: str | None) -> None:
         for text in (*sys.argv, str(Path.cwd())):
             if not text.isascii() and text != text.encode(errors="replace").decode():
                 raise InputError(f"{text!r}: Ray needs names in UTF-8; rename it, or use a link")
-        _joined = address
+        _joined = address or ""
         if address is None:
             _start()
         else:

@@ -1,13 +1,7 @@
 """The error that a user can fix, and the display of text from files."""
 
-import errno
 import re
 
-# Of a network's file system, or of a machine at its limits: the same file may be readable later.
-_PASSING = (
-    *(errno.EIO, errno.ESTALE, errno.ETIMEDOUT),
-    *(errno.EMFILE, errno.ENFILE, errno.ENOMEM),
-)
 _ARGUMENT = re.compile(r"`(\w+)`")
 
 
@@ -26,16 +20,6 @@ class InputError(ValueError):
     def argument(self) -> str | None:
         found = _ARGUMENT.match(str(self))
         return found[1] if found else None
-
-
-def may_pass(error: BaseException) -> bool:
-    """Whether an error, or a cause of it, is of the machine at that time instead of the file."""
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, MemoryError) or getattr(cause, "errno", None) in _PASSING:
-            return True
-        cause = cause.__cause__
-    return False
 
 
 def printable(text: str) -> str:

@@ -231,8 +231,8 @@ class StudyResults:
             if abs(score - member.pcc) > _ROUNDING:
                 raise InputError(
                     f"ensemble {ensemble.name}: trial {member.trial} has mean PCC {score:.6f} on "
-                    f"{split} here and {member.pcc:.6f} in the ensemble, which is therefore of "
-                    "another study of the same name"
+                    f"{split} here and {member.pcc:.6f} in the ensemble, which is of "
+                    "another study of the same name, or the trial was trained again"
                 )
 
     def _check(self, split: str) -> None:

@@ -20,7 +20,7 @@ from harness.predictions import (
     write_predictions,
 )
 from harness.sealed import MANIFEST, write_sealed
-from harness.study.trials import REASON
+from harness.study.trials import DRIVER, REASON
 
 TARGETS = ("Joy", "Fear-of-Tests", "Awe")
 
@@ -145,6 +145,7 @@ def write_log(
                 intermediate_values={1: 0.01, 2: 0.05} if score is not None else {},
                 user_attrs={
                     "seconds": 1.5,
+                    DRIVER: "search",
                     **({REASON: reason} if failed else {}),
                     **(notes or {}).get(number, {}),
                 },

@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.clips.folder import entries, unread
-from harness.errors import InputError, may_pass, printable
+from harness.clips.passing import may_pass
+from harness.errors import InputError, printable
 from harness.pictures import IMAGE_SUFFIXES, read_picture
 from harness.sampling import Sampler, Samplers, Sampling
 
@@ -102,7 +103,9 @@ def timed_images(
         lines.append(f"{folder}: {len(failed) - 1} more images cannot be read")
     lines += [f"{folder}: {problem}" for problem in problems]
     if lines:
-        raise InputError("; ".join(lines)) from next(filter(may_pass, failed), None)
+        raise InputError("; ".join(lines)) from next(
+            (error for error in failed if may_pass(error, folder)), None
+        )
 
 
 def image_times(files: Sequence[Path]) -> list[float]:

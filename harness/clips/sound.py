@@ -28,6 +28,8 @@ _RATES = (1_000, 768_000)
 _JITTER = 0.1
 # Seconds of silence that are given at once.
 _SILENCE = 10
+# Seconds of a gap in a live recording; a larger one is a damaged time stamp.
+_GAP = 3600
 #: Hours of sound that a clip may have; damaged time stamps could ask for years of silence.
 _LONGEST = 24.0
 
@@ -96,9 +98,9 @@ class _Track:
         self.stream.codec_context.thread_count = 1
         self._path, self._container, self._rate = path, container, rate
         self._start = start_of(container)
-        # Seconds beyond which a time stamp is damaged; live recordings state no length.
+        # Seconds beyond which a time stamp is damaged; 0 of a live recording, which states none.
         stated = (container.duration or 0) / av.time_base
-        self._limit = stated + _SILENCE if stated else _LONGEST * 3600
+        self._limit = stated + _SILENCE if stated else 0.0
         self._given = self._packets = self._undecoded = 0
         self._reason = self._interruption = ""
         self.error: FFmpegError | None = None
@@ -166,7 +168,8 @@ class _Track:
             return
         seconds = frame.time - self._start
         missing = round(seconds * self._rate) - self._given
-        if missing < _JITTER * self._rate or seconds > self._limit:
+        limit = self._limit or self._given / self._rate + _GAP
+        if missing < _JITTER * self._rate or seconds > limit:
             return
         for first in range(0, missing, _SILENCE * self._rate):
             yield self._count(np.zeros(min(_SILENCE * self._rate, missing - first), np.float32))

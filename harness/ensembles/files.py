@@ -73,10 +73,15 @@ def _written(
 
 
 def _is_stored(ensemble: Ensemble, folder: Path) -> bool:
+    """Whether the ensemble of a folder has the same members and weights."""
     try:
-        return read_ensemble(folder) == ensemble
+        stored = read_ensemble(folder)
     except InputError:
         return False
+    return all(
+        getattr(stored, name) == getattr(ensemble, name)
+        for name in ("recipe", "studies", "members", "weights", "target_weights")
+    )
 
 
 def read_ensemble(folder: Path) -> Ensemble:

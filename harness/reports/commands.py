@@ -14,29 +14,31 @@ _TOP = 5
 _WITHOUT_NETWORK = ("files", "sound")
 _OF_ENCODERS = ("encoder", "encoder_output", "encoder_input")
 _SEARCH = "harness.run_search("
-_STUDY = re.compile(r"((?:--study[= ]|\bstudy=))('[^']*'|[^\s,)]+)")
+# A shell's word after the option.
+_STUDY = re.compile(r"""(?<=\s)(--study(?:=|\s+))(?:[^\s'"\\]|'[^']*'|"[^"]*"|\\.)+""")
 
 
 def continuing(evidence: Evidence) -> list[str]:
     """The searches of the study, as they were started; of a renamed or copied one with its name."""
     commands = list(evidence.commands)
     if evidence.manifest.get("name", evidence.folder.name) != evidence.folder.name:
-        commands = [_renamed(command, evidence.folder.name) for command in commands]
+        renamed = (_renamed(command, evidence.folder.name) for command in commands)
+        commands = list(dict.fromkeys(renamed))
     # Studies of older versions have no record of their commands.
     return commands or [f"python -m harness.search {_options(evidence)} --data DIR"]
 
 
 def _renamed(command: str, study: str) -> str:
     """A command or a call from Python with another study."""
-    is_call = command.startswith(_SEARCH)
-    value = repr(study) if is_call else shlex.quote(study)
-    changed, count = _STUDY.subn(lambda found: found[1] + value, command)
-    if count:
-        return changed
-    if is_call:
-        comma = "" if command.endswith("()") else ", "
-        return f"{command.removesuffix(')')}{comma}study={value})"
-    return f"{command} --study {value}"
+    if not command.startswith(_SEARCH):
+        value = shlex.quote(study)
+        changed, count = _STUDY.subn(lambda found: found[1] + value, command)
+        return changed if count else f"{command} --study {value}"
+    call = ast.parse(command, mode="eval").body
+    assert isinstance(call, ast.Call)  # run_search writes this text
+    given = {str(keyword.arg): ast.unparse(keyword.value) for keyword in call.keywords}
+    given["study"] = repr(study)
+    return f"{_SEARCH}{', '.join(f'{name}={value}' for name, value in given.items())})"
 
 
 def combining(evidence: Evidence) -> str:

@@ -17,7 +17,7 @@ from harness.ensembles.library import Library, Targets, load_library, prediction
 from harness.errors import InputError
 from harness.predictions import read_clips
 from harness.sealed import MANIFEST, read_sealed
-from harness.study.trials import COMMANDS, VOID, failures, read_study
+from harness.study.trials import COMMANDS, failures, read_study, standing
 
 #: Bootstrap replicates of the intervals in the leaderboard.
 REPLICATES = 2000
@@ -73,12 +73,11 @@ class Evidence:
         return tuple(self.study.user_attrs.get(COMMANDS, ())) if self.study else ()
 
     def trials(self, *states: TrialState) -> list[FrozenTrial]:
-        """Trials in some states, without invalidated trials (their files were lost)."""
+        """Trials in some states, without invalidated trials (their files were lost) and those that
+        a notebook ran to their end itself."""
         if self.study is None:
             return []
-        void = self.study.user_attrs.get(VOID, {})
-        found = self.study.get_trials(deepcopy=False, states=states or None)
-        return [trial for trial in found if str(trial.number) not in void]
+        return standing(self.study, self.study.get_trials(deepcopy=False, states=states or None))
 
     def failures(self) -> dict[int, str]:
         """The reason of each failed trial, by number."""

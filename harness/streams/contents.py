@@ -24,6 +24,8 @@ _SAMPLE = 1 << 16
 # with silence, or with the edge of a picture.
 _READ_WHOLE = (".wav", ".aif", ".aiff", ".caf", ".bmp", ".tif", ".tiff")
 _MEMORY = "contents.json"
+# Raised with each change of what a fingerprint reads, so that none of before is remembered.
+_VERSION = 2
 # Seconds in which a file may change again without another time.
 _YOUNG = 3.0
 # State and fingerprint.
@@ -106,7 +108,8 @@ def _state(path: Path | None) -> str:
         return ""
     if any(may_change(state) for _, state in states):
         return ""
-    told = [(n, s.st_size, s.st_mtime_ns, s.st_ctime_ns) for n, s in states]
+    told: list[object] = [(n, s.st_size, s.st_mtime_ns, s.st_ctime_ns) for n, s in states]
+    told.append(_VERSION)
     return hashlib.blake2b(repr(told).encode(errors="replace"), digest_size=16).hexdigest()
 
 

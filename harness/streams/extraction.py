@@ -20,10 +20,11 @@ from torch import Tensor, nn
 
 from harness.clips.faces import TRACKING_GRID, Detector, followed
 from harness.clips.images import timed_images
+from harness.clips.passing import may_pass
 from harness.clips.table import ClipTable
 from harness.clips.video import timed_frames
 from harness.cores import cores
-from harness.errors import InputError, may_pass, printable
+from harness.errors import InputError, printable
 from harness.sampling import Sampler, Samplers, Sampling, UntimedError
 from harness.streams.contents import source_fingerprint, sources
 from harness.streams.store import ClipFrames, FeatureStore
@@ -32,8 +33,6 @@ from harness.streams.store import ClipFrames, FeatureStore
 CHUNK = 16
 # Seconds of work that an interruption may cost.
 FLUSH_SECONDS = 20.0
-#: Sources of clips that the next run reads again.
-UNREADABLE, CHANGED = "not readable at the time", "changed while it was read"
 
 
 @dataclass(frozen=True)
@@ -89,7 +88,8 @@ class _Chunk:
 
     frames, times, images: (n,) indices, (n,) seconds and (n, 3, size, size) uint8; images is None
     where n is 0.
-    faceless: indices of frames without a face, with the last chunk.
+    faceless: indices of frames without a face, with the last chunk. passing: the problem may be
+    gone later.
     """
 
     work: Work
@@ -100,6 +100,7 @@ class _Chunk:
     last: bool
     faceless: tuple[int, ...] = ()
     problem: str = ""
+    passing: bool = False
 
 
 @dataclass(frozen=True)
@@ -212,15 +213,16 @@ def extract(
 
 
 def _as_found(result: ClipFrames, path: Path | None, store: FeatureStore) -> ClipFrames:
-    """A clip with a problem that the next run may not have gets a source that no file has, so that
-    it is read again: its file changed meanwhile, such as one that is still being copied, or an
-    error was of the machine. The same again is a problem of the file."""
+    """A clip with a problem that the next run may not have is read again by it. One whose file
+    changed meanwhile, such as one that is still being copied, gets a source that no file has. After
+    an error of the machine, no sampling is complete; a second error is one of the file."""
     if not result.problem:
         return result
-    now = source_fingerprint(path)
-    if result.source == UNREADABLE:
-        return replace(result, source=now) if store.holds(result.clip_id, UNREADABLE) else result
-    return result if now == result.source else replace(result, source=CHANGED)
+    if source_fingerprint(path) != result.source:
+        return replace(result, source="changed while it was read")
+    if result.passing and store.problems([(result.clip_id, result.source)]):
+        return replace(result, passing=False)
+    return replace(result, samplings=()) if result.passing else result
 
 
 def _missing(
@@ -317,20 +319,20 @@ class _Images:
         # Resized at once, so that frames of the original size are never collected.
         self.images.append(self.resize(torch.from_numpy(picture)[None]))
 
-    def chunk(self, last: bool = False, problem: str = "") -> _Chunk:
+    def chunk(self, last: bool = False, problem: str = "", passing: bool = False) -> _Chunk:
         """What was collected since the last chunk."""
         images = torch.cat(self.images) if self.images else None
         frames, times = np.array(self.index, np.int32), np.array(self.times, np.float32)
         self._clear()
         faceless = tuple(self.faceless) if last else ()
-        return _Chunk(self.work, self.need, frames, times, images, last, faceless, problem)
+        return _Chunk(self.work, self.need, frames, times, images, last, faceless, problem, passing)
 
 
 def _clip_chunks(
     clips: ClipTable, item: Work, networks: Sequence[Network], detector: Detector | None
 ) -> Iterator[_Chunk]:
     collected = [_Images(item, need, networks[need.encoder]) for need in item.needs]
-    problem = ""
+    problem, passing, path = "", False, clips.paths[item.row]
     try:
         for number, second, picture, wanted in _pictures(clips, item, detector):
             for images in (collected[place] for place in wanted):
@@ -343,12 +345,9 @@ def _clip_chunks(
     except UntimedError:  # the clip is intact: its features need a stride
         raise
     except InputError as error:
-        problem = str(error)
-        if may_pass(error):
-            for images in collected:
-                images.work = replace(item, source=UNREADABLE)
+        problem, passing = str(error), path is not None and may_pass(error, path)
     for images in collected:
-        yield images.chunk(last=True, problem=problem)
+        yield images.chunk(last=True, problem=problem, passing=passing)
 
 
 def _pictures(
@@ -436,6 +435,7 @@ def _joined(parts: Sequence[tuple[_Chunk, NDArray[np.float32]]]) -> ClipFrames:
         last.faceless,
         last.problem,
         np.concatenate([chunk.times for chunk, _ in parts]),
+        last.passing,
     )
 
 

@@ -5,6 +5,7 @@ docs/formats.md lists them.
 """
 
 import csv
+import datetime
 import io
 import itertools
 import math
@@ -51,6 +52,8 @@ _OTHER = (
 )
 # No features either, where they are a running index of the rows.
 _INDEX = (UNNAMED, "index", "idx", "level0", "row", "step")
+# Names of columns that hold numbers, and no features.
+_NUMBERED = (*_FRAME, *_TIME, *_FACE, "confidence", "success", "facescore")
 # Of _TIME, those whose name says milliseconds.
 _MILLISECONDS = ("timestampms", "timems", "frametimeinms")
 # Why columns are no features, by name.
@@ -297,7 +300,7 @@ def _times(table: pd.DataFrame) -> tuple[NDArray[np.float64] | None, str]:
     if place is None:
         return None, ""
     column, unit = table.iloc[:, place], "ms" if keys[place] in _MILLISECONDS else ""
-    if column.dtype.kind == "M":
+    if column.dtype.kind == "M" or isinstance(column.iat[0], datetime.time):
         return None, ""  # a time of day does not say when the clip begins
     if column.dtype.kind not in "iuf":  # openSMILE: 0 days 00:00:01
         if column.dtype.kind != "m":
@@ -316,7 +319,8 @@ def _with_numbers(
     """Reads the columns again that pandas took for text, such as those with decimal commas.
 
     Args:
-        left_out: columns that are no features, and may hold text.
+        left_out: columns that are no features. Those that number or time the rows are read so, too;
+            others may hold text.
 
     Raises:
         InputError: a column of features holds text.
@@ -324,8 +328,10 @@ def _with_numbers(
     odd = [
         place
         for place, kind in enumerate(table.dtypes)
-        if kind.kind not in "iufb" and (place not in left_out or _has_comma(table.iloc[:, place]))
+        if kind.kind not in "iufb" and place not in left_out
     ]
+    for place in left_out:
+        _read_commas(table, form, place)
     if not odd:
         return table
     text = text_table(path, form)
@@ -335,8 +341,6 @@ def _with_numbers(
         missing = cells.str.casefold().isin(MISSING)
         values = pd.to_numeric(cells.mask(missing), errors="coerce")
         if len(bad := cells[values.isna() & ~missing]):
-            if place in left_out:
-                continue
             name = form.header[place] or str(place + 1)
             raise InputError(
                 f"{path}: not readable as features: column {printable(name)} holds text, such as "
@@ -346,8 +350,19 @@ def _with_numbers(
     return table
 
 
-def _has_comma(column: "pd.Series[Any]") -> bool:
-    return bool(column.astype(str).str.contains(",", regex=False).any())
+def _read_commas(table: pd.DataFrame, form: CsvForm, place: int) -> None:
+    """Reads a column that numbers or times the rows as numbers, if it has decimal commas."""
+    column = table.iloc[:, place]
+    if column.dtype.kind in "iufb" or _key(form.header[place]) not in _NUMBERED:
+        return
+    cells = column.dropna().astype(str).str.strip()
+    if cells.empty or not _NUMBER.fullmatch(cells.iloc[0]):
+        return
+    values = pd.to_numeric(cells.str.replace(",", ".", regex=False), errors="coerce")
+    # Between commas, 1,000 in quotes is a thousand.
+    thousands = form.separator == "," and cells.str.fullmatch(r"[1-9]\d{0,2}(,\d{3})*").all()
+    if values.notna().all() and not thousands:
+        table.isetitem(place, values.reindex(column.index).to_numpy())
 
 
 def _is_index(path: Path, table: pd.DataFrame, place: int) -> bool:

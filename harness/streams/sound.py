@@ -8,19 +8,20 @@ from pathlib import Path
 
 import numpy as np
 
+from harness.clips.passing import may_pass
 from harness.clips.sound import sound_blocks, stated_seconds
 from harness.clips.table import ClipTable
 from harness.cores import cores
 from harness.dataset import Stream
 from harness.encoders.sound.encoder import SoundEncoder
 from harness.encoders.sound.spectrum import Array
-from harness.errors import InputError, may_pass, printable
+from harness.errors import InputError, printable
 from harness.progress import Progress, silent
 from harness.sampling import EVERY
 from harness.streams.clip_issues import Gaps
 from harness.streams.contents import sources
 from harness.streams.estimate import Estimate, check_disk, looked_at
-from harness.streams.extraction import UNREADABLE, Compute, Computed, Work, extract
+from harness.streams.extraction import Compute, Computed, Work, extract
 from harness.streams.features import Found
 from harness.streams.store import ClipFrames, FeatureStore
 
@@ -93,10 +94,10 @@ class Listener:
 
     def listen(self, item: Work, path: Path | None) -> ClipFrames:
         """The steps of one clip, with the reason why some are missing."""
-        problem, source, samples = "", item.source, 0
+        problem, passing, samples = "", False, 0
 
         def blocks() -> Iterator[Array]:
-            nonlocal problem, source, samples
+            nonlocal problem, passing, samples
             try:
                 if path is None:
                     raise InputError("no sound file")
@@ -107,8 +108,7 @@ class Listener:
                     yield block
             except InputError as error:
                 problem = str(error)
-                if may_pass(error):
-                    source = UNREADABLE
+                passing = path is not None and may_pass(error, path)
 
         steps = self.listening(blocks())
         if not np.isfinite(steps).all():
@@ -125,7 +125,9 @@ class Listener:
             problem = f"{problem}; {short}" if problem else f"{path}: {short}"
         places = np.arange(len(steps), dtype=np.int32)
         times = (places * self.encoder.step).astype(np.float32)
-        return ClipFrames(item.clip_id, source, EVERY, places, steps, (), problem, times)
+        return ClipFrames(
+            item.clip_id, item.source, EVERY, places, steps, (), problem, times, passing
+        )
 
 
 def _estimate(clips: ClipTable, rows: Sequence[int], encoder: SoundEncoder) -> Estimate:

@@ -39,7 +39,8 @@ class ClipFrames:
     samplings: those that are complete with these rows. frames: (n,) indices. features: (n, dim), of
     any dim where n is 0. faceless: indices of frames that show no face and have no features.
     problem: why frames are missing; "" if none are. times: (n,) float32, the second of the clip at
-    which each begins, NaN where it is not known; None where none is.
+    which each begins, NaN where it is not known; None where none is. passing: the problem may be
+    gone later.
     """
 
     clip_id: str
@@ -50,12 +51,14 @@ class ClipFrames:
     faceless: tuple[int, ...] = ()
     problem: str = ""
     times: NDArray[np.float32] | None = None
+    passing: bool = False
 
 
 @dataclass
 class _Stored:
     source: str
     problem: str = ""
+    passing: bool = False
     faceless: set[int] = field(default_factory=set)
     samplings: set[Sampling] = field(default_factory=set)
     frames: list[NDArray[np.int32]] = field(default_factory=list)
@@ -122,10 +125,6 @@ class FeatureStore:
                     counts[clip_id] = len(wanted)
         return counts
 
-    def holds(self, clip_id: str, source: str) -> bool:
-        """Whether a clip was stored last with this source."""
-        return self._of(clip_id, source) is not None
-
     def _of(self, clip_id: str, source: str) -> _Stored | None:
         stored = self._clips.get(clip_id)
         return stored if stored is not None and stored.source == source else None
@@ -161,6 +160,7 @@ class FeatureStore:
                 "strides": [sampling.to_json() for sampling in c.samplings],
                 "faceless": list(c.faceless),
                 "problem": c.problem,
+                "passing": c.passing,
             }
             for c in clips
         }
@@ -184,7 +184,7 @@ class FeatureStore:
         frames, features, times, counts = [], [], [], []
         for clip_id, source in clips:
             if missing := self.missing(clip_id, source, samplings):
-                clip = self._clips.get(clip_id)
+                clip = self._of(clip_id, source)
                 reason = f" ({clip.problem})" if clip and clip.problem else ""
                 raise InputError(
                     f"{self.folder}: no features of clip {clip_id} at "
@@ -257,6 +257,7 @@ class FeatureStore:
                 tuple(note["faceless"]),
                 note["problem"],
                 times[rows.get(clip_id, nothing)],
+                note.get("passing", False),
             )
             for clip_id, note in notes.items()
         )
@@ -270,7 +271,8 @@ class FeatureStore:
                 stored = self._clips[clip.clip_id] = _Stored(clip.source)
             stored.samplings.update(clip.samplings)
             stored.faceless.update(clip.faceless)
-            stored.problem = clip.problem or stored.problem
+            stored.problem = clip.problem or ("" if stored.passing else stored.problem)
+            stored.passing = clip.passing
             if len(clip.frames):
                 stored.frames.append(clip.frames)
                 stored.features.append(clip.features)

@@ -98,8 +98,8 @@ class StudyFolder:
     def identity(self) -> str:
         """A random name of the folder, made at the first call.
 
-        It moves with the folder. A copy gets a name of its own, because its inode differs: its
-        trials in a database must not be taken for those of the original.
+        It moves with the folder within a file system. A copy gets a name of its own, because its
+        inode differs: its trials in a database must not be taken for those of the original.
         """
         file, here = self.path / "identity", str(self.path.stat().st_ino)
         with alone(self.path / ".identity.lock"):

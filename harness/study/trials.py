@@ -41,7 +41,8 @@ def read_study(
     Args:
         manifest: the content of study.json. Its name of the study is that in the storage, also in a
             folder that was copied or renamed.
-        storage: URL of a database that needs a user and a password.
+        storage: URL of a database that needs a user and a password; not used for a study in an
+            SQLite file.
 
     Raises:
         InputError: `storage` is another storage, it has no such study, or it is damaged.
@@ -75,19 +76,25 @@ def failures(study: optuna.Study | None) -> dict[int, str]:
 
 
 def finished(study: optuna.Study) -> list[FrozenTrial]:
-    """The trials that count against the budget."""
-    void = study.user_attrs.get(VOID, {})
+    """The finished trials of searches, without invalidated ones."""
     trials = study.get_trials(deepcopy=False, states=FINISHED)
-    return [trial for trial in trials if str(trial.number) not in void]
+    return standing(study, trials)
+
+
+def standing(study: optuna.Study, trials: Iterable[FrozenTrial]) -> list[FrozenTrial]:
+    """Those that were not invalidated, and that no notebook ran to their end itself."""
+    void = study.user_attrs.get(VOID, {})
+    return [
+        trial
+        for trial in trials
+        if str(trial.number) not in void
+        and (trial.state not in FINISHED or DRIVER in trial.user_attrs)
+    ]
 
 
 def complete(study: optuna.Study) -> list[FrozenTrial]:
-    """The trials that have a score and the files that go with it: those of searches."""
-    return [
-        trial
-        for trial in finished(study)
-        if trial.state == TrialState.COMPLETE and DRIVER in trial.user_attrs
-    ]
+    """The trials of searches that have a score and the files that go with it."""
+    return [trial for trial in finished(study) if trial.state == TrialState.COMPLETE]
 
 
 def changed_settings(trials: Iterable[FrozenTrial]) -> set[str]:

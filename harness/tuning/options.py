@@ -80,7 +80,7 @@ class RunOptions:
 _LEAST = {
     "trials": 1,
     "epochs": 1,
-    "confirm": 1,
+    "confirm": 0,
     "seeds": 1,
     "concurrency": 1,
     "folds": 2,
@@ -135,7 +135,8 @@ class Options(NamedTuple):
 
     def _check_effects(self) -> None:
         for each in fields(DataOptions) if self.clips.data is None else ():
-            if each.name not in _OF_DEMO and getattr(self.clips, each.name) != each.default:
+            value = getattr(self.clips, each.name)
+            if each.name not in _OF_DEMO and value and value != each.default:
                 raise InputError("has no effect on the synthetic clips; give `data`", each.name)
         if self.plan.confirm is None and self.plan.seeds != SearchOptions.seeds:
             raise InputError("has no effect without `confirm`", "seeds")

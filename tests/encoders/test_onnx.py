@@ -128,19 +128,36 @@ def branches(path: Path, channels_last: bool) -> Path:
         node("Add", ["second", "back"], ["residual"]),
         node("Reshape", ["normal", "shape"], ["reshaped"]),
         node("Transpose", ["reshaped"], ["y"], perm=[0, 3, 1, 2]),
+        # Group normalisation as torch writes it, and a normalisation over all axes of a picture.
+        node("Reshape", ["conv", "groups"], ["grouped"]),
+        node("InstanceNormalization", ["grouped", "two", "none"], ["standard"]),
+        node("Shape", ["conv"], ["sides"]),
+        node("Reshape", ["standard", "sides"], ["ungrouped"]),
+        node("Greater", ["ungrouped", "zero"], ["positive"]),
+        node("Where", ["positive", "ungrouped", "zero"], ["chosen"]),
+        node("LayerNormalization", ["conv", "all"], ["whole"], axis=1),
     ]
     weights = {
         "kernel": rng.normal(size=(8, 3, 3, 3)).astype(np.float32),
         "square": rng.normal(size=(8, 8)).astype(np.float32),
         "ones": np.ones(8, np.float32),
         "shape": np.array([0, 14, 14, 8]),
+        "groups": np.array([0, 2, -1]),
+        "two": np.ones(2, np.float32),
+        "none": np.zeros(2, np.float32),
+        "zero": np.zeros((), np.float32),
+        "all": np.ones((8, 14, 14), np.float32),
     }
     return save_graph(path, nodes, shape=shape, weights=weights)
 
 
 @pytest.mark.parametrize("channels_last", [False, True])
 @pytest.mark.parametrize(
-    "value", ["conv", "second", "turned", "normal", "last", "linear", "back", "residual", "y"]
+    "value",
+    [
+        *("conv", "second", "turned", "normal", "last", "linear", "back", "residual", "y"),
+        *("ungrouped", "chosen", "whole"),
+    ],
 )
 def test_columns_are_the_channels_of_what_made_the_value(
     tmp_path: Path, value: str, channels_last: bool

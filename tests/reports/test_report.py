@@ -170,6 +170,9 @@ def test_failures_are_shown_with_their_reasons(tmp_path: Path) -> None:
         ("harness.run_search(study='a', trials=3)", "(study='b c', trials=3)"),
         ("harness.run_search(data='X')", "(data='X', study='b c')"),
         ("harness.run_search()", "(study='b c')"),
+        ("harness.run_search(data='/x/study=3', storage=...)", "storage=..., study='b c')"),
+        ("python -m harness.search --data /x/study=3", "--data /x/study=3 --study 'b c'"),
+        ("python -m harness.search --study 'it'\"'\"'s' --seed 1", "--study 'b c' --seed 1"),
     ],
 )
 def test_commands_of_a_renamed_study_have_its_name(command: str, renamed: str) -> None:

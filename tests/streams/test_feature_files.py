@@ -505,6 +505,12 @@ def test_frames_with_decimal_commas_must_not_go_backwards(tmp_path: Path) -> Non
         read(tmp_path, "frame;AU01\n2,0;0,5\n1,0;1,5\n")
 
 
+@pytest.mark.parametrize("cell", ['"1,2"', '"Smith, A"', '"1,000"', '"1,25"'])
+def test_commas_of_other_columns_are_left_alone(tmp_path: Path, cell: str) -> None:
+    found = read(tmp_path, f"frame,name,AU01\n1,{cell},0.5\n2,{cell},1.5\n")
+    assert (found.names, found.values[:, 0].tolist()) == (("AU01",), [0.5, 1.5])
+
+
 def test_an_empty_column_of_faces_names_none(tmp_path: Path) -> None:
     text = "frame,Identity,AU01\n1,,0.5\n1,,0.6\n"
     with pytest.raises(InputError, match="frame 1 occurs in several rows"):
@@ -549,5 +555,6 @@ def test_an_empty_cell_of_parquet_is_named(tmp_path: Path) -> None:
 
 def test_times_of_day_are_no_times_of_the_clip(tmp_path: Path) -> None:
     times = pd.to_datetime(["2024-05-01 10:00:00", "2024-05-01 10:00:01"])
-    found = parquet(tmp_path, pd.DataFrame({"timestamp": times, "AU01": [1.0, 2.0]}))
-    assert (found.names, found.times) == (("AU01",), None)
+    for column in (times, times.time):
+        found = parquet(tmp_path, pd.DataFrame({"timestamp": column, "AU01": [1.0, 2.0]}))
+        assert (found.names, found.times) == (("AU01",), None)

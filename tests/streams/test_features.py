@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
 import pytest
 import torch
@@ -274,6 +275,7 @@ def test_an_error_of_the_machine_is_tried_again_once(
         run(clips, store, [10])
         with pytest.raises(InputError, match=r"a.mp4: cannot be read.; run python"):
             store.load(keys(clips), strides(10))
+        assert set(store.problems(keys(clips)).values()) == {"a.mp4: cannot be read"}
     again = FeatureStore(tmp_path, SPECIFICATION)
     assert run(clips, again, [10])[0].clips == len(clips)
     assert not again.problems(keys(clips))
@@ -290,10 +292,31 @@ def test_an_error_that_stays_is_a_problem_of_the_clip(
             raise InputError("a.mp4: cannot be read") from OSError(errno.EIO, "Input/output error")
         yield from whole(path, sampler)
 
+    run(clips, FeatureStore(tmp_path, SPECIFICATION), [30])
     monkeypatch.setattr(extraction, "timed_frames", fails)
     store = FeatureStore(tmp_path, SPECIFICATION)
     assert [run(clips, store, [10])[0].clips for _ in range(3)] == [len(clips), 1, 0]
     assert list(store.problems(keys(clips))) == [clips.clip_ids[3]]
+    assert store.load(keys(clips), strides(30)).counts[3] == 2, "what was read before is kept"
+    assert [run(clips, store, [15])[0].clips for _ in range(2)] == [len(clips), 0]
+
+
+def test_what_ffmpeg_calls_an_error_of_the_machine_may_be_damage(
+    tmp_path: Path, clips: ClipTable
+) -> None:
+    path = tmp_path / "cut.mkv"
+    with av.open(str(clips.paths[0])) as film, av.open(str(path), "w") as cut:
+        stream = cut.add_stream_from_template(film.streams.video[0])
+        for packet in film.demux(film.streams.video[0]):
+            packet.stream = stream
+            if packet.dts is not None:
+                cut.mux(packet)
+    path.write_bytes(path.read_bytes()[:300])
+    clip = dataclasses.replace(clips, paths=(path, *clips.paths[1:]))
+    store = FeatureStore(tmp_path / "store", SPECIFICATION)
+    run(clip, store, [10])
+    assert "cut.mkv: cannot be opened" in store.problems(keys(clip))[clips.clip_ids[0]]
+    assert store.load(keys(clip), strides(10)).counts[0] == 0
 
 
 @pytest.mark.parametrize(

@@ -117,14 +117,15 @@ def test_searches_that_start_at_once_agree_on_the_identity_of_their_folder(tmp_p
         gate, found = processes.Barrier(2), processes.SimpleQueue()
 
         def read(folder: StudyFolder = folder, gate: Barrier = gate, found=found) -> None:
-            gate.wait()
+            gate.wait(30)
             found.put(folder.identity())
 
         started = [processes.Process(target=read) for _ in range(2)]
         for process in started:
             process.start()
         for process in started:
-            process.join()
+            process.join(60)
+        assert [process.exitcode for process in started] == [0, 0]
         assert found.get() == found.get()
 
 

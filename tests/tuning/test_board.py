@@ -44,7 +44,7 @@ def test_the_time_left_follows_from_what_trials_cost() -> None:
     """Also from those of earlier searches, so that a study that continues knows it at once."""
     study = optuna.create_study(direction="maximize")
     for seconds in (60.0, 120.0, 180.0):
-        study.add_trial(create_trial(value=0.5, user_attrs={"seconds": seconds}))
+        study.add_trial(create_trial(value=0.5, user_attrs={"seconds": seconds, "driver": "d"}))
     board = Board(Console(file=io.StringIO()), 13, 3, study)
     assert board._left() == "about 20.0 min left"
     for number in (3, 4):
@@ -60,7 +60,7 @@ def test_the_time_left_follows_from_what_trials_cost() -> None:
 
 def test_the_time_left_counts_the_trials_of_other_searches() -> None:
     study = optuna.create_study(direction="maximize")
-    study.add_trial(create_trial(value=0.5, user_attrs={"seconds": 60.0}))
+    study.add_trial(create_trial(value=0.5, user_attrs={"seconds": 60.0, "driver": "d"}))
     board = Board(Console(file=io.StringIO()), 21, 1, study)
     board.started(1, {})
     board.counted(11, 2)  # another search ended ten and runs one

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from harness.clips.csv_file import index_notes, read_csv
@@ -11,7 +12,7 @@ from harness.clips.folder import entries
 from harness.clips.labels import Labels, labels_of, splits_of, stems_of
 from harness.clips.layouts.files import join_files
 from harness.clips.layouts.layout import Layout, LayoutOptions
-from harness.clips.ratings import RAW_SCALE, check_target_names, read_ratings
+from harness.clips.ratings import RAW_SCALE, check_target_names, divide_by_largest, read_ratings
 from harness.clips.table import EMOTIONS, SPLITS, ClipTable, some
 from harness.errors import InputError
 
@@ -99,7 +100,9 @@ def _read_labels(file: Path, partition: Path) -> Labels:
     names, unused = _targets(ratings.drop(columns=own))
     raw = tuple(names) == EMOTIONS
     check_target_names(file, names)
-    read_ratings(file, ratings, names, RAW_SCALE if raw else 1.0)
+    read = read_ratings(file, ratings, names, RAW_SCALE if raw else 1.0)
+    if raw and np.nanmax(read, initial=0) > 1:
+        divide_by_largest(file, ratings, read)
     by_id = ratings.set_index(own)
     merged = pd.DataFrame({"id": parts[first], "split": parts[last]})
     for name in names:

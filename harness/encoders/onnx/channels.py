@@ -12,11 +12,11 @@ _SECOND = (
     *("Conv", "ConvTranspose", "ConvInteger", "QLinearConv", "FusedConv"),
     *("MaxPool", "AveragePool", "LpPool", "GlobalAveragePool", "GlobalMaxPool", "GlobalLpPool"),
     *("BatchNormalization", "InstanceNormalization", "GroupNormalization", "LRN"),
-    *("DepthToSpace", "SpaceToDepth"),
+    *("DepthToSpace", "SpaceToDepth", "QLinearAveragePool", "QLinearGlobalAveragePool"),
 )
 _LAST = (
     *("MatMul", "MatMulInteger", "QLinearMatMul", "FusedMatMul"),
-    *("LayerNormalization", "SkipLayerNormalization"),
+    *("LayerNormalization", "SkipLayerNormalization", "RMSNormalization"),
 )
 # Operations that leave the axes as they are: of their first input, or of all, which are broadcast.
 _KEEP_FIRST = (
@@ -25,6 +25,7 @@ _KEEP_FIRST = (
     *("Reciprocal", "Selu", "Sigmoid", "Softplus", "Softsign", "Sqrt", "Tanh", "ThresholdedRelu"),
     *("Softmax", "LogSoftmax", "LpNormalization", "ReduceMean", "ReduceSum", "ReduceMax"),
     *("QuantizeLinear", "DequantizeLinear", "Pad", "Resize", "Upsample", "Slice", "Split"),
+    *("Swish", "BiasGelu", "QLinearAdd", "QLinearMul", "QLinearSigmoid", "QLinearLeakyRelu"),
 )
 _KEEP_ALL = ("Add", "Sub", "Mul", "Div", "Pow", "Max", "Min", "Sum", "Mean", "Concat")
 # Permutations between channels second and channels last, and where they put the channels.
@@ -51,11 +52,11 @@ def channel_axis(file: OnnxFile, wanted: str, of_input: int) -> int | None:
         node = made_by.get(name)
         if node is None:
             known.add(axes.index(of_input))
-        elif node.op_type in _SECOND + _LAST:
+        elif node.op_type in _SECOND or (node.op_type in _LAST and _is_last(node)):
             known.add(axes.index(1 if node.op_type in _SECOND else 3))
         elif node.op_type == "Transpose" and len(perm := _integers(node, "perm")) == len(axes):
             waiting.append((node.input[0], tuple(perm[axis] for axis in axes)))
-        elif followed := _followed(file, node):
+        elif followed := _followed(file, node, made_by):
             waiting += [(each, axes) for each in followed]
         elif axes in _PERMUTED:  # such as a transposed reshape
             guessed.add(_PERMUTED[axes])
@@ -63,14 +64,38 @@ def channel_axis(file: OnnxFile, wanted: str, of_input: int) -> int | None:
     return found.pop() if len(found) == 1 else None
 
 
-def _followed(file: OnnxFile, node: "onnx.NodeProto") -> list[str]:
+def _followed(
+    file: OnnxFile, node: "onnx.NodeProto", made_by: "dict[str, onnx.NodeProto]"
+) -> list[str]:
     """The inputs of an operation whose axes are those of its output; none if it moves axes."""
+    if node.op_type == "Where":
+        return [name for name in node.input[1:] if name not in file.constants]
+    if node.op_type == "Reshape" and (grouped := _grouped(made_by, node)):
+        return [grouped]
+    if node.op_type in _LAST:  # a normalisation over other axes
+        return [node.input[0]]
     reduces = node.op_type.startswith("Reduce")
     if node.op_type in _KEEP_ALL:
         return [name for name in node.input if name and name not in file.constants]
     if node.op_type in _KEEP_FIRST and not (reduces and _integers(node, "keepdims") == [0]):
         return [node.input[0]]
     return []
+
+
+def _grouped(made_by: "dict[str, onnx.NodeProto]", node: "onnx.NodeProto") -> str:
+    """What a group normalisation reads, as torch writes it: reshaped, normalised, reshaped back;
+    empty if it is none."""
+    for kind in ("InstanceNormalization", "Reshape"):
+        before = made_by.get(node.input[0])
+        if before is None or before.op_type != kind:
+            return ""
+        node = before
+    return str(node.input[0])
+
+
+def _is_last(node: "onnx.NodeProto") -> bool:
+    """Whether what is normalised, if it is, is the last axis alone."""
+    return "Normalization" not in node.op_type or _integers(node, "axis") in ([], [-1], [3])
 
 
 def _integers(node: "onnx.NodeProto", name: str) -> list[int]:
