@@ -28,6 +28,8 @@ _RATES = (1_000, 768_000)
 _JITTER = 0.1
 # Seconds of silence that are given at once.
 _SILENCE = 10
+# Share of the loudest channel; a mean below it is what rounding leaves.
+_CANCELLED = 1e-3
 # Seconds of a gap in a live recording; a larger one is a damaged time stamp.
 _GAP = 3600
 #: Hours of sound that a clip may have; damaged time stamps could ask for years of silence.
@@ -49,8 +51,8 @@ def sound_blocks(path: Path, rate: int) -> Iterator[_Samples]:
     Raises:
         InputError: the file is missing, or has no sound that can be decoded. After the last block,
             so that the caller can tell a whole track from a part of one: packets cannot be decoded,
-            the sound ends long before the time that the file states, or the file has several sound
-            tracks, of which one is read.
+            the sound ends long before the time that the file states, its channels cancel each
+            other, or the file has several sound tracks, of which one is read.
     """
     container = opened(path, "sound")
     try:
@@ -102,6 +104,8 @@ class _Track:
         stated = (container.duration or 0) / av.time_base
         self._limit = stated + _SILENCE if stated else 0.0
         self._given = self._packets = self._undecoded = 0
+        # The largest sample of a channel, and of the mean of the channels.
+        self._loudest = self._heard = 0.0
         self._reason = self._interruption = ""
         self.error: FFmpegError | None = None
         self._choice = ""
@@ -146,6 +150,10 @@ class _Track:
                 f"the sound ends at {seconds:.1f} s, but the file announces {stated:.1f} s"
                 f"{self._interruption}"
             )
+        if self._heard < _CANCELLED * self._loudest:
+            found.append(
+                "its channels cancel each other, so that their mean is almost silent; invert one"
+            )
         return [*found, self._choice] if self._choice else found
 
     def _frames(self) -> Iterator[AudioFrame]:
@@ -181,7 +189,11 @@ class _Track:
         for resampled in resampler.resample(frame) if resampler else ():
             packed = np.asarray(resampled.to_ndarray(), np.float32)
             channels = packed.reshape(-1, resampled.layout.nb_channels)
-            yield self._count(channels.mean(axis=1))
+            mean = channels.mean(axis=1)
+            if channels.size:
+                self._loudest = max(self._loudest, float(np.abs(channels).max()))
+                self._heard = max(self._heard, float(np.abs(mean).max()))
+            yield self._count(mean)
 
     def _count(self, samples: _Samples) -> _Samples:
         self._given += len(samples)

@@ -226,6 +226,16 @@ def test_texts_of_a_file_may_be_in_any_encoding(tmp_path: Path) -> None:
     assert len(heard(path)) == RATE
 
 
+def test_channels_that_cancel_each_other_are_reported(tmp_path: Path) -> None:
+    sound = (tone(1.0) * 32_767).astype(np.int16)
+    path = tmp_path / "a.wav"
+    with wave.open(str(path), "wb") as file:
+        file.setparams((2, 2, RATE, 0, "NONE", ""))
+        file.writeframes(np.stack([sound, -sound], axis=1).tobytes())
+    with pytest.raises(InputError, match=r"a.wav: its channels cancel each other"):
+        heard(path)
+
+
 def test_nan_is_refused(tmp_path: Path) -> None:
     sound = tone(1)
     sound[8000] = np.nan
