@@ -78,6 +78,7 @@ def reordered(index: Dataset, order: NDArray[np.intp]) -> Dataset:
         clip_ids=tuple(index.clip_ids[row] for row in order),
         splits=tuple(index.splits[row] for row in order),
         targets=index.ratings[order],
+        groups=index.groups and tuple(index.groups[row] for row in order),
     )
 
 

@@ -6,6 +6,7 @@ frames"), whatever the frame rate and the container.
 
 from bisect import bisect_left, insort
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from fractions import Fraction
 from math import nan
 from pathlib import Path
@@ -105,8 +106,8 @@ _MOST_STATED = 10_000_000
 
 
 def stated_frames(path: Path) -> int:
-    """How many frames the header of a film states, or its duration and frame rate; 0 if neither is
-    stated.
+    """How many frames the header of a film states, or its duration and frame rate. Where neither
+    is stated, as in recordings of a browser, the packets are counted, which reads the file.
 
     Raises:
         InputError: the file is missing, cannot be opened, or has no video.
@@ -119,7 +120,16 @@ def stated_frames(path: Path) -> int:
         if stream.duration is not None and stream.time_base is not None:
             seconds = float(stream.duration * stream.time_base)
         stated = round(seconds * float(stream.average_rate or 0))
-        return max(0, min(stated, _MOST_STATED))
+        return min(stated, _MOST_STATED) if stated > 0 else _packets(container, stream)
+
+
+def _packets(container: InputContainer, stream: VideoStream) -> int:
+    """How many packets of a stream can be read. What is damaged is reported by `sampled_frames`."""
+    count = 0
+    with suppress(FFmpegError):
+        for packet in container.demux(stream):
+            count += packet.size > 0  # the last one is empty
+    return count
 
 
 def stated_rate(path: Path) -> float:

@@ -10,7 +10,7 @@ import pytest
 
 from harness.clips import video
 from harness.clips.folder import VIDEO_SUFFIXES
-from harness.clips.video import sampled_frames, write_video
+from harness.clips.video import sampled_frames, stated_frames, write_video
 from harness.errors import InputError
 from tests.pictures import pattern
 from tests.videos import (
@@ -102,6 +102,22 @@ def test_every_container_gives_every_frame(
     assert list(got) == [0, 13, 26, 39]
     np.testing.assert_allclose(list(got.values()), [0, 65, 130, 195], atol=6)
     assert path.suffix.lower() in VIDEO_SUFFIXES
+
+
+def test_frames_are_counted_where_the_header_states_no_length(tmp_path: Path) -> None:
+    path = tmp_path / "browser.webm"
+    with av.open(str(path), "w", options={"live": "1"}) as container:
+        stream = container.add_stream("libvpx", rate=30)
+        stream.width, stream.height, stream.pix_fmt = 64, 64, "yuv420p"
+        for k in range(25):
+            frame = av.VideoFrame.from_ndarray(grey(5 * k), format="rgb24")
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    with av.open(str(path)) as container:
+        assert not container.duration
+        assert not container.streams.video[0].frames
+    assert stated_frames(path) == 25
+    assert stated_frames(make_video(tmp_path / "v.mp4", 12)) == 12
 
 
 ENCODINGS = [
