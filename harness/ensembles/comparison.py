@@ -13,7 +13,7 @@ from harness.ensembles.construction import Construction, construct, rebuild
 from harness.ensembles.ensemble import LONGEST
 from harness.ensembles.files import read_ensemble
 from harness.ensembles.intervals import Interval, resample
-from harness.ensembles.library import load_library, load_members
+from harness.ensembles.library import PredictionMatrix, load_library, load_members
 from harness.ensembles.selection import Recipe
 from harness.errors import InputError
 
@@ -102,26 +102,28 @@ class _Scored:
     """Predictions for the rated clips of a split.
 
     truth: (clips, targets). predicted: (divisions, clips, targets), of one or several divisions of
-    the clips into folds; the scores are means over them.
+    the clips into folds; the scores are means over them. persons: number of each clip's person;
+    None if they are unknown.
     """
 
     clip_ids: tuple[str, ...]
     truth: Floats
     predicted: Floats
-    groups: NDArray[np.intp]
+    persons: NDArray[np.intp] | None
 
     def ordered(self, clip_ids: tuple[str, ...]) -> "_Scored":
         place = {clip: row for row, clip in enumerate(self.clip_ids)}
         rows = np.array([place[clip] for clip in clip_ids], dtype=np.intp)
-        return _Scored(clip_ids, self.truth[rows], self.predicted[:, rows], self.groups[rows])
+        persons = None if self.persons is None else self.persons[rows]
+        return _Scored(clip_ids, self.truth[rows], self.predicted[:, rows], persons)
 
 
 def compare(ours: Construction, theirs: Construction) -> Comparison:
     """Computes the paired differences of two ensembles.
 
     On the split that chose, both are scored by nested cross-validation; elsewhere, as they are. The
-    intervals resample clips, or persons if they are known. They do not include the selection of the
-    trials.
+    intervals resample persons if either study knows them and the recipe of `ours` allows it, and
+    clips otherwise. They do not include the selection of the trials.
 
     Raises:
         InputError: the ensembles have different targets, rated clips or ratings, or val has too few
@@ -144,8 +146,8 @@ def compare(ours: Construction, theirs: Construction) -> Comparison:
         rows += _rows("val", ours, _tested(ours, "val"), theirs, _tested(theirs, "val"))
     if ours.ensemble.test is not None and theirs.ensemble.test is not None:
         rows += _rows("test", ours, _tested(ours, "test"), theirs, _tested(theirs, "test"))
-    estimate = ours.ensemble.estimate
-    grouped = estimate is not None and estimate.grouped
+    known = any(built.library.matrix.groups is not None for built in (ours, theirs))
+    grouped = known and ours.ensemble.recipe.groups is not False
     return Comparison(_name(ours), _name(theirs), grouped, tuple(rows))
 
 
@@ -183,7 +185,8 @@ def _rows(
         )
     # One division counts as often as the several of the other.
     models = np.stack(np.broadcast_arrays(here.predicted, there.predicted)).swapaxes(2, 3)
-    drawn = resample(here.truth.T, models, here.groups, ours.ensemble.recipe.seed)
+    groups = _groups(ours, here, there)
+    drawn = resample(here.truth.T, models, groups, ours.ensemble.recipe.seed)
     scores = drawn.pcc
 
     def row(target: str, scores: Floats, interval: Interval | None) -> Row:
@@ -195,6 +198,19 @@ def _rows(
     return [*rows, row(MEAN, scores.mean(axis=1), drawn.difference())]
 
 
+def _groups(ours: Construction, here: _Scored, there: _Scored) -> NDArray[np.intp]:
+    """(clips,) what the intervals resample: persons as either study knows them, or clips."""
+    persons = there.persons if here.persons is None else here.persons
+    if persons is None or ours.ensemble.recipe.groups is False:
+        return np.unique(np.array(here.clip_ids), return_inverse=True)[1].astype(np.intp)
+    return persons
+
+
+def _persons(matrix: PredictionMatrix) -> NDArray[np.intp] | None:
+    """Of the rated clips of a split."""
+    return None if matrix.groups is None else matrix.group_numbers()
+
+
 def _nested(built: Construction) -> _Scored:
     """The held-out predictions of val, up to scale and offset."""
     if built.ensemble.estimate is None:
@@ -204,11 +220,12 @@ def _nested(built: Construction) -> _Scored:
     matrix, chooser = built.library.matrix, built.chooser
     order = chooser.moments.order
     rows = np.flatnonzero(matrix.labelled)[order]
+    persons = _persons(matrix)
     return _Scored(
         tuple(matrix.clip_ids[row] for row in rows),
         matrix.truth[rows].astype(np.float64),
         chooser.pooled(chooser.recipe.method).swapaxes(1, 2),
-        built.groups[order],
+        None if persons is None else persons[order],
     )
 
 
@@ -221,5 +238,5 @@ def _tested(built: Construction, split: str) -> _Scored:
         tuple(matrix.clip_ids[row] for row in rows),
         matrix.truth[rows].astype(np.float64),
         built.ensemble.combine(matrix.predictions)[None, rows],
-        matrix.group_numbers(grouped=built.ensemble.recipe.groups is not False),
+        _persons(matrix),
     )

@@ -3,8 +3,6 @@
 import torch
 from torch import Tensor, nn
 
-from harness.models.packed import Packing
-
 
 class Pooling(nn.Module):
     """The last step, the mean over the steps, or their mean weighted by learned attention.
@@ -33,21 +31,6 @@ class Pooling(nn.Module):
         # Not a product alone: padding may hold any value, and 0 x inf is NaN.
         kept = torch.where(valid[..., None], x, torch.zeros_like(x))
         return torch.einsum("nt,nth->nh", weights.to(x.dtype), kept)
-
-    def packed(self, x: Tensor, packing: Packing) -> Tensor:
-        """The same of packed steps: x (steps, width) -> (clips, width), the longest clip first."""
-        clips = len(packing.order)
-        if self.kind == "last":
-            return self._both(x[packing.last], x[:clips])
-        if self.attention is None:
-            weights = 1 / packing.lengths[packing.clip].to(x.dtype)
-        else:
-            score = self.attention(x).squeeze(-1)
-            padded = score.new_full((clips, len(packing.sizes)), float("-inf"))
-            place = (packing.clip, packing.step)
-            weights = padded.index_put(place, score).softmax(dim=1)[place]
-        zero = x.new_zeros(clips, x.shape[-1])
-        return zero.index_add(0, packing.clip, x * weights[:, None])
 
     def _both(self, last: Tensor, first: Tensor) -> Tensor:
         half = last.shape[-1] // 2

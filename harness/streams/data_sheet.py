@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from harness.clips.images import image_files, sampled_images
 from harness.clips.table import SPLITS, ClipTable, shared_groups, some
-from harness.clips.video import sampled_frames, stated_frames
+from harness.clips.video import sampled_frames, stated_frames, stated_rate
 from harness.cores import cores
 from harness.dataset import NOTHING
 from harness.errors import InputError, printable
@@ -222,7 +222,7 @@ def _header_problem(clips: ClipTable, row: int) -> str:
     assert path is not None  # clips without a file are not tried
     try:
         if clips.kind == "video":
-            stated_frames(path)
+            stated_rate(path)  # opens it; counting frames may read it whole
         elif not (path.is_dir() and image_files(path)[0]):
             return f"{path}: holds no image"
     except InputError as error:

@@ -124,6 +124,26 @@ def test_persons_widen_the_interval(tmp_path: Path) -> None:
     assert widths[0] > widths[1]
 
 
+@pytest.mark.parametrize("known", ["ab", "a", "b"])
+def test_persons_that_one_study_knows_are_resampled(tmp_path: Path, known: str) -> None:
+    groups = tuple(f"p{number // 5}" for number in range(len(INDEX)))
+    with_persons = dataclasses.replace(INDEX, groups=groups)
+    order = np.random.default_rng(5).permutation(len(INDEX))
+    first, second = (with_persons if name in known else INDEX for name in "ab")
+    make_study(tmp_path / "a", 5, first)
+    make_study(tmp_path / "b", 5, reordered(second, order), base=INDEX)
+    ours = construct(load_library(tmp_path / "a"), Recipe(top=2))
+    theirs = construct(load_library(tmp_path / "b"), Recipe(top=4))
+    recipe = dataclasses.replace(ours.ensemble.recipe, groups=False)
+    of_clips = dataclasses.replace(ours, ensemble=dataclasses.replace(ours.ensemble, recipe=recipe))
+    found, by_clip = compare(ours, theirs), compare(of_clips, theirs)
+    assert found.grouped
+    assert not by_clip.grouped
+    for one, other in zip(found.rows, by_clip.rows, strict=True):
+        assert one.difference == pytest.approx(other.difference)
+        assert one.interval != other.interval
+
+
 def test_the_command_writes_csv_and_latex(results: Path) -> None:
     line = ("ensemble", "--results", results, "--no-report", "--study", "a", "--top", "2")
     assert command("ensemble", "--results", results, "--no-report", "--study", "b", "--top", "3",

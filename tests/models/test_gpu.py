@@ -21,7 +21,7 @@ pytestmark = [
 @pytest.mark.parametrize("pooling", ["last", "mean", "attention"])
 @pytest.mark.parametrize("bidirectional", [False, True])
 @exact_float32()
-def test_dense_on_the_gpu_is_packed_on_the_cpu(pooling: str, bidirectional: bool) -> None:
+def test_the_gpu_computes_what_the_cpu_does(pooling: str, bidirectional: bool) -> None:
     torch.manual_seed(0)
     config = TrialConfig.of(layers=2, hidden=16, bidirectional=bidirectional, pooling=pooling)
     head = Head([5], 3, config)
@@ -36,8 +36,8 @@ def test_dense_on_the_gpu_is_packed_on_the_cpu(pooling: str, bidirectional: bool
         gradients = [p.grad for p in head.parameters() if p.grad is not None]
         gradient = torch.cat([part.flatten() for part in gradients])
         found.append([each.detach().cpu() for each in (predicted, value, gradient)])
-    for packed, dense in zip(*found, strict=True):
-        assert (packed - dense).norm() <= 1e-5 * packed.norm()
+    for cpu, cuda in zip(*found, strict=True):
+        assert (cuda - cpu).norm() <= 1e-5 * cpu.norm()
 
 
 @pytest.mark.parametrize("fusion", ["", "early", "late"])

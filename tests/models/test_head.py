@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 
 from harness.correlation import ccc_loss, pcc_loss
 from harness.metrics import ccc, pcc
+from harness.models.alike import groups_of_similar_length
 from harness.models.config import TrialConfig
 from harness.models.head import Head
 from harness.models.losses import reduced_loss
-from harness.models.packed import Packing, packed_lstm
 
 HEADS = [
     {"pooling": pooling, "bidirectional": both, "layers": layers}
@@ -130,7 +130,7 @@ def test_standardisation_is_part_of_the_head(noise: torch.Generator) -> None:
 @pytest.mark.parametrize("pooling", ["last", "mean", "attention"])
 @pytest.mark.parametrize("bidirectional", [False, True])
 @pytest.mark.parametrize("loss", ["ccc", "pcc"])
-def test_dense_and_packed_paths_are_the_same_function(
+def test_groups_of_similar_length_change_nothing(
     pooling: str, bidirectional: bool, loss: str, noise: torch.Generator
 ) -> None:
     torch.manual_seed(0)
@@ -138,11 +138,12 @@ def test_dense_and_packed_paths_are_the_same_function(
     # Predictions that vary, since rounding rules the correlation of those that do not.
     for parameter in head.parameters():
         parameter.data.mul_(2.5)
-    lengths = torch.tensor([4, 1, 9, 4, 2, 9, 6, 3])
-    features = torch.randn(8, 9, 4, generator=noise, requires_grad=True)
+    lengths = torch.tensor([400, 1, 9, 390, 2, 90, 6, 3])
+    assert len(groups_of_similar_length(lengths, hidden=7)) > 1
+    features = torch.randn(8, 400, 4, generator=noise, requires_grad=True)
     targets = torch.rand(8, 3, generator=noise)
     found = []
-    for way in (head.sequence.dense, head.sequence.packed):
+    for way in (head.sequence.together, head.sequence):
         head.zero_grad()
         features.grad = None
         predicted = head.regressor(way(features, lengths))
@@ -152,34 +153,5 @@ def test_dense_and_packed_paths_are_the_same_function(
         gradients = [features.grad, *(p.grad for p in head.parameters() if p.grad is not None)]
         gradient = torch.cat([part.flatten() for part in gradients])
         found.append([predicted.detach(), value.detach(), gradient])
-    for dense, packed in zip(*found, strict=True):
-        assert (packed - dense).norm() <= 1e-5 * dense.norm()
-
-
-def test_the_gradient_of_a_packed_layer_is_its_derivative(noise: torch.Generator) -> None:
-    layer = torch.nn.LSTM(3, 4).double()
-    packing = Packing.of(torch.tensor([2, 5, 1, 5]))
-    x = torch.randn(13, 3, generator=noise, dtype=torch.float64, requires_grad=True)
-    weight = torch.randn(13, 4, generator=noise, dtype=torch.float64)
-    inputs = [x, *layer.parameters()]
-
-    def value() -> torch.Tensor:
-        return (packed_lstm(x, layer, packing) * weight).sum()
-
-    for variable, gradient in zip(inputs, torch.autograd.grad(value(), inputs), strict=True):
-        along = torch.randn(variable.shape, generator=noise, dtype=torch.float64)
-        ends = []
-        for step in (1e-5, -2e-5):
-            variable.data.add_(along, alpha=step)
-            ends.append(value().detach())
-        variable.data.add_(along, alpha=1e-5)
-        torch.testing.assert_close((gradient * along).sum(), (ends[0] - ends[1]) / 2e-5)
-
-
-def test_a_packed_layer_refuses_a_second_backward_pass() -> None:
-    layer = torch.nn.LSTM(3, 4)
-    out = packed_lstm(torch.randn(5, 3), layer, Packing.of(torch.tensor([2, 3]))).sum()
-    out.backward(retain_graph=True)  # type: ignore[no-untyped-call]
-    # It worked in the memory of what was kept: wrong numbers would be worse than none.
-    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
-        out.backward()  # type: ignore[no-untyped-call]
+    for together, grouped in zip(*found, strict=True):
+        assert (grouped - together).norm() <= 1e-5 * together.norm()

@@ -186,7 +186,8 @@ def test_an_ensemble_of_several_sets_predicts_what_its_models_do(tmp_path: Path)
     found = ensemble_of(*made)(root)
     own = pd.DataFrame(np.mean([model.predict(data.data) for model in made], axis=0),
                        index=data.data.clip_ids, columns=["joy", "awe"])  # fmt: skip
-    np.testing.assert_allclose(found.drop(columns="filled"), own.loc[found.index], atol=1e-6)
+    # Other batches round otherwise, and the calibration of a weak head enlarges it.
+    np.testing.assert_allclose(found.drop(columns="filled"), own.loc[found.index], atol=1e-4)
     assert not found["filled"].any()
     (root / "features" / "face").rename(root / "gone")
     with pytest.raises(InputError, match="trial early reads the precomputed features face, found"):

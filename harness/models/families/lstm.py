@@ -1,8 +1,7 @@
 """Stacked LSTM layers, as in the authors' public code, with depth, width and direction as choices.
 
 A forward LSTM is causal, and the backward one reads each sequence reversed within its own length,
-so that padding behind an end changes nothing. The dense path over padded sequences and the packed
-one over true steps compute the same function.
+so that padding behind an end changes nothing.
 """
 
 from dataclasses import dataclass
@@ -11,9 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 import torch
 from torch import Tensor, nn
 
+from harness.models.alike import groups_of_similar_length
 from harness.models.families.family import Family
 from harness.models.hyperparameters import Hyperparameters, Memory, Range
-from harness.models.packed import Packing, packed_lstm
 from harness.models.pooling import Pooling
 
 if TYPE_CHECKING:
@@ -40,6 +39,7 @@ class LSTM(Family):
         super().__init__(columns, config)
         own = config.own
         assert isinstance(own, self.Options)  # TrialConfig checks it
+        self.hidden = own.hidden
         self.width = 2 * own.hidden if own.bidirectional else own.hidden
         # One single-layer LSTM a layer and direction, so that each direction is a causal pass.
         self.forwards = nn.ModuleList(
@@ -54,27 +54,16 @@ class LSTM(Family):
         self.pooling = Pooling(config.pooling, self.width, own.bidirectional)
 
     def forward(self, steps: Tensor, lengths: Tensor) -> Tensor:
-        """Dense on a GPU, whose own LSTM is the faster one, and packed on a CPU: equal but for
-        rounding, and for which steps dropout between layers hits."""
-        ways = self.dense if steps.is_cuda else self.packed
-        return ways(steps, lengths)
+        """On a CPU, groups of similar length one after the other; on a GPU the batch at once."""
+        groups = [] if steps.is_cuda else groups_of_similar_length(lengths, self.hidden)
+        if len(groups) < 2:
+            return self.together(steps, lengths)
+        pooled = [
+            self.together(steps[rows, : int(lengths[rows].max())], lengths[rows]) for rows in groups
+        ]
+        return torch.cat(pooled)[torch.argsort(torch.cat(groups))]
 
-    def packed(self, steps: Tensor, lengths: Tensor) -> Tensor:
-        """`forward` over the true steps alone."""
-        packing = Packing.of(lengths)
-        x = packing.pack(steps)
-        for layer, lstm in enumerate(self.forwards):
-            if layer:
-                x = self.dropout(x)
-            ahead = packed_lstm(x, lstm, packing)  # type: ignore[arg-type]
-            if len(self.backwards):
-                behind = self.backwards[layer]
-                back = packed_lstm(x[packing.reverse], behind, packing)  # type: ignore[arg-type]
-                ahead = torch.cat([ahead, back[packing.reverse]], dim=-1)
-            x = ahead
-        return packing.unsorted(self.pooling.packed(x, packing))
-
-    def dense(self, steps: Tensor, lengths: Tensor) -> Tensor:
+    def together(self, steps: Tensor, lengths: Tensor) -> Tensor:
         """`forward` over all steps, those behind an end included."""
         x = steps
         reverse = _reversed_steps(lengths, x.shape[1]) if len(self.backwards) else None
