@@ -118,9 +118,10 @@ class TrialConfig(Hyperparameters):
     clip_norm: Annotated[float, Range(least=0)] = 1.0
     """Largest norm of the gradient, at least 0; 0 does not clip it."""
 
-    ema: Annotated[float, Range(least=0, below=1)] = 0.0
+    ema: Annotated[float, Range(least=0, below=1)] = 0.99
     """Decay per step, in [0, 1), of an exponential moving average of the weights, which is then
-    what is scored and kept; 0 scores and keeps the weights themselves."""
+    what is scored and kept; 0 scores and keeps the weights themselves, as the authors' code
+    does."""
 
     batch_size: Annotated[int, Range(1, 1_000_000), Memory()] = 128
     """Clips per step of the optimiser, at least 1."""
@@ -244,6 +245,13 @@ def accepted() -> dict[str, Accepted]:
         for name, hint in hints(model.Options).items():
             found[flat(family, name)] = Accepted(hint, getattr(defaults, name), family)
     return found
+
+
+def defaults(family: str | None = None) -> dict[str, Scalar]:
+    """The default of every hyperparameter of a family, the default one if None, but the seed."""
+    own = ("", family or DEFAULT)
+    each = accepted().items()
+    return {name: it.default for name, it in each if it.family in own and name != "seed"}
 
 
 def memory(name: str, values: Sequence[Any]) -> Any | None:

@@ -26,7 +26,7 @@ from harness.reports.effects import importances
 from harness.reports.evidence import Evidence
 from harness.reports.tables import complete
 from harness.sampling import shown
-from harness.study.trials import CONFIG, SECONDS
+from harness.study.trials import SECONDS, configuration
 
 _SCORE = "mean PCC on val"
 # Members of the ensembles by time, and how many of these are computed at most.
@@ -166,7 +166,7 @@ def _importance(trials: list[FrozenTrial]) -> Drawing | None:
 
 def _slices(trials: list[FrozenTrial]) -> list[Drawing]:
     """Score by stride and loss, one small figure per number of layers."""
-    configs = [shown(t.user_attrs.get(CONFIG, {}) | t.params) for t in trials]
+    configs = [shown(configuration(t) | t.params) for t in trials]
     rows = [
         (*(config.get(name, "fixed") for name in _SLICES), trial.value)
         for config, trial in zip(configs, trials, strict=True)

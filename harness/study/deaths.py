@@ -10,7 +10,7 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from harness.study.trials import CONFIG, REASON, finished, short
+from harness.study.trials import REASON, configuration, finished, short
 
 # Shared settings that are named, the most telling ones first.
 _NAMED = 3
@@ -54,7 +54,7 @@ def shared_settings(dead: Sequence[FrozenTrial], alive: Sequence[FrozenTrial]) -
     """
     if len(dead) < 2 or not alive:
         return []
-    settings = [trial.user_attrs.get(CONFIG, {}) | trial.params for trial in (*dead, *alive)]
+    settings = [configuration(trial) | trial.params for trial in (*dead, *alive)]
     found = []
     for name in sorted({name for each in settings[: len(dead)] for name in each}):
         values = [each.get(name) for each in settings]

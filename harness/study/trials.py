@@ -24,6 +24,8 @@ VOID = "void"
 COMMANDS = "commands"
 #: Of a trial: its whole configuration but the seed.
 CONFIG = "config"
+#: The hyperparameter whose default is not that of earlier versions.
+EMA = "ema"
 #: Of a trial: why it failed or, of a pruned one, why it could not recover.
 REASON = "reason"
 #: Of a finished trial: the seconds that it took in its worker.
@@ -97,18 +99,27 @@ def complete(study: optuna.Study) -> list[FrozenTrial]:
     return [trial for trial in finished(study) if trial.state == TrialState.COMPLETE]
 
 
+def configuration(trial: FrozenTrial) -> dict[str, Any]:
+    """The hyperparameters of a trial by name, without its seed; empty if no search ran it.
+
+    Trials of earlier versions name only what was set; what they do not name had its default, and
+    that of `ema` was 0.
+    """
+    known: dict[str, Any] = trial.user_attrs.get(CONFIG, {})
+    return {EMA: 0.0} | known if known else {}
+
+
 def changed_settings(trials: Iterable[FrozenTrial]) -> set[str]:
     """Hyperparameters that were not searched in some trial but differ between trials: a start point
     set them, or the search space was changed between two searches of the study."""
-    known = [(config, t.params) for t in trials if (config := t.user_attrs.get(CONFIG))]
+    known = [(config, t.params) for t in trials if (config := configuration(t))]
     fixed = {name for config, params in known for name in config if name not in params}
-    # Where a configuration does not name it, the default holds.
-    return {name for name in fixed if len({config.get(name) for config, _ in known}) > 1}
+    return {n for n in fixed if len({config[n] for config, _ in known if n in config}) > 1}
 
 
 def shown_settings(trial: FrozenTrial, changed: Collection[str]) -> dict[str, Any]:
     """The searched hyperparameters of a trial, and those that `changed_settings` gives."""
-    config = trial.user_attrs.get(CONFIG, {})
+    config = configuration(trial)
     return trial.params | {name: config[name] for name in changed if name in config}
 
 

@@ -9,11 +9,11 @@ from optuna.trial import FrozenTrial
 from harness.errors import InputError
 from harness.space.search_space import Point
 from harness.study.trials import (
-    CONFIG,
     CORRECTED,
     ERROR,
     changed_settings,
     complete,
+    configuration,
     shown_settings,
 )
 from harness.tuning.agenda import CONFIRMS, ConfirmAgenda
@@ -120,8 +120,7 @@ def _searched(study: optuna.Study) -> list[FrozenTrial]:
 
 def _settings(trial: FrozenTrial) -> Point:
     """The whole configuration: start points may differ only in what is not searched."""
-    settings: Point = trial.user_attrs.get(CONFIG, trial.params)
-    return settings
+    return configuration(trial) or trial.params
 
 
 def _mean(values: list[float]) -> float | None:

@@ -23,6 +23,7 @@ from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import DBAPIError
 
 from harness.interrupts import Wait, attended
+from harness.models.config import defaults
 from harness.space.search_space import Point, SearchSpace, suggest
 from harness.study.deaths import death_lines, is_dead
 from harness.study.trials import (
@@ -36,6 +37,7 @@ from harness.study.trials import (
     SECONDS,
     VOID,
     complete,
+    configuration,
     finished,
 )
 from harness.trials.trial import TrialResult
@@ -317,18 +319,20 @@ class Ledger:
         frozen = self._frozen(trial.number)
         seed = trial_seed(self.rules.seed, frozen.user_attrs.get(RETRY_OF, trial.number))
         trial.set_user_attr("seed", seed)
-        config = None
+        config: Point = {}
         for number in (frozen.user_attrs.get(RETRY_OF), frozen.user_attrs.get(CONFIRMS)):
             known = None if number is None else self._frozen(number)
-            if known is not None and CONFIG in known.user_attrs:
-                config, space = known.user_attrs[CONFIG], known.distributions
+            if known is not None and (config := configuration(known)):
+                space = known.distributions
                 point = {name: suggest(trial, name, each) for name, each in space.items()}
                 break
-        if config is None:
+        if not config:
             if misfit := self.rules.space.misfit(queued(frozen)):
                 raise _MisfitError(misfit)
             point = self.rules.space.suggest(trial)
             config = self.rules.space.fixed | point | frozen.user_attrs.get(OWN, {})
+        # Whole, so that it stays the same where another version has other defaults.
+        config = defaults(config.get("family")) | config
         trial.set_user_attr(CONFIG, config)
         return point, config | {"seed": seed}
 

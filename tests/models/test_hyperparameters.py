@@ -203,7 +203,7 @@ def test_a_plateau_of_the_loss_looks_at_the_loss_on_val(monkeypatch: pytest.Monk
     each, seen = training(schedule="plateau-loss", loss="mse", label_transform="sqrt"), []
     monkeypatch.setattr(each.scheduler, "step", seen.append)
     each.epoch()
-    learnt = np.sqrt(predict(each.head, each.val)) - np.sqrt(each.truth)
+    learnt = np.sqrt(predict(each.scored_head, each.val)) - np.sqrt(each.truth)
     assert seen == [pytest.approx(float((learnt**2).mean()), rel=1e-5)]
 
 

@@ -12,12 +12,19 @@ import pytest
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
+from harness.models.config import TrialConfig, defaults
 from harness.reports.evidence import gather
 from harness.reports.tables import leaderboard
 from harness.space.pruners import FIRST
 from harness.study.deaths import shared_settings
 from harness.study.folder import StudyFolder
-from harness.study.trials import CONFIG, REASON, changed_settings, shown_settings
+from harness.study.trials import (
+    CONFIG,
+    REASON,
+    changed_settings,
+    configuration,
+    shown_settings,
+)
 from harness.tuning import driver
 from harness.tuning.agenda import CONFIRMS
 from harness.tuning.audit import audit
@@ -81,7 +88,7 @@ def test_a_start_point_keeps_what_it_sets_for_itself_also_when_retried(tmp_path:
         assert config["optimiser"] == "adam"
         ledger.complete(number, make_result(config))
         _, config = ledger.ask() or (0, {})
-        assert "optimiser" not in config, "the others have the space's"
+        assert config["optimiser"] == "adamw", "the others have the default"
         shown = shown_settings(trials(ledger)[number], changed_settings(trials(ledger)))
         assert shown["optimiser"] == "adam", "tables show it"
 
@@ -442,6 +449,23 @@ def test_what_repeats_a_trial_has_its_configuration(tmp_path: Path) -> None:
     assert config["epochs"] == 4
 
 
+def test_the_stored_configuration_needs_no_default(tmp_path: Path) -> None:
+    """So that a version with other defaults repeats the same trial."""
+    with opened(tmp_path) as ledger:
+        _, config = ledger.ask() or (0, {})
+        (trial,) = trials(ledger)
+    assert config == TrialConfig.of(**config).to_dict()
+    assert configuration(trial) | {"seed": config["seed"]} == config
+
+
+def test_trials_of_earlier_versions_scored_their_weights_themselves() -> None:
+    earlier = create_trial(value=0.5, user_attrs={CONFIG: {"layers": 2}})
+    now = create_trial(value=0.5, user_attrs={CONFIG: defaults() | {"layers": 2}})
+    assert configuration(earlier) == {"layers": 2, "ema": 0.0}
+    assert configuration(create_trial(value=0.5)) == {}, "a notebook's own trial"
+    assert changed_settings([earlier, now]) == {"ema"}
+
+
 def test_a_confirmation_that_a_killed_search_queued_is_done_by_the_next(tmp_path: Path) -> None:
     with opened(tmp_path) as ledger:
         finish(ledger)
@@ -498,7 +522,7 @@ def test_configurations_that_differ_in_what_is_not_searched_are_confirmed_each(
     with opened(tmp_path, agenda(study, 2, 1)) as again:
         assert len(finish(again)) == 2
     shown = {row.number: row.params.get("optimiser") for row in confirmed(study)}
-    assert shown == {0: None, 1: "adam"}
+    assert shown == {0: "adamw", 1: "adam"}
 
 
 @pytest.mark.parametrize("fault", rivals.FAULTS)
