@@ -1,6 +1,7 @@
 """Which scheduler finds a good head for the fewest epochs: stored learning curves, replayed.
 
-    python -m tests.benchmarks.pruning [--seeds 20] [--workers 2 8 64] [--quick] [--json]
+    python -m tests.benchmarks.pruning [--seeds 20] [--workers 2 8 64] [--patience 15] [--quick]
+        [--json]
     python -m tests.benchmarks.pruning --make-curves [--clips 5000] [--configurations 100]
         [--hidden 128] [--curves FILE]
 
@@ -12,7 +13,8 @@ A replay asks Optuna's pruners, as `harness.space.pruners` makes them, about sto
 take configurations in random order, each goes an epoch in turn, and an epoch costs the same in all
 of them. What counts is the best complete trial, because a pruned one leaves no predictions. regret:
 the best score of all curves minus that one, by epochs spent (of all workers together); before the
-first complete trial the score counts as 0.
+first complete trial the score counts as 0. A curve ends as early stopping ends it; `--patience` may
+name several, and is that of `TrialConfig` by default.
 
 Synthetic data: no score here is a result on Hume-Reaction.
 """
@@ -78,7 +80,7 @@ def replay(
 ) -> Replay:
     """Workers train curves in random order until the last of `spent` epochs."""
     scheduler, grace, reduction = rule
-    budget = Budget(len(curves), max(map(len, curves)), grace, reduction)
+    budget = Budget(len(curves), EPOCHS, grace, reduction)
     study = optuna.create_study(direction="maximize", pruner=make_pruner(scheduler, budget))
     stops = decisions(scheduler, budget)
     order = iter(np.random.default_rng(seed).permutation(len(curves)).tolist())
@@ -118,31 +120,48 @@ def read_curves(path: Path) -> list[Curve]:
     return [np.asarray(curve, np.float32) for curve in pd.read_parquet(path)["curve"]]
 
 
-def _replays(given: tuple[str, tuple[str, int, int], int, int], spent: tuple[int, ...]) -> Replay:
+def stopped(curve: Curve, patience: int) -> Curve:
+    """A curve until so many epochs in a row have not improved its best score."""
+    best, at = -np.inf, 0
+    for epoch, score in enumerate(curve):
+        if score > best:
+            best, at = float(score), epoch
+        elif epoch - at >= patience:
+            return curve[: epoch + 1]
+    return curve
+
+
+Case = tuple[str, tuple[str, int, int], int, int, int]
+
+
+def _replays(given: Case, spent: tuple[int, ...]) -> Replay:
     quiet_optuna()
-    path, rule, workers, seed = given
-    return replay(read_curves(Path(path)), rule, workers, spent, seed)
+    path, rule, workers, patience, seed = given
+    curves = [stopped(curve, patience) for curve in read_curves(Path(path))]
+    return replay(curves, rule, workers, spent, seed)
 
 
 def compare(
     tables: dict[str, Path],
     rules: tuple[tuple[str, int, int], ...],
     workers: tuple[int, ...],
+    patiences: tuple[int, ...],
     seeds: int,
     spent: tuple[int, ...],
 ) -> pd.DataFrame:
-    """A row for each table, number of workers and rule: mean regret and its standard error."""
-    cases = list(itertools.product(tables, workers, rules))
-    work = [(str(tables[t]), rule, n, seed) for t, n, rule in cases for seed in range(seeds)]
+    """A row for each table, number of workers, rule and patience: mean regret, standard error."""
+    cases = list(itertools.product(tables, workers, rules, patiences))
+    work = [(str(tables[t]), *rest, seed) for t, n, rule, patience in cases
+            for rest in [(rule, n, patience)] for seed in range(seeds)]  # fmt: skip
     with multiprocessing.get_context("spawn").Pool(PROCESSES) as pool:
         found = pool.map(partial(_replays, spent=spent), work, chunksize=seeds)
     rows = []
-    for place, (table, count, (scheduler, grace, reduction)) in enumerate(cases):
+    for place, (table, count, (scheduler, grace, reduction), patience) in enumerate(cases):
         mine = found[place * seeds : (place + 1) * seeds]
         top = max(float(np.nanmax(c)) for c in read_curves(tables[table]) if np.isfinite(c).any())
         regret = top - np.array([each.best for each in mine])
         row: dict[str, Any] = {"curves": table, "workers": count, "scheduler": scheduler}
-        row |= {"grace": grace, "reduction": reduction}
+        row |= {"grace": grace, "reduction": reduction, "patience": patience}
         for column, epochs in enumerate(spent):
             row[f"regret_{epochs}"] = round(float(regret[:, column].mean()), 5)
             row[f"se_{epochs}"] = round(float(regret[:, column].std(ddof=1) / seeds**0.5), 5)
@@ -192,6 +211,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--workers", type=int, nargs="+", default=WORKERS)
+    parser.add_argument("--patience", type=int, nargs="+", default=[TrialConfig.patience])
     parser.add_argument("--quick", action="store_true", help="Four rules, few seeds and epochs.")
     parser.add_argument("--make-curves", action="store_true")
     parser.add_argument("--curves", type=Path, default=GENERATED, help="Of generated clips.")
@@ -206,9 +226,10 @@ def main() -> int:
     tables = {"demo": DEMO, "generated": options.curves}
     if options.quick:
         rules = tuple(rule for rule in RULES if rule[1:] == (8, 3))
-        table = compare(tables, rules, (2, 8), 3, SPENT[:3])
+        table = compare(tables, rules, (2, 8), tuple(options.patience), 3, SPENT[:3])
     else:
-        table = compare(tables, RULES, tuple(options.workers), options.seeds, SPENT)
+        workers, patiences = tuple(options.workers), tuple(options.patience)
+        table = compare(tables, RULES, workers, patiences, options.seeds, SPENT)
     if options.json:
         print(json.dumps(table.to_dict("records")))
     else:

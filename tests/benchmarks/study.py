@@ -14,12 +14,14 @@ it: a DataLoader over the files of one clip each, packed sequences, Adam with a 
 `--sample` trials of it are run; `authors_whole_s` is their time times 60 over their number.
 ours: the command with `--space paper`.
 
+seconds_best, seconds_ensemble: of both sides to that score; reached_best, reached_ensemble: the
+number of our trial that reached it. The first three are start points of the space.
 over_authors_best: their seconds to their best score over ours to the same score; `null` if ours
 never reaches it. over_authors_ensemble: the same of the five best. more_than_best and
 more_than_ensemble: where the sample never reaches our best, its seconds over ours to our best, of
 which the true ratio is larger. The time to a score is that of the sample: it is not extrapolated.
-parts: what the ratio consists of, each as theirs over ours: seconds of an epoch, epochs of a trial,
-seconds until the first trial starts, share of dead trials.
+parts: what the ratio consists of, each as theirs over ours: seconds of an epoch at the same number
+of layers, epochs of a trial, seconds until the first trial starts; and shares of dead trials.
 
 A full run takes about 3 hours on two cores: ours 1 to 1.5, the authors' sample 1 to 2. Data,
 studies and predictions stay in `--folder`. `--only` runs one side, and `--only compare` prints the
@@ -75,8 +77,11 @@ Floats = NDArray[np.float32]
 @dataclass(frozen=True)
 class Ended:
     """A trial's end: seconds since the side started, mean PCC and predictions (clips, targets) on
-    val; None for a trial without a score. epochs, seconds: of its training."""
+    val; None for a trial without a score. epochs, seconds: of its training. number: of the trial,
+    from 0. layers: of its LSTM."""
 
+    number: int
+    layers: int
     at: float
     score: float | None
     predictions: Floats | None
@@ -93,20 +98,20 @@ class Side:
     whole: float
     dead: int
 
-    def best(self, truth: Floats) -> list[tuple[float, float, float]]:
-        """After each trial: seconds, best score, and that of the mean of the five best."""
-        found: list[tuple[float, float, float]] = []
+    def best(self, truth: Floats) -> list[tuple[float, float, float, int]]:
+        """After each trial: seconds, best score, that of the mean of the five best, its number."""
+        found: list[tuple[float, float, float, int]] = []
         scored: list[Ended] = []
         for end in self.ended:
             if end.score is None or end.predictions is None:
                 continue
             scored = sorted([*scored, end], key=lambda each: -(each.score or 0))
             mean = np.mean([each.predictions for each in scored[:TOP]], axis=0)
-            found.append((end.at, scored[0].score or 0, mean_pcc(truth, mean)))
+            found.append((end.at, scored[0].score or 0, mean_pcc(truth, mean), end.number))
         return found
 
 
-def authors_trial(data: Dataset, config: TrialConfig) -> Ended:
+def authors_trial(data: Dataset, config: TrialConfig, number: int = 0) -> Ended:
     """A trial as the authors' code trains it; the score is that of all of val at once."""
     begun = time.perf_counter()
     torch.manual_seed(config.seed)
@@ -137,7 +142,9 @@ def authors_trial(data: Dataset, config: TrialConfig) -> Ended:
             if best is None or score > best[0]:
                 best = score, predicted
     seconds = time.perf_counter() - begun
-    return Ended(time.time(), *(best or (None, None)), config.epochs, seconds)
+    return Ended(
+        number, config.own.layers, time.time(), *(best or (None, None)), config.epochs, seconds
+    )
 
 
 class Clock:
@@ -169,7 +176,7 @@ def _authors_process(root: Path, folder: Path, number: int, trials: int, epochs:
     torch.set_num_threads(1)
     data = _read(root)
     space = read_space(SPACE, epochs).without("stride", 1)
-    own = {"optimiser": "adam", "schedule": "plateau-loss", "normalise": False}
+    own = {"optimiser": "adam", "schedule": "plateau-loss", "normalise": False, "ema": 0.0}
     storage = JournalStorage(JournalFileBackend(str(folder / "study.log")))
     study = optuna.create_study(
         storage=storage, study_name="s", direction="maximize", load_if_exists=True
@@ -183,7 +190,7 @@ def _authors_process(root: Path, folder: Path, number: int, trials: int, epochs:
     def objective(trial: optuna.Trial) -> float:
         begun = time.time()
         config = TrialConfig.from_dict(space.fixed | space.suggest(trial) | own)
-        end = authors_trial(data, config.changed(seed=trial.number))
+        end = authors_trial(data, config.changed(seed=trial.number), trial.number)
         trial.set_user_attr("begun", begun)
         trial.set_user_attr("end", [end.at, end.score, end.epochs, end.seconds])
         if end.predictions is None:
@@ -223,7 +230,8 @@ def authors(folder: Path) -> Side:
         at, score, count, seconds = trial.user_attrs["end"]
         file = folder / f"{trial.number}.npy"
         predictions = np.load(file) if file.exists() else None
-        ended.append(Ended(clock.at(at), score, predictions, count, seconds))
+        layers = trial.params["layers"]
+        ended.append(Ended(trial.number, layers, clock.at(at), score, predictions, count, seconds))
     startup = clock.at(min(trial.user_attrs["begun"] for trial in found))
     ended.sort(key=lambda end: end.at)
     return Side(ended, startup, ended[-1].at, sum(end.score is None for end in ended))
@@ -258,7 +266,7 @@ def ours(results: Path) -> Side:
         slot = slots.get(f"{trial.number:05d}")
         predictions = None if slot is None else library.matrix.predictions[:, slot].T
         ended.append(
-            Ended(clock.at(end), trial.value, predictions,
+            Ended(trial.number, trial.params["layers"], clock.at(end), trial.value, predictions,
                   len(trial.intermediate_values), trial.user_attrs.get("seconds", 0.0))
         )  # fmt: skip
     startup = clock.at(min(t.datetime_start.timestamp() for t in found if t.datetime_start))
@@ -280,12 +288,14 @@ def compare(theirs: Side, mine: Side, truth: Floats, trials: int) -> dict[str, A
         first_ours = _first(b, column, target)
         figures[f"authors_{name}"], figures[f"ours_{name}"] = target, max(row[column] for row in b)
         reached = first_theirs is not None and first_ours is not None
-        figures[f"over_authors_{name}"] = first_theirs / first_ours if reached else None
+        figures[f"over_authors_{name}"] = first_theirs[0] / first_ours[0] if reached else None
+        figures[f"seconds_{name}"] = [row and row[0] for row in (first_theirs, first_ours)]
+        figures[f"reached_{name}"] = first_ours and first_ours[3]
         if figures[f"ours_{name}"] > target:
-            at = _first(b, column, figures[f"ours_{name}"])
+            at = _first(b, column, figures[f"ours_{name}"])[0]
             figures[f"more_than_{name}"] = theirs.whole / at
     figures["parts"] = {
-        "epoch": _epoch(theirs) / _epoch(mine),
+        "epoch": _epoch(theirs, mine),
         "epochs_of_a_trial": _epochs(theirs) / _epochs(mine),
         "startup": theirs.startup / mine.startup,
         "dead_share_authors": theirs.dead / len(theirs.ended),
@@ -294,12 +304,20 @@ def compare(theirs: Side, mine: Side, truth: Floats, trials: int) -> dict[str, A
     return figures
 
 
-def _first(rows: list[tuple[float, float, float]], column: int, target: float) -> Any:
-    return next((row[0] for row in rows if row[column] >= target), None)
+def _first(rows: list[tuple[float, float, float, int]], column: int, target: float) -> Any:
+    return next((row for row in rows if row[column] >= target), None)
 
 
-def _epoch(side: Side) -> float:
-    return sum(end.seconds for end in side.ended) / sum(end.epochs for end in side.ended)
+def _epoch(theirs: Side, mine: Side) -> float:
+    """Seconds of an epoch, theirs over ours: the mean over numbers of layers that both trained."""
+    ratios = []
+    for layers in {end.layers for end in theirs.ended} & {end.layers for end in mine.ended}:
+        a, b = (
+            [end.seconds / end.epochs for end in side.ended if end.layers == layers and end.epochs]
+            for side in (theirs, mine)
+        )
+        ratios.append(np.mean(a) / np.mean(b))
+    return float(np.mean(ratios)) if ratios else float("nan")
 
 
 def _epochs(side: Side) -> float:
