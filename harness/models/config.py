@@ -139,7 +139,7 @@ class TrialConfig(Hyperparameters):
     epochs: Annotated[int, Range(1, 1_000_000)] = 50
     """Largest number of passes over the training clips, at least 1."""
 
-    patience: Annotated[int, Range(1, 1_000_000)] = 15
+    patience: Annotated[int, Range(1, 1_000_000)] = 10
     """Epochs without a better score after which training stops, at least 1."""
 
     normalise: bool = True
