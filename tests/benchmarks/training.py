@@ -44,7 +44,6 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_sequence
 from torch.utils import data as loading
 from torch.utils.data import DataLoader
-from torch.utils.mkldnn import to_mkldnn
 
 from harness.dataset import Dataset
 from harness.metrics import mean_pcc
@@ -192,7 +191,9 @@ def peak(config: TrialConfig, device: str = "cpu") -> float:
     sides: list[Callable[[], object]] = [lambda: torch.mm(a, b, out=out)]
     if device == "cpu":
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)  # of torch's own class for it
+            warnings.simplefilter("ignore", FutureWarning)  # of torch's own classes for it
+            from torch.utils.mkldnn import to_mkldnn
+
             linear = to_mkldnn(nn.Linear(hidden, 4 * hidden, bias=False).eval())
         rows = a.to_mkldnn()
         sides.append(lambda: linear(rows))
