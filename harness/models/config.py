@@ -139,8 +139,9 @@ class TrialConfig(Hyperparameters):
     epochs: Annotated[int, Range(1, 1_000_000)] = 50
     """Largest number of passes over the training clips, at least 1."""
 
-    patience: Annotated[int, Range(1, 1_000_000)] = 10
-    """Epochs without a better score after which training stops, at least 1."""
+    patience: Annotated[int, Range(1, 1_000_000)] = 8
+    """Epochs without a better score after which training stops, at least 1. The plateau schedules
+    lower the learning rate after six, so that fewer than eight leave it no time to help."""
 
     normalise: bool = True
     """Whether each feature is scaled to mean 0 and standard deviation 1 over the training clips."""
