@@ -14,19 +14,17 @@ long ours waited for a processor in the quietest round: under other work no rati
 on an idle machine.
 
 The floor: an epoch at 2 layers of 128 is about 246 billion operations (a first step has no state to
-multiply, and nothing is passed on to the features), 2.5 s at the 98 billion a second of one core's
-matrix products at the recurrent shape.
+multiply, and nothing is passed on to the features), 1.2 s at the 205 billion a second of one core's
+matrix products at the recurrent shape by oneDNN.
 
-Measured (Zen 4, quiet, 2 layers of 128): the usual loop 5.6 to 5.8 s an epoch on both cores, two of
-ours beside each other 4.0 to 4.3 s: 2.7 to 2.8 times; .59 of the peak, and .08 to .11 s to start.
-On a Zen 5 it was 7.4 s against 5.7 before, 2.6 times. Four is the goal, and out of reach in float32
-on this processor: it asks for 2.8 s, and the products alone take 2.5. Of a batch of 128, 31 ms,
-products take 20, gates and factors 5, Python and views of steps 4, gathering, loss, clipping and
-optimiser 1.7; val takes .4 s an epoch.
+Measured (Zen 5, quiet, 2 layers of 128): the usual loop 4.4 s an epoch on both cores, two of ours
+beside each other 2.6 s: 3.4 times; .47 of the peak, and .07 s to start. Four is the goal; with
+sequences of one length, as the rule `fixed-12` makes them, an epoch of ours is 1.8 s. Of the time,
+88 % is oneDNN's LSTM, whose own efficiency is .75 of the products'; padding within the groups of
+similar length is the rest of the gap. Before, with products of our own by MKL, which leaves half of
+an AMD processor unused, an epoch took 3.0 s.
 
-Parts, in seconds of the processor: forward and backward pass of a batch took 34 to 36 ms before, 28
-to 29 ms now; forward alone 12 ms before and 9.6 now. results/LOG.md has what did not help, bf16
-among it. No figure of a GPU was measured.
+results/LOG.md has what did not help, bf16 among it. No figure of a GPU was measured.
 """
 
 import argparse
