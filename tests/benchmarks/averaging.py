@@ -5,7 +5,8 @@
 Generated clips of Hume-Reaction's number, heads of 2 layers of 128 in the setting of paper.toml, at
 three learning rates, without early stopping: the weights themselves (`ema` 0) and their average
 (the default of `TrialConfig`), with the same seed and so the same batches. A row gives the best
-mean PCC on val until some epochs. gain: the best of the average minus that of the weights, over all rows.
+mean PCC on val until some epochs. gain: the best of the average minus that of the weights, over all
+rows.
 
 A full run takes about 6 minutes a loss on two cores.
 
