@@ -15,7 +15,8 @@ it: a DataLoader over the files of one clip each, packed sequences, Adam with a 
 ours: the command with `--space paper`.
 
 seconds_best, seconds_ensemble: of both sides to that score; reached_best, reached_ensemble: the
-number of our trial that reached it. The first three are start points of the space.
+number of our trial that reached it. The first three are start points of the space; drawn_best and
+drawn_ensemble are the ratios without them, as if those had taken their time and had no score.
 over_authors_best: their seconds to their best score over ours to the same score; `null` if ours
 never reaches it. over_authors_ensemble: the same of the five best. more_than_best and
 more_than_ensemble: where the sample never reaches our best, its seconds over ours to our best, of
@@ -38,7 +39,7 @@ import shutil
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +69,8 @@ from tests.benchmarks.generated import HUME, generated, write_authors_layout
 from tests.benchmarks.training import Clips, PackedHead, collate
 
 WORKERS, TOP = 2, 5
+#: Start points of the space.
+STARTS = 3
 SPACE = SPACES / "paper.toml"
 QUICK = {"train": 600, "val": 200, "test": 100}
 
@@ -282,6 +285,8 @@ def compare(theirs: Side, mine: Side, truth: Floats, trials: int) -> dict[str, A
         "ours_trials": len(mine.ended), "ours_whole_s": mine.whole,
     }  # fmt: skip
     a, b = theirs.best(truth), mine.best(truth)
+    drawn_ended = [end for end in mine.ended if end.number >= STARTS]
+    without_start = replace(mine, ended=drawn_ended).best(truth)
     for column, name in ((1, "best"), (2, "ensemble")):
         target = max(row[column] for row in a)
         first_theirs = _first(a, column, target)
@@ -291,6 +296,8 @@ def compare(theirs: Side, mine: Side, truth: Floats, trials: int) -> dict[str, A
         figures[f"over_authors_{name}"] = first_theirs[0] / first_ours[0] if reached else None
         figures[f"seconds_{name}"] = [row and row[0] for row in (first_theirs, first_ours)]
         figures[f"reached_{name}"] = first_ours and first_ours[3]
+        drawn = _first(without_start, column, target)
+        figures[f"drawn_{name}"] = first_theirs[0] / drawn[0] if reached and drawn else None
         if figures[f"ours_{name}"] > target:
             at = _first(b, column, figures[f"ours_{name}"])[0]
             figures[f"more_than_{name}"] = theirs.whole / at
