@@ -203,7 +203,8 @@ def test_an_ensemble_of_two_studies_predicts_through_the_command(
         pd.read_csv(file, index_col="File_ID")
         for file in (tmp_path / "new.csv", folder / "predictions.csv")
     )
-    pd.testing.assert_frame_equal(found.loc[stored.index], stored)
+    # Other batches round otherwise, and the calibration of a weak head enlarges it.
+    pd.testing.assert_frame_equal(found.loc[stored.index], stored, rtol=1e-4, atol=1e-4)
     other = Path(shutil.copytree(muse, tmp_path / "other"))
     for file in sorted((other / "c2_muse_reaction" / "feats").glob("*/*.csv")):
         table = pd.read_csv(file)
