@@ -197,4 +197,4 @@ def test_given_features_are_predicted_by_the_heads_of_folds(tmp_path: Path) -> N
         pd.read_csv(table, index_col="File_ID") for table in (out, folder / "predictions.csv")
     )
     # Files have six decimals.
-    pd.testing.assert_frame_equal(found.loc[stored.index], stored, rtol=0, atol=2e-5)
+    pd.testing.assert_frame_equal(found.loc[stored.index], stored, rtol=0, atol=1.1e-6)

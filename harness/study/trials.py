@@ -24,8 +24,8 @@ VOID = "void"
 COMMANDS = "commands"
 #: Of a trial: its whole configuration but the seed.
 CONFIG = "config"
-#: The hyperparameter whose default is not that of earlier versions.
-EMA = "ema"
+#: Defaults of earlier versions that have changed since.
+EARLIER = {"ema": 0.0, "patience": 15}
 #: Of a trial: why it failed or, of a pruned one, why it could not recover.
 REASON = "reason"
 #: Of a finished trial: the seconds that it took in its worker.
@@ -102,11 +102,11 @@ def complete(study: optuna.Study) -> list[FrozenTrial]:
 def configuration(trial: FrozenTrial) -> dict[str, Any]:
     """The hyperparameters of a trial by name, without its seed; empty if no search ran it.
 
-    Trials of earlier versions name only what was set; what they do not name had its default, and
-    that of `ema` was 0.
+    Trials of earlier versions name only what was set; what they do not name had its default of that
+    time.
     """
     known: dict[str, Any] = trial.user_attrs.get(CONFIG, {})
-    return {EMA: 0.0} | known if known else {}
+    return EARLIER | known if known else {}
 
 
 def changed_settings(trials: Iterable[FrozenTrial]) -> set[str]:

@@ -20,7 +20,7 @@ matrix products at the recurrent shape by oneDNN.
 Measured (Zen 5, quiet, 2 layers of 128): the usual loop 4.4 s an epoch on both cores, two of ours
 beside each other 2.6 s: 3.4 times; .47 of the peak, and .07 s to start. Four is the goal; with
 sequences of one length, as the rule `fixed-12` makes them, an epoch of ours is 1.8 s. Of the time,
-88 % is oneDNN's LSTM, whose own efficiency is .75 of the products'; padding within the groups of
+88 % is oneDNN's LSTM, which reaches .75 of the products' rate; padding within the groups of
 similar length is the rest of the gap. Before, with products of our own by MKL, which leaves half of
 an AMD processor unused, an epoch took 3.0 s. Without AVX-512 the products of our own were the
 faster ones, by 8 to 28 %.

@@ -57,7 +57,7 @@ def test_a_stored_model_predicts_what_its_trial_did(
     model = read_model(tmp_path / "model")
     for split in ("val", "test"):
         found = model.predict(data, data.rows(split))
-        np.testing.assert_allclose(found, result.predictions[split], atol=1e-5)
+        np.testing.assert_allclose(found, result.predictions[split], atol=1e-6)
     assert {k: n for k, n in result.filled.items() if n} == {"val": 1}, "clip 38 lacks both streams"
 
 
@@ -128,9 +128,9 @@ def test_a_clip_is_predicted_from_its_own_streams(fusion: str) -> None:
     model = run_trial(CONFIG.changed(fusion=fusion), data).model
     rows = np.random.default_rng(0).permutation(60)
     whole = model.predict(data)
-    np.testing.assert_allclose(model.predict(data, rows), whole[rows], atol=1e-5)
+    np.testing.assert_allclose(model.predict(data, rows), whole[rows], atol=1e-6)
     alone = np.concatenate([model.predict(data, rows[i : i + 1]) for i in range(60)])
-    np.testing.assert_allclose(alone, whole[rows], atol=1e-5)
+    np.testing.assert_allclose(alone, whole[rows], atol=1e-6)
 
 
 @pytest.mark.parametrize("fusion", FUSIONS)

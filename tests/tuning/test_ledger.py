@@ -458,12 +458,12 @@ def test_the_stored_configuration_needs_no_default(tmp_path: Path) -> None:
     assert configuration(trial) | {"seed": config["seed"]} == config
 
 
-def test_trials_of_earlier_versions_scored_their_weights_themselves() -> None:
+def test_trials_of_earlier_versions_have_the_defaults_of_that_time() -> None:
     earlier = create_trial(value=0.5, user_attrs={CONFIG: {"layers": 2}})
     now = create_trial(value=0.5, user_attrs={CONFIG: defaults() | {"layers": 2}})
-    assert configuration(earlier) == {"layers": 2, "ema": 0.0}
+    assert configuration(earlier) == {"layers": 2, "ema": 0.0, "patience": 15}
     assert configuration(create_trial(value=0.5)) == {}, "a notebook's own trial"
-    assert changed_settings([earlier, now]) == {"ema"}
+    assert changed_settings([earlier, now]) == {"ema", "patience"}
 
 
 def test_a_confirmation_that_a_killed_search_queued_is_done_by_the_next(tmp_path: Path) -> None:
