@@ -6,7 +6,6 @@ import os
 import pwd
 import secrets
 import shutil
-import socket
 import subprocess
 import tempfile
 import time
@@ -20,6 +19,8 @@ from urllib.parse import urlsplit
 import psycopg
 import pymysql
 import pytest
+
+from tests.ports import free_port
 
 #: Where Debian puts the programs, which are not on the path.
 _PLACES = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
@@ -77,7 +78,7 @@ def _postgresql() -> Iterator[str]:
         data = Path(folder, "data")
         _run(owner, programs / "initdb", "-D", data, "-U", "someone", "-A", "scram-sha-256",
              "--pwfile", word, "--no-sync")  # fmt: skip
-        port = _free_port()  # as late as may be: others look for ports, too
+        port = free_port()
         options = f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories={folder}"
         line = ["-D", data, "-w", "-l", Path(folder, "log"), "-o", options]
         _run(owner, programs / "pg_ctl", *line, "start")
@@ -99,7 +100,7 @@ def _mysql() -> Iterator[str]:
         install = shutil.which("mariadb-install-db")
         _run(owner, install, "--no-defaults", f"--datadir={data}",
              "--auth-root-authentication-method=normal", "--skip-test-db")  # fmt: skip
-        port = _free_port()
+        port = free_port()
         line = [server, "--no-defaults", f"--datadir={data}", f"--socket={socket_file}",
                 f"--port={port}", "--bind-address=127.0.0.1"]  # fmt: skip
         with Path(folder, "log").open("wb") as log:
@@ -147,9 +148,3 @@ def _run(owner: str | None, *line: object) -> None:
         list(map(str, line)), user=owner, capture_output=True, text=True, cwd="/", check=False
     )
     assert done.returncode == 0, done.stderr + done.stdout
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -31,6 +31,7 @@ from tests.browser import Browser
 from tests.commands import command
 from tests.documents import blocks
 from tests.networks import make_dan, make_network
+from tests.ports import free_port
 from tests.studies import make_study
 from tests.trees import add_sounds, plain_tree, release_tree
 
@@ -273,12 +274,6 @@ def test_help_explains_every_option_and_its_default(module: object) -> None:
 
 
 # --- Processes.
-
-
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
 
 
 def listens(port: int) -> None:

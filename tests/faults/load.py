@@ -11,7 +11,6 @@ import argparse
 import json
 import os
 import shutil
-import socket
 import sys
 import tempfile
 import time
@@ -33,6 +32,7 @@ from tests.benchmarks.ensemble import write_trials_from
 from tests.faults import models
 from tests.faults.meter import Meter, metered, running
 from tests.photographs import film
+from tests.ports import free_port
 from tests.videos import make_video
 
 #: The square of a cost would give 2.
@@ -166,9 +166,7 @@ class Page:
             self._due += 2 if done < 100 else 5 if done < 500 else 10
 
     def _open(self) -> None:
-        with closing(socket.socket()) as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
+        port = free_port()
         program = Path(sys.executable).with_name("optuna-dashboard")
         self._running = running(program, "--host", "127.0.0.1", "--port", port, self.log)
         self.meter = Meter(self._running.__enter__().pid)

@@ -15,6 +15,7 @@ from selenium.webdriver.common.by import By
 from harness.spaces import SPACES
 from tests.browser import Browser, or_skipped, started
 from tests.conftest import Searched
+from tests.ports import free_port
 from tests.trees import plain_tree
 
 pytestmark = pytest.mark.slow
@@ -30,9 +31,7 @@ TEXT = "return document.body.innerText"
 def served(request: pytest.FixtureRequest, searched: Searched) -> Iterator[tuple[str, str]]:
     """A study's name, and where the dashboard shows it."""
     study: str = request.param
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     line = ["optuna-dashboard", "--host", "127.0.0.1", "--port", str(port)]
     process = subprocess.Popen([*line, searched.storage(study)], stderr=subprocess.DEVNULL)
     try:

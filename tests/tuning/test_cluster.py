@@ -32,6 +32,7 @@ from tests.clusters import make_cluster
 from tests.commands import HANGS, command
 from tests.faults.whole import check_study
 from tests.networks import make_network
+from tests.ports import free_port
 from tests.searches import slow_space
 from tests.trees import plain_tree
 
@@ -132,11 +133,6 @@ utils.compute_version_info = lambda: (utils.ray.__version__, "3.99.1")
 """
 
 
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
-
-
 @contextmanager
 def started_head(environment: dict[str, str], *more: object) -> Iterator[str]:
     """The address of `ray start --head`, which is ended with the block."""
@@ -148,7 +144,11 @@ def started_head(environment: dict[str, str], *more: object) -> Iterator[str]:
     )
     try:
         assert head.stdout
-        assert any("Ray runtime started" in said for said in head.stdout)
+        said = ""
+        while "Ray runtime started" not in said:
+            more_said = head.stdout.readline()
+            assert more_said, said
+            said += more_said
         yield f"127.0.0.1:{port}"
     finally:
         head.terminate()
