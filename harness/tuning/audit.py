@@ -1,5 +1,6 @@
-"""Compares the files of complete trials with the study."""
+"""Compares what a study holds with its files, and with the search that continues it."""
 
+from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
 
 import optuna
@@ -7,9 +8,12 @@ from optuna.trial import FrozenTrial
 
 from harness.dataset import Dataset
 from harness.errors import InputError
+from harness.models.config import defaults
 from harness.predictions import read_predictions
+from harness.space.search_space import SearchSpace
 from harness.study.folder import StudyFolder
-from harness.study.trials import VOID, complete
+from harness.study.trials import VOID, complete, configuration, finished, short
+from harness.tuning.agenda import CONFIRMS, OWN
 from harness.tuning.driver import Driver
 
 _READERS = 4
@@ -32,6 +36,31 @@ def audit(study: optuna.Study, folder: StudyFolder, clips: Dataset, driver: Driv
         study.set_user_attr(VOID, study.user_attrs.get(VOID, {}) | lost)
     return [f"trial {number} no longer counts and is trained again: {why}"
             for number, why in lost.items()]  # fmt: skip
+
+
+def other_settings(study: optuna.Study, space: SearchSpace) -> str:
+    """A line on the settings that this search does not search and that trials before it had
+    otherwise, because the space was changed or an earlier version had other defaults; empty if
+    there are none. What a start point set for its own trial is not meant, nor a confirmation."""
+    values: dict[str, set[str]] = defaultdict(set)
+    numbers: set[int] = set()
+    trials = [trial for trial in finished(study) if CONFIRMS not in trial.user_attrs]
+    for trial in trials:
+        config = configuration(trial)
+        now = defaults(config.get("family")) | space.fixed
+        chosen = {*trial.params, *space.distributions, *trial.user_attrs.get(OWN, {})}
+        for name in config.keys() & now.keys() - chosen:
+            if config[name] != now[name]:
+                values[f"{name} {short(now[name])}"].add(short(config[name]))
+                numbers.add(trial.number)
+    if not values:
+        return ""
+    told = "; ".join(f"{name} ({', '.join(sorted(were))} before)"
+                     for name, were in sorted(values.items()))  # fmt: skip
+    return (
+        f"Other settings than {len(numbers)} of {len(trials)} finished trials: {told}; the tables "
+        "show both, a new `study` keeps them apart"
+    )
 
 
 def _reason(trial: FrozenTrial, folder: StudyFolder, clips: Dataset) -> str:

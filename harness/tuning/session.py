@@ -43,7 +43,7 @@ from harness.trials.folds import check_scorable, hold_out
 from harness.trials.trial import TrialResult
 from harness.tuning import confirmation
 from harness.tuning.agenda import Agenda, SearchAgenda
-from harness.tuning.audit import audit
+from harness.tuning.audit import audit, other_settings
 from harness.tuning.board import Board
 from harness.tuning.dashboard import Artifacts, Dashboard, attach, describe
 from harness.tuning.driver import Driver
@@ -257,6 +257,8 @@ def opened(
                 "independently; start a new `study` to avoid this",
                 style="yellow", highlight=False, soft_wrap=True,
             )  # fmt: skip
+        if line := other_settings(study, prepared.space):
+            out.print(line, style="yellow", markup=False, highlight=False, soft_wrap=True)
         driver = Driver(folder, backend, study)
         session = Session(folder, backend, study, prepared, driver, plan, means, out, log, command)
         with attended(AWAITED):

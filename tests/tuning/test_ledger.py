@@ -27,7 +27,7 @@ from harness.study.trials import (
 )
 from harness.tuning import driver
 from harness.tuning.agenda import CONFIRMS
-from harness.tuning.audit import audit
+from harness.tuning.audit import audit, other_settings
 from harness.tuning.closing import confirmed_table
 from harness.tuning.confirmation import agenda, confirmed
 from harness.tuning.ledger import MAX_FAILURES_IN_A_ROW, Ledger, done
@@ -318,6 +318,20 @@ def test_settings_that_changed_between_searches_are_shown(tmp_path: Path) -> Non
     table = leaderboard(gather(tmp_path / "s"))
     assert "hidden" in table
     assert "stride" not in table
+    assert other_settings(ledger.study, space).startswith(
+        "Other settings than 2 of 3 finished trials: hidden 128 (4 before); "
+    )
+
+
+def test_what_start_points_set_themselves_is_no_other_setting(tmp_path: Path) -> None:
+    space = make_space(tmp_path, SPACE + "[[start]]\nlayers = 1\nhidden = 32\n")
+    with opened(tmp_path, space=space) as ledger:
+        finish(ledger)
+        assert 32 in {trial.user_attrs[CONFIG]["hidden"] for trial in trials(ledger)}
+    assert not other_settings(ledger.study, space)
+    with opened(tmp_path, agenda(ledger.study, 8, 1), space=space) as again:
+        finish(again)
+    assert not other_settings(again.study, space), "a confirmation repeats its trial"
 
 
 def test_a_trial_that_lost_its_predictions_is_trained_again(tmp_path: Path) -> None:
@@ -464,6 +478,16 @@ def test_trials_of_earlier_versions_have_the_defaults_of_that_time() -> None:
     assert configuration(earlier) == {"layers": 2, "ema": 0.0, "patience": 15}
     assert configuration(create_trial(value=0.5)) == {}, "a notebook's own trial"
     assert changed_settings([earlier, now]) == {"ema", "patience"}
+
+
+def test_a_study_of_an_earlier_version_is_told_of_other_defaults(tmp_path: Path) -> None:
+    with opened(tmp_path) as ledger:
+        finish(ledger, at_most=1)
+        kept = {n: v for n, v in trials(ledger)[0].user_attrs.items() if n != "config"}
+        earlier = create_trial(value=0.5, user_attrs=kept | {"config": {"epochs": 4}})
+        ledger.study.add_trial(earlier)
+    line = other_settings(ledger.study, make_space(tmp_path))
+    assert "than 1 of 2 finished trials: ema 0.99 (0 before); patience 8 (15 before)" in line
 
 
 def test_a_confirmation_that_a_killed_search_queued_is_done_by_the_next(tmp_path: Path) -> None:
