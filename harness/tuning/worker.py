@@ -7,6 +7,7 @@ from typing import Any
 
 import ray
 
+from harness.allocator import keep_memory, return_memory
 from harness.collection import collect_rarely
 
 # In a worker, not in the process that starts it; and without Ray, the context would start it.
@@ -59,6 +60,7 @@ class HeadTrainable(tune.Trainable):
         assert data is not None  # with_parameters gives it
         # A head is too small to share among cores; whole trials run side by side instead.
         torch.set_num_threads(1)
+        keep_memory()
         self.device = torch.device("cuda" if ray.get_gpu_ids() else "cpu")
         self.data, self.decisions = data, decisions
         # What is imported stays; a collection need not walk through it again for every trial.
@@ -69,6 +71,7 @@ class HeadTrainable(tune.Trainable):
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         del self.trial
         gc.collect()
+        return_memory()
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
         self._build(new_config)
