@@ -10,17 +10,13 @@ from numpy.typing import NDArray
 
 from harness.dataset import Dataset, Rows, Specification, Stream
 from harness.errors import InputError, printable
+from harness.likeness import unlike
 from harness.models.config import TrialConfig
 from harness.models.head import Head
 from harness.models.sequences import read, tensors
 from harness.models.training import predict
 
-# In standard deviations of train: a mean this far off, or a deviation this much larger.
-_FAR = 4.0
 Floats = NDArray[np.float32]
-# Permuted columns: their means are off by half a standard deviation on average, and fit four times
-# better in another order. Means of fewer clips vary too much.
-_OFF, _BETTER, _FEWEST = 0.5, 4.0, 10
 
 
 @dataclass(frozen=True, repr=False)
@@ -118,7 +114,7 @@ class Model:
             present = values[~np.isnan(values[:, 0])] if len(arrays) > 1 else values
             if name in unnamed and len(present):
                 of = f" of the stream {printable(name)}" if len(arrays) > 1 else ""
-                if fault := _unlike(present, mean, scale, clips, of):
+                if fault := unlike(present, mean, scale, clips, of=of):
                     return f"model {self.name}: {fault}"
         return ""
 
@@ -183,27 +179,3 @@ def predicted(
         given = tensors(data, rows[seen], config, device or torch.device("cpu"))
         found[seen] = np.mean([predict(head, given) for head in heads], axis=0)
     return found
-
-
-def _unlike(values: Floats, mean: Floats, scale: Floats, clips: int, of: str) -> str:
-    """How values (steps, columns) of some clips differ from those of train, whose mean and inverse
-    standard deviation are given; empty if they do not. of: the stream, for the line."""
-    found = values.mean(0)
-    shift, spread = np.abs(found - mean) * scale, values.std(0) * scale
-    if clips >= _FEWEST:
-        # The best order for the means themselves: the smallest belongs to the smallest.
-        ours = np.argsort(mean)
-        best = float((np.abs(np.sort(found) - mean[ours]) * scale[ours]).mean())
-        if shift.mean() > max(_OFF, _BETTER * best):
-            return (
-                f"the means of the {len(mean)} features{of} fit those of train better in another "
-                f"order ({best:.2f} instead of {shift.mean():.2f} standard deviations off); are "
-                "the columns of these files permuted?"
-            )
-    far = np.flatnonzero((shift > _FAR) | (spread > _FAR))
-    if not len(far):
-        return ""
-    return (
-        f"{len(far)} of {len(mean)} features{of} lie far from those of train, column {far[0] + 1} "
-        "for one; do these files come from the same tool?"
-    )

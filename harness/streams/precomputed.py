@@ -13,6 +13,7 @@ from harness.clips.folder import COLUMN_LIST
 from harness.clips.table import SPLITS, ClipTable, some
 from harness.dataset import Specification, Stream
 from harness.errors import InputError, printable
+from harness.likeness import unlike_splits
 from harness.streams.feature_file import FeatureFile, read_feature_file
 from harness.streams.file_store import FILES, FileStore
 
@@ -122,8 +123,9 @@ def read_foreign(
         count=width,
         times=where,
         left_out=dict(left_out.values()),
-        notes=(*_unused_notes(unused), *_failed_notes(files), *_value_notes(arrays, listed)),
-    )
+        notes=(*_unused_notes(unused), *_failed_notes(files), *_value_notes(arrays, listed),
+               *unlike_splits(stream.values, stream.offsets, clips.splits, order or ())),
+    )  # fmt: skip
     return stream, problems, columns
 
 

@@ -1,0 +1,107 @@
+"""How the features of some clips differ from those of the training clips, if they can hardly come
+from the same tool."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.errors import printable
+
+Floats = NDArray[np.float32]
+# In standard deviations of train: a mean this far off, a deviation this much larger, or, of most
+# features, one this much smaller.
+_FAR, _NARROW = 4.0, 0.125
+# Permuted columns: their means are off by half a standard deviation on average, and fit four times
+# better in another order.
+_OFF, _BETTER = 0.5, 4.0
+# Means and deviations of fewer clips vary too much.
+_FEWEST = 10
+# Of the splits of one data set: with many features, a few that are rarely not zero may be far off.
+_SHARE = 0.05
+# Steps of a split that are compared, evenly spread.
+_COMPARED = 100_000
+
+
+def unlike(
+    values: Floats,
+    mean: NDArray[np.floating],
+    scale: NDArray[np.floating],
+    clips: int,
+    names: Sequence[str] = (),
+    of: str = "",
+    share: float = 0.0,
+) -> str:
+    """How values (steps, features) of some clips differ from those of train; empty if they do not.
+
+    Args:
+        mean: of train, (features,). scale: inverse standard deviation, 0 of what never varies.
+        names: of the features, if they have names; others may be in another order.
+        of: whose features, for the line, such as " of val".
+        share: of the features that must lie far off.
+    """
+    found, deviation = (
+        of_steps(values, axis=0, dtype=np.float64) for of_steps in (np.mean, np.std)
+    )
+    shift, spread = np.abs(found - mean) * scale, deviation * scale
+    if clips >= _FEWEST and not names:
+        # The best order for the means themselves: the smallest belongs to the smallest.
+        ours = np.argsort(mean)
+        best = float((np.abs(np.sort(found) - mean[ours]) * scale[ours]).mean())
+        if shift.mean() > max(_OFF, _BETTER * best):
+            return (
+                f"the means of the {len(mean)} features{of} fit those of train better in another "
+                f"order ({best:.2f} instead of {shift.mean():.2f} standard deviations off); are "
+                "the columns of these files permuted?"
+            )
+    far = np.flatnonzero((shift > _FAR) | (spread > _FAR))
+    if len(far) > share * len(mean):
+        example = printable(names[far[0]]) if names else f"column {far[0] + 1}"
+        return (
+            f"{len(far)} of {len(mean)} features{of} lie far from those of train, {example} for "
+            "one; do these files come from the same tool?"
+        )
+    usual = float(np.median(spread[scale > 0])) if (scale > 0).any() else 1.0
+    if clips >= _FEWEST and usual < _NARROW:
+        less = f"vary {1 / usual:.0f} times less than" if usual else "do not vary, unlike"
+        return (
+            f"the {len(mean)} features{of} {less} those of train; are they from the same tool and "
+            "on the same scale?"
+        )
+    return ""
+
+
+def unlike_splits(
+    values: Floats,
+    offsets: NDArray[np.int64],
+    splits: Sequence[str],
+    names: Sequence[str] = (),
+) -> list[str]:
+    """A line on each split whose features differ from those of train.
+
+    Args:
+        values: (steps, features), clip after clip; clip i has the steps offsets[i]:offsets[i + 1].
+        splits: of each clip.
+    """
+    counts = np.diff(offsets)
+    of_clip = np.array(splits)
+
+    def steps(split: str) -> tuple[Floats, int]:
+        rows = np.flatnonzero(np.repeat(of_clip == split, counts))
+        some = rows[:: max(1, len(rows) // _COMPARED)]
+        return values[some], int((counts[of_clip == split] > 0).sum())
+
+    train, _ = steps("train")
+    if len(train) < 2:
+        return []
+    deviation = train.std(axis=0, dtype=np.float64)
+    scale = np.divide(1, deviation, out=np.zeros_like(deviation), where=deviation > 0)
+    mean = train.mean(axis=0, dtype=np.float64)
+    lines = []
+    for split in dict.fromkeys(name for name in splits if name != "train"):
+        found, clips = steps(split)
+        if len(found) and (
+            line := unlike(found, mean, scale, clips, names, f" of {split}", _SHARE)
+        ):
+            lines.append(line)
+    return lines
