@@ -9,16 +9,18 @@ from numpy.typing import NDArray
 from harness.errors import printable
 
 Floats = NDArray[np.float32]
-# In standard deviations of train: a mean this far off, a deviation this much larger, or, of most
-# features, one this much smaller.
-_FAR, _NARROW = 4.0, 0.125
-# Permuted columns: their means are off by half a standard deviation on average, and fit four times
-# better in another order.
-_OFF, _BETTER = 0.5, 4.0
+# In standard deviations of train: a mean this far off, or a deviation this much larger, of at least
+# this share of the features; of few clips, of more. Of features that are rarely not zero, some are
+# so far off in equal samples, and up to a third in those of few clips.
+_FAR, _SHARE, _SHARE_OF_FEW, _LEAST = 4.0, 0.25, 0.75, 3
+# A deviation this much smaller, of most of those features that vary in both. If none varies, it
+# takes so many values that one of a rare event would be among them.
+_NARROW, _MANY = 0.125, 2_000
+# Permuted columns: their means are off by half a standard deviation on average, or more if so few
+# clips can give such means by chance, and fit four times better in another order.
+_OFF, _BY_CHANCE, _BETTER = 0.5, 2.5, 4.0
 # Means and deviations of fewer clips vary too much.
 _FEWEST = 10
-# Of the splits of one data set: with many features, a few that are rarely not zero may be far off.
-_SHARE = 0.05
 # Steps of a split that are compared, evenly spread.
 _COMPARED = 100_000
 
@@ -30,7 +32,6 @@ def unlike(
     clips: int,
     names: Sequence[str] = (),
     of: str = "",
-    share: float = 0.0,
 ) -> str:
     """How values (steps, features) of some clips differ from those of train; empty if they do not.
 
@@ -38,36 +39,37 @@ def unlike(
         mean: of train, (features,). scale: inverse standard deviation, 0 of what never varies.
         names: of the features, if they have names; others may be in another order.
         of: whose features, for the line, such as " of val".
-        share: of the features that must lie far off.
     """
-    found, deviation = (
-        of_steps(values, axis=0, dtype=np.float64) for of_steps in (np.mean, np.std)
-    )
+    found = values.mean(axis=0, dtype=np.float64)
+    deviation = values.std(axis=0, dtype=np.float64)
     shift, spread = np.abs(found - mean) * scale, deviation * scale
-    if clips >= _FEWEST and not names:
+    many = clips >= _FEWEST
+    if many and not names:
         # The best order for the means themselves: the smallest belongs to the smallest.
         ours = np.argsort(mean)
         best = float((np.abs(np.sort(found) - mean[ours]) * scale[ours]).mean())
-        if shift.mean() > max(_OFF, _BETTER * best):
+        by_chance = _BY_CHANCE * float(spread.mean()) / clips**0.5
+        if shift.mean() > max(_OFF, by_chance, _BETTER * best):
             return (
                 f"the means of the {len(mean)} features{of} fit those of train better in another "
                 f"order ({best:.2f} instead of {shift.mean():.2f} standard deviations off); are "
                 "the columns of these files permuted?"
             )
     far = np.flatnonzero((shift > _FAR) | (spread > _FAR))
-    if len(far) > share * len(mean):
+    wanted = max(_LEAST, len(mean) * (_SHARE if many else _SHARE_OF_FEW))
+    if len(far) >= min(wanted, len(mean)):
         example = printable(names[far[0]]) if names else f"column {far[0] + 1}"
         return (
             f"{len(far)} of {len(mean)} features{of} lie far from those of train, {example} for "
             "one; do these files come from the same tool?"
         )
-    usual = float(np.median(spread[scale > 0])) if (scale > 0).any() else 1.0
-    if clips >= _FEWEST and usual < _NARROW:
-        less = f"vary {1 / usual:.0f} times less than" if usual else "do not vary, unlike"
-        return (
-            f"the {len(mean)} features{of} {less} those of train; are they from the same tool and "
-            "on the same scale?"
-        )
+    vary = spread[spread > 0]
+    ask = "; do these files come from the same tool, on the same scale?"
+    if many and len(vary) and (usual := float(np.median(vary))) < _NARROW:
+        less = f"vary {1 / usual:.0f} times less than those of train"
+        return f"the {len(mean)} features{of} {less}{ask}"
+    if not deviation.any() and scale.any() and clips * len(mean) >= _MANY:
+        return f"the {len(mean)} features{of} do not vary, unlike those of train{ask}"
     return ""
 
 
@@ -100,8 +102,6 @@ def unlike_splits(
     lines = []
     for split in dict.fromkeys(name for name in splits if name != "train"):
         found, clips = steps(split)
-        if len(found) and (
-            line := unlike(found, mean, scale, clips, names, f" of {split}", _SHARE)
-        ):
+        if len(found) and (line := unlike(found, mean, scale, clips, names, f" of {split}")):
             lines.append(line)
     return lines
