@@ -5,7 +5,7 @@ import socket
 
 # Below them are Ray's ports for workers (10002 to 19999), above them those that systems give to
 # whoever asks for any port: at 32768 on Linux, 49152 on macOS. A port from these may be taken
-# by somebody else before the program that is started for it has come so far.
+# by another program before the one that is started for it listens.
 _PORTS = range(20_000, 32_000)
 
 

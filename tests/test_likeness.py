@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from harness.likeness import Floats, unlike_splits
+from harness.likeness import Floats, unlike, unlike_splits
 
 STEPS, CLIPS = 6, 40
 SPLITS = ("train",) * CLIPS + ("val",) * CLIPS + ("test",) * CLIPS
@@ -73,6 +73,15 @@ def test_features_that_are_rarely_not_zero_are_alike(clips: int, active: float) 
     values = np.repeat(of_clips, STEPS, axis=0) * rng.random((2 * clips * STEPS, 256))
     splits = ("train",) * clips + ("val",) * clips
     assert unlike_splits(values.astype(np.float32), np.arange(2 * clips + 1) * STEPS, splits) == []
+
+
+def test_of_new_clips_one_feature_is_enough() -> None:
+    """As `predict` compares them."""
+    values, new = features()[: VAL.start], features()[VAL]
+    mean, scale = values.mean(0), 1 / values.std(0)
+    assert unlike(new, mean, scale, CLIPS) == ""
+    new[:, 5] += 100 * values[:, 5].std()
+    assert unlike(new, mean, scale, CLIPS).startswith("1 of 8 features lie far from those of train")
 
 
 def test_without_train_there_is_nothing_to_compare_with() -> None:

@@ -55,10 +55,10 @@ def other_settings(study: optuna.Study, space: SearchSpace) -> str:
                 numbers.add(trial.number)
     if not values:
         return ""
-    told = "; ".join(f"{name} ({', '.join(sorted(were))} before)"
+    listed = "; ".join(f"{name} ({', '.join(sorted(were))} before)"
                      for name, were in sorted(values.items()))  # fmt: skip
     return (
-        f"Other settings than {len(numbers)} of {len(trials)} finished trials: {told}; the tables "
+        f"Other settings than {len(numbers)} of {len(trials)} finished trials: {listed}; the tables "
         "show both, a new `study` keeps them apart"
     )
 
