@@ -55,11 +55,10 @@ def other_settings(study: optuna.Study, space: SearchSpace) -> str:
                 numbers.add(trial.number)
     if not values:
         return ""
-    listed = "; ".join(f"{name} ({', '.join(sorted(were))} before)"
-                     for name, were in sorted(values.items()))  # fmt: skip
+    lines = [f"{name} ({', '.join(sorted(were))} before)" for name, were in sorted(values.items())]
     return (
-        f"Other settings than {len(numbers)} of {len(trials)} finished trials: {listed}; the tables "
-        "show both, a new `study` keeps them apart"
+        f"Other settings than {len(numbers)} of {len(trials)} finished trials: {'; '.join(lines)}; "
+        "the tables show both, a new `study` keeps them apart"
     )
 
 
