@@ -25,7 +25,7 @@ COMMANDS = "commands"
 #: Of a trial: its whole configuration but the seed.
 CONFIG = "config"
 #: Defaults of earlier versions that have changed since.
-EARLIER = {"ema": 0.0, "patience": 15}
+EARLIER = {"ema": 0.0, "patience": 15, "initial": "uniform"}
 #: Of a trial: why it failed or, of a pruned one, why it could not recover.
 REASON = "reason"
 #: Of a finished trial: the seconds that it took in its worker.

@@ -7,6 +7,7 @@ With prediction p, rating y, and their means m, deviations s and covariance c, t
 
 ccc, pcc: as the harness trains them.
 times 100: the CCC loss times 100, and without it `no clipping`: both without clipping of gradients.
+uniform: the LSTM layers begin with torch's weights (`initial`).
 bias: the output layer begins with the mean rating of each target, in place of about .5.
 no level: the term (m_p - m_y)^2 is dropped; the calibration of a head sets the level anyway.
 level and scale: m_p and s_p are taken as those of the ratings, as if each batch was calibrated
@@ -79,11 +80,13 @@ VARIANTS: dict[str, tuple[Loss, float, dict[str, Any], bool]] = {
     "ccc": (ccc_loss, 1, {}, False),
     "ccc, no clipping": (ccc_loss, 1, {"clip_norm": 0.0}, False),
     "ccc, times 100": (ccc_loss, 100, {"clip_norm": 0.0}, False),
+    "ccc, uniform": (ccc_loss, 1, {"initial": "uniform"}, False),
     "ccc, bias": (ccc_loss, 1, {}, True),
     "ccc, no level": (no_level, 1, {}, False),
     "ccc, scale fixed": (scale_fixed, 1, {}, False),
     "ccc, level and scale": (calibrated, 1, {}, False),
     "pcc": (pcc_loss, 1, {}, False),
+    "pcc, uniform": (pcc_loss, 1, {"initial": "uniform"}, False),
     "pcc, bias": (pcc_loss, 1, {}, True),
 }
 

@@ -64,6 +64,38 @@ def test_pooling_over_time(pooling: str, expected: Any) -> None:
     torch.testing.assert_close(head(x, torch.tensor([6, 6])), rated)
 
 
+def test_glorot_is_of_weights_between_layers_and_opens_forget_gates() -> None:
+    config = changed(layers=2, hidden=6, bidirectional=True, initial="glorot")
+    head = Head([4], 3, config)
+    for first, second in (head.sequence.forwards, head.sequence.backwards):
+        assert first.weight_ih_l0.abs().max() <= 6**-0.5, "as torch has it"
+        for gate in second.weight_ih_l0.chunk(4):  # (6, 12)
+            assert 0.8 * (6 / (6 + 12)) ** 0.5 < gate.abs().max() <= (6 / (6 + 12)) ** 0.5
+        for lstm in (first, second):
+            assert (lstm.bias_ih_l0.chunk(4)[1] == 1).all()
+            assert lstm.weight_hh_l0.abs().max() <= 6**-0.5
+
+
+def test_uniform_initial_weights_are_those_of_torch() -> None:
+    config = changed(layers=1, hidden=6, initial="uniform")
+    torch.manual_seed(7)
+    ours = Head([4], 3, config).sequence.forwards[0].weight_hh_l0
+    torch.manual_seed(7)
+    torch.testing.assert_close(ours, torch.nn.LSTM(4, 6).weight_hh_l0)
+
+
+def test_what_differs_between_clips_comes_through_several_layers() -> None:
+    clips, lengths = torch.randn(100, 12, 22), torch.full((100,), 12)
+    differ = {}
+    for initial in ("glorot", "uniform"):
+        for layers in (1, 4):
+            torch.manual_seed(0)
+            model = Head([22], 7, changed(layers=layers, hidden=64, initial=initial)).sequence
+            differ[initial, layers] = model(clips, lengths).std(0).mean().item()
+    assert differ["glorot", 4] > differ["glorot", 1] / 4
+    assert differ["uniform", 4] < differ["uniform", 1] / 40
+
+
 def test_dropout_is_of_training_alone() -> None:
     head = Head([4], 3, changed(dropout=0.5, layers=2))
     x, lengths = torch.randn(5, 6, 4), torch.tensor([6, 2, 3, 6, 1])

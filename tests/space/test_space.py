@@ -183,7 +183,7 @@ def test_the_papers_setting_is_a_start_point() -> None:
         loss="ccc", reduction="flat", stride=30, sequence="fixed-12", layers=2, hidden=128,
         head_width=128, optimiser="adam", lr=0.01, weight_decay=0.001, schedule="plateau-loss",
         clip_norm=0.0, batch_size=128, last_batch="drop", shuffle=False, epochs=50, patience=50,
-        normalise=False, ema=0.0,
+        normalise=False, ema=0.0, initial="uniform",
     )  # fmt: skip
 
 

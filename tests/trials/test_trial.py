@@ -192,6 +192,7 @@ CHANGES: list[dict[str, object]] = [
     {"layers": 2},
     {"hidden": 9},
     {"bidirectional": True},
+    {"initial": "uniform"},
     {"dropout": 0.4},
     {"pooling": "mean"},
     {"pooling": "attention"},

@@ -475,9 +475,10 @@ def test_the_stored_configuration_needs_no_default(tmp_path: Path) -> None:
 def test_trials_of_earlier_versions_have_the_defaults_of_that_time() -> None:
     earlier = create_trial(value=0.5, user_attrs={CONFIG: {"layers": 2}})
     now = create_trial(value=0.5, user_attrs={CONFIG: defaults() | {"layers": 2}})
-    assert configuration(earlier) == {"layers": 2, "ema": 0.0, "patience": 15}
+    then = {"ema": 0.0, "patience": 15, "initial": "uniform"}
+    assert configuration(earlier) == {"layers": 2} | then
     assert configuration(create_trial(value=0.5)) == {}, "a notebook's own trial"
-    assert changed_settings([earlier, now]) == {"ema", "patience"}
+    assert changed_settings([earlier, now]) == set(then)
 
 
 def test_a_study_of_an_earlier_version_is_told_of_other_defaults(tmp_path: Path) -> None:
@@ -487,7 +488,11 @@ def test_a_study_of_an_earlier_version_is_told_of_other_defaults(tmp_path: Path)
         earlier = create_trial(value=0.5, user_attrs=kept | {"config": {"epochs": 4}})
         ledger.study.add_trial(earlier)
     line = other_settings(ledger.study, make_space(tmp_path))
-    assert "than 1 of 2 finished trials: ema 0.99 (0 before); patience 8 (15 before)" in line
+    assert (
+        "than 1 of 2 finished trials: ema 0.99 (0 before); initial glorot (uniform before); "
+        in line
+    )
+    assert "patience 8 (15 before)" in line
 
 
 def test_a_confirmation_that_a_killed_search_queued_is_done_by_the_next(tmp_path: Path) -> None:
