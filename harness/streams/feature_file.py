@@ -135,8 +135,8 @@ def read_feature_file(
     finite = np.isfinite(found.values)
     if not finite.all():
         row, column = np.argwhere(~finite)[0]
-        name = f"column {printable(found.names[column])}" if found.names else f"feature {column}"
-        raise InputError(f"{path}: NaN or infinity in row {row}, {name}")
+        name = printable(found.names[column]) if found.names else str(column + 1)
+        raise InputError(f"{path}: NaN or infinity in row {row + 1} of values, column {name}")
     return found
 
 

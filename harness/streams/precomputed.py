@@ -108,7 +108,7 @@ def read_foreign(
         offsets=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
         times=times,
     )
-    listed = order or [f"feature {place}" for place in range(width)]
+    listed = order or [f"column {place + 1}" for place in range(width)]
     left_out = {
         name.casefold(): (name, why)
         for file in files.values()

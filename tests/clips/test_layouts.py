@@ -235,7 +235,7 @@ def features_folder(root: Path) -> Path:
     [
         (np.ones((2, 3, 6)), r"expected \(steps, features\), found shape \(2, 3, 6\)"),
         (np.ones((0, 6)), "found shape"),
-        (np.full((2, 6), np.nan), "NaN or infinity in row 0, feature 0"),
+        (np.full((2, 6), np.nan), "NaN or infinity in row 1 of values, column 1"),
         (np.array([{"a": 1}], dtype=object), "not readable as features"),
         (np.array([["a"] * 6]), "not readable as features"),
     ],

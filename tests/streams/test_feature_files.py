@@ -120,9 +120,9 @@ REFUSED = {
     "an unnamed column at the end": ("a,\n1,5\n2,3\n", "column 2 has no name"),
     "a repeated name": ("AU01,au01\n1,2\n", "column au01 occurs twice"),
     "text": ("a,mood\n1,high\n2,low\n", "column mood holds text, such as 'high'"),
-    "NA": ("a,b\n1,NA\n", "NaN or infinity in row 0, column b"),
-    "a dash": ("a,b\n1,-\n", "NaN or infinity in row 0, column b"),
-    "an empty cell": ("a,b\n1,2\n3,\n", "NaN or infinity in row 1, column b"),
+    "NA": ("a,b\n1,NA\n", "NaN or infinity in row 1 of values, column b"),
+    "a dash": ("a,b\n1,-\n", "NaN or infinity in row 1 of values, column b"),
+    "an empty cell": ("a,b\n1,2\n3,\n", "NaN or infinity in row 2 of values, column b"),
     "both decimal marks": ("a;b\n0,5;0.5\n", r"decimal commas \(0,5\) and decimal points"),
     "thousands": ("a;b\n1,234;2,345\n", "1,234 may be a thousand"),
     "thousands and points": ('a,b\n"1,234.5",2\n', "column a holds text"),
@@ -454,7 +454,7 @@ def test_columns_like_counters_and_ids_are_noted(tmp_path: Path, kind: str) -> N
         csv = kind == "csv"
         files[f"c{number}"] = table.to_csv(index=False) if csv else table.to_numpy(np.float32)
     counter, person = read_foreign(table_of(tmp_path, files))[2].notes
-    first, last = ("tick", "age") if kind == "csv" else ("feature 0", "feature 3")
+    first, last = ("tick", "age") if kind == "csv" else ("column 1", "column 4")
     assert counter.startswith(f"{first}: rises by a constant step in every clip; used as a feature")
     assert person.startswith(f"{last}: is constant in every clip and differs between clips")
 
@@ -549,7 +549,7 @@ def test_columns_of_parquet_are_named_as_those_of_csv(tmp_path: Path) -> None:
 
 def test_an_empty_cell_of_parquet_is_named(tmp_path: Path) -> None:
     table = pd.DataFrame({"AU01": pd.array([1.0, None], "Float64")})
-    with pytest.raises(InputError, match="NaN or infinity in row 1, column AU01"):
+    with pytest.raises(InputError, match="NaN or infinity in row 2 of values, column AU01"):
         parquet(tmp_path, table)
 
 
