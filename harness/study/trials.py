@@ -24,8 +24,9 @@ VOID = "void"
 COMMANDS = "commands"
 #: Of a trial: its whole configuration but the seed.
 CONFIG = "config"
-#: Defaults of earlier versions that have changed since.
-EARLIER = {"ema": 0.0, "patience": 15, "initial": "uniform"}
+#: Defaults of earlier versions that have changed since: of all trials, and of those of a family.
+EARLIER = {"ema": 0.0, "patience": 15}
+EARLIER_OF = {"lstm": {"initial": "uniform"}}
 #: Of a trial: why it failed or, of a pruned one, why it could not recover.
 REASON = "reason"
 #: Of a finished trial: the seconds that it took in its worker.
@@ -106,7 +107,9 @@ def configuration(trial: FrozenTrial) -> dict[str, Any]:
     time.
     """
     known: dict[str, Any] = trial.user_attrs.get(CONFIG, {})
-    return EARLIER | known if known else {}
+    if not known:
+        return {}
+    return EARLIER | EARLIER_OF.get(known.get("family", "lstm"), {}) | known
 
 
 def changed_settings(trials: Iterable[FrozenTrial]) -> set[str]:
