@@ -131,7 +131,7 @@ def test_sets_in_several_folders_are_told_apart_by_their_columns(tmp_path: Path)
         pd.DataFrame(model.predict(each), index=each.clip_ids).loc[found.index]
         for model, each in zip(models, data, strict=True)
     ]
-    # Clips in another order are rounded otherwise, which the calibration of a short training enlarges.
+    # Another order of clips rounds otherwise, and the calibration of a short training enlarges it.
     np.testing.assert_allclose(found.drop(columns="filled"), sum(own) / 2, atol=2e-5)
     copy = Path(shutil.copytree(homes[0], tmp_path / "copy"))
     with pytest.raises(InputError, match="2 of 2 folders hold the features features that trial 0"):
