@@ -7,7 +7,8 @@
 
 Curves: the demo's grid (`demo_grid.parquet`, 288 points of 30 epochs), and random points of
 paper.toml on generated clips with mixed information (`generated_curves.parquet`, made by
-`--make-curves`), each trained to the end without early stopping.
+`--make-curves`, which continues a file that is there: remove it after a change of defaults), each
+trained to the end without early stopping.
 
 A replay asks Optuna's pruners, as `harness.space.pruners` makes them, about stored scores. Workers
 take configurations in random order, each goes an epoch in turn, and an epoch costs the same in all
