@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from harness.choices import DEFAULT_CHOOSE_ON, ChooseOn
+from harness.earlier import completed
 from harness.ensembles.comparison import Comparison, compare
 from harness.ensembles.construction import Construction, construct, rebuilt
 from harness.ensembles.ensemble import Ensemble
@@ -77,8 +78,9 @@ class StudyResults:
             "best_epoch": [trial.info.best_epoch for trial in trials],
             "family": [trial.family for trial in trials],
         }
-        names = dict.fromkeys(name for trial in trials for name in trial.info.config)
-        settings = {name: [trial.info.config.get(name) for trial in trials] for name in names}
+        configs = [completed(trial.info.config) for trial in trials]
+        names = dict.fromkeys(name for config in configs for name in config)
+        settings = {name: [config.get(name) for config in configs] for name in names}
         table = pd.DataFrame({name: _typed(own) for name, own in (settings | columns).items()})
         table = table[[*columns, *(name for name in names if name not in columns)]]
         table.index = pd.Index([trial.id for trial in trials], name="trial")

@@ -13,6 +13,7 @@ from safetensors.numpy import save
 
 from harness.atomic import write_bytes
 from harness.dataset import Specification
+from harness.earlier import completed
 from harness.errors import InputError
 from harness.models.config import TrialConfig
 from harness.models.model import Model
@@ -53,7 +54,7 @@ def read_model(path: Path) -> Model:
     try:
         return Model(
             name=said["name"],
-            config=TrialConfig.from_dict(json.loads(said["config"])),
+            config=TrialConfig.from_dict(completed(json.loads(said["config"]))),
             streams={
                 name: Specification.from_dict(stream)
                 for name, stream in sorted(json.loads(said["streams"]).items())

@@ -8,6 +8,7 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
+from harness.earlier import completed
 from harness.errors import InputError
 from harness.names import STORAGE_VARIABLE
 from harness.study.backend import quiet_optuna, read_storage
@@ -24,9 +25,6 @@ VOID = "void"
 COMMANDS = "commands"
 #: Of a trial: its whole configuration but the seed.
 CONFIG = "config"
-#: Defaults of earlier versions that have changed since: of all trials, and of those of a family.
-EARLIER = {"ema": 0.0, "patience": 15}
-EARLIER_OF = {"lstm": {"initial": "uniform"}}
 #: Of a trial: why it failed or, of a pruned one, why it could not recover.
 REASON = "reason"
 #: Of a finished trial: the seconds that it took in its worker.
@@ -106,10 +104,7 @@ def configuration(trial: FrozenTrial) -> dict[str, Any]:
     Trials of earlier versions name only what was set; what they do not name had its default of that
     time.
     """
-    known: dict[str, Any] = trial.user_attrs.get(CONFIG, {})
-    if not known:
-        return {}
-    return EARLIER | EARLIER_OF.get(known.get("family", "lstm"), {}) | known
+    return completed(trial.user_attrs.get(CONFIG, {}))
 
 
 def changed_settings(trials: Iterable[FrozenTrial]) -> set[str]:

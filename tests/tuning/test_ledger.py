@@ -478,8 +478,6 @@ def test_trials_of_earlier_versions_have_the_defaults_of_that_time() -> None:
     then = {"ema": 0.0, "patience": 15, "initial": "uniform"}
     assert configuration(earlier) == {"layers": 2} | then
     assert configuration(create_trial(value=0.5)) == {}, "a notebook's own trial"
-    other = create_trial(value=0.5, user_attrs={CONFIG: {"family": "another"}})
-    assert "initial" not in configuration(other), "the LSTM's own"
     assert changed_settings([earlier, now]) == set(then)
 
 
