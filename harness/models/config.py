@@ -30,7 +30,7 @@ from harness.sampling import Sampling
 class TrialConfig(Hyperparameters):
     """The hyperparameters of one trial.
 
-    Where training or features of the authors' public code differ from these defaults, the first
+    Where training or features of the authors' public code differ from these defaults, the second
     start point of `search_spaces/paper.toml` has their value.
 
     Raises:
