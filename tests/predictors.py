@@ -1,9 +1,20 @@
-"""Ensembles in memory."""
+"""Ensembles in memory, and what they predict."""
+
+import pandas as pd
 
 from harness.ensembles.ensemble import Ensemble
 from harness.ensembles.selection import Recipe
 from harness.models.model import Model
 from harness.predictor import Predictor
+
+#: The outputs of a head are rounded (6e-8) by the clips beside. After a short training they hardly
+#: vary, and the calibration has a slope of some hundreds.
+ROUNDING = 2e-4
+
+
+def check_same(found: pd.DataFrame, stored: pd.DataFrame) -> None:
+    """The stored predictions (clips, targets) are among those that were found, by id."""
+    pd.testing.assert_frame_equal(found.loc[stored.index], stored, rtol=0, atol=ROUNDING)
 
 
 def ensemble_of(*models: Model) -> Predictor:

@@ -14,6 +14,7 @@ from safetensors.numpy import save_file
 
 from harness.models.model_file import read_model
 from tests.documents import blocks
+from tests.predictors import check_same
 from tests.trees import plain_tree
 
 ROOT = Path(__file__).parent.parent
@@ -79,7 +80,7 @@ def search(copy: Path, *arguments: object) -> None:
         pd.read_csv(file, index_col="File_ID")
         for file in (folder / "predictions.csv", copy / "new.csv")
     )
-    np.testing.assert_allclose(found.loc[stored.index], stored, atol=2e-5)
+    check_same(found, stored)
 
 
 def test_a_sequence_model_costs_one_file_and_one_entry(copy: Path) -> None:

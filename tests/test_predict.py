@@ -17,6 +17,7 @@ from harness.predictor import load
 from harness.spaces import SPACES
 from tests.commands import command
 from tests.networks import make_network, save_tiny
+from tests.predictors import check_same
 from tests.trees import plain_tree
 
 
@@ -50,7 +51,7 @@ def test_the_clips_of_the_study_get_the_numbers_of_the_study(
     found = pd.read_csv(out, index_col="File_ID")
     stored = pd.read_csv(built / "predictions.csv", index_col="File_ID")
     assert len(found) == 20, "train and val are predicted, too"
-    np.testing.assert_allclose(found.loc[stored.index], stored, atol=2e-5)
+    check_same(found, stored)
 
 
 @pytest.mark.slow
@@ -142,7 +143,7 @@ def test_every_kind_of_features_is_searched_combined_and_predicted(
     found, stored = (
         pd.read_csv(file, index_col="File_ID") for file in (out, folder / "predictions.csv")
     )
-    np.testing.assert_allclose(found.loc[stored.index], stored, atol=2e-5)
+    check_same(found, stored)
 
 
 @pytest.mark.slow
@@ -196,5 +197,4 @@ def test_given_features_are_predicted_by_the_heads_of_folds(tmp_path: Path) -> N
     found, stored = (
         pd.read_csv(table, index_col="File_ID") for table in (out, folder / "predictions.csv")
     )
-    # Files have six decimals.
-    pd.testing.assert_frame_equal(found.loc[stored.index], stored, rtol=0, atol=1.1e-6)
+    check_same(found, stored)

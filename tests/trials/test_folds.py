@@ -15,6 +15,7 @@ from harness.sampling import EVERY, strides
 from harness.trials.folds import check_scorable, fingerprint, hold_out
 from harness.trials.trial import run_trial
 from tests.datasets import CONFIG, make_data, make_fused, with_stream
+from tests.predictors import ROUNDING
 
 
 def held(data: Dataset, **options: object) -> Dataset:
@@ -112,7 +113,7 @@ def test_every_training_clip_is_predicted_by_the_head_that_did_not_see_it() -> N
     for head, part in zip(heads, data.held_out, strict=True):
         alone = predicted([head], CONFIG, data, part, fill)
         places = np.searchsorted(data.rows("train"), part)
-        np.testing.assert_allclose(result.predictions["train"][places], alone, atol=1e-6)
+        np.testing.assert_allclose(result.predictions["train"][places], alone, atol=ROUNDING)
     val = data.rows("val")
     np.testing.assert_allclose(
         result.predictions["val"], result.model.predict(data, val), atol=1e-6

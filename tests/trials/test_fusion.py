@@ -14,6 +14,7 @@ from harness.models.model_file import read_model, write_model
 from harness.trials.folds import hold_out
 from harness.trials.trial import TrialResult, run_trial
 from tests.datasets import CONFIG, make_data, make_fused
+from tests.predictors import ROUNDING
 
 FUSIONS = ("early", "late")
 SETTINGS = [
@@ -128,9 +129,9 @@ def test_a_clip_is_predicted_from_its_own_streams(fusion: str) -> None:
     model = run_trial(CONFIG.changed(fusion=fusion), data).model
     rows = np.random.default_rng(0).permutation(60)
     whole = model.predict(data)
-    np.testing.assert_allclose(model.predict(data, rows), whole[rows], atol=1e-6)
+    np.testing.assert_allclose(model.predict(data, rows), whole[rows], atol=ROUNDING)
     alone = np.concatenate([model.predict(data, rows[i : i + 1]) for i in range(60)])
-    np.testing.assert_allclose(alone, whole[rows], atol=1e-6)
+    np.testing.assert_allclose(alone, whole[rows], atol=ROUNDING)
 
 
 @pytest.mark.parametrize("fusion", FUSIONS)
